@@ -1,0 +1,1 @@
+"""Virtual keys, principals and the usage ledger."""

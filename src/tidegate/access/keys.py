@@ -1,0 +1,86 @@
+"""Who calls: virtual keys from the configuration, looked up by digest."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from tidegate.config.schema import KeyConfig
+from tidegate.wire.errors import Forbidden, InvalidKey
+
+__all__ = ["OPEN", "KeyRing", "Principal"]
+
+_HINT = "Send it in the header 'Authorization: Bearer <key>'."
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a request is charged to, and what holds for it."""
+
+    key: str
+    project: str
+    model: str = ""
+    profile: str = ""
+    models: tuple[str, ...] = ()
+    """Patterns of allowed model names; empty allows all."""
+
+    def authorise(self, model: str) -> None:
+        """Raises Forbidden when this principal may not use the model that it named."""
+        if self.models and not any(fnmatchcase(model, pattern) for pattern in self.models):
+            raise Forbidden(
+                f"The key '{self.key}' may not use the model '{model}'. It may use: {', '.join(self.models)}.",
+                param="model",
+                code="model_not_allowed",
+            )
+
+
+OPEN = Principal(key="", project="default")
+"""Everybody, as long as no key is configured."""
+
+
+class KeyRing:
+    """All keys by the SHA-256 of their text. Keys are random, so that a plain digest gives nothing away, and a lookup
+    by digest takes the same time for near misses as for anything else."""
+
+    def __init__(self, keys: Iterable[KeyConfig]) -> None:
+        self._principals = {
+            key.sha256(): Principal(
+                key=key.name, project=key.project, model=key.model, profile=key.profile or "", models=key.models
+            )
+            for key in keys
+        }
+
+    @property
+    def open(self) -> bool:
+        """True while no key is configured: everybody who reaches the port may call."""
+        return not self._principals
+
+    def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
+        """The principal of a request. `headers` holds the lower-case names. Raises InvalidKey."""
+        if not self._principals:
+            return OPEN
+        key = _extract(headers)
+        if key is None:
+            raise InvalidKey(f"You did not provide an API key. {_HINT}")
+        principal = self._principals.get(hashlib.sha256(key).digest())
+        if principal is None:
+            raise InvalidKey(f"The API key that you provided is not known to this gateway. {_HINT}")
+        return principal
+
+
+def _extract(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """The one place that reads a key from a request; two different keys are refused, not ranked."""
+    found: bytes | None = None
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        scheme, _, rest = authorization.strip().partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise InvalidKey(f"The Authorization header does not use the scheme Bearer. {_HINT}")
+        found = rest.strip() or None
+    for name in (b"x-api-key", b"api-key"):
+        other = headers.get(name)
+        if other is not None and (other := other.strip()):
+            if found is not None and other != found:
+                raise InvalidKey(f"The request carries two different API keys. {_HINT}")
+            found = other
+    return found

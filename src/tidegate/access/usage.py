@@ -1,0 +1,36 @@
+"""The usage entry: one for each request, whatever happened."""
+
+import msgspec
+
+__all__ = ["UsageEntry"]
+
+
+class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a request was, who made it, how it ended and what it used. Written once, when the request is settled."""
+
+    request_id: str
+    endpoint: str
+    status: int
+    """HTTP status that the client saw; 499 when it left before one was sent."""
+    ending: str
+    """completed, incomplete, failed, refused or client_gone."""
+    duration_ms: float
+    first_event_ms: float | None = None
+    """Until the first event for the client; for an answer in one body, until that."""
+    stream: bool = False
+    key: str = ""
+    project: str = ""
+    end_user: str = ""
+    model: str = ""
+    """The name that the client sent."""
+    deployment: str = ""
+    attempts: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+    error: str = ""
+    """Code of the error that the client was told, or that ended the answer."""
+    client: str = ""

@@ -1,0 +1,195 @@
+"""The command line: `tidegate serve`, `tidegate config …`, `tidegate sim`."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tidegate import __version__
+from tidegate.config.automatic import automatic
+from tidegate.config.jsonschema import json_schema
+from tidegate.config.load import find_file, load_file
+from tidegate.config.origin import flatten
+from tidegate.config.problem import ConfigInvalid
+from tidegate.config.schema import Config
+
+__all__ = ["main"]
+
+
+class _Usage(click.ClickException):
+    """An error that the person at the keyboard can mend: message only, no traceback."""
+
+    exit_code = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tidegate")
+def main() -> None:
+    """Tidegate: one address that speaks the OpenAI API, and any provider behind it."""
+
+
+_config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(dir_okay=False),
+    help="Configuration file. [default: TIDEGATE_CONFIG, else ./tidegate.toml if it is there]",
+)
+
+
+@main.command()
+@_config_option
+@click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one. [default: 8080]")
+def serve(path: str | None, host: str | None, port: int | None) -> None:
+    """Start the gateway."""
+    from tidegate.server.compose import CannotListen, bind, make_server
+
+    command_line: dict[str, object] = {}
+    if host is not None:
+        command_line["server.host"] = host
+    if port is not None:
+        command_line["server.port"] = port
+    config = _load(path, command_line)
+    try:
+        sock = bind(config)
+    except CannotListen as error:
+        raise _Usage(str(error)) from None
+    make_server(config, os.environ, _announce).run(sockets=[sock])
+
+
+@main.group("config")
+def config_group() -> None:
+    """Check and show the configuration."""
+
+
+@config_group.command("check")
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+def config_check(path: str | None, as_json: bool) -> None:
+    """Report every problem of the configuration at once; exit status 1 if there is one."""
+    try:
+        config = _read(path, {})
+    except ConfigInvalid as error:
+        if as_json:
+            click.echo(
+                json.dumps({"ok": False, "problems": [_problem(one) for one in error.problems]}, ensure_ascii=False)
+            )
+        else:
+            click.echo(error.render(), err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps({"ok": True, "problems": []}))
+    else:
+        click.echo(f"{config.source or 'No file, automatic configuration'}: no problems.")
+
+
+@config_group.command("show")
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="Print the values as JSON.")
+@click.option("--changed", is_flag=True, help="Only values that are not defaults.")
+def config_show(path: str | None, as_json: bool, changed: bool) -> None:
+    """Print every effective value and where it came from. Secrets are masked."""
+    shown = [one for one in flatten(_load(path, {})) if not changed or one.origin != "default"]
+    if as_json:
+        click.echo(
+            json.dumps(
+                [{"path": one.path, "value": one.value, "origin": one.origin} for one in shown], ensure_ascii=False
+            )
+        )
+        return
+    table = Table("key", "value", "origin", box=None, pad_edge=False)
+    for one in shown:
+        table.add_row(one.path, one.value, one.origin, style=None if one.origin != "default" else "dim")
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+@config_group.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of tidegate.toml, for editors."""
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=9100, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+@click.option("--list", "list_scripts", is_flag=True, help="Print the scripts and faults it can play, and exit.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: print as JSON.")
+def sim(host: str, port: int, list_scripts: bool, as_json: bool) -> None:
+    """Start a simulated provider: a real server that plays scripted answers and faults."""
+    from tidegate import sim as simulator
+
+    if list_scripts:
+        if as_json:
+            click.echo(json.dumps(_sim_catalogue(), ensure_ascii=False))
+        else:
+            click.echo(simulator.listing())
+        return
+    simulator.serve(host, port, lambda base_url: click.echo(f"The simulator listens on {base_url}"))
+
+
+def _sim_catalogue() -> dict[str, dict[str, str]]:
+    from tidegate.sim import FAULTS, SCRIPTS
+
+    return {
+        "scripts": {name: script.summary for name, script in SCRIPTS.items()},
+        "faults": {name: fault.summary for name, fault in FAULTS.items()},
+    }
+
+
+def _load(path: str | None, command_line: Mapping[str, object]) -> Config:
+    try:
+        return _read(path, command_line)
+    except ConfigInvalid as error:
+        raise _Usage(error.render()) from None
+
+
+def _read(path: str | None, command_line: Mapping[str, object]) -> Config:
+    path = path or find_file(os.environ)
+    if path is None:
+        return automatic(os.environ, command_line=command_line)
+    try:
+        return load_file(path, os.environ, command_line=command_line)
+    except OSError as error:
+        raise _Usage(f"Cannot read {path}: {error.strerror or error}.") from None
+
+
+def _problem(problem: Any) -> dict[str, Any]:
+    return {name: getattr(problem, name) for name in problem.__struct_fields__}
+
+
+def _announce(config: Config, port: int) -> None:
+    """What a person needs to know after the start: the address, who answers, and a line to try."""
+    host = config.server.host
+    shown_host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host  # noqa: S104
+    address = f"http://{shown_host}:{port}"
+    lines = [f"Tidegate {__version__} listens on {address}", "", "Providers:"]
+    for name, provider in config.providers.items():
+        record = provider.record()
+        where = record.base_url or "simulated answers, no key needed"
+        note = "" if provider.credentials or record.auth != "bearer" else "  (no credential)"
+        lines.append(f"  {name:<14} {where}{note}")
+    model = config.defaults.model or _first_model(config)
+    key = ' \\\n  -H "Authorization: Bearer $YOUR_KEY"' if config.keys else ""
+    body = json.dumps({"model": model, "input": "Hello!", "stream": True})
+    lines += [
+        "",
+        "Try it:",
+        f"curl -N {address}/v1/responses{key} \\",
+        "  -H 'Content-Type: application/json' \\",
+        f"  -d '{body}'",
+        "",
+    ]
+    click.echo("\n".join(lines))
+    sys.stdout.flush()
+
+
+def _first_model(config: Config) -> str:
+    if config.models:
+        return next(iter(config.models))
+    name, provider = next(iter(config.providers.items()), ("sim", None))
+    return f"{name}/{provider.models[0]}" if provider is not None and provider.models else f"{name}/MODEL"

@@ -1,0 +1,43 @@
+"""The configuration of an installation without a file: whatever the environment has credentials for, and the simulator."""
+
+from collections.abc import Mapping
+
+from tidegate.config.load import build
+from tidegate.config.schema import Config
+from tidegate.providers.registry import REGISTRY
+
+
+def automatic(env: Mapping[str, str], *, command_line: Mapping[str, object] | None = None) -> Config:
+    """A provider for each credential in the environment, in the registry's order, then `sim`. Open on loopback.
+
+    The default model is that of the first provider which has a lasting one; the simulator's only when it is alone.
+    Raises `ConfigInvalid` when the environment holds something that cannot be used.
+    """
+    providers: dict[str, object] = {}
+    came_from: dict[str, str] = {}
+    default = ""
+    for kind, record in REGISTRY.items():
+        address = next((name for name in record.base_url_env if env.get(name, "").strip()), "")
+        credential = next((name for name in record.env if env.get(name, "").strip()), "")
+        if not credential or record.local_ports:
+            continue  # Servers on this machine are found by looking for them, whatever the environment says.
+        # Spelled out, since a changed address would otherwise keep the credential back: here both are the operator's.
+        entry: dict[str, object] = {"credentials": [_literal(env[credential])]}
+        came_from[f"providers.{kind}.credentials"] = f"environment {credential}"
+        came_from[f"providers.{kind}.credentials[0]"] = f"environment {credential}"
+        if address:
+            entry["base_url"] = _literal(env[address])
+            came_from[f"providers.{kind}.base_url"] = f"environment {address}"
+        providers[kind] = entry
+        if not default and record.default_model and not address:
+            default = f"{kind}/{record.default_model}"
+    if not providers:
+        default = f"sim/{REGISTRY['sim'].default_model}"
+    providers["sim"] = {}
+    raw: dict[str, object] = {"providers": providers, "defaults": {"model": default}}
+    return build(raw, "", env, place=lambda path: came_from.get(path, "default"), command_line=command_line or {})
+
+
+def _literal(text: str) -> str:
+    """The text as a document would write it, so that nothing in it is taken for a reference."""
+    return text.strip().replace("${", "$${")

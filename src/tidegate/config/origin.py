@@ -1,0 +1,135 @@
+"""The effective configuration as a list of values, each with where it came from: what `tidegate config show` prints."""
+
+import json
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from tidegate.config.problem import join
+from tidegate.config.schema import Config, ProviderConfig, Timeouts
+from tidegate.config.secret import Secret
+from tidegate.config.units import Duration, Size
+from tidegate.providers.record import Clocks
+
+DEFAULT = "default"
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the list. `value` is written as TOML would have it, secrets masked."""
+
+    path: str
+    value: str
+    origin: str
+
+
+def flatten(config: Config) -> list[Shown]:
+    """Every effective value in the order of the documentation. Defaults of a provider's kind are filled in."""
+    origins = config.origins
+    lines: list[Shown] = []
+    for section in ("server", "defaults"):
+        lines.extend(_struct(getattr(config, section), section, origins))
+    for name, provider in config.providers.items():
+        lines.extend(_provider(provider, join("providers", name), origins))
+    for number, key in enumerate(config.keys):
+        lines.extend(_struct(key, f"keys[{number}]", origins))
+    for alias, model in config.models.items():
+        path = join("models", alias)
+        if model.target:
+            lines.append(_line(f"{path}.target", model.target, origins))
+        for number, target in enumerate(model.targets):
+            lines.append(_line(f"{path}.targets[{number}].model", target.model, origins))
+            lines.append(_line(f"{path}.targets[{number}].weight", target.weight, origins))
+            lines.extend(_set_timeouts(target.timeouts, f"{path}.targets[{number}].timeouts", origins))
+        lines.append(_line(f"{path}.fallback", model.fallback, origins))
+    lines.extend(_struct(config.logging, "logging", origins))
+    return lines
+
+
+def _struct(value: msgspec.Struct, path: str, origins: Mapping[str, str]) -> Iterator[Shown]:
+    for name in value.__struct_fields__:
+        yield _line(f"{path}.{name}", getattr(value, name), origins)
+
+
+def _provider(provider: ProviderConfig, path: str, origins: Mapping[str, str]) -> Iterator[Shown]:
+    record = provider.record()
+    yield _line(f"{path}.kind", provider.kind, origins)
+    yield _line(f"{path}.base_url", record.base_url, origins)
+    yield _line(f"{path}.credentials", provider.credentials, origins)
+    if provider.credentials_file:
+        yield _line(f"{path}.credentials_file", provider.credentials_file, origins)
+    for name, value in provider.headers.items():
+        yield _line(join(f"{path}.headers", name), value, origins)
+    proxy = None if provider.proxy is None else _without_password(provider.proxy.reveal())
+    yield _line(f"{path}.proxy", proxy, origins)
+    yield _line(f"{path}.ca_bundle", provider.ca_bundle, origins)
+    yield from _timeouts(provider.timeouts, record.clocks, f"{path}.timeouts", origins)
+    yield _line(f"{path}.speaks", record.speaks, origins)
+    for endpoint in record.speaks:
+        yield _line(f"{path}.paths.{endpoint}", record.paths[endpoint], origins)
+    yield _line(f"{path}.models", provider.models, origins)
+    for endpoint in record.speaks:
+        refused = tuple(sorted(record.refuses.get(endpoint, ())))
+        yield _line(f"{path}.refuses.{endpoint}", refused, origins)
+    yield _line(f"{path}.include_usage", record.include_usage, origins)
+    yield _line(f"{path}.encrypted_reasoning", record.encrypted_reasoning, origins)
+    yield _line(f"{path}.reasons_silently", record.reasons_silently, origins)
+    yield _line(f"{path}.state", record.state, origins)
+
+
+def _timeouts(timeouts: Timeouts, clocks: Clocks, path: str, origins: Mapping[str, str]) -> Iterator[Shown]:
+    for name in ("connect", "first_event", "idle"):
+        yield _line(f"{path}.{name}", Duration(getattr(clocks, name)), origins)
+    if timeouts.total is None:
+        unstreamed = "off" if clocks.total_unstreamed is None else str(Duration(clocks.total_unstreamed))
+        streamed = "off" if clocks.total is None else str(Duration(clocks.total))
+        yield Shown(path=f"{path}.total", value=f'"{streamed}" for streams, else "{unstreamed}"', origin=DEFAULT)
+    else:
+        yield _line(f"{path}.total", timeouts.total, origins)
+    yield _line(f"{path}.send_stall", Duration(clocks.send_stall), origins)
+
+
+def _set_timeouts(timeouts: Timeouts, path: str, origins: Mapping[str, str]) -> Iterator[Shown]:
+    """Those of a target: the ones that are not set follow the provider and are not repeated."""
+    for name in timeouts.__struct_fields__:
+        if getattr(timeouts, name) is not None:
+            yield _line(f"{path}.{name}", getattr(timeouts, name), origins)
+
+
+def _line(path: str, value: object, origins: Mapping[str, str]) -> Shown:
+    return Shown(path=path, value=written(value), origin=_origin(path, origins))
+
+
+def _origin(path: str, origins: Mapping[str, str]) -> str:
+    """Where a value came from; for a list with members from elsewhere, both places."""
+    own = origins.get(path, DEFAULT)
+    members = [origin for member, origin in origins.items() if member.startswith(f"{path}[")]
+    variables = dict.fromkeys(
+        part for origin in members for part in origin.split(", ") if part.startswith("environment ") and part not in own
+    )
+    return ", ".join([own, *variables])
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc="********@" + parts.netloc.rpartition("@")[2]))
+
+
+def written(value: object) -> str:
+    """A value as TOML has it. `unset` for None, which TOML cannot write."""
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Secret):
+        return f'"{value.masked()}"'
+    if isinstance(value, str | Duration | Size):
+        return json.dumps(str(value), ensure_ascii=False)
+    if isinstance(value, tuple):
+        return f"[{', '.join(written(member) for member in value)}]"
+    if isinstance(value, dict):
+        members = ", ".join(f"{join('', name)} = {written(member)}" for name, member in value.items())
+        return f"{{ {members} }}" if members else "{}"
+    return str(value)

@@ -1,0 +1,58 @@
+"""What is wrong with a configuration: all of it at once, each with its place and the nearest right name."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault. `message` never quotes a secret."""
+
+    path: str
+    """Where in the document, such as `providers.lab.timeouts.idel`; empty for the document as a whole."""
+    message: str
+    nearest: str = ""
+    """The known name that was probably meant."""
+    line: int | None = None
+    """Line of the file, counted from 1, where it can be found."""
+    origin: str = ""
+    """Where the value came from when it was not the file: an environment variable or the command line."""
+
+    def render(self, source: str) -> str:
+        """One line: place, path, message, hint."""
+        place = self.origin or (f"{source}:{self.line}" if self.line else source)
+        place = f"{place}: " if place else ""
+        path = f"{self.path}: " if self.path else ""
+        hint = f"; did you mean `{self.nearest}`?" if self.nearest else ""
+        return f"{place}{path}{self.message}{hint}"
+
+
+class ConfigInvalid(Exception):
+    """The configuration cannot be used. Carries every problem that was found."""
+
+    def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """The whole list, one problem per line, for a terminal or a log."""
+        count = len(self.problems)
+        head = f"{self.source or 'the configuration'} has {count} problem{'' if count == 1 else 's'}:"
+        return "\n".join([head, *(f"  {problem.render(self.source)}" for problem in self.problems)])
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name most like this one, or an empty string when none is like it."""
+    names = list(known)
+    folded = {candidate.lower(): candidate for candidate in names}
+    found = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return folded[found[0]] if found else ""
+
+
+def join(path: str, key: str) -> str:
+    """The path of a member, quoted the way TOML would need it."""
+    bare = key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key)
+    shown = key if bare else '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{path}.{shown}" if path else shown

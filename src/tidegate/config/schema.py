@@ -1,0 +1,383 @@
+"""The shape of `tidegate.toml`: every key with its meaning, range and default.
+
+The reference tables of the documentation, the JSON schema for editors and the decoder all read these declarations.
+"""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from tidegate.config.secret import Secret
+from tidegate.config.units import Duration, Size
+from tidegate.providers.record import Clocks, Endpoint, Provider, State
+from tidegate.providers.registry import REGISTRY
+
+Profile = Literal["openai", "openresponses", "anyfast", "kkiai", "deepintshield"]
+
+HASHED: Final = "sha256:"
+"""Begins a key's secret that is given as its digest."""
+
+
+def _duration(text: str) -> Duration:
+    return Duration.parse(text)
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """Where Tidegate listens, and the limits of what it accepts."""
+
+    host: Annotated[
+        str,
+        Meta(description="Address to listen on. The default is reachable from this machine only.", min_length=1),
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(description="Port to listen on; 0 takes any free one.", ge=0, le=65535)] = 8080
+    allow_open: Annotated[
+        bool,
+        Meta(
+            description="Start on an address that others can reach although no key is configured. "
+            "Anyone who reaches the port then spends your credentials."
+        ),
+    ] = False
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Meta(description="Web origins, such as `https://chat.example.com`, whose pages may call the API."),
+    ] = ()
+    max_body: Annotated[
+        Size, Meta(description="Largest request body.", extra={"least": Size(1024), "most": Size(1024**3)})
+    ] = Size(32 * 1024**2)
+    max_header_bytes: Annotated[
+        Size,
+        Meta(
+            description="Largest request head: request line and headers.",
+            extra={"least": Size(1024), "most": Size(1024**2)},
+        ),
+    ] = Size(64 * 1024)
+    header_timeout: Annotated[
+        Duration,
+        Meta(
+            description="Time within which a request's head must have arrived.",
+            extra={"least": _duration("100ms"), "most": _duration("10m")},
+        ),
+    ] = _duration("10s")
+    body_timeout: Annotated[
+        Duration,
+        Meta(
+            description="Longest silence while a request's body arrives.",
+            extra={"least": _duration("100ms"), "most": _duration("1h")},
+        ),
+    ] = _duration("30s")
+    keep_alive: Annotated[
+        Duration,
+        Meta(
+            description="How long an idle client connection stays open for the next request.",
+            extra={"least": _duration("0s"), "most": _duration("1h")},
+        ),
+    ] = _duration("75s")
+    stream_ping: Annotated[
+        Duration,
+        Meta(
+            description="Silence on a stream after which the client gets a keep-alive.",
+            extra={"least": _duration("1s"), "most": _duration("5m")},
+        ),
+    ] = _duration("15s")
+    drain: Annotated[
+        Duration,
+        Meta(
+            description="Time that running requests get to finish when Tidegate is told to stop.",
+            extra={"least": _duration("0s"), "most": _duration("1d")},
+        ),
+    ] = _duration("30s")
+    data_dir: Annotated[
+        str,
+        Meta(description="Folder for Tidegate's own data. Empty: the user's data folder."),
+    ] = ""
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What applies when neither the request nor its key says otherwise."""
+
+    model: Annotated[
+        str,
+        Meta(description="Model of requests that name none. Empty: such requests get a 400."),
+    ] = ""
+    profile: Annotated[
+        Profile,
+        Meta(description="Compatibility profile: the shape of what clients see."),
+    ] = "openai"
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Deadlines of one call to a provider. Unset: those of the provider's kind."""
+
+    connect: Annotated[
+        Duration | None,
+        Meta(
+            description="Until the connection stands, TLS included; usually 5s.",
+            extra={"least": _duration("1ms"), "most": _duration("5m")},
+        ),
+    ] = None
+    first_event: Annotated[
+        Duration | None,
+        Meta(
+            description="From the sent request to the first event of a stream; usually 30s, for local engines 5m, which may have to load the model first.",
+            extra={"least": _duration("1ms"), "most": _duration("1d")},
+        ),
+    ] = None
+    idle: Annotated[
+        Duration | None,
+        Meta(
+            description="Longest gap between two reads once the answer has begun; usually 30s, for local engines 2m.",
+            extra={"least": _duration("1ms"), "most": _duration("1d")},
+        ),
+    ] = None
+    total: Annotated[
+        Duration | None,
+        Meta(
+            description='The whole call; usually off for streams, 10m otherwise. `"off"` switches it off for both.',
+            extra={"least": _duration("1ms"), "most": _duration("7d"), "off": True},
+        ),
+    ] = None
+    send_stall: Annotated[
+        Duration | None,
+        Meta(
+            description="How long a client may refuse to read before its stream is ended; usually 30s.",
+            extra={"least": _duration("1ms"), "most": _duration("1h")},
+        ),
+    ] = None
+
+    def over(self, clocks: Clocks) -> Clocks:
+        """Those clocks, with the ones set here in their place."""
+        changes: dict[str, float | None] = {}
+        for name in ("connect", "first_event", "idle", "send_stall"):
+            value: Duration | None = getattr(self, name)
+            if value is not None:
+                changes[name] = float(value)
+        if self.total is not None:
+            changes["total"] = changes["total_unstreamed"] = self.total.seconds()
+        return msgspec.structs.replace(clocks, **changes)
+
+
+class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider. Its name is what stands before the slash in `provider/model`.
+
+    Members that are `None` follow the record of the kind; `record()` gives the effective values.
+    """
+
+    kind: Annotated[
+        str,
+        Meta(
+            description="Which provider this is. Unset: the name itself if that is a known kind, "
+            "else `openai-compatible`."
+        ),
+    ] = ""
+    base_url: Annotated[
+        str,
+        Meta(description="Address up to and including the version, without a slash at the end. Unset: the kind's."),
+    ] = ""
+    credentials: Annotated[
+        tuple[Secret, ...],
+        Meta(
+            description="API keys of this provider. Unset: the kind's environment variable, "
+            "as long as `base_url` is not changed."
+        ),
+    ] = ()
+    credentials_file: Annotated[
+        str,
+        Meta(description="File with one API key per line; empty lines and lines that begin with `#` do not count."),
+    ] = ""
+    headers: Annotated[
+        dict[str, Secret],
+        Meta(description="Further headers of every call to this provider."),
+    ] = {}
+    proxy: Annotated[
+        Secret | None,
+        Meta(
+            description='Proxy for this provider: an `http://` or `https://` address, or `"none"`. '
+            "Unset: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` decide."
+        ),
+    ] = None
+    ca_bundle: Annotated[
+        str,
+        Meta(description="PEM file with the authorities that certify this provider, instead of the system's."),
+    ] = ""
+    timeouts: Annotated[
+        Timeouts,
+        Meta(description="Deadlines of calls to this provider."),
+    ] = Timeouts()
+    speaks: Annotated[
+        tuple[Endpoint, ...] | None,
+        Meta(description="Endpoints this provider serves. Unset: those of the kind."),
+    ] = None
+    paths: Annotated[
+        dict[Endpoint, str] | None,
+        Meta(description="Paths below `base_url` that differ from OpenAI's, per endpoint."),
+    ] = None
+    models: Annotated[
+        tuple[str, ...],
+        Meta(description="The models this provider offers. Unset: its own list is asked for."),
+    ] = ()
+    refuses: Annotated[
+        dict[Endpoint, tuple[str, ...]] | None,
+        Meta(
+            description="Request members this provider does not take, per endpoint: a request that uses one gets a 400. "
+            "Replaces the kind's list for that endpoint."
+        ),
+    ] = None
+    include_usage: Annotated[
+        bool | None,
+        Meta(description="Whether `stream_options.include_usage` may be sent. Unset: as the kind."),
+    ] = None
+    encrypted_reasoning: Annotated[
+        bool | None,
+        Meta(description="Whether encrypted reasoning may be asked for. Unset: as the kind."),
+    ] = None
+    reasons_silently: Annotated[
+        tuple[str, ...] | None,
+        Meta(
+            description="Patterns of model names that may think for minutes without a byte: "
+            "they get at least 10 minutes for the first event and between reads. Unset: those of the kind."
+        ),
+    ] = None
+    state: Annotated[
+        State | None,
+        Meta(description="Who keeps stored responses and conversations: `gateway` or `provider`. Unset: as the kind."),
+    ] = None
+
+    def record(self) -> Provider:
+        """The record of this kind with everything that is configured in its place.
+
+        Builds a new record at each call: keep the result in the snapshot. Raises `KeyError` for an unknown kind,
+        which a loaded configuration never holds.
+        """
+        known = REGISTRY[self.kind]
+        return msgspec.structs.replace(
+            known,
+            base_url=self.base_url or known.base_url,
+            clocks=self.timeouts.over(known.clocks),
+            speaks=known.speaks if self.speaks is None else self.speaks,
+            paths={**known.paths, **(self.paths or {})},
+            refuses={**known.refuses, **{k: frozenset(v) for k, v in (self.refuses or {}).items()}},
+            include_usage=known.include_usage if self.include_usage is None else self.include_usage,
+            encrypted_reasoning=(
+                known.encrypted_reasoning if self.encrypted_reasoning is None else self.encrypted_reasoning
+            ),
+            reasons_silently=known.reasons_silently if self.reasons_silently is None else self.reasons_silently,
+            state=known.state if self.state is None else self.state,
+        )
+
+
+class KeyConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One key that clients present as `Authorization: Bearer …`."""
+
+    name: Annotated[str, Meta(description="Name of the key in logs and reports.", min_length=1, max_length=64)]
+    secret: Annotated[
+        Secret,
+        Meta(
+            description="The key itself, at least 32 characters, or `sha256:` and the hexadecimal SHA-256 digest of it."
+        ),
+    ]
+    project: Annotated[
+        str,
+        Meta(description="Project that the key's usage belongs to.", min_length=1, max_length=64),
+    ] = "default"
+    model: Annotated[
+        str,
+        Meta(description="Model of requests with this key that name none. Unset: `defaults.model`."),
+    ] = ""
+    models: Annotated[
+        tuple[str, ...],
+        Meta(description="Models this key may use; `*` stands for any text, as in `openai/*`. Unset: all."),
+    ] = ()
+    profile: Annotated[
+        Profile | None,
+        Meta(description="Compatibility profile of this key. Unset: `defaults.profile`."),
+    ] = None
+
+    def sha256(self) -> bytes:
+        """The SHA-256 digest of the key text, in whichever form the configuration gives the secret."""
+        text = self.secret.reveal()
+        return bytes.fromhex(text.removeprefix(HASHED)) if text.startswith(HASHED) else self.secret.sha256()
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One deployment behind an alias."""
+
+    model: Annotated[str, Meta(description="`provider/model`, or another alias.", min_length=1)]
+    weight: Annotated[
+        int,
+        Meta(description="Share of the traffic relative to the other targets; 0 takes this one out.", ge=0, le=10000),
+    ] = 1
+    timeouts: Annotated[
+        Timeouts,
+        Meta(description="Deadlines for this target alone."),
+    ] = Timeouts()
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A model alias. Its name is what clients send as `model`."""
+
+    target: Annotated[
+        str, Meta(description="The one model behind the alias: short for a single entry in `targets`.")
+    ] = ""
+    targets: Annotated[
+        tuple[Target, ...],
+        Meta(description="The models behind the alias; each request goes to one of them, chosen by weight."),
+    ] = ()
+    fallback: Annotated[
+        tuple[str, ...],
+        Meta(description="Models tried in this order when the chosen target fails before the answer begins."),
+    ] = ()
+
+    @property
+    def choices(self) -> tuple[Target, ...]:
+        """The targets, in whichever of the two forms they were written."""
+        return self.targets or (Target(model=self.target),)
+
+
+class Logging(msgspec.Struct, frozen=True, kw_only=True):
+    """What is logged, and how. Prompts, answers and secrets never are."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="Least severity that is logged."),
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "console", "json"],
+        Meta(description="`console` for people, `json` for machines, `auto`: console on a terminal, else JSON."),
+    ] = "auto"
+    access: Annotated[bool, Meta(description="One line per request.")] = True
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A `tidegate.toml`."""
+
+    server: Annotated[Server, Meta(description="Where Tidegate listens, and the limits of what it accepts.")] = Server()
+    defaults: Annotated[
+        Defaults, Meta(description="What applies when neither the request nor its key says otherwise.")
+    ] = Defaults()
+    providers: Annotated[
+        dict[str, ProviderConfig],
+        Meta(
+            description="The providers, each under a name of your choice. Their order decides who serves a bare model name."
+        ),
+    ] = {}
+    keys: Annotated[
+        tuple[KeyConfig, ...],
+        Meta(description="Keys that clients present. As soon as there is one, every request needs one."),
+    ] = ()
+    models: Annotated[dict[str, ModelConfig], Meta(description="Model aliases.")] = {}
+    logging: Annotated[Logging, Meta(description="What is logged, and how.")] = Logging()
+
+
+class Config(Document, frozen=True, kw_only=True):
+    """The immutable snapshot the rest of Tidegate works from: a checked document that knows where it came from."""
+
+    source: str = ""
+    """The file it was read from; empty when there was none."""
+    origins: dict[str, str] = {}
+    """Origin of each value that is not a default, by path: `tidegate.toml:12`, `environment NAME`, `command line`."""
+
+    @property
+    def automatic(self) -> bool:
+        """Whether this was put together without a file: then servers on local ports are looked for as well."""
+        return not self.source

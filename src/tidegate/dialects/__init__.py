@@ -1,0 +1,1 @@
+"""One module per API dialect. Pure: no I/O, no clock."""

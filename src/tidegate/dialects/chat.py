@@ -1,0 +1,176 @@
+"""OpenAI Chat Completions (`POST /v1/chat/completions`)."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from tidegate.dialects.choices import ChoicesStream, complete_choices
+from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, refuse_unsupported
+from tidegate.dialects.validation import invalid, missing, parse
+from tidegate.wire import jsonio
+
+__all__ = ["ChatBody", "ChatDialect", "ChatRequest", "StreamOptions", "forward_choices"]
+
+
+class ContentPart(msgspec.Struct):
+    type: str
+    text: str | None = None
+
+
+class Function(msgspec.Struct):
+    name: str
+    arguments: str | None = None
+
+
+class ToolCall(msgspec.Struct):
+    id: str | None = None
+    type: str | None = None
+    function: Function | None = None
+
+
+class Message(msgspec.Struct):
+    """One message. Members that we do not know (reasoning_content, audio, …) travel on unread."""
+
+    role: str
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class ToolFunction(msgspec.Struct):
+    name: str
+
+
+class Tool(msgspec.Struct):
+    type: str
+    function: ToolFunction | None = None
+
+
+class ToolChoice(msgspec.Struct):
+    type: str
+
+
+class ResponseFormat(msgspec.Struct):
+    type: str
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class ChatBody(msgspec.Struct):
+    """The documented members with their ranges (protocol §3.1)."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    stop: str | list[str] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    seed: int | None = None
+    user: str | None = None
+    safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: str | None = None
+    metadata: Annotated[dict[str, Annotated[str, Meta(max_length=512)]], Meta(max_length=16)] | None = None
+
+
+_decoder = jsonio.decoder(ChatBody)
+
+
+class ChatRequest:
+    """A validated request of this dialect."""
+
+    __slots__ = ("_body", "model", "stream", "typed")
+
+    def __init__(self, body: bytes, typed: ChatBody) -> None:
+        self._body = body
+        self.typed = typed
+        self.model = typed.model
+        self.stream = typed.stream
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.stream is True
+
+    @property
+    def end_user(self) -> str | None:
+        return self.typed.safety_identifier or self.typed.user
+
+    def forward(self, destination: Destination) -> bytes:
+        return forward_choices(self._body, destination, stream=self.wants_stream)
+
+    def open(self, call: Call) -> ChoicesStream:
+        options = self.typed.stream_options
+        wants_usage = options is not None and options.include_usage is True
+        return ChoicesStream(call, kind="chat.completion.chunk", wants_usage=wants_usage)
+
+    def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
+        return complete_choices(body, call, destination)
+
+
+class ChatDialect:
+    """See :class:`tidegate.dialects.dialect.Dialect`."""
+
+    name: Endpoint = "chat"
+    path = "/v1/chat/completions"
+    body_type = ChatBody
+
+    def parse(self, body: bytes) -> ChatRequest:
+        typed = parse(body, _decoder)
+        if typed.stream_options is not None and not typed.stream:
+            raise invalid("stream_options", "it is only allowed when 'stream' is true.")
+        for index, tool in enumerate(typed.tools or ()):
+            if tool.type == "function" and tool.function is None:
+                raise missing(f"tools[{index}].function")
+        for index, message in enumerate(typed.messages):
+            if message.role == "tool" and not message.tool_call_id:
+                raise missing(f"messages[{index}].tool_call_id")
+            if message.content is None and message.role in ("system", "developer", "user"):
+                raise missing(f"messages[{index}].content")
+            if isinstance(message.content, list):
+                for place, part in enumerate(message.content):
+                    if part.type == "text" and part.text is None:
+                        raise missing(f"messages[{index}].content[{place}].text")
+        return ChatRequest(body, typed)
+
+
+_TRUE = jsonio.raw(True)
+_FALSE = jsonio.raw(False)
+_ONLY_USAGE = jsonio.raw({"include_usage": True})
+
+
+def forward_choices(body: bytes, destination: Destination, *, stream: bool) -> bytes:
+    """The body for the upstream, for chat and for text completions.
+
+    Usage is asked for on every stream that can have it: the ledger needs it, and the frame is withheld from a client
+    that did not ask.
+    """
+    members = jsonio.members(body)
+    members["model"] = jsonio.raw(destination.model)
+    members["stream"] = _TRUE if stream else _FALSE
+    if stream and destination.include_usage:
+        options = members.get("stream_options", jsonio.NULL)
+        if options == jsonio.NULL:
+            members["stream_options"] = _ONLY_USAGE
+        else:
+            members["stream_options"] = jsonio.raw({**jsonio.members(options), "include_usage": True})
+    elif not destination.include_usage:
+        members.pop("stream_options", None)
+    refuse_unsupported(members, destination)
+    return jsonio.encode(members)

@@ -1,0 +1,133 @@
+"""Reading a request body against its Struct, with errors in the words of the API.
+
+Every rejection is an InvalidRequest whose `param` names the member and whose message says what would be right.
+"""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest
+
+__all__ = ["invalid", "missing", "parse"]
+
+T = TypeVar("T")
+
+_SEGMENT = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
+_GOT = re.compile(r", got `(?P<got>[^`]+)`$")
+_UNKNOWN = re.compile(r"^Invalid enum value (?P<value>.+)$", re.DOTALL)
+_NOUNS = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "a boolean",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+
+
+def parse(body: bytes, using: msgspec.json.Decoder[T]) -> T:
+    """Decode and validate a request body. Raises InvalidRequest."""
+    try:
+        return jsonio.decode(body, using)
+    except jsonio.InvalidJSON as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+    except jsonio.SchemaMismatch as error:
+        if not error.path:
+            raise InvalidRequest("The request body must be a JSON object.", code="invalid_json") from None
+        if error.missing:
+            raise missing(error.path) from None
+        raise _mismatch(using.type, error) from None
+
+
+def missing(param: str, hint: str = "") -> InvalidRequest:
+    """A required member is absent."""
+    message = f"Missing required parameter: '{param}'."
+    return InvalidRequest(f"{message} {hint}" if hint else message, param=param, code="missing_required_parameter")
+
+
+def invalid(param: str, why: str, code: str = "invalid_value") -> InvalidRequest:
+    """A member has a value that is not allowed; `why` is a sentence that says what is."""
+    return InvalidRequest(f"Invalid '{param}': {why}", param=param, code=code)
+
+
+def _mismatch(type_: Any, error: jsonio.SchemaMismatch) -> InvalidRequest:
+    expected = _describe_path(type_, error.path)
+    unknown = _UNKNOWN.match(error.what)
+    if unknown:
+        return invalid(error.path, f"{unknown.group('value')} is not allowed; expected {expected}.")
+    got = _GOT.search(error.what)
+    if got:
+        return invalid(
+            error.path, f"expected {expected}, got {_NOUNS.get(got.group('got'), got.group('got'))}.", "invalid_type"
+        )
+    return invalid(error.path, f"expected {expected}.")
+
+
+def _describe_path(type_: Any, path: str) -> str:
+    """Words for what the schema allows at `path`."""
+    here = inspect.type_info(type_)
+    for segment in _SEGMENT.findall(path):
+        found = _step(here, segment)
+        if found is None:
+            return "a value that the API documents for it"
+        here = found
+    return _describe(here)
+
+
+def _step(here: inspect.Type, segment: str) -> inspect.Type | None:
+    for option in _options(here):
+        if segment.startswith("["):
+            if isinstance(option, inspect.ListType):
+                return option.item_type
+            if isinstance(option, inspect.DictType):
+                return option.value_type
+        elif isinstance(option, inspect.StructType):
+            for field in option.fields:
+                if field.encode_name == segment:
+                    return field.type
+    return None
+
+
+def _options(type_: inspect.Type) -> tuple[inspect.Type, ...]:
+    if isinstance(type_, inspect.Metadata):
+        return _options(type_.type)
+    if isinstance(type_, inspect.UnionType):
+        return type_.types
+    return (type_,)
+
+
+def _describe(type_: inspect.Type) -> str:
+    options = [_describe_one(option) for option in _options(type_) if not isinstance(option, inspect.NoneType)]
+    return " or ".join(options)
+
+
+def _describe_one(type_: inspect.Type) -> str:
+    if isinstance(type_, inspect.LiteralType):
+        return "one of " + ", ".join(f"'{value}'" for value in type_.values)
+    if isinstance(type_, inspect.IntType | inspect.FloatType):
+        noun = "an integer" if isinstance(type_, inspect.IntType) else "a number"
+        if type_.ge is not None and type_.le is not None:
+            return f"{noun} between {type_.ge:g} and {type_.le:g}"
+        if type_.ge is not None:
+            return f"{noun} of at least {type_.ge:g}"
+        return noun
+    if isinstance(type_, inspect.StrType):
+        if type_.max_length is not None:
+            return f"a string of at most {type_.max_length} characters"
+        return "a string"
+    if isinstance(type_, inspect.ListType):
+        if type_.min_length:
+            return f"an array of at least {type_.min_length} item"
+        if type_.max_length is not None:
+            return f"an array of at most {type_.max_length} items"
+        return "an array"
+    if isinstance(type_, inspect.BoolType):
+        return "a boolean"
+    if isinstance(type_, inspect.DictType) and type_.max_length is not None:
+        return f"an object of at most {type_.max_length} members"
+    return "an object"

@@ -1,0 +1,1 @@
+"""The use case: admit, plan, attempt, commit, relay, settle."""

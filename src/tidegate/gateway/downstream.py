@@ -1,0 +1,31 @@
+"""What an exchange needs from the connection to its client."""
+
+from typing import Protocol
+
+from tidegate.wire.errors import TidegateError
+
+__all__ = ["Downstream", "Fields"]
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class Downstream(Protocol):
+    """One answer towards a client. The server implements it; `write` and `end` follow `start`, `respond` stands alone.
+
+    No method raises; after the client has left, all of them do nothing.
+    """
+
+    def start(self, fields: bytes, first: bytes) -> None:
+        """Status 200, header lines (each ended by CRLF), and the first frames, in one write."""
+
+    def write(self, data: bytes) -> None:
+        """Whole frames, in one write."""
+
+    def end(self, data: bytes = b"") -> None:
+        """The last frames, if any, and the end of the answer, in one write."""
+
+    def respond(self, status: int, fields: bytes, body: bytes) -> None:
+        """A whole answer in JSON."""
+
+    def refuse(self, error: TidegateError, fields: bytes = b"") -> None:
+        """An error as a whole answer."""

@@ -1,0 +1,213 @@
+"""The gateway as a whole: the present snapshot, what runs, and what is counted."""
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping
+
+from tidegate.access.keys import Principal
+from tidegate.access.usage import UsageEntry
+from tidegate.config.schema import Config
+from tidegate.dialects.chat import ChatDialect
+from tidegate.dialects.completions import CompletionsDialect
+from tidegate.dialects.dialect import Dialect
+from tidegate.dialects.responses import ResponsesDialect
+from tidegate.gateway.downstream import Downstream
+from tidegate.gateway.exchange import Exchange
+from tidegate.gateway.models import Model, fetch_listings
+from tidegate.gateway.snapshot import Snapshot
+from tidegate.telemetry.log import LineWriter, get_logger
+from tidegate.telemetry.metrics import Metrics
+from tidegate.upstream.provider import Upstream
+from tidegate.upstream.wheel import Wheel
+from tidegate.wire.errors import ShuttingDown
+
+__all__ = ["DIALECTS", "Gateway"]
+
+DIALECTS: tuple[Dialect, ...] = (ResponsesDialect(), ChatDialect(), CompletionsDialect())
+"""Every endpoint that relays model output."""
+
+
+class Gateway:
+    """Owns the snapshot and the running exchanges. One per process; lives on one event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        *,
+        environment: Mapping[str, str] | None = None,
+        embedded: Mapping[str, str] | None = None,
+        request_log: LineWriter | None = None,
+    ) -> None:
+        """`embedded` gives the base URLs of servers that this process runs itself, by kind.
+
+        Raises ProviderUnusable.
+        """
+        self.loop = loop
+        self.log = get_logger()
+        self.wheel = Wheel(loop)
+        self.metrics = Metrics()
+        self.exchanges: set[Exchange] = set()
+        self.models: dict[str, tuple[Model, ...]] = {}
+        self.draining = False
+        self._environment = os.environ if environment is None else environment
+        self._embedded = dict(embedded or {})
+        self._request_log = request_log
+        self._listing: asyncio.Task[None] | None = None
+        self.snapshot = self._build(config)
+        self._register_gauges()
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
+        """Who calls. Raises InvalidKey."""
+        return self.snapshot.keys.authenticate(headers)
+
+    def open_exchange(
+        self,
+        downstream: Downstream,
+        dialect: Dialect,
+        principal: Principal,
+        headers: Mapping[bytes, bytes],
+        *,
+        request_id: bytes,
+        client: str,
+    ) -> Exchange:
+        """A new request on a hot route, ready for its body."""
+        return Exchange(self, downstream, dialect, principal, headers, request_id=request_id, client=client)
+
+    def settle(self, entry: UsageEntry, provider: str) -> None:
+        """Record one usage entry: numbers and one log line."""
+        series = self.metrics.series(entry.endpoint, provider)
+        series.statuses[entry.status] = series.statuses.get(entry.status, 0) + 1
+        series.endings[entry.ending] = series.endings.get(entry.ending, 0) + 1
+        series.attempts += entry.attempts
+        series.duration.observe(entry.duration_ms / 1000)
+        if entry.first_event_ms is not None:
+            series.first_event.observe(entry.first_event_ms / 1000)
+        series.input_tokens += entry.input_tokens
+        series.cached_tokens += entry.cached_tokens
+        series.output_tokens += entry.output_tokens
+        series.reasoning_tokens += entry.reasoning_tokens
+        series.estimated += entry.estimated
+        if self._request_log is not None:
+            self._request_log.write(entry)
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin what runs beside requests: asking providers for their models."""
+        self.refresh_models()
+
+    def reload(self, config: Config) -> None:
+        """Swap in another configuration. Running requests end on the one they began with.
+
+        Raises ProviderUnusable, and keeps the old configuration then.
+        """
+        old = self.snapshot
+        self.snapshot = self._build(config)
+        for upstream in old.upstreams.values():
+            upstream.close()
+        self.refresh_models()
+
+    def add_provider(self, config: Config) -> None:
+        """Swap in a configuration that differs by more providers only; connections stay."""
+        old = self.snapshot
+        upstreams = {name: old.upstreams.get(name) or self._upstream(name, config) for name in config.providers}
+        self.snapshot = Snapshot(config, upstreams, old.listings)
+        self.refresh_models(name for name in upstreams if name not in old.upstreams)
+
+    def refresh_models(self, only: Iterable[str] | None = None) -> None:
+        """Ask providers for their lists, in the background."""
+        chosen = None if only is None else frozenset(only)
+        previous = self._listing
+
+        async def run() -> None:
+            if previous is not None:
+                await asyncio.wait([previous])
+            await self._refresh(chosen)
+
+        self._listing = self.loop.create_task(run())
+
+    async def models_known(self) -> dict[str, tuple[Model, ...]]:
+        """The lists of all providers, as soon as every one has answered or been given up."""
+        if self._listing is not None:
+            await asyncio.wait([self._listing])
+        return self.models
+
+    async def close(self) -> None:
+        """End what still runs, in the form of its dialect, and close every connection."""
+        self.draining = True
+        if self._listing is not None:
+            self._listing.cancel()
+            await asyncio.wait([self._listing])
+        for exchange in list(self.exchanges):
+            exchange.stop(ShuttingDown("The gateway is shutting down; send the request again."))
+        for upstream in self.snapshot.upstreams.values():
+            upstream.close()
+        self.wheel.close()
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _build(self, config: Config) -> Snapshot:
+        upstreams = {name: self._upstream(name, config) for name in config.providers}
+        listings = {name: provider.models or None for name, provider in config.providers.items()}
+        return Snapshot(config, upstreams, listings)
+
+    def _upstream(self, name: str, config: Config) -> Upstream:
+        settings = config.providers[name]
+        return Upstream(
+            name,
+            settings,
+            self.loop,
+            self.wheel,
+            base_url=None if settings.base_url else self._embedded.get(settings.kind),
+            environment=self._environment,
+        )
+
+    async def _refresh(self, only: frozenset[str] | None) -> None:
+        snapshot = self.snapshot
+        chosen = [
+            upstream
+            for name, upstream in snapshot.upstreams.items()
+            if (only is None or name in only) and not upstream.config.models
+        ]
+        found = await fetch_listings(chosen)
+        if self.snapshot.config is not snapshot.config:
+            return  # a reload came in between; it asks anew
+        known = {name: models for name, models in found.items() if models is not None}
+        for name, upstream in snapshot.upstreams.items():
+            if upstream.config.models:
+                known[name] = tuple(Model(id=one, created=0, owned_by=name) for one in upstream.config.models)
+        self.models = {**{k: v for k, v in self.models.items() if k in snapshot.upstreams}, **known}
+        self.snapshot = snapshot.with_listings(
+            {
+                name: None if name not in self.models else [one.id for one in self.models[name]]
+                for name in snapshot.upstreams
+            }
+        )
+
+    def _register_gauges(self) -> None:
+        gauge = self.metrics.gauge
+        gauge("tidegate_exchanges_running", "Requests under way.", (), lambda: [((), float(len(self.exchanges)))])
+        gauge(
+            "tidegate_upstream_connections",
+            "Connections to providers, by state.",
+            ("provider", "state"),
+            lambda: [
+                ((name, state), float(count))
+                for name, upstream in self.snapshot.upstreams.items()
+                for state, count in (
+                    ("idle", upstream.pool.idle_count),
+                    ("busy", upstream.pool.open_count - upstream.pool.idle_count),
+                )
+            ],
+        )
+        log = self._request_log
+        if log is not None:
+            gauge(
+                "tidegate_log_lines_dropped",
+                "Request lines that could not be written.",
+                (),
+                lambda: [((), float(log.dropped))],
+            )

@@ -1,0 +1,104 @@
+"""What providers offer: their model lists, asked for in the background and kept."""
+
+import asyncio
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from tidegate.gateway.snapshot import Snapshot
+from tidegate.telemetry.log import get_logger
+from tidegate.upstream.fetch import fetch
+from tidegate.upstream.provider import Upstream
+from tidegate.wire import jsonio
+from tidegate.wire.errors import ModelNotFound, TidegateError
+
+__all__ = ["LIST_TIMEOUT_S", "Model", "fetch_listing", "find", "listing"]
+
+LIST_TIMEOUT_S = 5.0
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of `GET /v1/models`."""
+
+    id: str
+    created: int
+    owned_by: str
+    object: str = "model"
+
+
+class _Entry(msgspec.Struct):
+    id: str
+    created: float | None = None
+    owned_by: str | None = None
+
+
+class _List(msgspec.Struct):
+    data: list[_Entry]
+
+
+_list = jsonio.decoder(_List)
+
+
+async def fetch_listing(upstream: Upstream, *, quiet: bool = False) -> tuple[Model, ...] | None:
+    """The provider's own list; None, and a log line unless `quiet`, when it gives none."""
+    log = get_logger()
+    report = log.debug if quiet else log.info
+    try:
+        status, body = await fetch(upstream.pool, upstream.get("/models"), timeout_s=LIST_TIMEOUT_S)
+        if status != 200:
+            report("model_list_unavailable", provider=upstream.name, status=status)
+            return None
+        found = jsonio.decode(body, _list)
+    except TidegateError as error:
+        report("model_list_unavailable", provider=upstream.name, reason=error.message)
+        return None
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+        report("model_list_unavailable", provider=upstream.name, reason=str(error))
+        return None
+    return tuple(
+        Model(id=entry.id, created=_seconds(entry.created), owned_by=entry.owned_by or upstream.name)
+        for entry in found.data
+        if entry.id
+    )
+
+
+async def fetch_listings(upstreams: Iterable[Upstream]) -> dict[str, tuple[Model, ...] | None]:
+    """The lists of several providers, asked for side by side."""
+    chosen = list(upstreams)
+    found = await asyncio.gather(*(fetch_listing(upstream) for upstream in chosen))
+    return {upstream.name: models for upstream, models in zip(chosen, found, strict=True)}
+
+
+def listing(snapshot: Snapshot, known: Mapping[str, tuple[Model, ...]]) -> list[Model]:
+    """All names that this gateway answers to: aliases, then each provider's models as `provider/model`.
+
+    `owned_by` is the provider, so that a client can tell where a name leads.
+    """
+    models = [Model(id=alias, created=0, owned_by="tidegate") for alias in snapshot.config.models]
+    for provider in snapshot.upstreams:
+        for model in known.get(provider, ()):
+            models.append(Model(id=f"{provider}/{model.id}", created=model.created, owned_by=provider))
+    return models
+
+
+def find(snapshot: Snapshot, known: Mapping[str, tuple[Model, ...]], name: str) -> Model:
+    """The entry for any name that a request may use. Raises ModelNotFound, like a request would."""
+    if name in snapshot.config.models:
+        return Model(id=name, created=0, owned_by="tidegate")
+    step = snapshot.catalog.plan(name, 0.0)[0]
+    for model in known.get(step.provider, ()):
+        if model.id == step.model:
+            return Model(id=name, created=model.created, owned_by=step.provider)
+    if step.provider in known:
+        raise ModelNotFound(f"The model '{name}' does not exist or no configured provider has it.", param="model")
+    return Model(id=name, created=0, owned_by=step.provider)
+
+
+def as_list(models: Iterable[Model]) -> dict[str, Any]:
+    return {"object": "list", "data": list(models)}
+
+
+def _seconds(value: float | None) -> int:
+    return int(value) if value is not None and math.isfinite(value) and value > 0 else 0

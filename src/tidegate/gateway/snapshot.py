@@ -1,0 +1,94 @@
+"""Everything that a request is decided by, immutable: a reload makes a new one and swaps it in whole."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from tidegate.access.keys import KeyRing
+from tidegate.config.schema import Config
+from tidegate.dialects.dialect import Destination
+from tidegate.dialects.profile import PROFILES, Profile
+from tidegate.providers.record import Clocks, Endpoint
+from tidegate.routing.catalog import Alias, Catalog, Deployment, Target
+from tidegate.upstream.provider import Upstream
+
+__all__ = ["Path", "Snapshot"]
+
+_REMEMBERED = 4096
+
+
+class Path(msgspec.Struct, frozen=True):
+    """A deployment seen from one endpoint: all that an attempt needs, worked out once."""
+
+    upstream: Upstream
+    destination: Destination
+    clocks: Clocks
+    unstreamed: Clocks
+    name: bytes
+    """`provider/model` as a header value."""
+
+
+class Snapshot:
+    """One state of the configuration, together with what providers are known to offer."""
+
+    def __init__(
+        self, config: Config, upstreams: Mapping[str, Upstream], listings: Mapping[str, Iterable[str] | None]
+    ) -> None:
+        self.config = config
+        self.upstreams = dict(upstreams)
+        self.listings = {name: None if ids is None else tuple(ids) for name, ids in listings.items()}
+        self.keys = KeyRing(config.keys)
+        self.profile: Profile = PROFILES[config.defaults.profile]
+        self.default_model = config.defaults.model
+        aliases = {
+            name: Alias(tuple(Target(one.model, one.weight) for one in model.choices), model.fallback)
+            for name, model in config.models.items()
+        }
+        self.catalog = Catalog(aliases, {name: self.listings.get(name) for name in self.upstreams})
+        self._paths: dict[tuple[Deployment, Endpoint], Path | None] = {}
+
+    def with_listings(self, listings: Mapping[str, Iterable[str] | None]) -> "Snapshot":
+        """The same configuration, with other knowledge of what providers offer."""
+        return Snapshot(self.config, self.upstreams, {**self.listings, **listings})
+
+    def path(self, deployment: Deployment, endpoint: Endpoint) -> Path | None:
+        """How `deployment` is called for `endpoint`; None when its provider does not speak it."""
+        key = (deployment, endpoint)
+        if key in self._paths:
+            return self._paths[key]
+        if len(self._paths) >= _REMEMBERED:  # names come from clients, so that there is no end to them
+            self._paths.clear()
+        found = self._paths[key] = self._find(deployment, endpoint)
+        return found
+
+    def _find(self, deployment: Deployment, endpoint: Endpoint) -> Path | None:
+        upstream = self.upstreams[deployment.provider]
+        record = upstream.record
+        if endpoint not in record.speaks:
+            return None
+        clocks = record.clocks_for(deployment.model, stream=True)
+        unstreamed = record.clocks_for(deployment.model, stream=False)
+        if deployment.alias:
+            timeouts = self.config.models[deployment.alias].choices[deployment.position].timeouts
+            clocks = timeouts.over(clocks)
+            unstreamed = timeouts.over(unstreamed)
+        destination = Destination(
+            provider=deployment.provider,
+            model=deployment.model,
+            refuses=record.refuses.get(endpoint, frozenset()),
+            stores=record.stores,
+            encrypted_reasoning=record.encrypted_reasoning,
+            include_usage=record.include_usage,
+            gateway_state=record.state == "gateway",
+            cut_reported_as_completed=record.cut_reported_as_completed,
+        )
+        return Path(upstream, destination, clocks, unstreamed, _header_value(deployment.name))
+
+
+def _header_value(text: str) -> bytes:
+    """`text` with everything outside printable ASCII percent-encoded: model names come from clients (RFC 9110 §5.5)."""
+    if text.isascii() and text.isprintable():
+        return text.encode("ascii")
+    return b"".join(
+        bytes((byte,)) if 0x20 <= byte < 0x7F else b"%%%02X" % byte for byte in text.encode("utf-8", "replace")
+    )

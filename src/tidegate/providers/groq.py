@@ -1,0 +1,19 @@
+"""Groq."""
+
+from typing import Final
+
+from tidegate.providers.record import NOT_IN_RESPONSES, Provider
+
+GROQ: Final = Provider(
+    kind="groq",
+    title="Groq",
+    base_url="https://api.groq.com/openai/v1",
+    env=("GROQ_API_KEY",),
+    speaks=("responses", "chat"),
+    refuses={
+        "responses": NOT_IN_RESPONSES,
+        "chat": frozenset({"logit_bias", "logprobs", "n", "top_logprobs"}),
+    },
+    default_model="openai/gpt-oss-20b",
+    documentation="https://console.groq.com/docs/openai",
+)

@@ -1,0 +1,20 @@
+"""OpenAI itself."""
+
+from typing import Final
+
+from tidegate.providers.record import NOT_IN_RESPONSES, Provider
+
+OPENAI: Final = Provider(
+    kind="openai",
+    title="OpenAI",
+    base_url="https://api.openai.com/v1",
+    env=("OPENAI_API_KEY",),
+    base_url_env=("OPENAI_BASE_URL",),
+    speaks=("responses", "chat", "completions"),
+    refuses={"responses": NOT_IN_RESPONSES},
+    encrypted_reasoning=True,
+    stores=True,
+    reasons_silently=("o1*", "o3*", "o4*", "gpt-5*-pro*", "*deep-research*"),
+    default_model="gpt-5.2",
+    documentation="https://platform.openai.com/docs/api-reference",
+)

@@ -1,0 +1,129 @@
+"""The provider record: everything the gateway has to know about a provider before it calls it."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Final, Literal
+
+import msgspec
+
+Endpoint = Literal["responses", "chat", "completions"]
+Auth = Literal["bearer", "optional-bearer", "none"]
+State = Literal["gateway", "provider"]
+
+PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
+    {
+        "responses": "/responses",
+        "chat": "/chat/completions",
+        "completions": "/completions",
+    }
+)
+
+SILENT_REASONING_S: Final = 600.0
+"""First-event and idle clock of a model that thinks without sending a byte."""
+
+NOT_IN_RESPONSES: Final[frozenset[str]] = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "max_tokens",
+        "n",
+        "presence_penalty",
+        "response_format",
+        "seed",
+        "stop",
+    }
+)
+"""Chat members that OpenAI's own Responses endpoint answers with 400 `unknown_parameter`."""
+
+
+class Clocks(msgspec.Struct, frozen=True, kw_only=True):
+    """The deadlines of one call, in seconds. `None` switches a clock off; only the totals may be off.
+
+    `total` is the limit of a whole stream, `total_unstreamed` that of a call answered in one body.
+    """
+
+    connect: float = 5.0
+    first_event: float = 30.0
+    idle: float = 30.0
+    total: float | None = None
+    total_unstreamed: float | None = 600.0
+    send_stall: float = 30.0
+
+
+LOCAL_CLOCKS: Final = Clocks(first_event=300.0, idle=120.0)
+"""For engines that load the model, and read a long prompt on a slow processor, before the first byte."""
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider as it is documented. Configuration may replace members; nothing mutates them.
+
+    `base_url` ends without a slash and includes the version segment, as the SDKs have it. Empty means that there is no
+    usual address: the operator gives one, or, when `embedded`, the gateway starts the server itself.
+    """
+
+    kind: str
+    title: str
+    base_url: str = ""
+    regions: tuple[str, ...] = ()
+    """Further addresses of the same provider: a credential from the environment may go there as well."""
+    embedded: bool = False
+    env: tuple[str, ...] = ()
+    """Environment variables that hold a credential; the first one that is set wins."""
+    base_url_env: tuple[str, ...] = ()
+    """Environment variables that replace `base_url`, honoured only when there is no configuration file."""
+    auth: Auth = "bearer"
+    headers: Mapping[str, str] = {}
+    """Fixed headers sent with every call."""
+
+    speaks: tuple[Endpoint, ...] = ("chat",)
+    paths: Mapping[Endpoint, str] = PATHS
+    refuses: Mapping[Endpoint, frozenset[str]] = {}
+    """Documented request members the provider answers with an error or silently ignores, per endpoint.
+
+    The gateway answers 400 naming the member when a client sends it with a value other than its default.
+    """
+    encrypted_reasoning: bool = False
+    """`include: ["reasoning.encrypted_content"]` works, so a stateless call keeps the model's reasoning."""
+    include_usage: bool = True
+    """`stream_options.include_usage` is accepted on chat and completions."""
+    stores: bool = False
+    """The Responses endpoint keeps answers unless told `store: false`."""
+    state: State = "gateway"
+    """Who holds stored responses and conversations."""
+    cut_reported_as_completed: bool = False
+    """A Responses answer that hit `max_output_tokens` says `completed`; the gateway has to look at the usage."""
+
+    clocks: Clocks = Clocks()
+    reasons_silently: tuple[str, ...] = ()
+    """Patterns (`*`, `?`, `[…]`) of upstream model names that may think for minutes without sending a byte."""
+
+    default_model: str = ""
+    """The upstream model an installation without a configuration file starts with; empty when no name is lasting."""
+    local_ports: tuple[int, ...] = ()
+    """Ports on which a server of this kind usually listens on the same machine."""
+    owned_by: str = ""
+    """What the engine's own model list says in `owned_by`: tells engines apart that share a port."""
+    documentation: str = ""
+    """Where the provider documents this API."""
+
+    def is_silent(self, model: str) -> bool:
+        """Whether this upstream model may think for minutes without sending a byte."""
+        return any(fnmatchcase(model, pattern) for pattern in self.reasons_silently)
+
+    def clocks_for(self, model: str, *, stream: bool) -> Clocks:
+        """The clocks of one call: `total` is the one that applies, silent reasoners get their ten minutes."""
+        clocks = self.clocks
+        if not stream:
+            clocks = msgspec.structs.replace(clocks, total=clocks.total_unstreamed)
+        if self.is_silent(model):
+            clocks = msgspec.structs.replace(
+                clocks,
+                first_event=max(clocks.first_event, SILENT_REASONING_S),
+                idle=max(clocks.idle, SILENT_REASONING_S),
+            )
+        return clocks
+
+    def url(self, endpoint: Endpoint) -> str:
+        """The full address of an endpoint. Raises `KeyError` for one without a path."""
+        return self.base_url + self.paths[endpoint]

@@ -1,0 +1,20 @@
+"""Zhipu AI (GLM)."""
+
+from typing import Final
+
+from tidegate.providers.record import Provider
+
+ZHIPU: Final = Provider(
+    kind="zhipu",
+    title="Zhipu AI (GLM)",
+    base_url="https://open.bigmodel.cn/api/paas/v4",
+    regions=("https://api.z.ai/api/paas/v4",),
+    env=("ZHIPUAI_API_KEY", "ZAI_API_KEY"),
+    speaks=("chat",),
+    refuses={
+        "chat": frozenset(
+            {"frequency_penalty", "logit_bias", "logprobs", "n", "presence_penalty", "top_logprobs"},
+        ),
+    },
+    documentation="https://docs.bigmodel.cn/cn/guide/develop/openai/introduction",
+)

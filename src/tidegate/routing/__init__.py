@@ -1,0 +1,1 @@
+"""Which deployments answer a model name, and in what order. Pure."""

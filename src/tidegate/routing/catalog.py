@@ -1,0 +1,120 @@
+"""Which deployments answer to a model name.
+
+A catalog is immutable and knows names only: aliases, the providers in the order of the configuration, and which model
+ids each is known to have.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+
+import msgspec
+
+from tidegate.wire.errors import ModelNotFound
+
+__all__ = ["Alias", "Catalog", "Deployment", "Target"]
+
+_NEAR_MISSES = 3
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One choice behind an alias: a model name, resolved like any other, and its share of the traffic."""
+
+    model: str
+    weight: int = 1
+
+
+class Alias(msgspec.Struct, frozen=True):
+    targets: tuple[Target, ...]
+    fallback: tuple[str, ...] = ()
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """A provider and its own name for the model. `alias` and `position` say which target of which alias led here."""
+
+    provider: str
+    model: str
+    alias: str = ""
+    position: int = -1
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+class Catalog:
+    """Resolves model names. `listings` maps each provider, in order, to its known ids; None where they are unknown."""
+
+    def __init__(self, aliases: Mapping[str, Alias], listings: Mapping[str, Iterable[str] | None]) -> None:
+        self._aliases = dict(aliases)
+        self._listings = {name: None if ids is None else frozenset(ids) for name, ids in listings.items()}
+        self._unlisted = [name for name, ids in self._listings.items() if ids is None]
+        self._owners: dict[str, str] = {}
+        for provider, ids in self._listings.items():
+            for model in ids or ():
+                self._owners.setdefault(model, provider)
+
+    def plan(self, name: str, draw: float) -> list[Deployment]:
+        """The deployments to try for `name`, best first. `draw` in [0, 1) decides between weighted targets.
+
+        Raises ModelNotFound, with near names in its message.
+        """
+        steps: list[Deployment] = []
+        self._resolve(name, draw, steps, frozenset())
+        return steps
+
+    def _resolve(self, name: str, draw: float, steps: list[Deployment], seen: frozenset[str]) -> None:
+        alias = self._aliases.get(name)
+        if alias is not None and name not in seen:
+            position = _pick(alias.targets, draw)
+            first = len(steps)
+            self._resolve(alias.targets[position].model, draw, steps, seen | {name})
+            if len(steps) > first and not steps[first].alias:
+                steps[first] = msgspec.structs.replace(steps[first], alias=name, position=position)
+            for fallback in alias.fallback:
+                self._resolve(fallback, draw, steps, seen | {name})
+            return
+        found = self._find(name)
+        if found not in steps:
+            steps.append(found)
+
+    def _find(self, name: str) -> Deployment:
+        """An id with a provider before the slash goes to that provider, unless only another one is known to have it:
+        `openai/gpt-oss-20b` is also the whole id of a model that local engines serve."""
+        prefix, slash, rest = name.partition("/")
+        owner = self._owners.get(name)
+        if slash and rest and prefix in self._listings:
+            ids = self._listings[prefix]
+            if owner is None or ids is None or rest in ids:
+                return Deployment(prefix, rest)
+        if owner is not None:
+            return Deployment(owner, name)
+        if self._unlisted and not slash:
+            return Deployment(self._unlisted[0], name)
+        raise ModelNotFound(self._unknown(name), param="model")
+
+    def _unknown(self, name: str) -> str:
+        message = f"The model '{name}' does not exist or no configured provider has it."
+        near = get_close_matches(name, self._names(), n=_NEAR_MISSES, cutoff=0.5)
+        if near:
+            return f"{message} Did you mean {_either(near)}?"
+        providers = ", ".join(f"'{provider}/…'" for provider in self._listings)
+        return f"{message} Known providers: {providers}; see GET /v1/models."
+
+    def _names(self) -> list[str]:
+        known = [*self._aliases, *self._owners]
+        return [*known, *(f"{provider}/{model}" for model, provider in self._owners.items())]
+
+
+def _pick(targets: Sequence[Target], draw: float) -> int:
+    total = sum(target.weight for target in targets)
+    point = draw * total
+    for index, target in enumerate(targets):
+        point -= target.weight
+        if point < 0:
+            return index
+    return 0
+
+
+def _either(names: Sequence[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"

@@ -1,0 +1,161 @@
+"""Everything that is not hot: an ordinary Starlette application, and the object that holds both lanes."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tidegate import __version__
+from tidegate.dialects.dialect import Dialect
+from tidegate.gateway import models
+from tidegate.gateway.gateway import DIALECTS, Gateway
+from tidegate.server.openapi import document
+from tidegate.telemetry.metrics import CONTENT_TYPE
+from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest, MethodNotAllowed, NotFound, TidegateError
+
+if TYPE_CHECKING:
+    from tidegate.server.compose import Lifespan
+
+__all__ = ["Application"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Application:
+    """What uvicorn is given: the hot routes for our protocol class, the cold ones as ASGI.
+
+    `gateway` exists from the lifespan's start-up on, before the first connection is accepted.
+    """
+
+    gateway: Gateway
+
+    def __init__(self, lifespan: "Lifespan", *, cors_origins: tuple[str, ...] = ()) -> None:
+        self._lifespan = lifespan
+        self.hot: dict[bytes, Dialect] = {dialect.path.encode("ascii"): dialect for dialect in DIALECTS}
+        self.cold = self._starlette(cors_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan.run(self, receive, send)
+            return
+        await self.cold(scope, receive, send)
+
+    def _starlette(self, cors_origins: tuple[str, ...]) -> Starlette:
+        cold = [
+            ("/", ["GET"], self._index),
+            ("/healthz", ["GET"], self._healthz),
+            ("/readyz", ["GET"], self._readyz),
+            ("/metrics", ["GET"], self._metrics),
+            ("/openapi.json", ["GET"], self._openapi),
+            ("/v1/models", ["GET"], self._models),
+            ("/v1/models/{model:path}", ["GET"], self._model),
+        ]
+        self._paths = [*(path for path, _, _ in cold if "{" not in path), *(one.path for one in DIALECTS)]
+        routes = [Route(path, endpoint, methods=methods) for path, methods, endpoint in cold]
+        routes += [Route(one.path, self._not_hot, methods=["POST"]) for one in DIALECTS]
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+            allow_headers=["*"],
+        )
+        app = Starlette(
+            routes=routes,
+            middleware=[cors] if cors_origins else [],
+            exception_handlers={TidegateError: _on_error, HTTPException: self._on_http_exception},
+        )
+        app.router.redirect_slashes = False  # a redirected POST loses its body in many clients (S1)
+        return app
+
+    # -- routes -------------------------------------------------------------------------------------------------
+
+    async def _index(self, request: Request) -> Response:
+        return _json(
+            {
+                "name": "tidegate",
+                "version": __version__,
+                "api": "/v1",
+                "models": "/v1/models",
+                "openapi": "/openapi.json",
+            }
+        )
+
+    async def _healthz(self, request: Request) -> Response:
+        """The process answers."""
+        return _json({"status": "ok"})
+
+    async def _readyz(self, request: Request) -> Response:
+        """New requests are welcome: not while draining."""
+        if self.gateway.draining:
+            return _json({"status": "draining"}, 503)
+        return _json({"status": "ok"})
+
+    async def _metrics(self, request: Request) -> Response:
+        return Response(self.gateway.metrics.render(), media_type=CONTENT_TYPE)
+
+    async def _openapi(self, request: Request) -> Response:
+        return _json(document())
+
+    async def _models(self, request: Request) -> Response:
+        self._authenticate(request)
+        known = await self.gateway.models_known()
+        return _json(models.as_list(models.listing(self.gateway.snapshot, known)))
+
+    async def _model(self, request: Request) -> Response:
+        self._authenticate(request)
+        known = await self.gateway.models_known()
+        return _json(models.find(self.gateway.snapshot, known, request.path_params["model"]))
+
+    async def _not_hot(self, request: Request) -> Response:
+        """A relayed endpoint reached by another spelling of its path, such as percent-encoding."""
+        raise InvalidRequest(f"Send this request to {request.url.path}, spelled exactly so.", code="invalid_path")
+
+    def _authenticate(self, request: Request) -> None:
+        self.gateway.authenticate(dict(request.headers.raw))
+
+    # -- errors -------------------------------------------------------------------------------------------------
+
+    async def _on_http_exception(self, request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)
+        path = request.scope["path"]
+        if exc.status_code == 405:
+            allowed = (exc.headers or {}).get("Allow", "")
+            return await _on_error(request, MethodNotAllowed(f"{request.method} is not allowed on {path}.", allowed))
+        if exc.status_code == 404:
+            return await _on_error(request, NotFound(self._unknown_path(request.method, path), code="unknown_path"))
+        return await _on_error(request, InvalidRequest(exc.detail))
+
+    def _unknown_path(self, method: str, path: str) -> str:
+        message = f"Unknown path: {method} {path}."
+        bare = "/" + path.strip("/")
+        for candidate in (bare, f"/v1{bare}"):
+            if candidate in self._paths:
+                return f"{message} The path is {candidate}; set the client's base URL to end in /v1."
+        if "/v1/" in bare:
+            tail = "/v1/" + bare.rpartition("/v1/")[2]
+            if tail in self._paths:
+                return f"{message} The path is {tail}."
+        near = get_close_matches(bare, self._paths, n=1, cutoff=0.75)
+        return f"{message} Did you mean {near[0]}?" if near else f"{message} GET /openapi.json lists what there is."
+
+
+async def _on_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, TidegateError)
+    response = Response(exc.body(), exc.http_status, media_type="application/json")
+    for name, value in exc.headers():
+        response.headers[name.decode("ascii")] = value.decode("latin-1")
+    return response
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(jsonio.encode(content), status, media_type="application/json")

@@ -1,0 +1,195 @@
+"""The composition root: which parts make a running gateway, and in which order they start and stop."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, TextIO
+
+import uvicorn
+
+from tidegate.config.load import load_file
+from tidegate.config.problem import ConfigInvalid
+from tidegate.config.schema import Config
+from tidegate.gateway.gateway import Gateway
+from tidegate.server.app import Application
+from tidegate.server.connection import Connection
+from tidegate.server.discovery import discover
+from tidegate.sim import SimServer
+from tidegate.telemetry import log
+from tidegate.upstream.provider import ProviderUnusable
+
+__all__ = ["CannotListen", "Lifespan", "Server", "bind", "make_server"]
+
+GARBAGE_THRESHOLD = 20_000
+"""Allocations between collections of the youngest generation: the hot path makes few cycles."""
+
+Announce = Callable[[Config, int], None]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class CannotListen(OSError):
+    """The address cannot be bound; the message says why and what to do."""
+
+
+def bind(config: Config) -> socket.socket:
+    """The listening socket. Raises CannotListen."""
+    host, port = config.server.host, config.server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except (OSError, OverflowError) as error:
+        sock.close()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise CannotListen(
+            f"Cannot listen on {host}:{port}: {reason}. Choose another port with --port, TIDEGATE_PORT or server.port."
+        ) from None
+    sock.setblocking(False)
+    return sock
+
+
+def make_server(
+    config: Config, environment: Mapping[str, str], announce: Announce, *, log_stream: TextIO | None = None
+) -> "Server":
+    """A server that is ready to run. Everything that needs the event loop starts in the lifespan.
+
+    Logs go to `log_stream`, or to standard error.
+    """
+    lifespan = Lifespan(config, environment, log_stream or sys.stderr)
+    app = Application(lifespan, cors_origins=config.server.cors_origins)
+    settings = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        loop="auto",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        backlog=2048,
+        timeout_graceful_shutdown=max(1, round(config.server.drain)),
+    )
+    return Server(settings, lifespan, announce)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which also announces the address, looks for local servers, and reloads on SIGHUP."""
+
+    def __init__(self, config: uvicorn.Config, lifespan: "Lifespan", announce: Announce) -> None:
+        super().__init__(config)
+        self._parts = lifespan
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        ports = [sock.getsockname()[1] for server in self.servers for sock in server.sockets]
+        self._parts.after_listening(ports, self._announce)
+
+
+class Lifespan:
+    """What lives beside the connections: the gateway, the simulator, the request log."""
+
+    def __init__(self, config: Config, environment: Mapping[str, str], log_stream: TextIO) -> None:
+        self._log_stream = log_stream
+        self.config = config
+        self.environment = environment
+        self.gateway: Gateway | None = None
+        self._sim: SimServer | None = None
+        self._lines: log.LineWriter | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, app: Application, receive: Receive, send: Send) -> None:
+        """The ASGI lifespan protocol."""
+        await receive()
+        try:
+            app.gateway = await self._start()
+        except ProviderUnusable as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def after_listening(self, ports: list[int], announce: Announce) -> None:
+        """The address is open: say so, then do what must not hold up the first request."""
+        assert self.gateway is not None
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+            # Only the main thread of a POSIX system has signals.
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
+        self.gateway.start()
+        if self.config.automatic:
+            task = loop.create_task(self._discover(ports, announce))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            announce(self.gateway.snapshot.config, ports[0])
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
+
+    def reload(self) -> None:
+        """Read the file again. A bad one changes nothing, and is reported in full."""
+        logger = log.get_logger()
+        assert self.gateway is not None
+        if not self.config.source:
+            logger.warning("reload_ignored", reason="there is no configuration file")
+            return
+        try:
+            fresh = load_file(self.config.source, self.environment)
+            self.gateway.reload(fresh)
+        except (ConfigInvalid, ProviderUnusable, OSError) as error:
+            reason = error.render() if isinstance(error, ConfigInvalid) else str(error)
+            logger.error("reload_refused", source=self.config.source, reason=reason)
+            return
+        self.config = fresh
+        logger.info("reloaded", source=fresh.source)
+
+    async def _start(self) -> Gateway:
+        loop = asyncio.get_running_loop()
+        logging_ = self.config.logging
+        format_: log.Format = "console" if logging_.format == "console" else "json"
+        if logging_.format == "auto":
+            format_ = "console" if self._log_stream.isatty() else "json"
+        log.configure(logging_.level, format_, self._log_stream)
+        if logging_.access:
+            self._lines = log.LineWriter(loop, format_, self._log_stream)
+            self._lines.start()
+        embedded: dict[str, str] = {}
+        if any(provider.kind == "sim" and not provider.base_url for provider in self.config.providers.values()):
+            self._sim = SimServer(keep_requests=0)
+            await self._sim.start()
+            embedded["sim"] = self._sim.base_url
+        self.gateway = Gateway(
+            loop, self.config, environment=self.environment, embedded=embedded, request_log=self._lines
+        )
+        return self.gateway
+
+    async def _discover(self, ports: list[int], announce: Announce) -> None:
+        assert self.gateway is not None
+        own = [*ports, *([self._sim.port] if self._sim is not None else [])]
+        config = await discover(self.config, self.gateway.wheel, own_ports=own)
+        if config is not self.config:
+            self.gateway.add_provider(config)
+            self.config = config
+        announce(config, ports[0])
+
+    async def _stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self.gateway is not None:
+            await self.gateway.close()
+        if self._sim is not None:
+            await self._sim.stop()
+        if self._lines is not None:
+            self._lines.close()

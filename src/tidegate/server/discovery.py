@@ -1,0 +1,58 @@
+"""Model servers that already run on this machine, found by asking the ports they usually have."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from tidegate.config.schema import Config, ProviderConfig
+from tidegate.gateway.models import fetch_listing
+from tidegate.providers.discovery import local_ports, recognise
+from tidegate.upstream.provider import Upstream
+from tidegate.upstream.wheel import Wheel
+
+__all__ = ["discover"]
+
+PROBE_TIMEOUT_S = 1.5
+
+
+async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int]) -> Config:
+    """`config` with a provider for every local server that lists models. No credential is sent, and none of our own
+    ports is asked (design §9)."""
+    loop = asyncio.get_running_loop()
+    ports = [port for port in local_ports() if port not in own_ports]
+    found = await asyncio.gather(*(_probe(port, loop, wheel) for port in ports))
+    taken = {provider.base_url for provider in config.providers.values()}
+    added: dict[str, ProviderConfig] = {}
+    for port, owners in zip(ports, found, strict=True):
+        if owners is None:
+            continue
+        record = recognise(port, owners)
+        base_url = f"http://127.0.0.1:{port}/v1"
+        name = record.kind if record.kind not in {**config.providers, **added} else f"{record.kind}-{port}"
+        if base_url not in taken:
+            added[name] = ProviderConfig(kind=record.kind, base_url=base_url)
+    if not added:
+        return config
+    providers = dict(config.providers)
+    simulator = providers.pop("sim", None)
+    providers.update(added)
+    if simulator is not None:
+        providers["sim"] = simulator
+    origins = {f"providers.{name}.base_url": "found on this machine" for name in added}
+    return msgspec.structs.replace(config, providers=providers, origins={**config.origins, **origins})
+
+
+async def _probe(port: int, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> tuple[str, ...] | None:
+    """The owners that the server on `port` lists; None when nothing there lists models."""
+    config = ProviderConfig(kind="openai-compatible", base_url=f"http://127.0.0.1:{port}/v1")
+    no_proxy: Mapping[str, str] = {}
+    upstream = Upstream(f"127.0.0.1:{port}", config, loop, wheel, environment=no_proxy)
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            models = await fetch_listing(upstream, quiet=True)
+    except TimeoutError:
+        return None
+    finally:
+        upstream.close()
+    return None if models is None else tuple(model.owned_by for model in models)

@@ -1,0 +1,93 @@
+"""The OpenAPI description, made from the Structs that validate requests."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from tidegate import __version__
+from tidegate.dialects.chat import ChatBody
+from tidegate.dialects.completions import CompletionsBody
+from tidegate.dialects.responses import ResponsesBody
+
+__all__ = ["document"]
+
+_BODIES = (
+    ("/v1/responses", ResponsesBody, "Create a response"),
+    ("/v1/chat/completions", ChatBody, "Create a chat completion"),
+    ("/v1/completions", CompletionsBody, "Create a text completion"),
+)
+_READS = (
+    ("/v1/models", "List the models"),
+    ("/v1/models/{model}", "Describe one model"),
+    ("/healthz", "Whether the process answers"),
+    ("/readyz", "Whether new requests are welcome"),
+    ("/metrics", "Metrics in the format of Prometheus"),
+)
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """An OpenAPI 3.1 document."""
+    types = [body for _, body, _ in _BODIES]
+    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    components = {**components, "Error": _ERROR}
+    paths: dict[str, Any] = {}
+    for (path, _, summary), schema in zip(_BODIES, schemas, strict=True):
+        paths[path] = {
+            "post": {
+                "summary": summary,
+                "security": [{}, {"key": []}],
+                "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+                "responses": {
+                    "200": {
+                        "description": "The answer: one JSON object, or an event stream when `stream` is true.",
+                        "content": {"application/json": {}, "text/event-stream": {}},
+                    },
+                    "default": _error_response(),
+                },
+            }
+        }
+    for path, summary in _READS:
+        operation: dict[str, Any] = {
+            "summary": summary,
+            "responses": {"200": {"description": "OK"}, "default": _error_response()},
+        }
+        if "{model}" in path:
+            parameter = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+            operation["parameters"] = [parameter]
+        if path.startswith("/v1/"):
+            operation["security"] = [{}, {"key": []}]
+        paths[path] = {"get": operation}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tidegate", "version": __version__, "license": {"name": "Apache-2.0"}},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _error_response() -> dict[str, Any]:
+    return {
+        "description": "An error in the OpenAI envelope.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }

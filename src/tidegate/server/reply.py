@@ -1,0 +1,43 @@
+"""The bytes of response heads."""
+
+import http
+
+from tidegate.wire.errors import TidegateError
+
+__all__ = ["CLOSE", "error_fields", "json_head", "status_line", "stream_head"]
+
+CLOSE = b"connection: close\r\n"
+
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii")) for status in http.HTTPStatus
+}
+
+
+def status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def stream_head(date: bytes, request_id: bytes, fields: bytes, *, chunked: bool) -> bytes:
+    """The head of an event stream. `x-accel-buffering` keeps nginx from collecting it; without chunks (HTTP/1.0) the end
+    of the connection is the end of the answer."""
+    return (
+        b"HTTP/1.1 200 OK\r\n%bcontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\n"
+        b"x-accel-buffering: no\r\nx-request-id: %b\r\n%b%b\r\n"
+        % (date, request_id, fields, b"transfer-encoding: chunked\r\n" if chunked else CLOSE)
+    )
+
+
+def json_head(status: int, date: bytes, request_id: bytes, fields: bytes, length: int) -> bytes:
+    """The head of an answer in one JSON body."""
+    return b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
+        status_line(status),
+        date,
+        length,
+        request_id,
+        fields,
+    )
+
+
+def error_fields(error: TidegateError) -> bytes:
+    """The headers that an error brings."""
+    return b"".join(b"%b: %b\r\n" % field for field in error.headers())

@@ -1,0 +1,207 @@
+"""Desk: which steps answer a request."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from tidegate.sim import chat, completions, responses
+from tidegate.sim.case import Case
+from tidegate.sim.errors import Refusal, error_object
+from tidegate.sim.faults import FAULTS
+from tidegate.sim.options import OptionError, Options, read_options, split_model
+from tidegate.sim.prompt import ENDPOINTS, Endpoint, Prompt, read_prompt
+from tidegate.sim.reply import SSE_TYPE, Reply, Step, error_reply, json_reply, plain_reply, steps
+from tidegate.sim.reply_faults import HTML
+from tidegate.sim.scripts import SCRIPTS, Script, answers
+from tidegate.sim.sse import comment, encode, frame
+from tidegate.sim.stamp import new_stamp
+
+_DIALECTS: dict[Endpoint, ModuleType] = {"responses": responses, "chat": chat, "completions": completions}
+# A benchmark uses a handful.
+MAX_BENCH_ANSWERS = 256
+# Models with the option `times`.
+MAX_COUNTED_MODELS = 10_000
+
+_PLAIN = Options()
+_LISTED_AT = 1_760_000_000
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Glance(msgspec.Struct):
+    """As much of a request as decides whether a bench answer fits it."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+
+
+_glance = msgspec.json.Decoder(_Glance).decode
+
+
+class Desk:
+    """Answers requests out of the scripts. `models` gives scripts further names, e.g. `{"gpt-5.2": "lorem?chunks=3"}`."""
+
+    def __init__(self, models: Mapping[str, str] | None = None) -> None:
+        self._models = dict(models or {})
+        self._struck: Counter[str] = Counter()
+        self._bench: dict[tuple[str, str, bool, bool], tuple[Step, ...]] = {}
+
+    def answer(self, method: str, path: str, body: bytes, *, reused: bool) -> Iterable[Step]:
+        """The steps of the answer; `path` may have a query. Never raises for what a client sent."""
+        path = path.partition("?")[0]
+        endpoint = ENDPOINTS.get(path)
+        try:
+            if endpoint is None:
+                return steps(self._elsewhere(method, path), _PLAIN)
+            if method != "POST":
+                raise Refusal(
+                    405,
+                    f"Not allowed to {method} on {path} (HINT: Perhaps you meant to make a POST request?)",
+                    code="method_not_supported",
+                )
+            return self._bench_steps(path, body) or self._generate(endpoint, body, reused=reused)
+        except Refusal as refusal:
+            return steps(error_reply(refusal.error, refusal.status), _PLAIN)
+
+    def _elsewhere(self, method: str, path: str) -> Reply:
+        if method in ("GET", "HEAD"):
+            if path == "/healthz":
+                found = plain_reply("text/plain", b"ok\n")
+            elif path == "/v1/models":
+                found = json_reply(
+                    msgspec.json.encode({"object": "list", "data": list(map(_model_object, self.names))})
+                )
+            elif path.startswith("/v1/models/"):
+                name = path.removeprefix("/v1/models/")
+                if name not in self.names:
+                    raise _no_model(name)
+                found = json_reply(msgspec.json.encode(_model_object(name)))
+            else:
+                raise Refusal(404, f"Invalid URL ({method} {path})")
+            if method == "HEAD":
+                found.announced_length = sum(map(len, found.frames))
+                found.frames = []
+            return found
+        raise Refusal(404, f"Invalid URL ({method} {path})")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that /v1/models lists."""
+        return (*SCRIPTS, *self._models)
+
+    def _bench_steps(self, path: str, body: bytes) -> tuple[Step, ...] | None:
+        """The stored steps of a bench answer that has been given before."""
+        if not self._bench:
+            return None
+        try:
+            seen = _glance(body)
+        except msgspec.MsgspecError:
+            return None
+        usage = seen.stream_options is not None and bool(seen.stream_options.include_usage)
+        return self._bench.get((path, seen.model, bool(seen.stream), usage))
+
+    def _generate(self, endpoint: Endpoint, body: bytes, *, reused: bool) -> Iterable[Step]:
+        prompt = read_prompt(endpoint, body)
+        script, options = self._script(prompt.model)
+        if options.times is not None:
+            if len(self._struck) >= MAX_COUNTED_MODELS:
+                self._struck.clear()
+            self._struck[prompt.model] += 1
+            if self._struck[prompt.model] > options.times:
+                options = msgspec.structs.replace(options, fault=None, status=None)
+        elif script is SCRIPTS["bench"] and options.fault is None and options.status is None:
+            return self._build_bench(prompt, options)
+        return steps(_reply(script, options, prompt, reused=reused), options)
+
+    def _build_bench(self, prompt: Prompt, options: Options) -> tuple[Step, ...]:
+        # The answer is for later requests too, so what only this one asks for does not shape it.
+        prompt = msgspec.structs.replace(prompt, n=1, stops=(), limit=None, logprobs=None)
+        built = tuple(steps(_reply(SCRIPTS["bench"], options, prompt, reused=False), options))
+        path = next(path for path, name in ENDPOINTS.items() if name == prompt.endpoint)
+        if len(self._bench) >= MAX_BENCH_ANSWERS:
+            self._bench.clear()
+        self._bench[path, prompt.model, prompt.stream, prompt.include_usage] = built
+        return built
+
+    def _script(self, model: str) -> tuple[Script, Options]:
+        try:
+            name, written = split_model(self._models.get(model, model))
+            script = SCRIPTS.get(name)
+            if script is None:
+                raise _no_model(model)
+            options = read_options(written, script.defaults)
+        except OptionError as error:
+            raise Refusal(400, str(error), param="model", code="invalid_value") from None
+        if options.fault is not None and options.fault not in FAULTS:
+            raise Refusal(
+                400,
+                f"The sim has no fault {options.fault!r}. It has: {', '.join(FAULTS)}.",
+                param="model",
+                code="invalid_value",
+            )
+        return script, options
+
+
+def _no_model(name: str) -> Refusal:
+    return Refusal(
+        404,
+        f"The model '{name}' does not exist or you do not have access to it.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def _model_object(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _LISTED_AT, "owned_by": "sim"}
+
+
+def _reply(script: Script, options: Options, prompt: Prompt, *, reused: bool) -> Reply:
+    if options.status is not None:
+        return _status_reply(options)
+    stamp = new_stamp(options)
+    said = answers(script, options, prompt)
+    dialect = _DIALECTS[prompt.endpoint]
+    fault = FAULTS[options.fault] if options.fault is not None else None
+    case = Case(prompt=prompt, options=options, stamp=stamp, stream=None, reused=reused)
+    headers = [("x-request-id", f"req_{stamp.seed}"), ("openai-version", "2020-10-01"), ("openai-processing-ms", "1")]
+    if prompt.stream:
+        case.stream = dialect.stream(said, prompt, options, stamp)
+        if fault is not None and fault.on_events is not None:
+            fault.on_events(case, case.stream)
+        frames = [
+            *(comment("keep-alive", options) for _ in range(options.comments)),
+            *(frame(event, options) for event in case.stream.events),
+        ]
+        headers.insert(0, ("content-type", SSE_TYPE))
+        reply = Reply(headers=headers, frames=frames, stream=True, framing=options.framing)
+    else:
+        reply = json_reply(encode(dialect.body(said, prompt, options, stamp), options))
+        reply.headers.extend(headers)
+        if options.split is not None:
+            reply.framing = "chunked"
+    if fault is not None and fault.on_reply is not None:
+        reply = fault.on_reply(case, reply)
+    return reply
+
+
+def _status_reply(options: Options) -> Reply:
+    status = options.status or 500
+    if options.body == "html":
+        reply = plain_reply("text/html", HTML, status)
+    elif options.body == "text":
+        reply = plain_reply("text/plain", (options.message or "upstream connect error").encode(), status)
+    elif options.body == "empty":
+        reply = plain_reply("application/json", b"", status)
+    else:
+        message = options.message or f"The sim was asked for status {status}."
+        reply = error_reply(error_object(status, message, kind=options.type, code=options.code), status)
+    for name, value in (("retry-after", options.retry_after), ("retry-after-ms", options.retry_after_ms)):
+        if value is not None:
+            reply.headers.append((name, value))
+    return reply

@@ -1,0 +1,232 @@
+"""Prompt: what a request says, read the same way from all three dialects."""
+
+from typing import Any, Literal, TypeGuard
+
+import msgspec
+
+from tidegate.sim.errors import Refusal
+
+MAX_CHOICES = 128
+
+Endpoint = Literal["responses", "chat", "completions"]
+ENDPOINTS: dict[str, Endpoint] = {
+    "/v1/responses": "responses",
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+}
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A tool that was offered and that the sim can call."""
+
+    name: str
+    parameters: dict[str, Any]
+    custom: bool = False
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+    """One request. `texts` has one entry, but for completions one for each prompt of the list."""
+
+    endpoint: Endpoint
+    model: str
+    body: dict[str, Any]
+    texts: tuple[str, ...]
+    tokens: int
+    tools: tuple[Tool, ...] = ()
+    tool_result: str | None = None
+    n: int = 1
+    stops: tuple[str, ...] = ()
+    limit: int | None = None
+    stream: bool = False
+    include_usage: bool = False
+    logprobs: int | None = None
+
+
+def read_prompt(endpoint: Endpoint, body: bytes) -> Prompt:
+    """The request in `body`. Raises Refusal as OpenAI would: malformed JSON, a missing parameter, a wrong type."""
+    try:
+        request = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise Refusal(400, f"We could not parse the JSON body of your request: {error}.") from None
+    if not isinstance(request, dict):
+        raise Refusal(400, "We could not parse the JSON body of your request: it is not an object.")
+    model = request.get("model")
+    if model is None:
+        raise _missing("model")
+    if not isinstance(model, str):
+        raise _invalid("model", "a string")
+    stream = request.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise _invalid("stream", "a boolean")
+    options = request.get("stream_options")
+    include_usage = bool(options.get("include_usage")) if isinstance(options, dict) else False
+    if endpoint == "responses":
+        texts, result, tokens = _read_responses(request)
+        tools = _tools(request, flat=True)
+        limit = _positive(request, "max_output_tokens")
+        include = request.get("include")
+        asked = isinstance(include, list) and "message.output_text.logprobs" in include
+        logprobs = (request.get("top_logprobs") or 0) if asked else None
+    elif endpoint == "chat":
+        texts, result, tokens = _read_chat(request)
+        tools = _tools(request, flat=False)
+        limit = _positive(request, "max_completion_tokens") or _positive(request, "max_tokens")
+        logprobs = (request.get("top_logprobs") or 0) if request.get("logprobs") else None
+    else:
+        texts, tools, result = _read_completions(request), (), None
+        tokens = sum(_count(text) for text in texts)
+        limit = _positive(request, "max_tokens")
+        logprobs = request.get("logprobs")
+    return Prompt(
+        endpoint=endpoint,
+        model=model,
+        body=request,
+        texts=texts,
+        tokens=max(tokens, 1),
+        tools=tools,
+        tool_result=result,
+        n=_choices(request),
+        stops=_stops(request),
+        limit=limit,
+        stream=bool(stream),
+        include_usage=include_usage,
+        logprobs=logprobs if isinstance(logprobs, int) else None,
+    )
+
+
+def _missing(name: str) -> Refusal:
+    return Refusal(400, f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
+
+
+def _invalid(name: str, wanted: str) -> Refusal:
+    return Refusal(400, f"Invalid type for '{name}': expected {wanted}.", param=name, code="invalid_type")
+
+
+def _positive(request: dict[str, Any], name: str) -> int | None:
+    value = request.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _invalid(name, "an integer")
+    if value < 1:
+        message = f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead."
+        raise Refusal(400, message, param=name, code="integer_below_min_value")
+    return value
+
+
+def _choices(request: dict[str, Any]) -> int:
+    n = _positive(request, "n") or 1
+    if n > MAX_CHOICES:
+        message = f"Invalid 'n': integer above maximum value. Expected a value <= {MAX_CHOICES}, but got {n} instead."
+        raise Refusal(400, message, param="n", code="integer_above_max_value")
+    return n
+
+
+def _stops(request: dict[str, Any]) -> tuple[str, ...]:
+    stop = request.get("stop")
+    if stop is None:
+        return ()
+    if isinstance(stop, str):
+        return (stop,)
+    if not _is_strings(stop):
+        raise _invalid("stop", "a string or an array of strings")
+    return tuple(stop)
+
+
+def _is_strings(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _content_text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+    return ""
+
+
+def _count(text: str) -> int:
+    """Prompt tokens: one for each four characters begun, about what tokenizers make of English."""
+    return -(-len(text) // 4)
+
+
+def _read_responses(request: dict[str, Any]) -> tuple[tuple[str, ...], str | None, int]:
+    given = request.get("input")
+    if given is None:
+        if request.get("previous_response_id") or request.get("conversation") or request.get("prompt"):
+            given = ""
+        else:
+            raise _missing("input")
+    instructions = _count(_content_text(request.get("instructions")))
+    if isinstance(given, str):
+        return (given,), None, instructions + _count(given)
+    if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
+        raise _invalid("input", "a string or an array of items")
+    user = [_content_text(item.get("content")) for item in given if item.get("role") == "user"]
+    said = [_content_text(item.get("content")) + _content_text(item.get("output")) for item in given]
+    last = given[-1] if given else {}
+    is_result = last.get("type") in ("function_call_output", "custom_tool_call_output")
+    return (
+        (user[-1] if user else "",),
+        _content_text(last.get("output")) if is_result else None,
+        instructions + sum(map(_count, said)),
+    )
+
+
+def _read_chat(request: dict[str, Any]) -> tuple[tuple[str, ...], str | None, int]:
+    messages = request.get("messages")
+    if messages is None:
+        raise _missing("messages")
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise _invalid("messages", "an array of objects")
+    if not messages:
+        message = (
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead."
+        )
+        raise Refusal(400, message, param="messages", code="empty_array")
+    said = [_content_text(message.get("content")) for message in messages]
+    user = [text for text, message in zip(said, messages, strict=True) if message.get("role") == "user"]
+    result = said[-1] if messages[-1].get("role") == "tool" else None
+    return (user[-1] if user else "",), result, sum(map(_count, said))
+
+
+def _read_completions(request: dict[str, Any]) -> tuple[str, ...]:
+    given = request.get("prompt")
+    if given is None:
+        return ("",)
+    if isinstance(given, str):
+        return (given,)
+    if _is_strings(given) and given:
+        return tuple(given)
+    if isinstance(given, list) and given:
+        # Token ids: one prompt, or a list of prompts. The sim has no vocabulary to read them with.
+        rows = given if all(isinstance(row, list) for row in given) else [given]
+        return tuple(f"[{len(row)} tokens]" for row in rows)
+    raise _invalid("prompt", "a string or an array")
+
+
+def _tools(request: dict[str, Any], *, flat: bool) -> tuple[Tool, ...]:
+    offered = request.get("tools")
+    choice = request.get("tool_choice")
+    if not isinstance(offered, list) or choice == "none":
+        return ()
+    tools: list[Tool] = []
+    for tool in offered:
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if kind not in ("function", "custom"):
+            continue
+        shape = tool if flat else tool.get(kind)
+        if isinstance(shape, dict) and isinstance(shape.get("name"), str):
+            parameters = shape.get("parameters")
+            tools.append(Tool(shape["name"], parameters if isinstance(parameters, dict) else {}, kind == "custom"))
+    wanted = _chosen(choice)
+    # A named tool is called even if it was not offered first.
+    return tuple(tool for tool in tools if wanted in (None, tool.name))
+
+
+def _chosen(choice: Any) -> str | None:
+    if not isinstance(choice, dict):
+        return None
+    shape = choice.get("function") or choice.get("custom") or choice
+    name = shape.get("name") if isinstance(shape, dict) else None
+    return name if isinstance(name, str) else None

@@ -1,0 +1,1 @@
+"""Framing and vocabulary. Pure: no I/O, no clock."""

@@ -1,0 +1,362 @@
+"""The errors that a client can be told about.
+
+    TidegateError
+    ├── CallerError                 the request is at fault
+    │   ├── InvalidRequest          400
+    │   │   ├── UnsupportedParameter
+    │   │   └── AmbiguousRequest    400, framing that two servers could read differently (RFC 9112 §11.2)
+    │   ├── InvalidKey              401
+    │   ├── Forbidden               403
+    │   ├── NotFound                404
+    │   │   └── ModelNotFound
+    │   ├── MethodNotAllowed        405
+    │   ├── RequestTimeout          408
+    │   ├── BodyTooLarge            413
+    │   ├── UnsupportedEncoding     415
+    │   ├── HeadersTooLarge         431
+    │   └── ClientGone              499, never sent, only recorded
+    ├── ProviderError               the provider, or the way to it, is at fault
+    │   ├── UpstreamUnreachable     502
+    │   ├── UpstreamBroken          502
+    │   ├── UpstreamAuth            502
+    │   ├── UpstreamFailed          502, 503, or the status that the answer maps to
+    │   ├── UpstreamRateLimited     429
+    │   └── UpstreamTimeout         504, names the clock
+    └── GatewayError                we are at fault
+        ├── Internal                500
+        ├── ShuttingDown            503
+        └── Overloaded              503
+
+Every class fixes the HTTP status, the OpenAI `type` and `code`, the Anthropic type, whether another attempt may help,
+and whose fault it is. `WireError` stands outside: it says that bytes were not what a dialect promises; the gateway
+turns it into an `UpstreamBroken`.
+"""
+
+from typing import ClassVar, Literal
+
+from tidegate.wire import jsonio
+
+__all__ = [
+    "AmbiguousRequest",
+    "BodyTooLarge",
+    "CallerError",
+    "ClientGone",
+    "Forbidden",
+    "GatewayError",
+    "HeadersTooLarge",
+    "Internal",
+    "InvalidKey",
+    "InvalidRequest",
+    "MethodNotAllowed",
+    "ModelNotFound",
+    "NotFound",
+    "Overloaded",
+    "ProviderError",
+    "RequestTimeout",
+    "ShuttingDown",
+    "TidegateError",
+    "UnsupportedEncoding",
+    "UnsupportedParameter",
+    "UpstreamAuth",
+    "UpstreamBroken",
+    "UpstreamFailed",
+    "UpstreamRateLimited",
+    "UpstreamTimeout",
+    "UpstreamUnreachable",
+    "WireError",
+]
+
+Fault = Literal["caller", "provider", "gateway"]
+
+
+class WireError(ValueError):
+    """Bytes that are not what the dialect says. The only exception that a stream decoder raises."""
+
+
+class TidegateError(Exception):
+    """Base of everything that a client can be told.
+
+    `message` is for the caller: what was wrong, where, and what would be right. `param` names the request member.
+    `retry_after` is in seconds. Instances may narrow the class's `code`, and the status where a provider's own
+    status is passed on.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str | None] = None
+    anthropic_type: ClassVar[str] = "api_error"
+    retryable: ClassVar[bool] = False
+    fault: ClassVar[Fault] = "gateway"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code if code is not None else self.default_code
+        self.retry_after = retry_after
+
+    @property
+    def http_status(self) -> int:
+        return self.status
+
+    @property
+    def openai_type(self) -> str:
+        return self.type
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether another deployment, or the same one later, may answer the same request."""
+        return self.retryable
+
+    def body(self) -> bytes:
+        """The OpenAI envelope: always these four keys (protocol: error object)."""
+        return jsonio.encode(
+            {
+                "error": {
+                    "message": self.message,
+                    "type": self.openai_type,
+                    "param": self.param,
+                    "code": self.code,
+                }
+            }
+        )
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Response headers that belong to the error.
+
+        `x-should-retry` is what the official SDKs obey before the status: without it they would repeat a 502 that
+        cannot get better.
+        """
+        result: list[tuple[bytes, bytes]] = []
+        if self.retry_after is not None:
+            result.append((b"retry-after", b"%d" % max(0, -int(-self.retry_after // 1))))
+        if self.http_status >= 500 and not self.may_retry:
+            result.append((b"x-should-retry", b"false"))
+        return result
+
+
+class CallerError(TidegateError):
+    """The request is at fault; repeating it unchanged cannot help."""
+
+    status = 400
+    type = "invalid_request_error"
+    anthropic_type = "invalid_request_error"
+    fault: ClassVar[Fault] = "caller"
+
+
+class InvalidRequest(CallerError):
+    """400: malformed, missing, of the wrong type or out of range. `param` says which member."""
+
+
+class UnsupportedParameter(InvalidRequest):
+    """400: a member that is legal in the dialect but that the chosen provider cannot honour."""
+
+    default_code = "unsupported_parameter"
+
+
+class AmbiguousRequest(InvalidRequest):
+    """400: HTTP framing that two servers could read differently; the connection is closed."""
+
+    default_code = "ambiguous_request"
+
+
+class InvalidKey(CallerError):
+    """401: no key, or one that we do not know."""
+
+    status = 401
+    default_code = "invalid_api_key"
+    anthropic_type = "authentication_error"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), (b"www-authenticate", b"Bearer")]
+
+
+class Forbidden(CallerError):
+    """403: known, but not allowed to do this."""
+
+    status = 403
+    default_code = "forbidden"
+    anthropic_type = "permission_error"
+
+
+class NotFound(CallerError):
+    """404: no such path or object."""
+
+    status = 404
+    default_code = "not_found"
+    anthropic_type = "not_found_error"
+
+
+class ModelNotFound(NotFound):
+    """404: no deployment answers to this model name."""
+
+    default_code = "model_not_found"
+
+
+class MethodNotAllowed(CallerError):
+    """405: the path exists, the method does not."""
+
+    status = 405
+    default_code = "method_not_allowed"
+
+    def __init__(self, message: str, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), (b"allow", self.allowed.encode("ascii"))]
+
+
+class RequestTimeout(CallerError):
+    """408: the client was too slow in sending its request."""
+
+    status = 408
+    default_code = "request_timeout"
+    anthropic_type = "timeout_error"
+
+
+class BodyTooLarge(CallerError):
+    """413: the body is over the cap."""
+
+    status = 413
+    default_code = "body_too_large"
+    anthropic_type = "request_too_large"
+
+
+class UnsupportedEncoding(CallerError):
+    """415: a compressed request body."""
+
+    status = 415
+    default_code = "unsupported_content_encoding"
+
+
+class HeadersTooLarge(CallerError):
+    """431: the header block is over the cap (RFC 6585 §5)."""
+
+    status = 431
+    default_code = "headers_too_large"
+
+
+class ClientGone(CallerError):
+    """499: the client left before the answer was complete. Recorded, never sent."""
+
+    status = 499
+    default_code = "client_gone"
+
+
+class ProviderError(TidegateError):
+    """The provider, or the network on the way to it, is at fault."""
+
+    status = 502
+    type = "server_error"
+    retryable = True
+    fault: ClassVar[Fault] = "provider"
+
+
+class UpstreamUnreachable(ProviderError):
+    """502: no connection: refused, name not resolved, TLS not trusted, proxy refused."""
+
+    default_code = "upstream_unreachable"
+
+
+class UpstreamBroken(ProviderError):
+    """502: the answer was cut, or is not what the dialect promises."""
+
+    default_code = "upstream_broken"
+
+
+class UpstreamAuth(ProviderError):
+    """502: the provider refused *our* credential. The caller's key is not at fault."""
+
+    default_code = "upstream_auth"
+    retryable = False
+
+
+class UpstreamTimeout(ProviderError):
+    """504: one of the clocks fired. `clock` is connect, first_event, idle or total."""
+
+    status = 504
+    default_code = "upstream_timeout"
+    anthropic_type = "timeout_error"
+
+    def __init__(self, message: str, clock: str) -> None:
+        super().__init__(message)
+        self.clock = clock
+
+
+class UpstreamRateLimited(ProviderError):
+    """429: the provider's limit, passed on with its Retry-After."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "rate_limit_exceeded"
+    anthropic_type = "rate_limit_error"
+
+
+class UpstreamFailed(ProviderError):
+    """An error answer of the provider, passed on with the status and type that it maps to."""
+
+    default_code = "server_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        type: str,  # noqa: A002 - the wire's own name
+        retryable: bool,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.code = code
+        self._status = status
+        self._type = type
+        self._retryable = retryable
+
+    @property
+    def http_status(self) -> int:
+        return self._status
+
+    @property
+    def openai_type(self) -> str:
+        return self._type
+
+    @property
+    def may_retry(self) -> bool:
+        return self._retryable
+
+
+class GatewayError(TidegateError):
+    """We are at fault."""
+
+
+class Internal(GatewayError):
+    """500: a bug of ours. The message never holds details; the log does."""
+
+    default_code = "internal_error"
+
+
+class ShuttingDown(GatewayError):
+    """503: draining."""
+
+    status = 503
+    default_code = "gateway_shutting_down"
+    retryable = True
+
+
+class Overloaded(GatewayError):
+    """503: a cap of ours is reached."""
+
+    status = 503
+    default_code = "gateway_overloaded"
+    anthropic_type = "overloaded_error"
+    retryable = True

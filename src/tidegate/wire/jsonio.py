@@ -1,0 +1,133 @@
+"""The only door through which JSON enters and leaves.
+
+Everything that reads or writes JSON goes through here, so that one set of rules holds everywhere: UTF-8 only, no NaN
+or Infinity (RFC 8259 §6), and errors that say *where* the text is wrong in the words of the API.
+"""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+__all__ = [
+    "EMPTY",
+    "NULL",
+    "InvalidJSON",
+    "Members",
+    "Raw",
+    "SchemaMismatch",
+    "decode",
+    "decoder",
+    "encode",
+    "is_null",
+    "members",
+    "raw",
+]
+
+T = TypeVar("T")
+
+Raw = msgspec.Raw
+Members = dict[str, msgspec.Raw]
+"""The members of one JSON object, each value kept as the bytes that came."""
+
+EMPTY = msgspec.Raw(b"")
+NULL = msgspec.Raw(b"null")
+
+_encoder = msgspec.json.Encoder()
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_anything = msgspec.json.Decoder()
+
+_AT_BYTE = re.compile(r"\(byte (\d+)\)")
+_AT_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
+
+
+class InvalidJSON(ValueError):
+    """The bytes are not JSON. `position` is the offset of the first wrong byte, or None when only the end is missing."""
+
+    def __init__(self, message: str, position: int | None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class SchemaMismatch(ValueError):
+    """JSON, but not of the expected shape. `path` is in API notation, as in `tools[0].type`; empty for the root.
+
+    `missing` is True when `path` names a required member that is absent.
+    """
+
+    def __init__(self, what: str, path: str, *, missing: bool = False) -> None:
+        super().__init__(f"{what} at {path}" if path else what)
+        self.what = what
+        self.path = path
+        self.missing = missing
+
+
+def decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
+    """A reusable decoder for the hot path; decode with :func:`decode`, or directly where the caller maps the errors."""
+    return msgspec.json.Decoder(type_)
+
+
+def decode(data: bytes | msgspec.Raw, using: msgspec.json.Decoder[T]) -> T:
+    """Decode `data`. Raises InvalidJSON or SchemaMismatch, nothing else."""
+    try:
+        return using.decode(data)
+    except msgspec.ValidationError as error:
+        raise _schema_mismatch(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise _invalid(str(error), data) from None
+    except UnicodeDecodeError as error:
+        raise InvalidJSON("the text is not valid UTF-8", error.start) from None
+    except RecursionError:
+        raise InvalidJSON("the text is nested too deeply", None) from None
+
+
+def members(data: bytes | msgspec.Raw) -> Members:
+    """The members of one object, values untouched. Raises InvalidJSON or SchemaMismatch."""
+    return decode(data, _members)
+
+
+def anything(data: bytes | msgspec.Raw) -> Any:
+    """Decode into plain Python values. For cold paths and tests. Raises InvalidJSON."""
+    return decode(data, _anything)
+
+
+def encode(value: Any) -> bytes:
+    """Encode `value`; `Raw` values are copied as they are."""
+    return _encoder.encode(value)
+
+
+def raw(value: Any) -> msgspec.Raw:
+    """`value` as a JSON value ready to be placed among members."""
+    return msgspec.Raw(_encoder.encode(value))
+
+
+def is_null(value: msgspec.Raw) -> bool:
+    """True for an absent value (`EMPTY`) and for a JSON null."""
+    text = bytes(value).strip()
+    return not text or text == b"null"
+
+
+def _invalid(message: str, data: bytes | msgspec.Raw) -> InvalidJSON:
+    if "truncated" in message:
+        return InvalidJSON("the text ends before the JSON value does", None)
+    found = _AT_BYTE.search(message)
+    position = int(found.group(1)) if found else None
+    what = _AT_BYTE.sub("", message).removeprefix("JSON is malformed: ").strip()
+    if position is not None:
+        before = bytes(data)[:position]
+        line = before.count(b"\n") + 1
+        column = position - (before.rfind(b"\n") + 1) + 1
+        what = f"{what} at line {line}, column {column} (byte {position})"
+    return InvalidJSON(what, position)
+
+
+def _schema_mismatch(message: str) -> SchemaMismatch:
+    found = _AT_PATH.match(message)
+    what = found.group("what") if found else message
+    path = (found.group("path") or "" if found else "").removeprefix(".")
+    absent = _MISSING.match(what)
+    if absent:
+        name = absent.group("name")
+        return SchemaMismatch("a required member is missing", f"{path}.{name}" if path else name, missing=True)
+    return SchemaMismatch(what, path)

@@ -1,0 +1,1 @@
+"""What tests share: a running gateway, and the simulator behind it."""
