@@ -147,6 +147,9 @@ class ChoicesStream:
     def finish(self) -> bytes:
         return self._end() if self.outcome is None and self._complete else b""
 
+    def ping(self) -> bytes:
+        return sse.comment(b"keepalive")
+
     def fail(self, error: TidegateError) -> bytes:
         self.outcome = Outcome("failed", error)
         return sse.encode(error.body())

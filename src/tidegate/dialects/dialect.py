@@ -124,6 +124,9 @@ class Stream(Protocol):
     def finish(self) -> bytes:
         """The upstream fell silent. After a real finish, the frames that end the stream well; else nothing."""
 
+    def ping(self) -> bytes:
+        """What keeps a silent stream alive in the eyes of clients and proxies; changes nothing else."""
+
     def fail(self, error: TidegateError) -> bytes:
         """The frames that tell a client, after status 200, that the answer is broken."""
 

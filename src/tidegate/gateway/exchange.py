@@ -77,6 +77,7 @@ class Exchange:
         "_usage",
         "client",
         "request_id",
+        "wheel_slot",
     )
 
     def __init__(
@@ -120,6 +121,7 @@ class Exchange:
         self._total_at: float | None = None
         self._total_s: float | None = None
         self._usage: Usage = _NO_USAGE
+        self.wheel_slot = -1
 
     # -- what the server calls ----------------------------------------------------------------------------------
 
@@ -338,8 +340,28 @@ class Exchange:
         self._started = True
         self._first_event_at = time.perf_counter()
         self._downstream.start(self._fields(), first)
+        self._gateway.wheel.watch(self, self._gateway.loop.time() + self._ping_after)
         if self._paused and self._attempt is not None:
             self._attempt.pause()
+
+    @property
+    def _ping_after(self) -> float:
+        return float(self._snapshot.config.server.stream_ping)
+
+    def check(self, now: float) -> float | None:
+        """The wheel's look: a client that has heard nothing for a while gets a keep-alive (see `Watched`).
+
+        Silence is measured at the upstream connection, which notes the time of each read anyway.
+        """
+        attempt = self._attempt
+        if self._settled or attempt is None or self._stream is None:
+            return None
+        due = attempt.last_read + self._ping_after
+        if now < due:
+            return due
+        if not self._paused:
+            self._downstream.write(self._stream.ping())
+        return now + self._ping_after
 
     def _on_outcome(self, outcome: Outcome, out: bytes) -> None:
         if outcome.error is not None:
@@ -471,6 +493,7 @@ class Exchange:
         self._settled = True
         gateway = self._gateway
         gateway.exchanges.discard(self)
+        gateway.wheel.forget(self)
         now = time.perf_counter()
         if ending == "client_gone" and self._stream is not None and self._started:
             self._usage = self._stream.usage()

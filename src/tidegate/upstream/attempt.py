@@ -59,6 +59,11 @@ class Attempt:
         else:
             self._open()
 
+    @property
+    def last_read(self) -> float:
+        """Loop time of the last bytes from the provider; 0 while there were none."""
+        return self._connection.last_read if self._connection is not None else 0.0
+
     def saw_event(self) -> None:
         """The first event has come: from now on the idle clock runs."""
         if self._connection is not None:

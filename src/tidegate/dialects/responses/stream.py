@@ -142,6 +142,14 @@ class ResponsesStream:
     def finish(self) -> bytes:
         return b""
 
+    def ping(self) -> bytes:
+        """A comment for proxies, and the event that clients count as activity (protocol §4.1): it repeats the last
+        sequence number. Open Responses knows no such event."""
+        if self._stage == 0 or self._call.profile.reasoning_names:
+            return sse.comment(b"keepalive")
+        data = b'{"type":"keepalive","sequence_number":%d}' % (self._sequence - 1)
+        return sse.comment(b"keepalive") + self._encode("keepalive", data)
+
     def fail(self, error: TidegateError) -> bytes:
         out = [self._begin(None)]
         out.append(self._error_frame(error))
@@ -220,9 +228,7 @@ class ResponsesStream:
         return self._begin(self._response(frame.data))
 
     def _on_keepalive(self, kind: str, frame: sse.Frame) -> bytes:
-        if not self._stage:
-            return b""
-        return self._encode(kind, jsonio.encode({"type": kind, "sequence_number": max(0, self._sequence - 1)}))
+        return self.ping() if self._stage else b""
 
     def _on_error(self, kind: str, frame: sse.Frame) -> bytes:
         """An error is held until the end of this read: `response.failed`, which usually follows, says more."""
