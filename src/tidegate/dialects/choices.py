@@ -91,6 +91,7 @@ class ChoicesStream:
         "_finished",
         "_kind",
         "_last",
+        "_loose",
         "_seen",
         "_status",
         "_usage",
@@ -114,12 +115,14 @@ class ChoicesStream:
         self._usage: Usage | None = None
         self._usage_sent = False
         self._last = b""
+        self._loose = False
         self.committed = False
         self.outcome: Outcome | None = None
 
     def attempt(self, destination: Destination) -> None:
         self._destination = destination
         self._decoder = sse.FrameDecoder()
+        self._loose = destination.quirks.loose_chunks
 
     def feed(self, data: bytes) -> bytes:
         try:
@@ -198,11 +201,29 @@ class ChoicesStream:
                 if not self._wants_usage:
                     return b""
                 self._usage_sent = True
+        if self._loose:
+            data = self._tightened(data)
+            self._last = data
+            self.committed = True
+            return sse.encode(_with_known_reasons(data) if odd_reason else data)
         self._last = data
         self.committed = True
         if odd_reason:
             return sse.encode(_with_known_reasons(data))
         return frame.raw
+
+    def _tightened(self, data: bytes) -> bytes:
+        """A chunk with the members that the API always sends, and usage only in a frame of its own."""
+        assert self._destination is not None
+        content = jsonio.members(data)
+        choices = jsonio.decode(content["choices"], _choice_list)
+        for choice in choices:
+            choice.setdefault("finish_reason", jsonio.NULL)
+        content["choices"] = jsonio.raw(choices)
+        content.pop("usage", None)
+        if self._wants_usage:
+            content["usage"] = jsonio.NULL
+        return jsonio.encode(_with_own_model(content, self._destination))
 
     def _on_done(self) -> bytes:
         if self._complete:
@@ -259,6 +280,8 @@ def complete_choices(body: bytes, call: Call, destination: Destination) -> Answe
             status = "incomplete"
         if reason not in _FINISH_REASONS:
             mended = _with_known_reasons(mended)
+    if destination.quirks.model_suffix:
+        mended = jsonio.encode(_with_own_model(jsonio.members(mended), destination))
     usage = read_usage(answer.usage)
     if usage is None:
         usage = estimated_usage(call.request_bytes, sum(len(one.message) + len(one.text) for one in choices))
@@ -268,6 +291,13 @@ def complete_choices(body: bytes, call: Call, destination: Destination) -> Answe
 
 _choice_list = jsonio.decoder(list[jsonio.Members])
 _reason = jsonio.decoder(str | None)  # type: ignore[arg-type]
+
+
+def _with_own_model(content: jsonio.Members, destination: Destination) -> jsonio.Members:
+    """The same object with the model's name as it was asked for, where the provider appends to it."""
+    if content.get("model") == jsonio.raw(destination.model + destination.quirks.model_suffix):
+        content["model"] = jsonio.raw(destination.model)
+    return content
 
 
 def _with_known_reasons(data: bytes) -> bytes:

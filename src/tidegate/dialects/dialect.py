@@ -17,6 +17,7 @@ __all__ = [
     "Dialect",
     "Endpoint",
     "Outcome",
+    "Quirks",
     "Request",
     "Stream",
     "estimated_usage",
@@ -26,6 +27,21 @@ __all__ = [
 
 Endpoint = Literal["responses", "chat", "completions"]
 """The endpoints that relay model output, by the names that provider records use."""
+
+
+class Quirks(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a provider's answers leave the API, beyond what is repaired for everyone. All of it costs time per frame."""
+
+    model_suffix: str = ""
+    """What it appends to the model's name in its answers."""
+    loose_chunks: bool = False
+    """Chunks leave out members that the API sends as null, and put usage beside the finish reason."""
+    loose_items: bool = False
+    """The items of its Responses answers break the grammar (see `dialects.responses.repair`)."""
+    echoes_request: bool = True
+    """Its response object repeats the request's members. False: what stands there is a filling."""
+    output_limit: int | None = None
+    """Tokens after which it cuts an answer when the request sets no limit."""
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +59,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     gateway_state: bool = True
     """Stored responses and conversations are ours; the upstream call is stateless."""
     cut_reported_as_completed: bool = False
+    quirks: Quirks = Quirks()
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +171,15 @@ _NEUTRAL: dict[str, tuple[bytes, ...]] = {
     "stop": (b"[]",),
     "logit_bias": (b"{}",),
     "parallel_tool_calls": (b"true",),
+    "reasoning": (b"{}",),
+    "response_format": (b'{"type":"text"}',),
+    "text": (b"{}", b'{"format":{"type":"text"}}'),
+    "tool_choice": (b'"auto"',),
+    "top_logprobs": (b"0",),
+    "truncation": (b'"disabled"',),
+    "logprobs": (b"false",),
+    "echo": (b"false",),
+    "best_of": (b"1",),
 }
 """Values that ask for what happens anyway: such a member can be left out without a change of meaning."""
 
@@ -164,7 +190,7 @@ def refuse_unsupported(members: jsonio.Members, destination: Destination) -> Non
         return
     for name in sorted(destination.refuses & members.keys()):
         value = members[name]
-        if value == jsonio.NULL or bytes(value) in _NEUTRAL.get(name, ()):
+        if value == jsonio.NULL or _compact(value) in _NEUTRAL.get(name, ()):
             del members[name]
             continue
         raise UnsupportedParameter(
@@ -172,6 +198,10 @@ def refuse_unsupported(members: jsonio.Members, destination: Destination) -> Non
             f"(model '{destination.model}'). Leave it out, or send the request to a model whose provider has it.",
             param=name,
         )
+
+
+def _compact(value: msgspec.Raw) -> bytes:
+    return jsonio.encode(jsonio.anything(value))
 
 
 def estimated_usage(request_bytes: int, output_bytes: int) -> Usage:

@@ -4,6 +4,7 @@ One mapping serves an error status and an error inside a stream that began with 
 alike: the same retry decision, the same status towards the client.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -14,31 +15,6 @@ __all__ = ["from_error_object", "from_status"]
 
 _MESSAGE_LIMIT = 2000
 
-_STATUS_OF_CODE = {
-    "rate_limit_exceeded": 429,
-    "slow_down": 429,
-    "insufficient_quota": 429,
-    "server_is_overloaded": 503,
-    "overloaded": 503,
-    "overloaded_error": 503,
-    "server_error": 500,
-    "invalid_prompt": 400,
-    "context_length_exceeded": 400,
-    "invalid_api_key": 401,
-    "model_not_found": 404,
-}
-_STATUS_OF_TYPE = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "rate_limit_error": 429,
-    "tokens": 429,
-    "requests": 429,
-    "insufficient_quota": 429,
-    "service_unavailable_error": 503,
-    "overloaded_error": 503,
-}
 _FINAL_QUOTA = frozenset(
     {
         "insufficient_quota",
@@ -48,6 +24,74 @@ _FINAL_QUOTA = frozenset(
         "organization_usage_limit_exceeded",
     }
 )
+"""Limits that waiting does not lift."""
+
+_CREDENTIAL = frozenset({"invalid_api_key", "invalid_authentication", "authentication_error"})
+"""Codes and types that mean our credential whatever the status: some providers answer 400 to a wrong key."""
+
+_STATUS_OF_CODE = {
+    "rate_limit_exceeded": 429,
+    "slow_down": 429,
+    "usage_not_included": 429,
+    **dict.fromkeys(_FINAL_QUOTA, 429),
+    "server_is_overloaded": 503,
+    "overloaded": 503,
+    "overloaded_error": 503,
+    "server_error": 500,
+    "vector_store_timeout": 504,
+    "model_not_found": 404,
+    **dict.fromkeys(_CREDENTIAL, 401),
+    **dict.fromkeys(
+        (
+            "context_length_exceeded",
+            "invalid_prompt",
+            "data_residency_mismatch",
+            "bio_policy",
+            "misalignment_policy_violation",
+            "content_policy_violation",
+            "content_filter",
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_base64_image",
+            "invalid_image_url",
+            "image_too_large",
+            "image_too_small",
+            "image_parse_error",
+            "image_content_policy_violation",
+            "invalid_image_mode",
+            "image_file_too_large",
+            "unsupported_image_media_type",
+            "empty_image_file",
+            "failed_to_download_image",
+            "image_file_not_found",
+        ),
+        400,
+    ),
+}
+"""Codes of `error` objects (protocol §1.3, §1.8) and the status that each stands for."""
+
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "tokens": 429,
+    "requests": 429,
+    "insufficient_quota": 429,
+    "timeout_error": 504,
+    "service_unavailable_error": 503,
+    "overloaded_error": 503,
+}
+
+_SECRET = re.compile(
+    r"\b(?:sk|rk|gsk|xai|nvapi|pplx|csk|tgp|fw)[-_][A-Za-z0-9_*-]{8,}"
+    r"|\bAIza[A-Za-z0-9_-]{20,}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
+    r"|\b[Bb]earer +[^\s\"',;]{8,}"
+)
+"""What looks like a credential in a provider's text. It may be ours, and it is never the client's business (P8)."""
 
 
 class _ErrorObject(msgspec.Struct):
@@ -57,63 +101,104 @@ class _ErrorObject(msgspec.Struct):
     code: Any = None
 
 
-_object = jsonio.decoder(dict[str, Any])
+_anything = jsonio.decoder(Any)
 
 
 def from_status(status: int, body: bytes, provider: str, retry_after: float | None = None) -> errors.TidegateError:
     """The error for an answer with an error status (`faults.md`, header and status mapping)."""
-    return _classify(status, _read(body), provider, retry_after)
+    found = _read(body)
+    if status == 400 and not _CREDENTIAL.isdisjoint((str(found.code), str(found.type))):
+        status = 401
+    return _classify(status, found, provider, retry_after, f"Provider '{provider}' answered {status}")
 
 
 def from_error_object(value: bytes | msgspec.Raw, provider: str) -> errors.TidegateError:
     """The error for an error object that came with status 200: its code and type tell the status it stands for."""
     found = _read(b'{"error":%b}' % bytes(value))
-    status = found.code if isinstance(found.code, int) else _STATUS_OF_CODE.get(str(found.code))
-    if status is None:
-        status = _STATUS_OF_TYPE.get(str(found.type), 500)
-    return _classify(status, found, provider, None)
+    return _classify(_status_of(found), found, provider, None, f"Provider '{provider}' reported an error")
+
+
+def _status_of(found: _ErrorObject) -> int:
+    code = found.code
+    if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600:
+        return code
+    if code is not None:
+        known = _STATUS_OF_CODE.get(str(code))
+        if known is not None:
+            return known
+        if isinstance(code, str) and code.isascii() and code.isdigit() and 400 <= int(code[:4]) < 600:
+            return int(code[:4])
+    return _STATUS_OF_TYPE.get(str(found.type), 500)
 
 
 def _read(body: bytes) -> _ErrorObject:
-    """Providers put the object under `error`, or send it bare, or only a text under `error`, `message` or `detail`."""
+    """Providers put the object under `error`, or send it bare, or in a list, or only a text under `error`, `message`
+    or `detail`."""
     try:
-        content = jsonio.decode(body, _object)
+        content = jsonio.decode(body, _anything)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
         return _ErrorObject()
-    inner = content.get("error", content)
+    if isinstance(content, list) and content:
+        content = content[0]
+    if not isinstance(content, dict):
+        return _ErrorObject(message=content if isinstance(content, str) else None)
+    inner = content.get("error")
     if not isinstance(inner, dict):
-        return _ErrorObject(message=inner)
-    return _ErrorObject(
-        message=inner.get("message", inner.get("detail")),
+        text = inner if isinstance(inner, str) and inner else _first(content, "message", "detail", "msg")
+        inner = {**content, "message": text}
+    found = _ErrorObject(
+        message=_first(inner, "message", "detail", "msg", "error"),
         type=inner.get("type"),
         param=inner.get("param"),
         code=inner.get("code"),
     )
+    if found.type == "error":  # the type of the event, not of the error
+        found.type = None
+    if isinstance(found.message, list):
+        _read_details(found, found.message)
+    return found
 
 
-def _classify(status: int, found: _ErrorObject, provider: str, retry_after: float | None) -> errors.TidegateError:
+def _read_details(found: _ErrorObject, details: list[Any]) -> None:
+    """FastAPI's `detail`: a list of `{"loc": ["body", "n"], "msg": "Extra inputs are not permitted"}`."""
+    said = [one for one in details if isinstance(one, dict) and isinstance(one.get("msg"), str)]
+    if not said:
+        return
+    found.message = "; ".join(one["msg"] for one in said)
+    where = said[0].get("loc")
+    if found.param is None and isinstance(where, list) and len(where) > 1:
+        found.param = ".".join(str(step) for step in where[1:])
+        found.message = f"{found.param}: {found.message}"
+
+
+def _first(content: dict[str, Any], *names: str) -> Any:
+    return next((content[name] for name in names if content.get(name) not in (None, "", {})), None)
+
+
+def _classify(
+    status: int, found: _ErrorObject, provider: str, retry_after: float | None, subject: str
+) -> errors.TidegateError:
     text = _text(found.message)
-    code = found.code if isinstance(found.code, str) else None
+    code = found.code if isinstance(found.code, str) and not found.code.isdigit() else None
     param = found.param if isinstance(found.param, str) else None
-    said = f"Provider '{provider}' answered {status}" + (f": {text}" if text else ".")
+    said = f"{subject}: {text}" if text else f"{subject}."
     if status in (401, 403):
         # The provider's text may hold part of our credential ("Incorrect API key provided: sk-…"): it stays here.
         return errors.UpstreamAuth(f"Provider '{provider}' refused the gateway's credential (status {status}).")
     if status == 429:
-        limited = errors.UpstreamRateLimited(said, param=param, code=code, retry_after=retry_after)
         if code in _FINAL_QUOTA or found.type == "insufficient_quota":
             return errors.UpstreamFailed(
                 said, status=429, type="insufficient_quota", retryable=False, code=code or "insufficient_quota"
             )
-        return limited
+        return errors.UpstreamRateLimited(said, param=param, code=code, retry_after=retry_after)
     if status in (408, 504):
         return errors.UpstreamTimeout(said, "provider")
     if status in (400, 404, 413, 422):
-        type_ = found.type if isinstance(found.type, str) else "invalid_request_error"
+        known = isinstance(found.type, str) and found.type.endswith("_error")
         return errors.UpstreamFailed(
             text or said,
             status=400 if status == 422 else status,
-            type=type_,
+            type=found.type if known else "invalid_request_error",
             retryable=False,
             param=param,
             code=code or ("model_not_found" if status == 404 else None),
@@ -135,5 +220,6 @@ def _classify(status: int, found: _ErrorObject, provider: str, retry_after: floa
 def _text(message: Any) -> str:
     if message is None:
         return ""
-    text = message if isinstance(message, str) else jsonio.encode(message).decode()
+    text = message if isinstance(message, str) else str(message)
+    text = _SECRET.sub("[redacted]", text)
     return text if len(text) <= _MESSAGE_LIMIT else text[:_MESSAGE_LIMIT] + "…"

@@ -81,6 +81,7 @@ class Snapshot:
             include_usage=record.include_usage,
             gateway_state=record.state == "gateway",
             cut_reported_as_completed=record.cut_reported_as_completed,
+            quirks=record.quirks,
         )
         return Path(upstream, destination, clocks, unstreamed, _header_value(deployment.name))
 

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from tidegate.dialects.dialect import Quirks
+
 Endpoint = Literal["responses", "chat", "completions"]
 Auth = Literal["bearer", "optional-bearer", "none"]
 State = Literal["gateway", "provider"]
@@ -93,6 +95,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """Who holds stored responses and conversations."""
     cut_reported_as_completed: bool = False
     """A Responses answer that hit `max_output_tokens` says `completed`; the gateway has to look at the usage."""
+
+    quirks: Quirks = Quirks()
+    """Where its answers leave the API, and so have to be rewritten frame by frame."""
 
     clocks: Clocks = Clocks()
     reasons_silently: tuple[str, ...] = ()

@@ -21,11 +21,15 @@ class Pool:
     The newest is taken first, so that a burst's surplus ages out; a provider's FIN removes a connection at once.
     """
 
-    __slots__ = ("_connect", "_idle", "_limit", "_loop", "_open", "_opening", "closing", "wheel")
+    __slots__ = ("_connect", "_idle", "_limit", "_loop", "_open", "_opening", "closing", "name", "wheel")
 
-    def __init__(self, connect: Connect, wheel: Wheel, loop: asyncio.AbstractEventLoop, *, limit: int) -> None:
+    def __init__(
+        self, name: str, connect: Connect, wheel: Wheel, loop: asyncio.AbstractEventLoop, *, limit: int
+    ) -> None:
+        """`name` is the provider's, for error messages."""
+        self.name = name
         self._connect = connect
-        self._idle: list[Connection] = []
+        self._idle: dict[Connection, None] = {}  # a set that remembers its order
         self._open: set[Connection] = set()
         self._opening = 0
         self._limit = limit
@@ -34,15 +38,13 @@ class Pool:
         self.closing = False
 
     def take(self) -> Connection | None:
-        """An idle connection, or None."""
-        return self._idle.pop() if self._idle else None
+        """The idle connection that was used last, or None."""
+        return self._idle.popitem()[0] if self._idle else None
 
     async def open(self) -> Connection:
         """A new connection. Raises ProviderError, or Overloaded when the cap is reached."""
         if len(self._open) + self._opening >= self._limit:
-            raise errors.Overloaded(
-                f"all {self._limit} connections to the provider are in use (max_connections)", retry_after=1
-            )
+            raise errors.Overloaded(f"all {self._limit} connections are in use.", retry_after=1)
         self._opening += 1
         try:
             connection = await self._connect(lambda: Connection(self, self._loop))
@@ -57,14 +59,13 @@ class Pool:
             connection.abort()
             return
         connection.idle_until = self._loop.time() + IDLE_LIMIT_S
-        self._idle.append(connection)
+        self._idle[connection] = None
         self.wheel.watch(connection, connection.idle_until)
 
     def drop(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
         self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self._idle.pop(connection, None)
 
     def close(self) -> None:
         """Close what is idle; what is busy closes when its exchange ends."""

@@ -53,15 +53,13 @@ class Wheel:
 
     def close(self) -> None:
         """Watch nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
         for bucket in self._buckets.values():
             for item in bucket:
                 item.wheel_slot = -1
+            bucket.clear()
         self._buckets.clear()
         self._due.clear()
-        self._armed_slot = -1
 
     def _place(self, item: Watched, slot: int) -> None:
         item.wheel_slot = slot
@@ -69,10 +67,10 @@ class Wheel:
         if bucket is None:
             self._buckets[slot] = {item}
             heapq.heappush(self._due, slot)
-            if self._armed_slot < 0 or slot < self._armed_slot:
-                self._arm(slot)
         else:
             bucket.add(item)
+        if self._armed_slot < 0 or slot < self._armed_slot:
+            self._arm(slot)
 
     def _arm(self, slot: int) -> None:
         if self._timer is not None:
@@ -80,16 +78,40 @@ class Wheel:
         self._armed_slot = slot
         self._timer = self._loop.call_at(slot * BUCKET_S, self._turn)
 
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._armed_slot = -1
+
     def _turn(self) -> None:
         self._timer = None
-        self._armed_slot = -1
+        self._armed_slot = 0  # nothing is armed by what the checks below watch; the end of the turn does it once
         now = self._loop.time()
         current = int(now / BUCKET_S)
-        while self._due and self._due[0] <= current:
-            for item in self._buckets.pop(heapq.heappop(self._due)):
-                item.wheel_slot = -1
-                again = item.check(now)
-                if again is not None and item.wheel_slot < 0:
-                    self._place(item, max(int(again / BUCKET_S), current) + 1)
-        if self._due:
-            self._arm(self._due[0])
+        due = self._due
+        while due and due[0] <= current:
+            slot = heapq.heappop(due)
+            # A check may forget or move others of its own bucket: the bucket stays in place until it is empty.
+            bucket = self._buckets[slot]
+            while bucket:
+                self._look(bucket.pop(), now, current)
+            self._buckets.pop(slot, None)
+        # Buckets whose items were all forgotten need no timer.
+        while due and not self._buckets[due[0]]:
+            del self._buckets[heapq.heappop(due)]
+        if due:
+            self._arm(due[0])
+        else:
+            self._disarm()
+
+    def _look(self, item: Watched, now: float, current: int) -> None:
+        item.wheel_slot = -1
+        try:
+            again = item.check(now)
+        except Exception as bug:
+            # The clocks of everybody else hang on this turn.
+            self._loop.call_exception_handler({"message": f"{type(item).__name__}.check failed", "exception": bug})
+            return
+        if again is not None and item.wheel_slot < 0:
+            self._place(item, max(int(again / BUCKET_S), current) + 1)

@@ -12,7 +12,10 @@
     │   ├── MethodNotAllowed        405
     │   ├── RequestTimeout          408
     │   ├── BodyTooLarge            413
+    │   ├── TargetTooLong           414
     │   ├── UnsupportedEncoding     415
+    │   ├── ExpectationFailed       417
+    │   ├── UpgradeRefused          426
     │   ├── HeadersTooLarge         431
     │   └── ClientGone              499, never sent, only recorded
     ├── ProviderError               the provider, or the way to it, is at fault
@@ -41,6 +44,7 @@ __all__ = [
     "BodyTooLarge",
     "CallerError",
     "ClientGone",
+    "ExpectationFailed",
     "Forbidden",
     "GatewayError",
     "HeadersTooLarge",
@@ -54,9 +58,11 @@ __all__ = [
     "ProviderError",
     "RequestTimeout",
     "ShuttingDown",
+    "TargetTooLong",
     "TidegateError",
     "UnsupportedEncoding",
     "UnsupportedParameter",
+    "UpgradeRefused",
     "UpstreamAuth",
     "UpstreamBroken",
     "UpstreamFailed",
@@ -230,11 +236,38 @@ class BodyTooLarge(CallerError):
     anthropic_type = "request_too_large"
 
 
+class TargetTooLong(CallerError):
+    """414: the request target is over the cap (RFC 9112 §3 demands this status)."""
+
+    status = 414
+    default_code = "target_too_long"
+
+
 class UnsupportedEncoding(CallerError):
     """415: a compressed request body."""
 
     status = 415
     default_code = "unsupported_content_encoding"
+
+
+class ExpectationFailed(CallerError):
+    """417: an expectation other than `100-continue` (RFC 9110 §10.1.1)."""
+
+    status = 417
+    default_code = "expectation_failed"
+
+
+class UpgradeRefused(CallerError):
+    """426: a WebSocket was asked for where only HTTP is spoken. Codex takes it as the sign to go on with POST.
+
+    The status demands the header `upgrade` with what would be right (RFC 9110 §15.5.22).
+    """
+
+    status = 426
+    default_code = "websocket_not_offered"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), (b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
 
 
 class HeadersTooLarge(CallerError):

@@ -158,7 +158,7 @@ class ResponsesRequest:
             if destination.encrypted_reasoning:
                 members["include"] = jsonio.raw([*dict.fromkeys([*(self.typed.include or ()), _ENCRYPTED])])
             if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
-                members["input"] = _without_ids(members["input"])
+                members["input"] = _without_ids(members["input"], self.typed.input)
         refuse_unsupported(members, destination)
         return jsonio.encode(members)
 
@@ -250,11 +250,31 @@ def _is_reference(item: InputItem) -> bool:
     return item.type == "item_reference" or (item.type is None and item.id is not None and item.role is None)
 
 
-def _without_ids(value: msgspec.Raw) -> msgspec.Raw:
+_ID_NEEDED = frozenset(
+    {
+        "code_interpreter_call",
+        "computer_call",
+        "file_search_call",
+        "image_generation_call",
+        "local_shell_call",
+        "local_shell_call_output",
+        "mcp_approval_request",
+        "mcp_call",
+        "mcp_list_tools",
+        "program",
+        "program_output",
+        "web_search_call",
+    }
+)
+"""Items that mean nothing without their id: others refer to it, or the schema asks for it and nobody looks it up."""
+
+
+def _without_ids(value: msgspec.Raw, typed: list[InputItem]) -> msgspec.Raw:
     """Item ids are ours or another provider's: a stateless upstream would look them up and answer 404 (protocol §1.4)."""
     items = jsonio.decode(value, _items)
-    for item in items:
-        item.pop("id", None)
+    for item, known in zip(items, typed, strict=True):
+        if known.type not in _ID_NEEDED:
+            item.pop("id", None)
     return jsonio.raw(items)
 
 

@@ -8,6 +8,7 @@ from tidegate.dialects.dialect import Answer, Call, Destination, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
 from tidegate.dialects.responses.chat_body import as_chat_completion
+from tidegate.dialects.responses.repair import repaired_output
 from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError, WireError
 from tidegate.wire.events import Usage
@@ -15,7 +16,7 @@ from tidegate.wire.events import Usage
 if TYPE_CHECKING:
     from tidegate.dialects.responses.request import ResponsesRequest
 
-__all__ = ["Envelope", "ResponseEnd", "complete", "finish", "read_usage"]
+__all__ = ["Envelope", "ResponseEnd", "complete", "finish", "is_cut", "read_usage"]
 
 _DOCUMENTED: dict[str, Any] = {
     "id": None,
@@ -63,6 +64,9 @@ _ECHOED = frozenset(_DEFAULTS) - {
 _OWNED = frozenset({"id", "object", "created_at", "status", "store", "completed_at", "usage", "output"})
 """Members that are never taken over as the upstream sends them."""
 
+_REPORTED = frozenset({"error", "incomplete_details"})
+"""All that is taken over from an upstream whose object is only filled in."""
+
 _text_of = jsonio.decoder(str)
 _count = jsonio.decoder(float)
 
@@ -89,20 +93,33 @@ class _UsageObject(msgspec.Struct):
     output_tokens_details: _Details | None = None
 
 
+class _Part(msgspec.Struct):
+    type: str = ""
+    annotations: msgspec.Raw = jsonio.EMPTY
+
+
+class _Message(msgspec.Struct):
+    type: str
+    content: list[_Part]
+
+
 _usage = jsonio.decoder(_UsageObject)
+_list = jsonio.decoder(list[msgspec.Raw])
+_message = jsonio.decoder(_Message)
 
 
 class Envelope:
     """Makes every snapshot of one response: ours are id, times, status, store and usage; the rest is what the upstream
     says, else what the client asked, else the documented default."""
 
-    __slots__ = ("_base", "_call", "_request", "keep_upstream_identity")
+    __slots__ = ("_base", "_call", "_request", "keep_upstream_identity", "trust_echo")
 
     def __init__(self, request: "ResponsesRequest", call: Call) -> None:
         self._request = request
         self._call = call
         self._base: jsonio.Members | None = None
         self.keep_upstream_identity = False
+        self.trust_echo = True
 
     def snapshot(
         self,
@@ -118,6 +135,8 @@ class Envelope:
     ) -> bytes:
         """The whole response object as JSON."""
         content = dict(self._base or self._make_base())
+        if upstream is not None and not self.trust_echo:
+            upstream = {name: upstream[name] for name in _REPORTED & upstream.keys()}
         if upstream is not None:
             for name, value in upstream.items():
                 if name not in _OWNED and (value != jsonio.NULL or name not in content):
@@ -193,24 +212,21 @@ def finish(
     call: Call,
     output_bytes: int,
 ) -> ResponseEnd:
-    """The terminal object of a real ending. `output_bytes` is the size of the deltas seen, for an estimate of usage."""
+    """The terminal object of a real ending. `output_bytes` is the size of the deltas seen, for an estimate of usage.
+
+    Raises WireError when `output` is no array.
+    """
     output = upstream.get("output", jsonio.NULL)
     if (output == jsonio.NULL or bytes(output) == b"[]") and done_items:
         output = jsonio.raw(done_items)
     elif output == jsonio.NULL:
         output = jsonio.raw([])
+    output = _with_annotations(output)
     usage = read_usage(upstream.get("usage", jsonio.NULL)) or estimated_usage(
         call.request_bytes, output_bytes or len(output)
     )
-    limit = envelope.output_limit
     reason = None
-    if (
-        status == "completed"
-        and destination.cut_reported_as_completed
-        and limit is not None
-        and not usage.estimated
-        and usage.output_tokens >= limit
-    ):
+    if status == "completed" and is_cut(usage, envelope, destination):
         status = "incomplete"
     if status == "incomplete":
         reason = "max_output_tokens"
@@ -229,6 +245,15 @@ def finish(
     return ResponseEnd(body, status, usage)
 
 
+def is_cut(usage: Usage | None, envelope: Envelope, destination: Destination) -> bool:
+    """Whether an answer that says `completed` was cut by the token limit, where a provider does not tell."""
+    if usage is None or usage.estimated or not destination.cut_reported_as_completed:
+        return False
+    if envelope.output_limit is not None:
+        return usage.output_tokens >= envelope.output_limit
+    return usage.output_tokens == destination.quirks.output_limit
+
+
 def complete(body: bytes, envelope: Envelope, call: Call, destination: Destination) -> Answer:
     """A response that came as one body (see `Request.complete`)."""
     try:
@@ -236,7 +261,8 @@ def complete(body: bytes, envelope: Envelope, call: Call, destination: Destinati
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
         raise WireError(f"the provider's answer is not a JSON object: {error}") from None
     problem = upstream.get("error", jsonio.NULL)
-    status = _string(upstream.get("status", jsonio.NULL)) or "completed"
+    given = upstream.get("status", jsonio.NULL)
+    status = "completed" if given == jsonio.NULL else _string(given)
     if "output" not in upstream:
         if problem != jsonio.NULL:
             raise from_error_object(problem, destination.provider)
@@ -246,6 +272,13 @@ def complete(body: bytes, envelope: Envelope, call: Call, destination: Destinati
     if status not in ("completed", "incomplete"):
         raise WireError(f"the provider's answer has status {status!r}, which is no ending")
     envelope.keep_upstream_identity = not destination.gateway_state
+    envelope.trust_echo = destination.quirks.echoes_request
+    if destination.quirks.loose_items:
+        cut = is_cut(read_usage(upstream.get("usage", jsonio.NULL)), envelope, destination)
+        try:
+            upstream["output"] = jsonio.raw(repaired_output(upstream["output"], cut=cut))
+        except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+            raise WireError(f"the items of the provider's answer cannot be read: {error}") from None
     end = finish(
         upstream,
         status,
@@ -265,6 +298,33 @@ def _failure(problem: msgspec.Raw, destination: Destination) -> TidegateError:
     return from_error_object(
         b'{"message":"the answer failed"}' if problem == jsonio.NULL else problem, destination.provider
     )
+
+
+def _with_annotations(output: msgspec.Raw) -> msgspec.Raw:
+    """`output` as it is, but with an array of annotations on every text, which some engines leave out (S51)."""
+    try:
+        items = jsonio.decode(output, _list)
+    except jsonio.SchemaMismatch:
+        raise WireError("the provider's answer has an 'output' that is no array") from None
+    mended = False
+    for index, item in enumerate(items):
+        try:
+            message = jsonio.decode(item, _message)
+        except jsonio.SchemaMismatch:
+            continue
+        if any(part.type == "output_text" and jsonio.is_null(part.annotations) for part in message.content):
+            content = jsonio.members(item)
+            parts = [jsonio.members(part) for part in jsonio.decode(content["content"], _list)]
+            for part, known in zip(parts, message.content, strict=True):
+                if known.type == "output_text" and jsonio.is_null(known.annotations):
+                    part["annotations"] = _NO_ANNOTATIONS
+            content["content"] = jsonio.raw(parts)
+            items[index] = jsonio.raw(content)
+            mended = True
+    return jsonio.raw(items) if mended else output
+
+
+_NO_ANNOTATIONS = jsonio.raw([])
 
 
 def _merged(default: msgspec.Raw, given: msgspec.Raw) -> msgspec.Raw:

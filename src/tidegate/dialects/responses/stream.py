@@ -12,7 +12,8 @@ import msgspec
 from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
-from tidegate.dialects.responses.response import Envelope, finish, read_usage
+from tidegate.dialects.responses.repair import Event, Repair
+from tidegate.dialects.responses.response import Envelope, finish, is_cut, read_usage
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import Usage
@@ -79,6 +80,7 @@ class ResponsesStream:
         "_done_items",
         "_envelope",
         "_problem",
+        "_repair",
         "_rewrite_all",
         "_sequence",
         "_stage",
@@ -101,6 +103,7 @@ class ResponsesStream:
         self._delta_bytes = 0
         self._done_items: dict[int, msgspec.Raw] = {}
         self._problem: TidegateError | None = None
+        self._repair: Repair | None = None
         self._usage: Usage | None = None
         self.committed = False
         self.outcome: Outcome | None = None
@@ -111,6 +114,8 @@ class ResponsesStream:
         self._problem = None
         self._untouched = not self._rewrite_all
         self._envelope.keep_upstream_identity = not destination.gateway_state
+        self._envelope.trust_echo = destination.quirks.echoes_request
+        self._repair = Repair() if destination.quirks.loose_items else None
 
     def feed(self, data: bytes) -> bytes:
         try:
@@ -152,6 +157,8 @@ class ResponsesStream:
 
     def fail(self, error: TidegateError) -> bytes:
         out = [self._begin(None)]
+        if self._repair is not None:
+            out.append(self._all(self._repair.end(cut=False)))
         out.append(self._error_frame(error))
         code = error.code or "server_error"
         known = code if code in _SDK_ERROR_CODES else "server_error"
@@ -190,10 +197,27 @@ class ResponsesStream:
                 return b""
             raise WireError(f"an event of the stream cannot be read: {error}") from None
         kind = event.type or frame.event.decode("utf-8", "replace")
+        if self._repair is not None:
+            return self._repaired(self._repair, kind, data)
         handler = self._HANDLERS.get(kind)
         if handler is not None:
             return handler(self, kind, frame)
         return self._forward(kind, event, frame)
+
+    def _repaired(self, repair: Repair, kind: str, data: bytes) -> bytes:
+        try:
+            return self._all(repair.feed(kind, self._members(data)))
+        except (jsonio.InvalidJSON, jsonio.SchemaMismatch, KeyError) as error:
+            raise WireError(f"an event of the stream cannot be read: {error}") from None
+
+    def _all(self, events: list[Event]) -> bytes:
+        out = []
+        for kind, members in events:
+            data = jsonio.encode(members)
+            frame = sse.Frame(b"", b"", data)
+            handler = self._HANDLERS.get(kind)
+            out.append(handler(self, kind, frame) if handler else self._forward(kind, self._read(_event, data), frame))
+        return b"".join(out)
 
     def _forward(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
         begin = self._begin(None) if self._stage < 2 else b""
@@ -248,6 +272,10 @@ class ResponsesStream:
             return self._on_failed(upstream)
         begin = self._begin(upstream)
         assert self._destination is not None
+        if self._repair is not None:
+            usage = read_usage(upstream.get("usage", jsonio.NULL))
+            begin += self._all(self._repair.end(cut=is_cut(usage, self._envelope, self._destination)))
+            upstream["output"] = jsonio.raw(self._repair.output)
         end = finish(
             upstream,
             _ENDINGS[kind],

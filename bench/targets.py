@@ -1,0 +1,226 @@
+"""What is measured: nginx and gateways, each started with a configuration of its own in a temporary folder."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.client import ask
+from bench.processes import Child, Cores
+from bench.workloads import KEY, request, whole_body
+
+__all__ = [
+    "NGINX_HINT",
+    "Certificates",
+    "Lab",
+    "Target",
+    "find_nginx",
+    "start_nginx",
+    "start_tidegate",
+    "start_upstream",
+]
+
+NGINX_HINT = "No nginx, no figure: install it (Debian, Ubuntu: apt-get install nginx-light; Fedora: dnf install nginx)."
+READY_S = 10.0
+
+_NGINX = """\
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx-error.log warn;
+events {{ worker_connections 19000; }}
+http {{
+  access_log {access_log};
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  keepalive_requests 100000000;
+  client_body_buffer_size 128k;
+  proxy_http_version 1.1;
+  proxy_buffering off;
+  proxy_set_header Connection "";
+  proxy_read_timeout 600s;
+  proxy_ssl_trusted_certificate {authority};
+  proxy_ssl_verify on;
+  proxy_ssl_name localhost;
+  upstream plain  {{ server 127.0.0.1:{plain};  keepalive 256; keepalive_requests 100000000; }}
+  upstream secure {{ server 127.0.0.1:{secure}; keepalive 256; keepalive_requests 100000000; }}
+  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ proxy_pass http://plain; }} }}
+  server {{ listen 127.0.0.1:{secure_port} backlog=4096; location / {{ proxy_pass https://secure; }} }}
+}}
+"""
+
+_TIDEGATE = """\
+[server]
+host = "127.0.0.1"
+drain = "1s"
+
+[logging]
+format = "json"
+
+[[keys]]
+name = "bench"
+secret = "${{BENCH_KEY}}"
+project = "bench"
+
+[providers.plain]
+kind = "openai"
+base_url = "http://127.0.0.1:{plain}/v1"
+credentials = ["${{BENCH_CREDENTIAL}}"]
+
+[providers.secure]
+kind = "openai"
+base_url = "https://localhost:{secure}/v1"
+ca_bundle = "{authority}"
+credentials = ["${{BENCH_CREDENTIAL}}"]
+
+[providers.chatonly]
+kind = "openai-compatible"
+base_url = "http://127.0.0.1:{plain}/v1"
+speaks = ["chat"]
+credentials = ["${{BENCH_CREDENTIAL}}"]
+"""
+
+
+class Certificates:
+    """An authority made on the spot, and a server certificate for localhost, as PEM files."""
+
+    def __init__(self, folder: Path) -> None:
+        import trustme
+
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        self.authority = folder / "authority.pem"
+        self.certificate = folder / "server.pem"
+        self.key = folder / "server.key"
+        authority.cert_pem.write_to_path(str(self.authority))
+        for blob in issued.cert_chain_pems:
+            blob.write_to_path(str(self.certificate), append=True)
+        issued.private_key_pem.write_to_path(str(self.key))
+
+
+class Lab:
+    """What all targets share: the folder, the cores, the upstream's ports, and the stack that stops everything."""
+
+    def __init__(self, root: Path, folder: Path, cores: Cores, stack: ExitStack) -> None:
+        self.root = root
+        self.folder = folder
+        self.cores = cores
+        self.stack = stack
+        self.certificates = Certificates(folder)
+        self.plain = 0
+        self.secure = 0
+        self._made = 0
+
+    def new_folder(self, name: str) -> Path:
+        self._made += 1
+        folder = self.folder / f"{name}-{self._made}"
+        folder.mkdir()
+        return folder
+
+
+class Target:
+    """A running server. `secure_port` leads to the same upstream over TLS: nginx needs a second port for it, a gateway a
+    second provider."""
+
+    def __init__(
+        self, name: str, child: Child | None, port: int, secure_port: int, *, is_gateway: bool = False
+    ) -> None:
+        self.name = name
+        self.is_gateway = is_gateway
+        self.child = child
+        self.port = port
+        self.secure_port = secure_port
+
+    def pids(self) -> list[int]:
+        return self.child.pids() if self.child is not None else []
+
+    def stop(self) -> None:
+        if self.child is not None:
+            self.child.stop()
+
+
+def start_upstream(lab: Lab) -> Target:
+    """The scripted provider, on the core of the load. Reached directly, it is the target that adds nothing."""
+    files = ["--certificate", str(lab.certificates.certificate), "--key", str(lab.certificates.key)]
+    argv = [sys.executable, "-m", "bench.upstream", *files]
+    child = lab.stack.enter_context(Child(argv, core=lab.cores.rest, cwd=str(lab.root)))
+    _, plain, secure = child.read_line("listening").split()
+    lab.plain, lab.secure = int(plain), int(secure)
+    return Target("direct", None, lab.plain, 0)
+
+
+def find_nginx() -> str | None:
+    """The nginx of this machine: on PATH, or where packages put it for root only."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/local/nginx/sbin")
+
+
+def start_nginx(lab: Lab, program: str, *, access_log: bool) -> Target:
+    """One worker in front of the upstream. Raises RuntimeError when it does not come up."""
+    folder = lab.new_folder("nginx")
+    port, secure_port = _free_port(), _free_port()
+    text = _NGINX.format(
+        folder=folder,
+        access_log=folder / "access.log" if access_log else "off",
+        authority=lab.certificates.authority,
+        plain=lab.plain,
+        secure=lab.secure,
+        port=port,
+        secure_port=secure_port,
+    )
+    (folder / "nginx.conf").write_text(text)
+    argv = [program, "-e", str(folder / "nginx-error.log"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    child = lab.stack.enter_context(Child(argv, core=lab.cores.tested, cwd=str(folder)))
+    _until_answered(child, port, lambda: (folder / "nginx-error.log").read_text())
+    return Target("nginx", child, port, secure_port)
+
+
+def start_tidegate(lab: Lab, *, source: str | None = None, name: str = "Tidegate") -> Target:
+    """`tidegate serve`, everything on; the log, with a line per request, goes to a file. `source` is the `src` folder of
+    another tree to run instead of the installed one. Returns as soon as the gateway says that it listens."""
+    folder = lab.new_folder("tidegate")
+    text = _TIDEGATE.format(plain=lab.plain, secure=lab.secure, authority=lab.certificates.authority)
+    (folder / "tidegate.toml").write_text(text)
+    environment = {
+        variable: value
+        for variable, value in os.environ.items()
+        if not variable.startswith("TIDEGATE_") and not variable.lower().endswith("_proxy")
+    }
+    environment |= {"BENCH_KEY": KEY, "BENCH_CREDENTIAL": "sk-bench-" + "f" * 40}
+    if source is not None:
+        environment["PYTHONPATH"] = str(Path(source).resolve())
+    argv = [sys.executable, "-m", "tidegate", "serve", "--config", str(folder / "tidegate.toml"), "--port", "0"]
+    with open(folder / "tidegate.log", "wb") as log:
+        child = Child(argv, core=lab.cores.tested, environment=environment, cwd=str(folder), stderr=log)
+    lab.stack.enter_context(child)
+    try:
+        line = child.read_line("listens on")
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}:\n{(folder / 'tidegate.log').read_text()}") from None
+    port = int(line.rpartition(":")[2])
+    return Target(name, child, port, port, is_gateway=True)
+
+
+def _until_answered(child: Child, port: int, complaint: Callable[[], str]) -> None:
+    until = time.perf_counter() + READY_S
+    probe = request("chat", whole_body("chat", "plain"))
+    while time.perf_counter() < until and child.process.poll() is None:
+        try:
+            status, _ = ask(port, probe)
+        except OSError:
+            time.sleep(0.002)
+            continue
+        if status == 200:
+            return
+    raise RuntimeError(f"nginx did not come up: {complaint()}")
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,102 @@
+"""The units of work that are measured, and what the design allows them to cost."""
+
+import msgspec
+
+from bench.load import RequestsOrder, StreamsOrder
+from bench.targets import Target
+from bench.workloads import Dialect, request, stream_body, whole_body
+
+__all__ = ["BUDGETS", "WORKS", "Budget", "Work"]
+
+CONNECTIONS = 32
+STREAMS = 200
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """Upper limits: as a multiple of nginx, or, where `unit` is not empty, in that unit."""
+
+    must: float
+    aim: float | None = None
+    unit: str = ""
+
+
+BUDGETS = {
+    "request": Budget(3.0, 2.0),
+    "chunk": Budget(1.7, 1.3),
+    "chunk, chat → Responses": Budget(2.5, 1.6),
+    "memory, plain upstream": Budget(15.0, unit="KB"),
+    "memory, TLS upstream": Budget(50.0, unit="KB"),
+    "start": Budget(1.0, unit="s"),
+    "latency p50": Budget(0.5, unit="ms"),
+    "latency p99": Budget(2.0, unit="ms"),
+    "stall": Budget(5.0, unit="ms"),
+}
+"""Design §10. The row 'journal on' comes with the journal."""
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of work. `baseline` is the dialect that nginx relays beside it, where it is another."""
+
+    name: str
+    unit: str
+    """`request` or `chunk`."""
+    dialect: Dialect
+    provider: str = "plain"
+    baseline: Dialect | None = None
+    rate: int = 0
+    """Units per second; 0 is a closed loop."""
+    connections: int = CONNECTIONS
+    extra_bytes: int = 0
+    sdk_headers: bool = False
+    secure: bool = False
+    budget: str = ""
+    quick: bool = False
+    direct: bool = False
+    """Measured against the bare upstream too, for its delays."""
+
+    def order(self, target: Target, core: int, *, warmup_s: float, seconds: float) -> RequestsOrder | StreamsOrder:
+        """The order for the load process."""
+        gateway = target.is_gateway
+        dialect = self.dialect if gateway or self.baseline is None else self.baseline
+        provider = "secure" if self.secure else self.provider
+        port = target.secure_port if self.secure else target.port
+        pids = target.pids()
+        if self.unit == "chunk":
+            body = stream_body(dialect, provider, period_ms=STREAMS * 1000 // self.rate)
+            return StreamsOrder(port, request(dialect, body), STREAMS, warmup_s, seconds, pids, core)
+        body = whole_body(dialect, provider, extra_bytes=self.extra_bytes)
+        whole = request(dialect, body, sdk_headers=self.sdk_headers)
+        return RequestsOrder(port, whole, self.connections, self.rate, warmup_s, seconds, pids, core)
+
+
+LATENCY = Work(
+    name="latency at 100 requests/s", unit="request", dialect="chat", rate=100, connections=4, quick=True, direct=True
+)
+
+WORKS = (
+    Work(name="request, chat", unit="request", dialect="chat", budget="request", quick=True),
+    Work(name="request, Responses", unit="request", dialect="responses", budget="request", quick=True),
+    Work(name="request, chat, 1,000/s", unit="request", dialect="chat", rate=1000, budget="request"),
+    Work(name="request, Responses, 1,000/s", unit="request", dialect="responses", rate=1000, budget="request"),
+    Work(name="request, chat, the SDK's headers", unit="request", dialect="chat", sdk_headers=True),
+    Work(name="request, chat, 60 KB", unit="request", dialect="chat", extra_bytes=60_000),
+    Work(name="request, Responses, 60 KB", unit="request", dialect="responses", extra_bytes=60_000),
+    Work(name="chunk, chat, 4,000/s", unit="chunk", dialect="chat", rate=4000, budget="chunk", quick=True),
+    Work(
+        name="chunk, chat, 10,000/s", unit="chunk", dialect="chat", rate=10_000, budget="chunk", quick=True, direct=True
+    ),
+    Work(name="chunk, Responses, 4,000/s", unit="chunk", dialect="responses", rate=4000, budget="chunk", quick=True),
+    Work(name="chunk, Responses, 10,000/s", unit="chunk", dialect="responses", rate=10_000, budget="chunk", quick=True),
+    Work(name="chunk, chat, 10,000/s, TLS upstream", unit="chunk", dialect="chat", rate=10_000, secure=True),
+    Work(
+        name="chunk, chat → Responses, 10,000/s",
+        unit="chunk",
+        dialect="responses",
+        provider="chatonly",
+        baseline="chat",
+        rate=10_000,
+        budget="chunk, chat → Responses",
+        quick=True,
+    ),
+    LATENCY,
+)

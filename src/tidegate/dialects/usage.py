@@ -1,0 +1,94 @@
+"""What providers say about usage, in the names of either API → the neutral `Usage`."""
+
+from typing import Any
+
+import msgspec
+
+from tidegate.wire import jsonio
+from tidegate.wire.events import Usage
+
+__all__ = ["UsageObject", "read_usage", "read_usage_object"]
+
+_MOST = 2**53 - 1
+"""More tokens than this are no count but noise; it is also the largest whole number that every JSON reader keeps."""
+
+
+class Details(msgspec.Struct, gc=False):
+    cached_tokens: float | None = None
+    cache_write_tokens: float | None = None
+    reasoning_tokens: float | None = None
+
+
+class UsageObject(msgspec.Struct, gc=False):
+    """A `usage` object of Responses, chat or completions: some engines use the other API's names."""
+
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    total_tokens: float | None = None
+    prompt_tokens_details: Details | None = None
+    completion_tokens_details: Details | None = None
+    input_tokens_details: Details | None = None
+    output_tokens_details: Details | None = None
+    prompt_cache_hit_tokens: float | None = None
+    """Where some providers count cached tokens."""
+
+
+_exact = jsonio.decoder(UsageObject)
+_NO_DETAILS = Details()
+
+
+def read_usage(found: UsageObject | None) -> Usage | None:
+    """The figures of a `usage` object; None when there are none to speak of."""
+    if found is None:
+        return None
+    given = found.prompt_tokens if found.prompt_tokens is not None else found.input_tokens
+    taken = found.completion_tokens if found.completion_tokens is not None else found.output_tokens
+    if given is None and taken is None:
+        return None
+    given_details = found.prompt_tokens_details or found.input_tokens_details or _NO_DETAILS
+    taken_details = found.completion_tokens_details or found.output_tokens_details or _NO_DETAILS
+    cached = given_details.cached_tokens
+    return Usage(
+        input_tokens=_count(given),
+        output_tokens=_count(taken),
+        cached_tokens=_count(cached if cached is not None else found.prompt_cache_hit_tokens),
+        cache_write_tokens=_count(given_details.cache_write_tokens),
+        reasoning_tokens=_count(taken_details.reasoning_tokens),
+    )
+
+
+def read_usage_object(value: bytes | msgspec.Raw) -> Usage | None:
+    """The same from JSON. A member of a wrong type counts as absent: it must not cost the answer."""
+    try:
+        return read_usage(jsonio.decode(value, _exact))
+    except jsonio.InvalidJSON:
+        return None
+    except jsonio.SchemaMismatch:
+        return read_usage(_loosely(value))
+
+
+def _loosely(value: bytes | msgspec.Raw) -> UsageObject | None:
+    try:
+        content = jsonio.anything(value)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        return None
+    if not isinstance(content, dict):
+        return None
+    found = UsageObject()
+    for name in UsageObject.__struct_fields__:
+        inner = content.get(name)
+        if not name.endswith("_details"):
+            setattr(found, name, _number(inner))
+        elif isinstance(inner, dict):
+            setattr(found, name, Details(**{one: _number(inner.get(one)) for one in Details.__struct_fields__}))
+    return found
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
+
+
+def _count(value: float | None) -> int:
+    return 0 if value is None else int(min(max(value, 0), _MOST))

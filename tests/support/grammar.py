@@ -1,0 +1,88 @@
+"""The order that the events of a Responses stream must have (the state machine of the official API)."""
+
+from typing import Any
+
+from tests.support.api import Frame
+
+__all__ = ["check_stream"]
+
+TERMINAL = {
+    "response.completed": "completed",
+    "response.incomplete": "incomplete",
+    "response.failed": "failed",
+}
+_DELTAS = {
+    "response.output_text": "text",
+    "response.refusal": "refusal",
+    "response.function_call_arguments": "arguments",
+    "response.custom_tool_call_input": "input",
+    "response.reasoning_text": "text",
+    "response.reasoning_summary_text": "text",
+}
+
+
+def check_stream(frames: list[Frame]) -> Any:
+    """Checks a whole stream and returns the response object of its end."""
+    events = [frame.json for frame in frames]
+    for frame, event in zip(frames, events, strict=True):
+        assert frame.event == event["type"], frame.raw
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[0]["type"] == "response.created"
+    assert events[1]["type"] == "response.in_progress"
+    assert all(event["response"]["status"] == "in_progress" for event in events[:2])
+    end = events[-1]
+    assert end["type"] in TERMINAL, end
+    assert end["response"]["status"] == TERMINAL[end["type"]]
+    assert {event["response"]["id"] for event in (*events[:2], end)} == {end["response"]["id"]}
+    body = events[2:-1]
+    if end["type"] == "response.failed" and body and body[-1]["type"] == "error":
+        body.pop()
+    assert not [event["type"] for event in body if event["type"] in TERMINAL or event["type"] == "error"]
+    done = _check_items(body)
+    if end["type"] != "response.failed":
+        assert end["response"]["output"] == done
+    return end["response"]
+
+
+def _check_items(events: list[Any]) -> list[Any]:
+    open_items: dict[int, Any] = {}
+    done: dict[int, Any] = {}
+    parts: set[tuple[int, int, bool]] = set()
+    texts: dict[tuple[Any, ...], str] = {}
+    for event in events:
+        kind = event["type"]
+        if kind == "response.output_item.added":
+            at = event["output_index"]
+            assert at not in open_items
+            assert at not in done
+            assert at == len(open_items) + len(done)
+            open_items[at] = event["item"]
+            continue
+        at = event["output_index"]
+        item = open_items[at]
+        if kind == "response.output_item.done":
+            assert event["item"]["id"] == item["id"]
+            assert event["item"]["type"] == item["type"]
+            done[at] = event["item"]
+            del open_items[at]
+            continue
+        assert event["item_id"] == item["id"]
+        stem, _, verb = kind.rpartition(".")
+        if stem in ("response.content_part", "response.reasoning_summary_part"):
+            place = (at, event.get("content_index", event.get("summary_index")), "summary" in stem)
+            (parts.add if verb == "added" else parts.remove)(place)
+            continue
+        member = _DELTAS[stem]
+        where = (stem, at, event.get("content_index"), event.get("summary_index"))
+        if item["type"] in ("message", "reasoning"):
+            place = (at, event.get("content_index", event.get("summary_index")), "summary" in stem)
+            assert place in parts, f"{kind} before its part"
+        if verb == "delta":
+            assert event["delta"]
+            texts[where] = texts.get(where, "") + event["delta"]
+        else:
+            assert verb == "done"
+            assert event[member] == texts.get(where, "")
+    assert not open_items, "items were left open"
+    assert not parts, "parts were left open"
+    return [done[at] for at in sorted(done)]
