@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -22,7 +23,7 @@ from bench.client import Load, MeasurementFailed, ask
 from bench.footprint import measure_memory, measure_start
 from bench.processes import cores
 from bench.results import Machine, Results, Sample
-from bench.targets import NGINX_HINT, Lab, Target, find_nginx, start_nginx, start_tidegate, start_upstream
+from bench.targets import NGINX_HINT, Lab, Target, Variant, find_nginx, start_nginx, start_tidegate, start_upstream
 from bench.workloads import request, stream_body
 from bench.works import WORKS, Work
 
@@ -46,17 +47,19 @@ class _Run:
         self.direct = start_upstream(lab)
         self.nginx = find_nginx()
         self.began = time.perf_counter()
+        variants = _variants(given)
+        self.variants = {variant.name: variant for variant in variants}
         self.results = Results(
             began=datetime.now().astimezone().isoformat(timespec="seconds"),
             machine=_machine(self.nginx, access_log=given.nginx_access_log),
-            gateways=["Tidegate", *(["compared"] if given.compare else [])],
+            gateways=[variant.name for variant in variants],
         )
 
     def start(self, name: str) -> Target:
         if name == "nginx":
             assert self.nginx is not None
             return start_nginx(self.lab, self.nginx, access_log=self.given.nginx_access_log)
-        return start_tidegate(self.lab, source=self.given.compare if name == "compared" else None, name=name)
+        return start_tidegate(self.lab, self.variants[name])
 
     @property
     def names(self) -> list[str]:
@@ -124,16 +127,14 @@ class _Run:
         for name, secure in (("memory, plain upstream", False), ("memory, TLS upstream", True)):
             for repeat in range(1 if self.given.quick else min(3, self.repeats)):
                 for target in self.names:
-                    one = measure_memory(
-                        lambda target=target: self.start(target), self.load, streams=self.streams, secure=secure
-                    )
+                    one = measure_memory(partial(self.start, target), self.load, streams=self.streams, secure=secure)
                     self.results.memory.setdefault(name, {}).setdefault(target, []).append(one)
                     self.say(f"{name}, repeat {repeat + 1}: {target} {one.kb_per_stream:.1f} KB")
 
     def starts(self) -> None:
         for repeat in range(self.repeats):
             for target in self.names:
-                one = measure_start(lambda target=target: self.start(target))
+                one = measure_start(partial(self.start, target))
                 self.results.starts.setdefault(target, []).append(one)
                 self.say(f"start, repeat {repeat + 1}: {target} {one.seconds:.2f} s")
 
@@ -152,13 +153,13 @@ def main() -> None:
             os.sched_setaffinity(0, {lab.cores.rest})
             if given.profile:
                 start_upstream(lab)
-                profiling.run(lab, RESULTS, progress, seconds=given.profile_seconds)
+                profiling.run(lab, _variants(given)[0], RESULTS, seconds=given.profile_seconds)
                 return
             run = _Run(given, lab, progress)
             if run.nginx is None:
                 progress.print(f"[bold red]{NGINX_HINT}")
             results = run.everything()
-    except MeasurementFailed as error:
+    except RuntimeError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit("bench: interrupted")
@@ -179,7 +180,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", metavar="TEXT", help="only works with TEXT in their names; repeatable"
     )
-    parser.add_argument("--compare", metavar="SRC", help="measure another tree beside this one: its src folder")
+    parser.add_argument(
+        "--source", default="", metavar="SRC", help="the src folder to run, instead of the installed one"
+    )
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that runs the gateway")
+    parser.add_argument("--compare-source", default="", metavar="SRC", help="measure another tree in the same run")
+    parser.add_argument(
+        "--compare-python", default="", metavar="PYTHON", help="measure another interpreter in the same run"
+    )
     parser.add_argument("--nginx-access-log", action="store_true", help="let nginx write an access log too")
     parser.add_argument(
         "--profile", action="store_true", help="show where the gateway's time goes, instead of measuring"
@@ -188,6 +196,21 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of the table")
     parser.add_argument("--silent", action="store_true", help="no progress")
     return parser.parse_args()
+
+
+def _variants(given: argparse.Namespace) -> list[Variant]:
+    """The gateways to measure: one, or two when something is compared."""
+    first = Variant(source=given.source, python=given.python)
+    if not given.compare_source and not given.compare_python:
+        return [first]
+    return [
+        first,
+        Variant(
+            name="compared",
+            source=given.compare_source or given.source,
+            python=given.compare_python or given.python,
+        ),
+    ]
 
 
 def _machine(nginx: str | None, *, access_log: bool) -> Machine:

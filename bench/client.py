@@ -26,11 +26,20 @@ class Load:
 
     def run(self, order: Order) -> Report:
         """Carry out one order. Raises MeasurementFailed."""
-        stdin, stdout = self.child.process.stdin, self.child.process.stdout
+        self.give(order)
+        return self.take()
+
+    def give(self, order: Order) -> None:
+        """Start on an order; the caller takes the report later."""
+        stdin = self.child.process.stdin
         assert stdin is not None
-        assert stdout is not None
         stdin.write(msgspec.json.encode(order) + b"\n")
         stdin.flush()
+
+    def take(self) -> Report:
+        """Wait for the report on the order given. Raises MeasurementFailed."""
+        stdout = self.child.process.stdout
+        assert stdout is not None
         line = stdout.readline()
         if not line:
             raise MeasurementFailed("the load process ended")

@@ -28,7 +28,7 @@ def show(results: Results, console: Console) -> None:
         console.print(table)
         console.print()
     for line in _remarks(results):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
 
 
 def write(results: Results, folder: Path) -> Path:
@@ -78,12 +78,18 @@ def _remarks(results: Results) -> list[str]:
     busy = [one.report.others_s / one.report.seconds for one in results.samples if one.target != "direct"]
     log = "on" if machine.nginx_access_log else "off"
     lines = [
-        "CPU time of the server under test, all its threads and processes, on one core; median [least-most] of "
-        f"{len({one.repeat for one in results.samples})} repeats; ratios are of neighbours in time. Journal off: there is none yet.",
-        f"nginx: {machine.nginx or 'none'}, one worker, proxy_buffering off, access log {log}. Tidegate: key, validation, "
-        "metering, metrics, request log to a file.",
-        f"Machine: {machine.processor}, {machine.cores} cores, {machine.kernel}, Python {machine.python}; {versions}; load "
-        f"average at the start {machine.load_average:.1f}.",
+        (
+            "CPU time of the server under test, all its threads and processes, on one core; median [least-most] of "
+            f"{len({one.repeat for one in results.samples})} repeats; ratios are of neighbours in time. Journal off: there is none yet."
+        ),
+        (
+            f"nginx: {machine.nginx or 'none'}, one worker, proxy_buffering off, access log {log}. Tidegate: key, validation, "
+            "metering, metrics, request log to a file."
+        ),
+        (
+            f"Machine: {machine.processor}, {machine.cores} cores, {machine.kernel}, Python {machine.python}; {versions}; load "
+            f"average at the start {machine.load_average:.1f}."
+        ),
     ]
     if busy:
         lines.append(

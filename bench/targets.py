@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+
+import msgspec
 
 from bench.client import ask
 from bench.processes import Child, Cores
@@ -17,6 +20,7 @@ __all__ = [
     "Certificates",
     "Lab",
     "Target",
+    "Variant",
     "find_nginx",
     "start_nginx",
     "start_tidegate",
@@ -178,9 +182,17 @@ def start_nginx(lab: Lab, program: str, *, access_log: bool) -> Target:
     return Target("nginx", child, port, secure_port)
 
 
-def start_tidegate(lab: Lab, *, source: str | None = None, name: str = "Tidegate") -> Target:
-    """`tidegate serve`, everything on; the log, with a line per request, goes to a file. `source` is the `src` folder of
-    another tree to run instead of the installed one. Returns as soon as the gateway says that it listens."""
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway to measure: which source tree (its `src` folder; empty for the installed one), on which interpreter."""
+
+    name: str = "Tidegate"
+    source: str = ""
+    python: str = sys.executable
+
+
+def start_tidegate(lab: Lab, variant: Variant) -> Target:
+    """`tidegate serve`, everything on; the log, with a line per request, goes to a file. Returns as soon as the gateway
+    says that it listens. Raises RuntimeError, with its log, when it does not."""
     folder = lab.new_folder("tidegate")
     text = _TIDEGATE.format(plain=lab.plain, secure=lab.secure, authority=lab.certificates.authority)
     (folder / "tidegate.toml").write_text(text)
@@ -190,9 +202,9 @@ def start_tidegate(lab: Lab, *, source: str | None = None, name: str = "Tidegate
         if not variable.startswith("TIDEGATE_") and not variable.lower().endswith("_proxy")
     }
     environment |= {"BENCH_KEY": KEY, "BENCH_CREDENTIAL": "sk-bench-" + "f" * 40}
-    if source is not None:
-        environment["PYTHONPATH"] = str(Path(source).resolve())
-    argv = [sys.executable, "-m", "tidegate", "serve", "--config", str(folder / "tidegate.toml"), "--port", "0"]
+    if variant.source:
+        environment["PYTHONPATH"] = str(Path(variant.source).resolve())
+    argv = [variant.python, "-m", "tidegate", "serve", "--config", str(folder / "tidegate.toml"), "--port", "0"]
     with open(folder / "tidegate.log", "wb") as log:
         child = Child(argv, core=lab.cores.tested, environment=environment, cwd=str(folder), stderr=log)
     lab.stack.enter_context(child)
@@ -201,7 +213,7 @@ def start_tidegate(lab: Lab, *, source: str | None = None, name: str = "Tidegate
     except RuntimeError as error:
         raise RuntimeError(f"{error}:\n{(folder / 'tidegate.log').read_text()}") from None
     port = int(line.rpartition(":")[2])
-    return Target(name, child, port, port, is_gateway=True)
+    return Target(variant.name, child, port, port, is_gateway=True)
 
 
 def _until_answered(child: Child, port: int, complaint: Callable[[], str]) -> None:
@@ -219,8 +231,6 @@ def _until_answered(child: Child, port: int, complaint: Callable[[], str]) -> No
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -77,6 +77,7 @@ WORKS = (
     Work(name="request, chat", unit="request", dialect="chat", budget="request", quick=True),
     Work(name="request, Responses", unit="request", dialect="responses", budget="request", quick=True),
     Work(name="request, chat, 1,000/s", unit="request", dialect="chat", rate=1000, budget="request"),
+    Work(name="request, chat, 3,000/s", unit="request", dialect="chat", rate=3000, budget="request"),
     Work(name="request, Responses, 1,000/s", unit="request", dialect="responses", rate=1000, budget="request"),
     Work(name="request, chat, the SDK's headers", unit="request", dialect="chat", sdk_headers=True),
     Work(name="request, chat, 60 KB", unit="request", dialect="chat", extra_bytes=60_000),

@@ -48,7 +48,7 @@ def foreign_lines(lock: str) -> list[str]:
 
 
 def lock_text(name: str) -> str:
-    """The text of one of the three locks."""
+    """The text of one of the locks."""
     return (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")
 
 
@@ -65,7 +65,7 @@ def declared(lock: str) -> list[Requirement]:
     return [Requirement(each) for each in wanted[lock]]
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "engine"])
 def test_every_requirement_is_pinned_by_hash(lock: str) -> None:
     assert len(read_pins(lock_text(lock))) >= 5
 
@@ -88,7 +88,7 @@ def test_the_locks_agree_where_they_overlap() -> None:
         assert not astray, f"in {lock}.txt but not in dev.txt; run `make lock`: {sorted(astray)}"
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "engine"])
 def test_the_lock_names_no_registry_and_no_path(lock: str) -> None:
     assert foreign_lines(lock_text(lock)) == []
 

@@ -90,7 +90,7 @@ def test_times_are_whole_seconds_whatever_the_provider_sends(stream: bool, creat
         assert all(re.fullmatch(rb"\d{10}|null", value) for value in values), values
     response = final(reply)
     assert before <= response["created_at"] <= time.time()
-    assert response["completed_at"] == (1765000000 if isinstance(created, float) else pytest.approx(before, abs=5))
+    assert response["created_at"] <= response["completed_at"] <= time.time()
 
 
 @pytest.mark.row("S46")
@@ -265,7 +265,7 @@ def test_a_sparse_usage_of_the_provider_is_completed(stream: bool) -> None:
 @pytest.mark.parametrize("kind", ["responses", "chat", "completions"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_missing_usage_is_estimated_and_flagged(api: Api, kind: str, stream: bool) -> None:
-    asked = {"stream_options": {"include_usage": True}} if stream and kind != "responses" else {}
+    asked: dict[str, Any] = {"stream_options": {"include_usage": True}} if stream and kind != "responses" else {}
     reply = api.ask(kind, "sim/lorem?usage=absent", stream=stream, **asked)
     if kind == "responses":
         usage = final(reply)["usage"]

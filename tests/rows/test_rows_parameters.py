@@ -101,7 +101,8 @@ def test_penalties_are_forwarded_or_refused_by_name(api: Api, name: str) -> None
     check_refusal(api, "openai", name, 0.5)
     # Zero says what happens anyway: it is no reason to refuse, and nothing the provider has to be told.
     for neutral in (0, 0.0, None):
-        assert api.ask("responses", "openai/echo", **{name: neutral}).status == 200
+        members: dict[str, Any] = {name: neutral}
+        assert api.ask("responses", "openai/echo", **members).status == 200
         assert name not in api.sent
 
 
@@ -158,6 +159,7 @@ def test_stop_is_a_string_or_a_list_forwarded_or_refused_by_name(api: Api) -> No
     check_refusal(api, "openai", "stop", "END")
     check_refusal(api, "narrow", "stop", ["END"], "chat")
     check_refusal(api, "narrow", "stop", "END", "completions")
+    nothing: Any
     for nothing in ([], None):
         assert api.ask("responses", "openai/echo", stop=nothing).status == 200
         assert "stop" not in api.sent

@@ -138,7 +138,11 @@ def request_body(endpoint: str, model: str | None = "sim/echo", *, say: str = TE
 
 
 def read_frames(data: bytes) -> list[Frame]:
-    """The frames of a stream that ends whole: anything after the last blank line is a fault of the stream."""
+    """The frames of a stream that ends whole: anything after the last blank line is a fault of the stream.
+
+    Frames of a provider that ends its lines with CR LF come through untouched; they are shown here with LF.
+    """
+    data = data.replace(b"\r\n", b"\n")
     assert data == b"" or data.endswith(b"\n\n"), data[-200:]
     frames = []
     for raw in data.split(b"\n\n")[:-1]:

@@ -118,10 +118,10 @@ class ChatRequest:
     def open(self, call: Call) -> ChoicesStream:
         options = self.typed.stream_options
         wants_usage = options is not None and options.include_usage is True
-        return ChoicesStream(call, kind="chat.completion.chunk", wants_usage=wants_usage)
+        return ChoicesStream(call, kind="chat.completion.chunk", wants_usage=wants_usage, choices=self.typed.n or 1)
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
-        return complete_choices(body, call, destination)
+        return complete_choices(body, call, destination, kind="chat.completion.chunk")
 
 
 class ChatDialect:
@@ -150,8 +150,6 @@ class ChatDialect:
         return ChatRequest(body, typed)
 
 
-_TRUE = jsonio.raw(True)
-_FALSE = jsonio.raw(False)
 _ONLY_USAGE = jsonio.raw({"include_usage": True})
 
 
@@ -163,7 +161,7 @@ def forward_choices(body: bytes, destination: Destination, *, stream: bool) -> b
     """
     members = jsonio.members(body)
     members["model"] = jsonio.raw(destination.model)
-    members["stream"] = _TRUE if stream else _FALSE
+    members["stream"] = jsonio.TRUE if stream else jsonio.FALSE
     if stream and destination.include_usage:
         options = members.get("stream_options", jsonio.NULL)
         if options == jsonio.NULL:

@@ -65,10 +65,17 @@ class CompletionsRequest:
     def open(self, call: Call) -> ChoicesStream:
         options = self.typed.stream_options
         wants_usage = options is not None and options.include_usage is True
-        return ChoicesStream(call, kind="text_completion", wants_usage=wants_usage)
+        return ChoicesStream(call, kind="text_completion", wants_usage=wants_usage, choices=self._choices)
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
-        return complete_choices(body, call, destination)
+        return complete_choices(body, call, destination, kind="text_completion")
+
+    @property
+    def _choices(self) -> int:
+        """`n` for each prompt; a list of tokens is one prompt."""
+        prompt = self.typed.prompt
+        prompts = 1 if isinstance(prompt, str) or isinstance(prompt[0], int) else len(prompt)
+        return prompts * (self.typed.n or 1)
 
 
 class CompletionsDialect:

@@ -1,7 +1,7 @@
 """What every dialect offers to the gateway, and what the gateway tells a dialect about a call."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -120,7 +120,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Stream(Protocol):
-    """Frames of an upstream in, frames for the client out. Raises only WireError.
+    """Frames of an upstream in, frames for the client out. Bytes that are not what the dialect promises end it with a
+    failed `outcome`; what came before them is still handed out. Nothing is raised.
 
     `committed` turns true with the first event that is not the gateway's own; until then another attempt may go on.
     `outcome` is set once, by the event that ends the stream.
@@ -164,24 +165,41 @@ class Dialect(Protocol):
         """Decode and validate. Raises InvalidRequest."""
 
 
-_NEUTRAL: dict[str, tuple[bytes, ...]] = {
-    "n": (b"1",),
-    "frequency_penalty": (b"0", b"0.0"),
-    "presence_penalty": (b"0", b"0.0"),
-    "stop": (b"[]",),
-    "logit_bias": (b"{}",),
-    "parallel_tool_calls": (b"true",),
-    "reasoning": (b"{}",),
-    "response_format": (b'{"type":"text"}',),
-    "text": (b"{}", b'{"format":{"type":"text"}}'),
-    "tool_choice": (b'"auto"',),
-    "top_logprobs": (b"0",),
-    "truncation": (b'"disabled"',),
-    "logprobs": (b"false",),
-    "echo": (b"false",),
-    "best_of": (b"1",),
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "background": (False,),
+    "best_of": (1,),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "include": ([],),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "metadata": ({},),
+    "modalities": (["text"],),
+    "n": (1,),
+    "parallel_tool_calls": (True,),
+    "presence_penalty": (0,),
+    "reasoning": ({}, {"effort": None}, {"summary": None}, {"effort": None, "summary": None}),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto",),
+    "stop": ([],),
+    "store": (False,),
+    "suffix": ("",),
+    "temperature": (1,),
+    "text": (
+        {},
+        {"format": {"type": "text"}},
+        {"verbosity": "medium"},
+        {"format": {"type": "text"}, "verbosity": "medium"},
+    ),
+    "tool_choice": ("auto",),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "top_p": (1,),
+    "truncation": ("disabled",),
+    "verbosity": ("medium",),
 }
-"""Values that ask for what happens anyway: such a member can be left out without a change of meaning."""
+"""Documented defaults: values that ask for what happens anyway, so that the member can be left out without a change
+of meaning. Null is one for every member."""
 
 
 def refuse_unsupported(members: jsonio.Members, destination: Destination) -> None:
@@ -189,8 +207,7 @@ def refuse_unsupported(members: jsonio.Members, destination: Destination) -> Non
     if destination.refuses.isdisjoint(members):
         return
     for name in sorted(destination.refuses & members.keys()):
-        value = members[name]
-        if value == jsonio.NULL or _compact(value) in _NEUTRAL.get(name, ()):
+        if _says_nothing(name, members[name]):
             del members[name]
             continue
         raise UnsupportedParameter(
@@ -200,8 +217,17 @@ def refuse_unsupported(members: jsonio.Members, destination: Destination) -> Non
         )
 
 
-def _compact(value: msgspec.Raw) -> bytes:
-    return jsonio.encode(jsonio.anything(value))
+def _says_nothing(name: str, value: msgspec.Raw) -> bool:
+    if value == jsonio.NULL:
+        return True
+    neutral = _NEUTRAL.get(name)
+    if neutral is None:
+        return False
+    try:
+        given = jsonio.anything(value)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        return False
+    return any(given == one and isinstance(given, bool) == isinstance(one, bool) for one in neutral)
 
 
 def estimated_usage(request_bytes: int, output_bytes: int) -> Usage:

@@ -94,6 +94,10 @@ _SECRET = re.compile(
 """What looks like a credential in a provider's text. It may be ours, and it is never the client's business (P8)."""
 
 
+_UNEXPECTED = re.compile(r"Unexpected fields in the request: \{'([^']+)'")
+"""How transformers serve names members that it does not know."""
+
+
 class _ErrorObject(msgspec.Struct):
     message: Any = None
     type: Any = None
@@ -156,6 +160,8 @@ def _read(body: bytes) -> _ErrorObject:
         found.type = None
     if isinstance(found.message, list):
         _read_details(found, found.message)
+    elif found.param is None and isinstance(found.message, str) and (unexpected := _UNEXPECTED.match(found.message)):
+        found.param = unexpected[1]
     return found
 
 
@@ -220,6 +226,9 @@ def _classify(
 def _text(message: Any) -> str:
     if message is None:
         return ""
-    text = message if isinstance(message, str) else str(message)
+    try:
+        text = message if isinstance(message, str) else jsonio.encode(message).decode()
+    except RecursionError:
+        return ""
     text = _SECRET.sub("[redacted]", text)
     return text if len(text) <= _MESSAGE_LIMIT else text[:_MESSAGE_LIMIT] + "…"

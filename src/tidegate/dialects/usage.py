@@ -87,7 +87,9 @@ def _loosely(value: bytes | msgspec.Raw) -> UsageObject | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
+    return (
+        float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
+    )
 
 
 def _count(value: float | None) -> int:

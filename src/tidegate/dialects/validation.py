@@ -33,6 +33,7 @@ _NOUNS = {
 def parse(body: bytes, using: msgspec.json.Decoder[T]) -> T:
     """Decode and validate a request body. Raises InvalidRequest."""
     try:
+        jsonio.check_utf8(body)
         return jsonio.decode(body, using)
     except jsonio.InvalidJSON as error:
         raise InvalidRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None

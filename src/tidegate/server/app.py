@@ -1,13 +1,11 @@
 """Everything that is not hot: an ordinary Starlette application, and the object that holds both lanes."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,19 +14,16 @@ from tidegate import __version__
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway import models
 from tidegate.gateway.gateway import DIALECTS, Gateway
+from tidegate.server.cycle import AsgiApp, Receive, Scope, Send
 from tidegate.server.openapi import document
 from tidegate.telemetry.metrics import CONTENT_TYPE
 from tidegate.wire import jsonio
-from tidegate.wire.errors import InvalidRequest, MethodNotAllowed, NotFound, TidegateError
+from tidegate.wire.errors import Internal, InvalidRequest, MethodNotAllowed, NotFound, TidegateError
 
 if TYPE_CHECKING:
     from tidegate.server.compose import Lifespan
 
 __all__ = ["Application"]
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Application:
@@ -39,10 +34,10 @@ class Application:
 
     gateway: Gateway
 
-    def __init__(self, lifespan: "Lifespan", *, cors_origins: tuple[str, ...] = ()) -> None:
+    def __init__(self, lifespan: "Lifespan") -> None:
         self._lifespan = lifespan
-        self.hot: dict[bytes, Dialect] = {dialect.path.encode("ascii"): dialect for dialect in DIALECTS}
-        self.cold = self._starlette(cors_origins)
+        self.hot: Mapping[bytes, Dialect] = {dialect.path.encode("ascii"): dialect for dialect in DIALECTS}
+        self.cold: AsgiApp = self._starlette()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -50,7 +45,7 @@ class Application:
             return
         await self.cold(scope, receive, send)
 
-    def _starlette(self, cors_origins: tuple[str, ...]) -> Starlette:
+    def _starlette(self) -> Starlette:
         cold = [
             ("/", ["GET"], self._index),
             ("/healthz", ["GET"], self._healthz),
@@ -63,16 +58,9 @@ class Application:
         self._paths = [*(path for path, _, _ in cold if "{" not in path), *(one.path for one in DIALECTS)]
         routes = [Route(path, endpoint, methods=methods) for path, methods, endpoint in cold]
         routes += [Route(one.path, self._not_hot, methods=["POST"]) for one in DIALECTS]
-        cors = Middleware(
-            CORSMiddleware,
-            allow_origins=list(cors_origins),
-            allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
-            allow_headers=["*"],
-        )
         app = Starlette(
             routes=routes,
-            middleware=[cors] if cors_origins else [],
-            exception_handlers={TidegateError: _on_error, HTTPException: self._on_http_exception},
+            exception_handlers={TidegateError: _on_error, HTTPException: self._on_http_exception, Exception: _on_bug},
         )
         app.router.redirect_slashes = False  # a redirected POST loses its body in many clients (S1)
         return app
@@ -147,6 +135,11 @@ class Application:
                 return f"{message} The path is {tail}."
         near = get_close_matches(bare, self._paths, n=1, cutoff=0.75)
         return f"{message} Did you mean {near[0]}?" if near else f"{message} GET /openapi.json lists what there is."
+
+
+async def _on_bug(request: Request, exc: Exception) -> Response:
+    """Starlette raises the exception again after this answer, so that it reaches the log."""
+    return await _on_error(request, Internal("The gateway failed on this request; its log has the details."))
 
 
 async def _on_error(request: Request, exc: Exception) -> Response:

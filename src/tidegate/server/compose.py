@@ -6,8 +6,8 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping
+from typing import TextIO
 
 import uvicorn
 
@@ -17,6 +17,7 @@ from tidegate.config.schema import Config
 from tidegate.gateway.gateway import Gateway
 from tidegate.server.app import Application
 from tidegate.server.connection import Connection
+from tidegate.server.cycle import Receive, Send
 from tidegate.server.discovery import discover
 from tidegate.sim import SimServer
 from tidegate.telemetry import log
@@ -27,9 +28,11 @@ __all__ = ["CannotListen", "Lifespan", "Server", "bind", "make_server"]
 GARBAGE_THRESHOLD = 20_000
 """Allocations between collections of the youngest generation: the hot path makes few cycles."""
 
+FLUSH_S = 1.0
+FLUSH_LOOK_S = 0.02
+"""How long the last bytes may take to reach clients after the grace period, and how often is looked."""
+
 Announce = Callable[[Config, int], None]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class CannotListen(OSError):
@@ -62,7 +65,7 @@ def make_server(
     Logs go to `log_stream`, or to standard error.
     """
     lifespan = Lifespan(config, environment, log_stream or sys.stderr)
-    app = Application(lifespan, cors_origins=config.server.cors_origins)
+    app = Application(lifespan)
     settings = uvicorn.Config(
         app,
         http=Connection,
@@ -76,8 +79,9 @@ def make_server(
         server_header=False,
         date_header=True,
         backlog=2048,
-        timeout_graceful_shutdown=max(1, round(config.server.drain)),
     )
+    # uvicorn declares whole seconds and hands the number to asyncio.wait_for, which takes any.
+    settings.timeout_graceful_shutdown = float(config.server.drain)  # type: ignore[assignment]
     return Server(settings, lifespan, announce)
 
 
@@ -93,6 +97,15 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         ports = [sock.getsockname()[1] for server in self.servers for sock in server.sockets]
         self._parts.after_listening(ports, self._announce)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._parts.begin_drain()
+        await super().shutdown(sockets)
+        # The streams that ran out of grace have just been given their ending: let it leave.
+        for _ in range(round(FLUSH_S / FLUSH_LOOK_S)):
+            if not self.server_state.connections:
+                break
+            await asyncio.sleep(FLUSH_LOOK_S)
 
 
 class Lifespan:
@@ -137,6 +150,11 @@ class Lifespan:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
+
+    def begin_drain(self) -> None:
+        """From now on every answer is the last one on its connection."""
+        if self.gateway is not None:
+            self.gateway.draining = True
 
     def reload(self) -> None:
         """Read the file again. A bad one changes nothing, and is reported in full."""

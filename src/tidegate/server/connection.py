@@ -1,74 +1,43 @@
 """One client connection: HTTP/1.1 towards the client, our own protocol class hosted by `uvicorn.Server`.
 
-A request on a hot route goes straight from the parser's callbacks into an exchange; every other request runs as an ASGI
-application. The class owns what uvicorn's protocol lacks: caps and deadlines for heads and bodies, reading on while a
-request waits (so that a client's departure is seen), refusal of framing that two servers could read differently.
+The reader turns bytes into requests; this class answers them one after another. A request on a hot route goes straight
+from the parser's callback into an exchange, every other one runs as an ASGI application. Reading goes on while a request
+is answered, so that a client's departure is seen (promise P6).
 """
 
 import asyncio
-import os
-import re
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
-import httptools
-import msgspec
-
 from tidegate.gateway.exchange import DEFAULT_SEND_STALL_S, Exchange
 from tidegate.server import reply
 from tidegate.server.cycle import Cycle
-from tidegate.server.origin import check_origin, cors_fields
+from tidegate.server.incoming import Incoming
+from tidegate.server.origin import cors_fields, preflight_fields
+from tidegate.server.reader import Reader
 from tidegate.wire import errors
 
 if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
 
-    from tidegate.access.keys import Principal
-    from tidegate.dialects.dialect import Dialect
     from tidegate.server.app import Application
 
 __all__ = ["Connection"]
 
 PIPELINE_LIMIT = 16
 PIPELINE_BYTES = 1024 * 1024
-"""Most requests, and most bytes of them, that may wait behind a running one; beyond it the connection is closed."""
+"""Most requests, and most bytes of them, that may wait behind a running one. The answer to the last of them closes the
+connection, and the client repeats what came after (RFC 9112 §9.3.2)."""
 
-BODY_RATE_FLOOR = 1024
-"""Bytes per second that a body must reach on average; a trickle would hold its place for ever."""
-
-LINGER_S = 2.0
-"""How long unread input is thrown away after an early answer, so that the answer is not lost to a reset
-(RFC 9112 §9.6)."""
+LINGER_SILENCE_S = 2.0
+LINGER_S = 30.0
+"""How long input is still thrown away after the last answer: until the client is silent, at most this long. Closing
+while it sends would reset the connection, and the answer would be lost with it (RFC 9112 §9.6)."""
 
 DRAIN_IDLE_S = 0.5
 """How long an idle connection stays open after draining began: a request may be on its way."""
-
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-
-
-class _Incoming(msgspec.Struct, gc=False):
-    """A request that is being read, or that waits for its turn."""
-
-    url: bytes = b""
-    headers: list[tuple[bytes, bytes]] = []
-    method: bytes = b""
-    version: str = "1.1"
-    body: list[bytes] = []
-    body_bytes: int = 0
-    head_bytes: int = 0
-    body_since: float = 0.0
-    keep_alive: bool = True
-    dialect: "Dialect | None" = None
-    principal: "Principal | None" = None
-    fields: dict[bytes, bytes] = {}
-    request_id: bytes = b""
-    origin: bytes = b""
-
-
-class _Stop(Exception):
-    """Leaves the parser: the rest of the input is not wanted."""
 
 
 class Connection(asyncio.Protocol):
@@ -77,30 +46,28 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_app",
+        "_closing",
         "_date",
         "_date_source",
         "_gateway",
-        "_incoming",
-        "_lingering",
+        "_idle_since",
         "_loop",
-        "_parser",
         "_paused",
-        "_paused_at",
         "_queue",
         "_queued_bytes",
+        "_reader",
         "_request",
         "_running",
         "_server",
         "_settings",
-        "_since",
         "_state",
-        "_stopped",
         "_transport",
+        "_unsent",
+        "_unsent_since",
         "_wheel",
         "chunked",
         "client",
         "keep_alive",
-        "request_id",
         "wheel_slot",
     )
 
@@ -119,24 +86,22 @@ class Connection(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._server = server_state
         self._state = app_state
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = Reader(self, app, self._loop)
         self._transport: asyncio.Transport | None = None
-        self._incoming: _Incoming | None = None
-        self._request: _Incoming | None = None
+        self._request: Incoming | None = None
         self._running: Exchange | Cycle | None = None
-        self._queue: deque[_Incoming] = deque()
+        self._queue: deque[Incoming] = deque()
         self._queued_bytes = 0
-        self._since = 0.0
+        self._idle_since = 0.0
         self._paused = False
-        self._paused_at = 0.0
-        self._stopped = False
-        self._lingering = False
+        self._unsent = 0
+        self._unsent_since = 0.0
+        self._closing = False
         self._date = b""
         self._date_source: object = None
         self.keep_alive = True
         self.chunked = True
         self.client = ""
-        self.request_id = b""
         self.wheel_slot = -1
 
     # -- transport ----------------------------------------------------------------------------------------------
@@ -146,22 +111,12 @@ class Connection(asyncio.Protocol):
         self._server.connections.add(self)  # type: ignore[arg-type]
         peer = transport.get_extra_info("peername")
         self.client = peer[0] if isinstance(peer, tuple) else ""
-        self._since = self._loop.time()
-        self._wheel.watch(self, self._since + self._settings.header_timeout)
+        self._rest()
 
     def data_received(self, data: bytes) -> None:
-        if self._stopped:
-            return
-        incoming = self._incoming
-        if incoming is not None and incoming.method:
-            self._since = self._loop.time()
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._after_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            if not self._stopped:
-                self._on_parser_error(error)
+        self._reader.feed(data)
+        if self._reader.incoming is not None:
+            self._await_rest()
 
     def eof_received(self) -> bool:
         """The client will send no more. Like nginx, we take it as a departure: a closed socket looks the same, and
@@ -171,174 +126,99 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
-        self._wheel.forget(self)
         self._gone()
+        self._wheel.forget(self)
+        self._reader.close()
         self._transport = None
 
     def pause_writing(self) -> None:
         self._paused = True
         if self._running is not None:
             self._running.pause()
-        self._paused_at = self._loop.time()
-        self._wheel.watch(self, self._paused_at + self._stall_limit)
+        self._watch_unsent()
 
     def resume_writing(self) -> None:
         self._paused = False
         if self._running is not None:
             self._running.resume()
+        elif self._queue:
+            self._run_next()
 
     def shutdown(self) -> None:
-        """Draining has begun: the present answer is the last one; an idle connection gets a moment."""
-        self._gateway.draining = True
-        self.keep_alive = False
-        if self._running is None and self._incoming is None:
-            self._since = self._loop.time()
+        """Draining has begun: the next answer, or the present one, is the last; an idle connection gets a moment."""
+        if self._idle:
             self._wheel.forget(self)
-            self._wheel.watch(self, self._since + DRAIN_IDLE_S)
+            self._rest()
 
-    # -- parser -------------------------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        self._incoming = _Incoming(headers=[], body=[])
-        self._since = self._loop.time()
-        if self._running is None:
-            self._wheel.watch(self, self._since + self._settings.header_timeout)
-
-    def on_url(self, url: bytes) -> None:
-        incoming = self._incoming
-        assert incoming is not None
-        incoming.url += url
-        self._count_head(incoming, len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        incoming = self._incoming
-        assert incoming is not None
-        incoming.headers.append((name.lower(), value))
-        self._count_head(incoming, len(name) + len(value) + 4)
-
-    def on_headers_complete(self) -> None:
-        incoming = self._incoming
-        assert incoming is not None
-        parser = self._parser
-        incoming.method = parser.get_method()
-        incoming.version = parser.get_http_version()
-        incoming.keep_alive = parser.should_keep_alive() and incoming.version == "1.1"
-        self._since = incoming.body_since = self._loop.time()
-        try:
-            expects = self._read_head(incoming)
-        except errors.TidegateError as error:
-            self._refuse_early(incoming, error)
-        if expects and self._running is None and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, body: bytes) -> None:
-        incoming = self._incoming
-        assert incoming is not None
-        incoming.body.append(body)
-        incoming.body_bytes += len(body)
-        if incoming.body_bytes > self._settings.max_body:
-            self._refuse_early(incoming, self._too_large())
-
-    def on_message_complete(self) -> None:
-        incoming = self._incoming
-        assert incoming is not None
-        self._incoming = None
-        if self._running is None:
+    def receive(self, incoming: Incoming) -> None:
+        """The reader has a request: its turn is now, or after those before it."""
+        if self._running is None and not self._queue and not self._paused:
             self._run(incoming)
             return
+        waiting = incoming.head_bytes + incoming.body_bytes
+        if len(self._queue) >= PIPELINE_LIMIT or self._queued_bytes + waiting > PIPELINE_BYTES:
+            self._reader.stop()
+            return
         self._queue.append(incoming)
-        self._queued_bytes += incoming.head_bytes + incoming.body_bytes
-        if len(self._queue) > PIPELINE_LIMIT or self._queued_bytes > PIPELINE_BYTES:
-            self.drop()
+        self._queued_bytes += waiting
 
-    # -- reading a head -----------------------------------------------------------------------------------------
+    def _run_next(self) -> None:
+        # While the client leaves an answer unread, the next one would only pile up behind it.
+        if self._queue and self._running is None and not self._paused:
+            incoming = self._queue.popleft()
+            self._queued_bytes -= incoming.head_bytes + incoming.body_bytes
+            self._run(incoming)
 
-    def _count_head(self, incoming: _Incoming, more: int) -> None:
-        incoming.head_bytes += more
-        if incoming.head_bytes > self._settings.max_header_bytes:
-            limit = int(self._settings.max_header_bytes)
-            self._refuse_early(
-                incoming,
-                errors.HeadersTooLarge(f"The request head is longer than {limit} bytes (server.max_header_bytes)."),
-            )
-
-    def _read_head(self, incoming: _Incoming) -> bool:
-        """Decide, before any of the body, whether it is wanted. True when the client waits for `100 Continue`."""
-        fields: dict[bytes, bytes] = {}
-        for name, value in incoming.headers:
-            if name in fields and name in _SINGLE:
-                raise errors.AmbiguousRequest(f"The header '{name.decode('ascii')}' is there more than once.")
-            fields[name] = value
-        incoming.fields = fields
-        given = fields.get(b"x-request-id")
-        if given is not None and _REQUEST_ID.fullmatch(given):
-            incoming.request_id = given
-        else:
-            incoming.request_id = b"req_" + os.urandom(16).hex().encode("ascii")
-        if incoming.version not in ("1.1", "1.0"):
-            raise errors.InvalidRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.", code="unsupported_http_version")
-        host = fields.get(b"host")
-        if host is None and incoming.version == "1.1":
-            raise errors.InvalidRequest("The header 'host' is missing (RFC 9112 §3.2).", code="missing_host")
-        coding = fields.get(b"transfer-encoding")
-        if coding is not None and (coding.strip().lower() != b"chunked" or incoming.version == "1.0"):
-            raise errors.AmbiguousRequest("The only transfer coding accepted is 'chunked', in HTTP/1.1.")
-        incoming.origin = check_origin(self._gateway.snapshot, host or b"", fields.get(b"origin"))
-        if b"content-encoding" in fields and fields[b"content-encoding"].strip().lower() not in (b"", b"identity"):
-            raise errors.UnsupportedEncoding("Compressed request bodies are not accepted; send the body as it is.")
-        length = fields.get(b"content-length")
-        if length is not None and length.isdigit() and int(length) > self._settings.max_body:
-            raise self._too_large()
-        if incoming.method == b"POST":
-            incoming.dialect = self._app.hot.get(incoming.url.partition(b"?")[0])
-        if incoming.dialect is not None:
-            incoming.principal = self._gateway.authenticate(fields)
-        expect = fields.get(b"expect")
-        if expect is None:
-            return False
-        if expect.strip().lower() != b"100-continue":
-            raise errors.InvalidRequest(
-                "The only expectation that can be met is '100-continue'.", code="expectation_failed"
-            )
-        return incoming.version == "1.1"
-
-    def _too_large(self) -> errors.BodyTooLarge:
-        return errors.BodyTooLarge(
-            f"The request body is larger than {int(self._settings.max_body)} bytes (server.max_body)."
-        )
-
-    # -- running a request --------------------------------------------------------------------------------------
-
-    def _run(self, incoming: _Incoming) -> None:
+    def _run(self, incoming: Incoming) -> None:
         self._server.total_requests += 1
         self._request = incoming
-        self.request_id = incoming.request_id
-        self.keep_alive = incoming.keep_alive and not self._gateway.draining
+        self.keep_alive = incoming.keep_alive
         self.chunked = incoming.version == "1.1"
-        if incoming.dialect is not None and incoming.principal is not None:
-            exchange = self._gateway.open_exchange(
-                self,
-                incoming.dialect,
-                incoming.principal,
-                incoming.fields,
-                request_id=incoming.request_id,
-                client=self.client,
-            )
-            self._running = exchange
-            body = incoming.body[0] if len(incoming.body) == 1 else b"".join(incoming.body)
-            incoming.body = []
-            exchange.run(body)
-            return
-        cycle = Cycle(self, self._app.cold, self._scope(incoming), b"".join(incoming.body), incoming.request_id)
+        try:
+            if incoming.refusal is not None:
+                self.refuse(incoming.refusal)
+            elif incoming.dialect is not None:
+                self._run_hot(incoming)
+            elif incoming.origin and incoming.method == b"OPTIONS":
+                self._answer_preflight(incoming)
+            else:
+                self._run_cold(incoming)
+        except Exception as bug:
+            self._on_bug(bug)
+
+    def _run_hot(self, incoming: Incoming) -> None:
+        assert incoming.dialect is not None
+        assert incoming.principal is not None
+        body = incoming.body[0] if len(incoming.body) == 1 else b"".join(incoming.body)
+        incoming.body = []
+        exchange = self._gateway.open_exchange(
+            self,
+            incoming.dialect,
+            incoming.principal,
+            incoming.fields,
+            request_id=incoming.request_id,
+            client=self.client,
+        )
+        self._running = exchange
+        exchange.run(body)
+
+    def _run_cold(self, incoming: Incoming) -> None:
+        cycle = Cycle(self, self._app.cold, self._scope(incoming), b"".join(incoming.body))
+        incoming.body = []
         self._running = cycle
         task = self._loop.create_task(cycle.run())
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
 
-    def _scope(self, incoming: _Incoming) -> dict[str, Any]:
+    def _answer_preflight(self, incoming: Incoming) -> None:
+        fields = preflight_fields(incoming.fields.get(b"access-control-request-headers", b""))
+        self.send(reply.empty_head(self.date, incoming.request_id, fields + self.head_fields()))
+        self.finished()
+
+    def _scope(self, incoming: Incoming) -> dict[str, Any]:
         path, _, query = incoming.url.partition(b"?")
-        if not path.startswith(b"/"):
-            path = httptools.parse_url(path).path or b"/"
         transport = self._transport
         local = transport.get_extra_info("sockname") if transport is not None else None
         peer = transport.get_extra_info("peername") if transport is not None else None
@@ -358,39 +238,15 @@ class Connection(asyncio.Protocol):
             "state": {**self._state, "request_id": incoming.request_id.decode("ascii")},
         }
 
-    def finished(self) -> None:
-        """The running answer is complete: the next request, or rest."""
-        self._running = None
-        transport = self._transport
-        if transport is None:
-            return
-        if not self.keep_alive or self._stopped:
-            self._stopped = True
-            transport.close()
-            return
-        if self._queue:
-            following = self._queue.popleft()
-            self._queued_bytes -= following.head_bytes + following.body_bytes
-            self._loop.call_soon(self._run_queued, following)
-            return
-        self._since = self._loop.time()
-        self._wheel.watch(self, self._since + self._settings.keep_alive)
-
-    def _run_queued(self, incoming: _Incoming) -> None:
-        if self._transport is not None and self._running is None:
-            self._run(incoming)
-
-    # -- Downstream ---------------------------------------------------------------------------------------------
+    # -- Downstream: the answer of an exchange ------------------------------------------------------------------
 
     def start(self, fields: bytes, first: bytes) -> None:
-        head = reply.stream_head(self.date, self.request_id, fields + self._cors(), chunked=self.chunked)
         if self.chunked:
-            if not self.keep_alive:
-                head = head[:-2] + reply.CLOSE + b"\r\n"
-            self.send(b"%b%x\r\n%b\r\n" % (head, len(first), first))
+            first = b"%x\r\n%b\r\n" % (len(first), first)
         else:
             self.keep_alive = False
-            self.send(head + first)
+        fields += self.head_fields()
+        self.send(reply.stream_head(self.date, self.request_id, fields, chunked=self.chunked) + first)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -399,29 +255,25 @@ class Connection(asyncio.Protocol):
     def end(self, data: bytes = b"") -> None:
         if self.chunked:
             self.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
-        elif data:
+        else:
             self.send(data)
         self.finished()
 
     def respond(self, status: int, fields: bytes, body: bytes) -> None:
-        if not self.keep_alive:
-            fields += reply.CLOSE
-        head = reply.json_head(status, self.date, self.request_id, fields + self._cors(), len(body))
-        self.send(head + body)
+        fields += self.head_fields()
+        head = reply.json_head(status, self.date, self.request_id, fields, len(body))
+        bodiless = self._request is not None and self._request.method == b"HEAD"
+        self.send(head if bodiless else head + body)
         self.finished()
 
     def refuse(self, error: errors.TidegateError, fields: bytes = b"") -> None:
         self.respond(error.http_status, fields + reply.error_fields(error), error.body())
 
-    def send(self, data: bytes) -> None:
-        if self._transport is not None and data:
-            self._transport.write(data)
+    # -- what every answer needs --------------------------------------------------------------------------------
 
-    def drop(self) -> None:
-        """Close at once."""
-        self._stopped = True
-        if self._transport is not None:
-            self._transport.abort()
+    @property
+    def request_id(self) -> bytes:
+        return self._request.request_id if self._request is not None else b""
 
     @property
     def date(self) -> bytes:
@@ -432,61 +284,69 @@ class Connection(asyncio.Protocol):
             self._date = b"".join(b"%b: %b\r\n" % field for field in source)
         return self._date
 
-    def _cors(self) -> bytes:
+    def head_fields(self) -> bytes:
+        """The header lines that depend on the connection; with them it is decided whether it stays open."""
+        if self.keep_alive and not self._queue and (self._reader.deaf or self._gateway.draining):
+            self.keep_alive = False
+        fields = b"" if self.keep_alive else reply.CLOSE
         request = self._request
-        return cors_fields(request.origin) if request is not None and request.origin else b""
+        return fields + cors_fields(request.origin) if request is not None and request.origin else fields
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None and data:
+            self._transport.write(data)
+
+    def finished(self) -> None:
+        """The running answer is complete: the next request, or rest, or the end."""
+        self._running = None
+        if self._transport is None:
+            return
+        if not self.keep_alive or (self._reader.deaf and not self._queue):
+            self._close()
+        elif self._queue:
+            self._loop.call_soon(self._run_next)
+        else:
+            self._rest()
 
     # -- endings ------------------------------------------------------------------------------------------------
 
-    def _refuse_early(self, incoming: _Incoming, error: errors.TidegateError) -> None:
-        """Answer before the request is complete; what follows of it is thrown away. Leaves the parser."""
-        self._incoming = None
-        if self._running is not None:
-            # Answers go out in order: this one would come before the one that is running.
-            self._queue.clear()
-            self._stopped = True
-            self.keep_alive = False
-            raise _Stop
-        self._request = incoming
-        self.request_id = incoming.request_id or b"req_" + os.urandom(16).hex().encode("ascii")
-        self._stopped = True
-        self._lingering = True
-        body = error.body()
-        fields = reply.error_fields(error) + reply.CLOSE + self._cors()
-        self.send(reply.json_head(error.http_status, self.date, self.request_id, fields, len(body)) + body)
-        self._since = self._loop.time()
-        self._wheel.forget(self)
-        self._wheel.watch(self, self._since + LINGER_S)
-        transport = self._transport
-        if transport is not None and transport.can_write_eof():
-            transport.write_eof()
-        raise _Stop
+    def drop(self) -> None:
+        """Close at once."""
+        self._reader.stop()
+        if self._transport is not None:
+            self._transport.abort()
 
-    def _on_parser_error(self, error: httptools.HttpParserError) -> None:
-        cause = error.__context__
-        if cause is not None and not isinstance(cause, _Stop):
-            self._gateway.log.error("request_parsing_failed", exc_info=cause)
-            refusal: errors.TidegateError = errors.Internal(
-                "The gateway failed on this request; its log has the details."
-            )
-        else:
-            refusal = errors.AmbiguousRequest(f"The request is not valid HTTP/1.1: {error}.")
+    def _on_bug(self, bug: Exception) -> None:
+        """A mistake of ours, made before an exchange or an application could answer for it."""
+        self._gateway.log.error("request_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
         try:
-            self._refuse_early(self._incoming or _Incoming(), refusal)
-        except _Stop:
-            return
+            self.keep_alive = False
+            self.refuse(errors.Internal("The gateway failed on this request; its log has the details."))
+        except Exception:
+            self._gateway.log.exception("refusal_failed")
+            self.drop()
 
-    def _after_upgrade(self, rest: bytes) -> None:
-        """The client offered another protocol. We go on with HTTP/1.1, as RFC 9110 §7.8 allows."""
-        self._parser = httptools.HttpRequestParser(self)
-        if rest and not self._stopped:
-            self.data_received(rest)
+    def _close(self) -> None:
+        """Close when all is sent; at once then, unless the client may still be sending."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        unread = self._reader.deaf or self._reader.incoming is not None or bool(self._queue)
+        self._closing = True
+        self._reader.stop()
+        self._queue.clear()
+        self._idle_since = self._reader.heard_at = self._loop.time()
+        self._watch_unsent()
+        if unread and transport.can_write_eof():
+            transport.write_eof()
+            self._wheel.watch(self, self._idle_since + LINGER_SILENCE_S)
+        else:
+            transport.close()
 
     def _gone(self) -> None:
-        self._stopped = True
+        self._reader.stop()
         self._queue.clear()
-        running = self._running
-        self._running = None
+        running, self._running = self._running, None
         if running is not None:
             running.client_gone()
             if self._transport is not None:
@@ -495,50 +355,80 @@ class Connection(asyncio.Protocol):
     # -- clocks -------------------------------------------------------------------------------------------------
 
     @property
+    def _idle(self) -> bool:
+        return self._running is None and not self._queue and self._reader.incoming is None and not self._closing
+
+    @property
+    def _idle_limit(self) -> float:
+        if self._gateway.draining:
+            return DRAIN_IDLE_S
+        # A new connection that says nothing is in no way better than one that does not finish its head.
+        return self._settings.keep_alive if self._request is not None else self._settings.header_timeout
+
+    @property
     def _stall_limit(self) -> float:
         running = self._running
         return running.send_stall if isinstance(running, Exchange) else DEFAULT_SEND_STALL_S
+
+    def _rest(self) -> None:
+        """Nothing to answer: wait for a request, or for the rest of one."""
+        self._idle_since = self._loop.time()
+        if self._reader.incoming is None:
+            self._wheel.watch(self, self._idle_since + self._idle_limit)
+        else:
+            self._reader.restart_clock(self._idle_since)
+            self._await_rest()
+
+    def _await_rest(self) -> None:
+        """Part of a request is there. While another one is being answered, nobody waits for it."""
+        incoming = self._reader.incoming
+        if incoming is None or self._running is not None or self._queue:
+            return
+        self._wheel.watch(self, self._reader.deadline(incoming))
+        if incoming.expects_continue:
+            incoming.expects_continue = False
+            if not incoming.body_bytes:
+                self.send(reply.CONTINUE)
+
+    def _watch_unsent(self) -> None:
+        """From now on the client has to take what waits for it."""
+        assert self._transport is not None
+        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent_since = self._loop.time()
+        self._wheel.watch(self, self._unsent_since + self._stall_limit / 4)
 
     def check(self, now: float) -> float | None:
         """The wheel's look (see `Watched`)."""
         transport = self._transport
         if transport is None:
             return None
-        if self._lingering:
-            return self._due(now, self._since + LINGER_S, None)
-        if self._running is not None:
-            if not self._paused:
-                return None
-            return self._due(now, self._paused_at + self._stall_limit, None)
-        incoming = self._incoming
+        if self._paused or (self._closing and transport.get_write_buffer_size()):
+            return self._check_unsent(transport, now)
+        if self._closing:
+            return self._due(now, min(self._reader.heard_at + LINGER_SILENCE_S, self._idle_since + LINGER_S))
+        if self._running is not None or self._queue:
+            return None
+        incoming = self._reader.incoming
         if incoming is None:
-            limit = DRAIN_IDLE_S if self._gateway.draining else self._settings.keep_alive
-            if self._server.total_requests == 0 or self._request is None:
-                limit = min(limit, self._settings.header_timeout)
-            return self._due(now, self._since + limit, None)
-        if not incoming.method:
-            timeout = float(self._settings.header_timeout)
-            message = f"The request head did not arrive within {timeout:g} s (server.header_timeout)."
-            return self._due(now, self._since + timeout, message)
-        timeout = float(self._settings.body_timeout)
-        message = f"The request body stalled for {timeout:g} s, or came too slowly (server.body_timeout)."
-        slowest = incoming.body_since + timeout + incoming.body_bytes / BODY_RATE_FLOOR
-        return self._due(now, min(self._since + timeout, slowest), message)
-
-    def _due(self, now: float, at: float, message: str | None) -> float | None:
-        if now < at:
-            return at
-        if message is None:
-            self.drop()
-            return None
-        try:
-            self._refuse_early(self._incoming or _Incoming(), errors.RequestTimeout(message))
-        except _Stop:
-            return None
+            return self._due(now, self._idle_since + self._idle_limit)
+        due = self._reader.deadline(incoming)
+        if now < due:
+            return due
+        self._reader.give_up(incoming)
         return None
 
+    def _check_unsent(self, transport: asyncio.Transport, now: float) -> float | None:
+        """A client that reads slowly is served; one that does not read at all is dropped."""
+        unsent = transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._unsent_since = now
+        self._unsent = unsent
+        limit = self._stall_limit
+        due = self._due(now, self._unsent_since + limit)
+        return None if due is None else min(due, now + limit / 4)
 
-_SINGLE = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"api-key", b"expect", b"origin"}
-)
-"""Headers of which a second one would leave open which counts."""
+    def _due(self, now: float, at: float) -> float | None:
+        if now < at:
+            return at
+        self.drop()
+        return None

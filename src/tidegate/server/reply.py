@@ -4,8 +4,9 @@ import http
 
 from tidegate.wire.errors import TidegateError
 
-__all__ = ["CLOSE", "error_fields", "json_head", "status_line", "stream_head"]
+__all__ = ["CLOSE", "CONTINUE", "empty_head", "error_fields", "json_head", "status_line", "stream_head"]
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE = b"connection: close\r\n"
 
 _STATUS_LINES = {
@@ -23,7 +24,7 @@ def stream_head(date: bytes, request_id: bytes, fields: bytes, *, chunked: bool)
     return (
         b"HTTP/1.1 200 OK\r\n%bcontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\n"
         b"x-accel-buffering: no\r\nx-request-id: %b\r\n%b%b\r\n"
-        % (date, request_id, fields, b"transfer-encoding: chunked\r\n" if chunked else CLOSE)
+        % (date, request_id, fields, b"transfer-encoding: chunked\r\n" if chunked else b"")
     )
 
 
@@ -36,6 +37,11 @@ def json_head(status: int, date: bytes, request_id: bytes, fields: bytes, length
         request_id,
         fields,
     )
+
+
+def empty_head(date: bytes, request_id: bytes, fields: bytes) -> bytes:
+    """Status 204: a head is the whole answer."""
+    return b"%b%bx-request-id: %b\r\n%b\r\n" % (status_line(204), date, request_id, fields)
 
 
 def error_fields(error: TidegateError) -> bytes:

@@ -15,7 +15,9 @@ class Attempt:
 
     The receiver hears `upstream_head` at most once, then bodies, then exactly one of `upstream_end` and
     `upstream_failed`; after :meth:`abort` or :meth:`release` it hears nothing. A kept-alive connection that the provider
-    had already closed is replaced once, before any byte of an answer (RFC 9112 §9.3.1: nothing was processed).
+    closes before any byte of an answer had most likely timed out there, so that the request was never read: it is sent
+    once more, on a fresh connection (RFC 9112 §9.3.1 leaves this to clients that know their server). Every error names
+    the provider.
     """
 
     __slots__ = (
@@ -25,6 +27,7 @@ class Attempt:
         "_done",
         "_loop",
         "_opening",
+        "_paused",
         "_pool",
         "_receiver",
         "_request",
@@ -50,6 +53,7 @@ class Attempt:
         self._connection: Connection | None = None
         self._opening: asyncio.Task[None] | None = None
         self._decoder: BodyDecoder | None = None
+        self._paused = False
         self._done = False
 
     def start(self) -> None:
@@ -70,19 +74,22 @@ class Attempt:
             self._connection.saw_event()
 
     def pause(self) -> None:
+        self._paused = True
         if self._connection is not None and not self._done:
             self._connection.pause()
 
     def resume(self) -> None:
+        self._paused = False
         if self._connection is not None and not self._done:
             self._connection.resume()
 
     def release(self) -> None:
         """All that matters has come. The connection is reused if the answer ends within a second."""
-        if not self._done:
+        if self._connection is None:
+            self.abort()
+        elif not self._done:
             self._done = True
-            if self._connection is not None:
-                self._connection.release()
+            self._connection.release()
 
     def abort(self) -> None:
         """Close the connection now, or stop opening it."""
@@ -111,13 +118,13 @@ class Attempt:
                 connection = await self._pool.open()
         except TimeoutError:
             limit = self._clocks.total_s if clock == "total" else self._clocks.connect
-            self._failed(
-                errors.UpstreamTimeout(f"no connection to the provider within {limit:g} s ({clock} clock)", clock)
-            )
+            self._failed(errors.UpstreamTimeout(f"no connection within {limit:g} s ({clock} clock).", clock))
         except errors.TidegateError as error:
             self._failed(error)
-        except OSError as error:
-            self._failed(errors.UpstreamUnreachable(f"no connection to the provider: {error}"))
+        except Exception as bug:
+            # Nobody waits for this task: an exception that left it would leave the receiver waiting for ever.
+            self._loop.call_exception_handler({"message": "opening a connection failed", "exception": bug})
+            self._failed(errors.Internal("The gateway failed to open a connection; its log has the details."))
         else:
             self._opening = None
             if self._done:
@@ -127,6 +134,8 @@ class Attempt:
 
     def _use(self, connection: Connection) -> None:
         self._connection = connection
+        if self._paused:
+            connection.pause()
         connection.send(self._request, self, self._clocks, wait_for_event=self._wait_for_event)
         # Chunks go straight to the receiver; an encoded body makes a detour through `upstream_body`.
         if connection.receiver is self:
@@ -135,6 +144,9 @@ class Attempt:
     # -- what the connection tells ------------------------------------------------------------------------------
 
     def upstream_head(self, status: int, headers: Headers) -> None:
+        if status == 407:
+            self._break(errors.UpstreamUnreachable("the proxy refused the request with status 407."))
+            return
         try:
             self._decoder = decoder_for(headers)
         except errors.ProviderError as error:
@@ -158,8 +170,7 @@ class Attempt:
         if self._done:
             return
         if self._decoder is not None and not self._decoder.complete:
-            self._done = True
-            self._receiver.upstream_failed(errors.UpstreamBroken("the provider's compressed answer was cut"))
+            self._failed(errors.UpstreamBroken("its compressed answer was cut."))
             return
         self._done = True
         self._receiver.upstream_end()
@@ -179,12 +190,14 @@ class Attempt:
         self._failed(error)
 
     def _break(self, error: errors.ProviderError) -> None:
-        if self._done:
-            return
-        self.abort()
-        self._receiver.upstream_failed(error)
+        """The answer cannot be used: close the connection and tell the receiver why."""
+        if not self._done and self._connection is not None:
+            self._connection.abort()
+            self._failed(error)
 
     def _failed(self, error: errors.TidegateError) -> None:
         if not self._done:
             self._done = True
+            if not isinstance(error, errors.Internal):
+                error.message = f"Provider '{self._pool.name}': {error.message}"
             self._receiver.upstream_failed(error)

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["HEADER_LIMIT", "Clocks", "Connection", "Headers", "Receiver"]
 
 HEADER_LIMIT = 64 * 1024
-"""Most bytes of response header fields."""
+"""Most bytes of response header fields, and of anything else that is not body."""
 
 DRAIN_LIMIT_S = 1.0
 """How long an answer that nobody needs any more may take to end before its connection is closed, not reused."""
+
+PIECE_BYTES = 256 * 1024
+"""A longer request goes out in pieces of this size: TLS would encrypt, and hold a second time, all of it at once."""
 
 Headers = list[tuple[bytes, bytes]]
 """Header fields in the order they came, names in lower case."""
@@ -61,26 +64,34 @@ class Receiver(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """Carries one exchange at a time and goes back to its pool in between."""
+    """Carries one exchange at a time and goes back to its pool in between.
+
+    Error messages are the second half of a sentence: the attempt puts the provider's name before them.
+    """
 
     __slots__ = (
+        "_dry_bytes",
         "_ended",
         "_final_head",
+        "_head_since",
         "_header_bytes",
         "_headers",
         "_keep_alive",
         "_loop",
+        "_may_write",
         "_parser",
         "_pieces",
         "_pool",
         "_status",
         "_transport",
+        "_unsent",
         "_until_eof",
         "awaiting_first_event",
         "clocks",
         "closed",
         "deliver",
         "draining_until",
+        "fresh",
         "idle_until",
         "last_read",
         "on_body",
@@ -99,11 +110,16 @@ class Connection(asyncio.Protocol):
         self.on_body = self._pieces.append
         self._headers: Headers = []
         self._header_bytes = 0
+        self._dry_bytes = 0
+        """Bytes since the last of the body: head, chunk framing, trailers."""
+        self._head_since = 0.0
         self._status = 0
         self._final_head = False
         self._keep_alive = False
         self._until_eof = False
         self._ended = False
+        self._may_write = True
+        self._unsent: memoryview | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self.receiver: Receiver | None = None
         self.deliver = _drop
@@ -112,6 +128,8 @@ class Connection(asyncio.Protocol):
         self.started_at = 0.0
         self.last_read = 0.0
         self.paused = False
+        self.fresh = True
+        """True while not one byte of the present answer has come."""
         self.used = False
         self.closed = False
         self.draining_until = 0.0
@@ -123,9 +141,11 @@ class Connection(asyncio.Protocol):
     def send(self, request: list[bytes], receiver: Receiver, clocks: Clocks, *, wait_for_event: bool) -> None:
         """Start an exchange. `wait_for_event` arms the first-event clock until :meth:`saw_event`; without it only the
         total clock runs until the head has come (design §9, non-streaming calls)."""
+        self.fresh = True
         transport = self._transport
-        if transport is None or self.closed:
-            receiver.upstream_failed(errors.UpstreamBroken("the provider closed the connection"))
+        if transport is None or transport.is_closing():  # closed, and the loop has not told us yet
+            self._shut()
+            receiver.upstream_failed(errors.UpstreamBroken("closed the connection."))
             return
         now = self._loop.time()
         self.receiver = receiver
@@ -135,22 +155,20 @@ class Connection(asyncio.Protocol):
         self.started_at = self.last_read = now
         self._parser = httptools.HttpResponseParser(self)
         self._headers = []
-        self._header_bytes = self._status = 0
+        self._header_bytes = self._dry_bytes = self._status = 0
+        self._head_since = 0.0
         self._final_head = self._ended = self._until_eof = False
-        if len(request) == 1:
-            transport.write(request[0])
-        else:
-            transport.writelines(request)
+        transport.write(request[0])
+        if len(request) > 1:
+            self._unsent = memoryview(request[1])
+            self._send_more()
         self._pool.wheel.watch(self, self._next_deadline(now))
-
-    @property
-    def fresh(self) -> bool:
-        """True while not one byte of the present answer has come."""
-        return self._status == 0 and self._header_bytes == 0
 
     def saw_event(self) -> None:
         """The first event is there: from now on the idle clock runs."""
         self.awaiting_first_event = False
+        if not self.closed and self.receiver is not None:
+            self._pool.wheel.watch(self, self._next_deadline(self.last_read))
 
     def pause(self) -> None:
         """Stop reading: the client does not keep up."""
@@ -161,8 +179,13 @@ class Connection(asyncio.Protocol):
     def resume(self) -> None:
         if self.paused and self._transport is not None:
             self.paused = False
-            self.last_read = self._loop.time()
+            # Silence was ours as long as we did not read.
+            now = self.last_read = self._loop.time()
+            if self.awaiting_first_event:
+                self.started_at = now
             self._transport.resume_reading()
+            if not self.closed and self.receiver is not None:
+                self._pool.wheel.watch(self, self._next_deadline(now))
 
     def release(self) -> None:
         """The receiver has all it needs. Reuse the connection if the rest of the answer ends soon, else close it."""
@@ -187,70 +210,132 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_read = self._loop.time()
+        self.fresh = False
         parser = self._parser
         if parser is None:
             self._shut()  # bytes that nobody asked for: an answer to nothing cannot be told from one to our next request
             return
+        problem: errors.TidegateError | None = None
         try:
             parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            cause = error.__context__
-            if not self._ended:
-                self._fail(
-                    cause
-                    if isinstance(cause, errors.ProviderError)
-                    else errors.UpstreamBroken(f"the provider's answer is not valid HTTP: {error}")
-                )
-                return
-            self._keep_alive = False
-        except httptools.HttpParserUpgrade:
-            self._fail(errors.UpstreamBroken("the provider switched protocols unasked"))
-            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            problem = self._problem(error)
         pieces = self._pieces
         if pieces:
+            self._dry_bytes = 0
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
             self.deliver(body)
+        elif not self._ended:
+            self._on_dry_read(len(data))
         if self._ended:
+            if problem is not None:
+                self._keep_alive = False  # what follows the answer makes nothing wrong but the connection
             self._finish()
+        elif problem is not None:
+            self._fail(problem)
 
     def eof_received(self) -> bool:
-        self._closed_by_peer(None)
+        if self._parser is not None and self._until_eof and not self.closed:
+            self._ended = True
+            self._finish()
+        else:
+            self._closed_by_peer(None)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # Without eof_received before it, TLS had no close_notify: even an answer that ends with the connection may be
+        # cut then (RFC 9112 §9.8).
         self._closed_by_peer(exc)
         self._transport = None
 
+    def pause_writing(self) -> None:
+        self._may_write = False
+
+    def resume_writing(self) -> None:
+        self._may_write = True
+        # The request goes on: the provider owes an event only from the time it has all of it.
+        self.started_at = self._loop.time()
+        if self._unsent is not None:
+            self._send_more()
+
+    def _send_more(self) -> None:
+        transport = self._transport
+        assert transport is not None
+        while self._may_write and self._unsent is not None:
+            piece = self._unsent[:PIECE_BYTES]
+            self._unsent = self._unsent[PIECE_BYTES:] if len(self._unsent) > PIECE_BYTES else None
+            transport.write(piece)
+
     # -- parser callbacks ---------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._ended:
+            raise errors.UpstreamBroken("sent a second answer to one request.")
+        self._head_since = self.last_read
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > HEADER_LIMIT:
-            raise errors.UpstreamBroken(f"the provider's response headers are longer than {HEADER_LIMIT} bytes")
-        self._headers.append((name.lower(), value))
+            raise _head_too_long()
+        if not self._final_head:  # else a trailer field, which nothing here asked for (RFC 9110 §6.5.1)
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         status = self._parser.get_status_code()
         self._status = status
         if status < 200:
+            if status < 100:
+                raise errors.UpstreamBroken(f"answered with the impossible status {status:03}.")
             return
         self._final_head = True
         self._keep_alive = self._parser.should_keep_alive()
         length_known = status in (204, 304)
-        for name, _ in self._headers:
-            if name in (b"content-length", b"transfer-encoding"):
+        for name, value in self._headers:
+            if name == b"content-length":
                 length_known = True
+            elif name == b"transfer-encoding":
+                length_known = True
+                if value.strip().lower() != b"chunked":  # RFC 9112 §7: we offered no other coding in TE
+                    raise errors.UpstreamBroken("answered in a transfer coding other than chunked.")
         self._until_eof = not length_known
-        if self.receiver is not None:
-            self.receiver.upstream_head(status, self._headers)
+        receiver = self.receiver
+        if receiver is not None:
+            if not self.awaiting_first_event:
+                self._pool.wheel.watch(self, self._next_deadline(self.last_read))
+            receiver.upstream_head(status, self._headers)
 
     def on_message_complete(self) -> None:
-        if self._status < 200:
-            self._headers = []
-        else:
+        if self._final_head:
             self._ended = True
+        else:  # an interim answer (RFC 9110 §15.2)
+            self._headers = []
+            self._head_since = 0.0
+
+    def _on_dry_read(self, size: int) -> None:
+        """A read brought neither body nor end. An endless line would otherwise grow in the parser unseen."""
+        self._dry_bytes += size
+        if self._dry_bytes > HEADER_LIMIT:
+            self._fail(
+                errors.UpstreamBroken(f"sent more than {HEADER_LIMIT} bytes of chunk framing.")
+                if self._final_head
+                else _head_too_long()
+            )
+        elif not self._final_head and self.receiver is not None:
+            self._pool.wheel.watch(self, self._next_deadline(self.last_read))
+
+    def _problem(self, error: Exception) -> errors.TidegateError:
+        """What an exception of the parser says about the answer."""
+        cause = error.__context__
+        if isinstance(cause, errors.ProviderError):
+            return cause
+        if cause is not None:  # raised in a callback, thus by us; never blame the provider for it
+            self._loop.call_exception_handler({"message": "a receiver failed", "exception": cause})
+            return errors.Internal("The gateway failed on this answer; its log has the details.")
+        if self._status == 101:
+            return errors.UpstreamBroken("switched protocols unasked.")
+        return errors.UpstreamBroken(f"its answer is not valid HTTP: {error}.")
 
     # -- clocks -------------------------------------------------------------------------------------------------
 
@@ -278,34 +363,45 @@ class Connection(asyncio.Protocol):
         clocks = self.clocks
         assert clocks is not None
         due = now + 3600.0
-        if clocks.total_at is not None:
-            due = min(due, clocks.total_at)
+        if clocks.total_at is not None and clocks.total_at < due:
+            due = clocks.total_at
         if self.paused:
             return due
         if self.awaiting_first_event:
             if clocks.first_event is not None:
                 due = min(due, self.started_at + clocks.first_event)
-        elif self._final_head and clocks.idle is not None:
-            due = min(due, self.last_read + clocks.idle)
+        elif clocks.idle is not None:
+            if self._final_head:
+                due = min(due, self.last_read + clocks.idle)
+            elif self._head_since:
+                # A head comes in one piece. Byte by byte it would renew the gap for ever, and no clock but the total
+                # one, which can be off, would see it.
+                due = min(due, self._head_since + clocks.idle)
         return due
 
     def _timeout(self, now: float) -> errors.UpstreamTimeout:
         clocks = self.clocks
         assert clocks is not None
         if clocks.total_at is not None and now >= clocks.total_at:
-            return errors.UpstreamTimeout(
-                f"the answer was not complete within {clocks.total_s:g} s (total clock)", "total"
-            )
+            return errors.UpstreamTimeout(f"no complete answer within {clocks.total_s:g} s (total clock).", "total")
         if self.awaiting_first_event:
+            if self._unsent is not None:
+                return errors.UpstreamTimeout(
+                    f"took no more of the request for {clocks.first_event:g} s (first_event clock).", "first_event"
+                )
             return errors.UpstreamTimeout(
-                f"the provider sent no event within {clocks.first_event:g} s (first_event clock)", "first_event"
+                f"no event within {clocks.first_event:g} s (first_event clock).", "first_event"
             )
-        return errors.UpstreamTimeout(f"the provider was silent for {clocks.idle:g} s (idle clock)", "idle")
+        if not self._final_head:
+            return errors.UpstreamTimeout(f"no complete head within {clocks.idle:g} s (idle clock).", "idle")
+        return errors.UpstreamTimeout(f"silent for {clocks.idle:g} s (idle clock).", "idle")
 
     # -- endings ------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        """The answer has ended: the receiver is told, then the connection is free."""
+        """The answer has ended: the connection is free, then the receiver is told, who may take it again at once."""
+        if self.closed:
+            return
         receiver = self.receiver
         self.receiver = None
         self.deliver = _drop
@@ -313,7 +409,15 @@ class Connection(asyncio.Protocol):
         self.used = True
         if self.paused:
             self.resume()
-        if self._keep_alive and not self.closed:
+        transport = self._transport
+        if (
+            self._keep_alive
+            and not self._until_eof
+            and transport is not None
+            # An answer to a request that is not wholly sent: the rest of it would stand before the next one.
+            and self._unsent is None
+            and not transport.get_write_buffer_size()
+        ):
             self._pool.put(self)
         else:
             self._shut()
@@ -323,15 +427,10 @@ class Connection(asyncio.Protocol):
     def _closed_by_peer(self, exc: Exception | None) -> None:
         if self.closed:
             return
-        if self._parser is not None and self._until_eof and self._final_head and exc is None:
-            self._keep_alive = False
-            self._ended = True
-            self._finish()
-            return
-        reason = f": {exc}" if exc is not None else ""
-        self._fail(errors.UpstreamBroken(f"the provider closed the connection before its answer was complete{reason}"))
+        reason = f": {exc.strerror or exc}" if isinstance(exc, OSError) else ""
+        self._fail(errors.UpstreamBroken(f"closed the connection before its answer was complete{reason}."))
 
-    def _fail(self, error: errors.ProviderError) -> None:
+    def _fail(self, error: errors.TidegateError) -> None:
         receiver = self.receiver
         self.receiver = None
         self.deliver = _drop
@@ -343,10 +442,16 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
+        self._parser = None
+        self._unsent = None
         self._pool.wheel.forget(self)
         self._pool.drop(self)
         if self._transport is not None:
             self._transport.abort()
+
+
+def _head_too_long() -> errors.UpstreamBroken:
+    return errors.UpstreamBroken(f"its response head is longer than {HEADER_LIMIT} bytes.")
 
 
 def _drop(data: bytes) -> None:

@@ -1,78 +1,72 @@
 """How an origin is reached: addresses, TLS, proxies."""
 
 import asyncio
-import base64
-import ipaddress
+import functools
+import itertools
+import re
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit
 
 from tidegate.upstream.connection import Connection
+from tidegate.upstream.proxy import Proxy
 from tidegate.wire import errors
 
-__all__ = ["Route", "connect_socket", "proxy_from_environment", "tls_context"]
+__all__ = ["Resolver", "Route", "connect_socket", "tls_context"]
 
 ATTEMPT_DELAY_S = 0.25
 """RFC 8305 §5: how long one address may try before the next one is started beside it."""
 
+HANDSHAKE_LIMIT_S = 300.0
+"""The loop's own limit of a handshake: longer than any connect clock, which is the one that counts."""
+
 _TUNNEL_LIMIT = 16 * 1024
+_TUNNEL_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |$)")
 
-P = TypeVar("P", bound=asyncio.Protocol)
+_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    # A model may think for ten minutes without a byte; NAT tables forget after five, and would not tell.
+    (socket.IPPROTO_TCP, getattr(socket, option), seconds)
+    for option, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 30))
+    if hasattr(socket, option)  # not on every system
+]
+
+P = TypeVar("P", "Connection", "_Tunnel")
+
+Resolver = Callable[[str, int], Awaitable[list[tuple[Any, ...]]]]
+"""Finds the addresses of a host and port, in the form of `socket.getaddrinfo`."""
 
 
-def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """A client context that verifies chain and host name; `ca_bundle` is a PEM file that replaces the system's roots.
+def tls_context(ca_bundle: str | None, *, for_proxy: bool = False) -> ssl.SSLContext:
+    """A client context that verifies chain and host name; `ca_bundle` is a PEM file that replaces the system's roots
+    for the provider, and is added to them for a proxy.
 
-    Raises OSError or ssl.SSLError when the bundle cannot be read.
+    Raises OSError, of which ssl.SSLError is one, when the bundle cannot be read.
     """
+    if not ca_bundle:
+        return _system_context()
+    context = _new_context(None if for_proxy else ca_bundle)
+    if for_proxy:
+        context.load_verify_locations(ca_bundle)
+    return context
+
+
+@functools.cache
+def _system_context() -> ssl.SSLContext:
+    # Reading the system's roots takes some 50 ms: once for all providers, and not again at a reload.
+    return _new_context(None)
+
+
+def _new_context(ca_bundle: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_bundle)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
-def proxy_from_environment(scheme: str, host: str, environment: Mapping[str, str]) -> str | None:
-    """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` (either case) name for this origin."""
-    lowered = {name.lower(): value for name, value in environment.items() if name.lower().endswith("_proxy") and value}
-    for name, value in environment.items():  # curl's rule: the lower-case spelling wins
-        if name.islower() and name.endswith("_proxy") and value:
-            lowered[name] = value
-    if host in ("localhost", "127.0.0.1", "::1"):
-        return None
-    proxies = {name.removesuffix("_proxy"): value for name, value in lowered.items()}
-    if _bypassed(host, lowered.get("no_proxy", "")):
-        return None
-    return proxies.get(scheme) or proxies.get("all")
-
-
-def _bypassed(host: str, no_proxy: str) -> bool:
-    """`NO_PROXY` as curl and Go read it: `*`, a host, a domain and all below it, an address or a network."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    for entry in no_proxy.replace(" ", ",").split(","):
-        pattern = entry.strip().lower().lstrip(".")
-        if not pattern:
-            continue
-        if pattern == "*":
-            return True
-        if address is not None:
-            try:
-                if address in ipaddress.ip_network(pattern, strict=False):
-                    return True
-            except ValueError:
-                continue
-        elif host.lower() == pattern or host.lower().endswith("." + pattern):
-            return True
-    return False
-
-
 class Route:
     """The way to one origin. `connect` is what a pool calls for a new connection."""
 
-    __slots__ = ("_context", "_host", "_loop", "_port", "_proxy", "_tls")
+    __slots__ = ("_context", "_host", "_lookup", "_loop", "_port", "_proxy", "_proxy_context", "_resolver")
 
     def __init__(
         self,
@@ -81,123 +75,167 @@ class Route:
         host: str,
         port: int,
         context: ssl.SSLContext | None,
-        proxy: str | None,
+        proxy: Proxy | None = None,
+        proxy_context: ssl.SSLContext | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
+        """`context` is for TLS with the origin, `proxy_context` for TLS with the proxy."""
         self._loop = loop
         self._host = host
         self._port = port
         self._context = context
-        self._tls = context is not None
-        self._proxy = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
-
-    @property
-    def absolute_form(self) -> bool:
-        """Whether requests must name the whole URL: plain HTTP through a proxy (RFC 9112 §3.2.2)."""
-        return self._proxy is not None and not self._tls
-
-    @property
-    def proxy_authorization(self) -> bytes | None:
-        return _basic(self._proxy) if self._proxy is not None else None
+        self._proxy = proxy
+        self._proxy_context = proxy_context
+        self._resolver = resolver or _system_resolver(loop)
+        self._lookup: asyncio.Future[list[tuple[Any, ...]]] | None = None
 
     async def connect(self, make: Callable[[], Connection]) -> Connection:
         """A ready connection. Raises ProviderError."""
+        proxy = self._proxy
+        if proxy is None:
+            sock = await connect_socket(self._loop, self._host, self._port, self._resolve)
+            return await self._wrap(sock, make(), self._context, self._host)
         try:
-            if self._proxy is not None:
-                return await self._through_proxy(self._proxy, make)
-            sock = await connect_socket(self._loop, self._host, self._port)
-            return await self._wrap(sock, make)
-        except ssl.SSLCertVerificationError as error:
-            raise errors.UpstreamUnreachable(
-                f"the TLS certificate of {self._host} is not trusted: {error.verify_message or error.reason}"
-            ) from None
-        except ssl.SSLError as error:
-            raise errors.UpstreamUnreachable(f"TLS with {self._host} failed: {error.reason or error}") from None
-
-    async def _wrap(self, sock: socket.socket, make: Callable[[], Connection]) -> Connection:
-        try:
-            _, connection = await self._loop.create_connection(
-                make, sock=sock, ssl=self._context, server_hostname=self._host if self._tls else None
-            )
-        except BaseException:
-            sock.close()
-            raise
-        return connection
-
-    async def _through_proxy(self, proxy: SplitResult, make: Callable[[], Connection]) -> Connection:
-        assert proxy.hostname is not None
-        try:
-            sock = await connect_socket(self._loop, proxy.hostname, proxy.port or 80)
+            sock = await connect_socket(self._loop, proxy.host, proxy.port, self._resolve)
+            if self._context is None:
+                return await self._wrap(sock, make(), self._proxy_context, proxy.host)
+            tunnel = await self._wrap(sock, _Tunnel(self._loop), self._proxy_context, proxy.host)
         except errors.UpstreamUnreachable as error:
             raise errors.UpstreamUnreachable(f"the proxy cannot be reached: {error.message}") from None
-        if not self._tls:
-            return await self._wrap(sock, make)
-        transport, tunnel = await self._loop.create_connection(_Tunnel, sock=sock)
+        return await self._through(tunnel, proxy, self._context, make())
+
+    async def _wrap(self, sock: socket.socket, protocol: P, context: ssl.SSLContext | None, host: str) -> P:
+        """`protocol` on `sock`, with TLS if there is a context. Whatever ends this early closes the socket."""
         try:
-            name = f"[{self._host}]" if ":" in self._host else self._host
-            authority = f"{name}:{self._port}".encode("ascii")
-            head = b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n" % (authority, authority)
-            authorization = _basic(proxy)
-            if authorization is not None:
-                head += b"proxy-authorization: %b\r\n" % authorization
-            transport.write(head + b"\r\n")
-            await tunnel.ready
-            connection = make()
-            assert self._context is not None
-            secured = await self._loop.start_tls(transport, connection, self._context, server_hostname=self._host)
-            assert secured is not None
-            connection.connection_made(secured)
-        except BaseException:
-            transport.abort()
+            await self._loop.create_connection(
+                lambda: protocol,
+                sock=sock,
+                ssl=context,
+                server_hostname=host if context is not None else None,
+                ssl_handshake_timeout=HANDSHAKE_LIMIT_S if context is not None else None,
+            )
+        except BaseException as error:
+            protocol.abort()
+            sock.close()
+            if isinstance(error, OSError):
+                raise _tls_failure(host, error) from None
             raise
+        return protocol
+
+    async def _through(
+        self, tunnel: "_Tunnel", proxy: Proxy, context: ssl.SSLContext, connection: Connection
+    ) -> Connection:
+        """TLS with the origin inside a CONNECT tunnel (RFC 9110 §9.3.6)."""
+        try:
+            transport = await tunnel.open(self._host, self._port, proxy.authorization)
+            secured = await self._loop.start_tls(
+                transport,
+                connection,
+                context,
+                server_hostname=self._host,
+                ssl_handshake_timeout=HANDSHAKE_LIMIT_S,
+            )
+        except BaseException as error:
+            tunnel.abort()
+            if isinstance(error, OSError):
+                raise _tls_failure(self._host, error) from None
+            raise
+        assert secured is not None
+        connection.connection_made(secured)
         return connection
+
+    async def _resolve(self, host: str, port: int) -> list[tuple[Any, ...]]:
+        """Connections that open at the same time share one lookup: the threads for lookups are few, and one name whose
+        servers do not answer would take them all."""
+        lookup = self._lookup
+        if lookup is None:
+            lookup = self._lookup = asyncio.ensure_future(self._resolver(host, port))
+            lookup.add_done_callback(self._looked_up)
+        return await asyncio.shield(lookup)
+
+    def _looked_up(self, lookup: "asyncio.Future[list[tuple[Any, ...]]]") -> None:
+        self._lookup = None
+        if not lookup.cancelled():
+            lookup.exception()  # also when nobody waits any more
 
 
 class _Tunnel(asyncio.Protocol):
-    """Waits for a proxy's answer to CONNECT (RFC 9110 §9.3.6)."""
+    """Asks a proxy for a tunnel and waits for its answer."""
 
-    def __init__(self) -> None:
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ready: asyncio.Future[None] = loop.create_future()
         self._received = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    async def open(self, host: str, port: int, authorization: str | None) -> asyncio.Transport:
+        assert self._transport is not None
+        name = f"[{host}]" if ":" in host else host
+        head = f"CONNECT {name}:{port} HTTP/1.1\r\nhost: {name}:{port}\r\n"
+        if authorization is not None:
+            head += f"proxy-authorization: {authorization}\r\n"
+        self._transport.write(f"{head}\r\n".encode("ascii"))
+        await self._ready
+        return self._transport
+
+    def abort(self) -> None:
+        self._ready.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment] # uvloop's transports do not inherit from asyncio's
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             if len(self._received) > _TUNNEL_LIMIT:
-                self._fail("its answer to CONNECT is too long")
+                self._fail("its answer to CONNECT is too long.")
             return
-        status = bytes(self._received[:end]).split(b"\r\n", 1)[0].split(b" ", 2)
-        if len(status) > 1 and status[1][:1] == b"2":
-            if not self.ready.done():
-                self.ready.set_result(None)
-        else:
-            self._fail(f"it answered CONNECT with {b' '.join(status[1:]).decode('latin-1')!r}")
+        status = _TUNNEL_STATUS.match(bytes(self._received[:end]).split(b"\r\n", 1)[0])
+        # Nothing else of the answer is repeated: a proxy may quote the credential that we sent.
+        if status is None:
+            self._fail("its answer to CONNECT is not HTTP.")
+        elif status[1][:1] != b"2":
+            self._fail(f"it answered CONNECT with status {int(status[1])}.")
+        elif len(self._received) > end + 4:
+            self._fail("it sent bytes of its own into the tunnel.")
+        elif not self._ready.done():
+            self._ready.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail("it closed the connection")
+        self._fail("it closed the connection.")
 
     def _fail(self, why: str) -> None:
-        if not self.ready.done():
-            self.ready.set_exception(errors.UpstreamUnreachable(f"the proxy refused: {why}"))
+        if not self._ready.done():
+            self._ready.set_exception(errors.UpstreamUnreachable(f"the proxy refused the tunnel: {why}"))
 
 
-def _basic(proxy: SplitResult) -> bytes | None:
-    if proxy.username is None:
-        return None
-    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
-    return b"Basic " + base64.b64encode(pair)
+def _tls_failure(host: str, error: OSError) -> errors.UpstreamUnreachable:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = error.verify_message.rstrip(".")
+        return errors.UpstreamUnreachable(f"the TLS certificate of {host} is not trusted: {reason}.")
+    reason = (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)
+    return errors.UpstreamUnreachable(f"the TLS handshake with {host} failed: {reason}.")
 
 
-async def connect_socket(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
-    """A connected, non-blocking socket: the first of all addresses to answer (RFC 8305), resolved off the loop.
+def _system_resolver(loop: asyncio.AbstractEventLoop) -> Resolver:
+    async def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
+        return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+    return resolve
+
+
+async def connect_socket(loop: asyncio.AbstractEventLoop, host: str, port: int, resolve: Resolver) -> socket.socket:
+    """A connected, non-blocking socket: the first of all addresses to answer (RFC 8305).
 
     Raises UpstreamUnreachable that says whether the name or the connection failed.
     """
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, socket.gaierror) else "not a valid host name"
-        raise errors.UpstreamUnreachable(f"the name {host!r} cannot be resolved: {reason}") from None
+        found = await resolve(host, port)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a valid host name"
+        raise errors.UpstreamUnreachable(f"the name {host!r} cannot be resolved: {reason}.") from None
     pending: set[asyncio.Task[socket.socket]] = set()
     waiting = list(_interleave(found))
     failure: OSError | None = None
@@ -224,7 +262,7 @@ async def connect_socket(loop: asyncio.AbstractEventLoop, host: str, port: int) 
             task.add_done_callback(_close_late)
     if winner is None:
         reason = (failure.strerror or str(failure)) if failure is not None else "no address"
-        raise errors.UpstreamUnreachable(f"no connection to {host}:{port}: {reason}")
+        raise errors.UpstreamUnreachable(f"no connection to {host}:{port}: {reason}.")
     return winner
 
 
@@ -237,6 +275,8 @@ async def _connect_one(loop: asyncio.AbstractEventLoop, family: int, address: An
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
+        for level, option, value in _KEEP_ALIVE:
+            sock.setsockopt(level, option, value)
         await loop.sock_connect(sock, address)
     except BaseException:
         sock.close()
@@ -249,9 +289,5 @@ def _interleave(found: Iterable[tuple[Any, ...]]) -> Iterable[tuple[int, Any]]:
     families: dict[int, list[Any]] = {}
     for family, _, _, _, address in found:
         families.setdefault(family, []).append(address)
-    lists = list(families.values())
-    names = list(families)
-    for index in range(max((len(one) for one in lists), default=0)):
-        for family, one in zip(names, lists, strict=True):
-            if index < len(one):
-                yield family, one[index]
+    for round_ in itertools.zip_longest(*([(family, one) for one in all_] for family, all_ in families.items())):
+        yield from (pair for pair in round_ if pair is not None)

@@ -11,48 +11,70 @@ RATIO_LIMIT = 200
 """Most decoded bytes per encoded byte. Real JSON stays under 30; a bomb is over 1,000."""
 
 _FREE_BYTES = 1024 * 1024
-_WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
+_GZIP, _ZLIB, _RAW = 31, 15, -15
+_WINDOW = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": _ZLIB}
 
 
 class BodyDecoder:
     """Decodes gzip and deflate piece by piece. Raises UpstreamBroken on damage and on a suspicious ratio."""
 
-    __slots__ = ("_inflate", "_read", "_written")
+    __slots__ = ("_inflate", "_read", "_undecided", "_written")
 
     def __init__(self, window: int) -> None:
         self._inflate = zlib.decompressobj(window)
+        self._undecided: bytes | None = b"" if window == _ZLIB else None
+        """The start of a deflated body, until its first two bytes tell which of two formats it is."""
         self._read = 0
         self._written = 0
 
     @property
     def complete(self) -> bool:
-        return self._inflate.eof
+        """Whether the body may end here. An empty one is not compressed, but it is not cut either."""
+        return self._inflate.eof or self._read == 0
 
     def feed(self, data: bytes) -> bytes:
         self._read += len(data)
-        room = _FREE_BYTES + self._read * RATIO_LIMIT - self._written
-        try:
-            plain = self._inflate.decompress(data, room)
-        except zlib.error as error:
-            raise errors.UpstreamBroken(f"the provider's compressed answer is damaged: {error}") from None
-        self._written += len(plain)
-        if self._inflate.unconsumed_tail:
-            raise errors.UpstreamBroken(f"the provider's compressed answer grows more than {RATIO_LIMIT}-fold")
+        if self._undecided is not None:
+            data = self._undecided + data
+            if len(data) < 2:
+                self._undecided = data
+                return b""
+            self._undecided = None
+            if data[0] & 0x0F != 8 or int.from_bytes(data[:2], "big") % 31:
+                # RFC 9110 §8.4.1.2: some servers send deflate without the zlib wrapper (RFC 1950 §2.2).
+                self._inflate = zlib.decompressobj(_RAW)
+        inflate = self._inflate
+        if not inflate.eof:
+            # The free bytes keep the limit above what was written, thus above 0, which would mean no limit.
+            room = _FREE_BYTES + self._read * RATIO_LIMIT - self._written
+            try:
+                plain = inflate.decompress(data, room)
+            except zlib.error as error:
+                raise errors.UpstreamBroken(f"its compressed answer is damaged: {error}.") from None
+            self._written += len(plain)
+            data = inflate.unused_data
+            if inflate.unconsumed_tail:
+                raise errors.UpstreamBroken(f"its compressed answer grows more than {RATIO_LIMIT}-fold.")
+        else:
+            plain = b""
+        if data:
+            raise errors.UpstreamBroken("its compressed answer goes on after its end.")
         return plain
 
 
 def decoder_for(headers: Headers) -> BodyDecoder | None:
     """The decoder that `content-encoding` asks for; None for identity. Raises UpstreamBroken for codings we lack."""
-    for name, value in headers:
-        if name == b"content-encoding":
-            coding = value.strip().lower()
-            if coding in (b"", b"identity"):
-                continue
-            window = _WINDOW.get(coding)
-            if window is None:
-                shown = coding.decode("ascii", "replace")
-                raise errors.UpstreamBroken(
-                    f"the provider answered with content-encoding {shown!r} although identity was asked for"
-                )
-            return BodyDecoder(window)
-    return None
+    codings = [
+        coding
+        for name, value in headers
+        if name == b"content-encoding"
+        for part in value.split(b",")
+        if (coding := part.strip().lower()) not in (b"", b"identity")
+    ]
+    if not codings:
+        return None
+    window = _WINDOW.get(codings[0])
+    if window is None or len(codings) > 1:
+        shown = b", ".join(codings)[:40].decode("ascii", "replace")
+        raise errors.UpstreamBroken(f"answered with content-encoding {shown!r} although identity was asked for.")
+    return BodyDecoder(window)

@@ -50,7 +50,8 @@ class Pool:
             connection = await self._connect(lambda: Connection(self, self._loop))
         finally:
             self._opening -= 1
-        self._open.add(connection)
+        if not connection.closed:  # a provider that is full accepts and closes in one breath
+            self._open.add(connection)
         return connection
 
     def put(self, connection: Connection) -> None:

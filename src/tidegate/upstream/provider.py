@@ -6,15 +6,15 @@ Credential and origin are kept together and nowhere else, so that a credential c
 import asyncio
 import itertools
 import re
-import ssl
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tidegate import __version__
 from tidegate.config.schema import ProviderConfig
 from tidegate.providers.record import Endpoint, Provider
-from tidegate.upstream.egress import Route, proxy_from_environment, tls_context
+from tidegate.upstream.egress import Resolver, Route, tls_context
 from tidegate.upstream.pool import Pool
+from tidegate.upstream.proxy import Proxy, proxy_from_environment
 from tidegate.upstream.wheel import Wheel
 
 __all__ = ["MAX_CONNECTIONS", "ProviderUnusable", "Upstream"]
@@ -22,6 +22,13 @@ __all__ = ["MAX_CONNECTIONS", "ProviderUnusable", "Upstream"]
 MAX_CONNECTIONS = 20_000
 """Most connections to one provider; beyond it requests are refused, not queued."""
 
+_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[0-9A-Za-z._~:%-]+")
+_TARGET = "/%:@!$&'()*+,;=~?"
+"""What stays as it is in a request target (RFC 3986 §3.3), besides letters, digits and `-._~`."""
+_FRAMING = frozenset(
+    {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -42,6 +49,8 @@ class Upstream:
         *,
         base_url: str | None = None,
         environment: Mapping[str, str],
+        resolver: Resolver | None = None,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         """`base_url` replaces the record's address, for a server that this process starts itself.
 
@@ -50,32 +59,34 @@ class Upstream:
         self.name = name
         self.config = config
         self.record: Provider = config.record()
-        address = urlsplit(base_url or self.record.base_url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise ProviderUnusable(
-                f"providers.{name}.base_url: {base_url or self.record.base_url!r} is not an http(s) URL"
-            )
-        secure = address.scheme == "https"
-        self._base_path = address.path.rstrip("/")
-        self._authority = address.netloc.rpartition("@")[2]
-        self._scheme = address.scheme
+        self._scheme, host, port, self._base_path = _origin(name, base_url or self.record.base_url)
+        secure = self._scheme == "https"
+        shown = f"[{host}]" if ":" in host else host
+        self._authority = shown if port == _PORTS[self._scheme] else f"{shown}:{port}"
+        self._proxy = self._find_proxy(host, port, environment)
+        bundle = config.ca_bundle or None
         try:
-            context: ssl.SSLContext | None = tls_context(config.ca_bundle or None) if secure else None
-        except (OSError, ssl.SSLError) as error:
+            context = tls_context(bundle) if secure else None
+            proxy_context = (
+                tls_context(bundle, for_proxy=True) if self._proxy is not None and self._proxy.secure else None
+            )
+        except OSError as error:  # ssl.SSLError is one of them
             raise ProviderUnusable(
                 f"providers.{name}.ca_bundle: {config.ca_bundle!r} cannot be used: {error}"
             ) from None
-        self._route = Route(
+        route = Route(
             loop,
-            host=address.hostname,
-            port=address.port or (443 if secure else 80),
+            host=host,
+            port=port,
             context=context,
-            proxy=self._proxy(address.scheme, address.hostname, environment),
+            proxy=self._proxy,
+            proxy_context=proxy_context,
+            resolver=resolver,
         )
-        self.pool = Pool(self._route.connect, wheel, loop, limit=MAX_CONNECTIONS)
+        self.pool = Pool(name, route.connect, wheel, loop, limit=max_connections)
         credentials: list[str | None] = [secret.reveal() for secret in config.credentials]
         self._turns = itertools.cycle(range(max(1, len(credentials))))
-        self._common = [self._fields(credential) for credential in credentials or [None]]
+        self._fixed = [self._fields(credential) for credential in credentials or [None]]
         self._heads: dict[tuple[str, str, bool], list[bytes]] = {}
 
     def request(self, endpoint: Endpoint, body: bytes, *, stream: bool) -> list[bytes]:
@@ -95,36 +106,68 @@ class Upstream:
     def _head(self, method: str, path: str, *, stream: bool) -> bytes:
         heads = self._heads.get((method, path, stream))
         if heads is None:
-            target = self._base_path + path
-            if self._route.absolute_form:
-                target = f"{self._scheme}://{self._authority}{target}"
-            line = f"{method} {target} HTTP/1.1\r\nhost: {self._authority}\r\n"
-            accept = "text/event-stream" if stream else "application/json"
-            fields = f"accept: {accept}\r\naccept-encoding: identity\r\n"
+            target = quote(self._base_path + path, safe=_TARGET)
+            if self._proxy is not None and self._scheme == "http":  # RFC 9112 §3.2.2: absolute-form
+                target = f"http://{self._authority}{target}"
+            ours = {
+                "host": self._authority,
+                "accept": "text/event-stream" if stream else "application/json",
+                "accept-encoding": "identity",
+            }
             if method == "POST":
-                fields += "content-type: application/json\r\n"
-            heads = [(line + fields + common).encode("latin-1") for common in self._common]
+                ours["content-type"] = "application/json"
+            heads = []
+            for fixed in self._fixed:
+                fields = "".join(f"{name}: {value}\r\n" for name, value in {**ours, **fixed}.items())
+                heads.append(f"{method} {target} HTTP/1.1\r\n{fields}".encode("latin-1"))
             self._heads[method, path, stream] = heads
         return heads[next(self._turns)] if len(heads) > 1 else heads[0]
 
-    def _fields(self, credential: str | None) -> str:
-        fields = {"user-agent": f"tidegate/{__version__}", **self.record.headers}
+    def _fields(self, credential: str | None) -> dict[str, str]:
+        """The header fields that no request changes: the provider's, then the credential, then the operator's."""
+        fields = {"user-agent": f"tidegate/{__version__}"}
+        fields.update((header.lower(), value) for header, value in self.record.headers.items())
         if credential is not None and self.record.auth != "none":
             fields["authorization"] = f"Bearer {credential}"
-        proxy_authorization = self._route.proxy_authorization
-        if proxy_authorization is not None and self._route.absolute_form:
-            fields["proxy-authorization"] = proxy_authorization.decode("ascii")
-        for header, secret in self.config.headers.items():
-            fields[header.lower()] = secret.reveal()
+        if self._proxy is not None and self._proxy.authorization is not None and self._scheme == "http":
+            fields["proxy-authorization"] = self._proxy.authorization
+        fields.update((header.lower(), secret.reveal()) for header, secret in self.config.headers.items())
         for header, value in fields.items():
-            if not _FIELD_NAME.fullmatch(header) or not _FIELD_VALUE.fullmatch(value):
+            if header in _FRAMING or not _FIELD_NAME.fullmatch(header) or not _FIELD_VALUE.fullmatch(value):
                 raise ProviderUnusable(
                     f"providers.{self.name}: the header {header!r} cannot be sent as it is configured"
                 )
-        return "".join(f"{header}: {value}\r\n" for header, value in fields.items())
+        return fields
 
-    def _proxy(self, scheme: str, host: str, environment: Mapping[str, str]) -> str | None:
+    def _find_proxy(self, host: str, port: int, environment: Mapping[str, str]) -> Proxy | None:
         if self.config.proxy is not None:
-            configured = self.config.proxy.reveal()
-            return None if configured == "none" else configured
-        return proxy_from_environment(scheme, host, environment)
+            source, address = f"providers.{self.name}.proxy", self.config.proxy.reveal()
+            if address == "none":
+                return None
+        else:
+            found = proxy_from_environment(self._scheme, host, port, environment)
+            if found is None:
+                return None
+            source, address = f"providers.{self.name}: the environment variable {found[0]}", found[1]
+        try:
+            return Proxy.parse(address)
+        except ValueError as error:
+            raise ProviderUnusable(f"{source} {error}") from None
+
+
+def _origin(name: str, base_url: str) -> tuple[str, str, int, str]:
+    """Scheme, host, port and path of an address. Raises ProviderUnusable, which does not repeat the address: it may
+    hold a password."""
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+        if host and not host.isascii():
+            host = host.encode("idna").decode("ascii")
+    except ValueError:  # UnicodeError is one of them
+        host = port = None
+        parts = urlsplit("")
+    if not host or parts.scheme not in _PORTS or not _HOST.fullmatch(host):
+        raise ProviderUnusable(f"providers.{name}.base_url is not an http(s) address")
+    if parts.username is not None:
+        raise ProviderUnusable(f"providers.{name}.base_url has a user or password in it")
+    return parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/")

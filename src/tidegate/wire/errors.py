@@ -35,6 +35,7 @@ and whose fault it is. `WireError` stands outside: it says that bytes were not w
 turns it into an `UpstreamBroken`.
 """
 
+import math
 from typing import ClassVar, Literal
 
 from tidegate.wire import jsonio
@@ -73,6 +74,9 @@ __all__ = [
 ]
 
 Fault = Literal["caller", "provider", "gateway"]
+
+_SDKS_RETRY = frozenset({409, 429})
+"""Statuses below 500 that the official SDKs repeat by themselves (protocol §1.8), but for 408, where they should."""
 
 
 class WireError(ValueError):
@@ -137,13 +141,13 @@ class TidegateError(Exception):
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Response headers that belong to the error.
 
-        `x-should-retry` is what the official SDKs obey before the status: without it they would repeat a 502 that
-        cannot get better.
+        `x-should-retry` is what the official SDKs obey before the status: without it they would repeat a 502, or an
+        exhausted quota, that cannot get better.
         """
         result: list[tuple[bytes, bytes]] = []
-        if self.retry_after is not None:
-            result.append((b"retry-after", b"%d" % max(0, -int(-self.retry_after // 1))))
-        if self.http_status >= 500 and not self.may_retry:
+        if self.retry_after is not None and math.isfinite(self.retry_after):
+            result.append((b"retry-after", b"%d" % max(0, math.ceil(self.retry_after))))
+        if not self.may_retry and (self.http_status >= 500 or self.http_status in _SDKS_RETRY):
             result.append((b"x-should-retry", b"false"))
         return result
 

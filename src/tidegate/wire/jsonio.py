@@ -11,13 +11,18 @@ import msgspec
 
 __all__ = [
     "EMPTY",
+    "FALSE",
     "NULL",
+    "TRUE",
     "InvalidJSON",
     "Members",
     "Raw",
     "SchemaMismatch",
+    "anything",
+    "check_utf8",
     "decode",
     "decoder",
+    "elements",
     "encode",
     "is_null",
     "members",
@@ -32,13 +37,17 @@ Members = dict[str, msgspec.Raw]
 
 EMPTY = msgspec.Raw(b"")
 NULL = msgspec.Raw(b"null")
+TRUE = msgspec.Raw(b"true")
+FALSE = msgspec.Raw(b"false")
 
 _encoder = msgspec.json.Encoder()
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
 _anything = msgspec.json.Decoder()
 
 _AT_BYTE = re.compile(r"\(byte (\d+)\)")
 _AT_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_HALF_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
 
 
@@ -76,8 +85,8 @@ def decode(data: bytes | msgspec.Raw, using: msgspec.json.Decoder[T]) -> T:
         raise _schema_mismatch(str(error)) from None
     except msgspec.DecodeError as error:
         raise _invalid(str(error), data) from None
-    except UnicodeDecodeError as error:
-        raise InvalidJSON("the text is not valid UTF-8", error.start) from None
+    except UnicodeDecodeError:
+        raise _not_utf8(data) from None
     except RecursionError:
         raise InvalidJSON("the text is nested too deeply", None) from None
 
@@ -87,8 +96,14 @@ def members(data: bytes | msgspec.Raw) -> Members:
     return decode(data, _members)
 
 
+def elements(data: bytes | msgspec.Raw) -> list[msgspec.Raw]:
+    """The elements of one array, untouched. Raises InvalidJSON or SchemaMismatch."""
+    return decode(data, _elements)
+
+
 def anything(data: bytes | msgspec.Raw) -> Any:
-    """Decode into plain Python values. For cold paths and tests. Raises InvalidJSON."""
+    """Decode into plain Python values. For cold paths and tests. Raises InvalidJSON, or SchemaMismatch for a number that
+    Python has no float for."""
     return decode(data, _anything)
 
 
@@ -108,18 +123,42 @@ def is_null(value: msgspec.Raw) -> bool:
     return not text or text == b"null"
 
 
+def check_utf8(data: bytes) -> None:
+    """Raises InvalidJSON unless all of `data` is UTF-8: a decoder does not look into members that it skips."""
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            raise _not_utf8(data) from None
+
+
+def _not_utf8(data: bytes | msgspec.Raw) -> InvalidJSON:
+    """The decoder counts from the start of the string that it was reading; callers want the place in the text."""
+    try:
+        bytes(data).decode()
+    except UnicodeDecodeError as error:
+        return _located("the text is not valid UTF-8", error.start, data)
+    return InvalidJSON("the text is not valid UTF-8", None)
+
+
 def _invalid(message: str, data: bytes | msgspec.Raw) -> InvalidJSON:
     if "truncated" in message:
-        return InvalidJSON("the text ends before the JSON value does", None)
+        # The decoder also says this of half a surrogate pair that stands close to the end.
+        half = _HALF_PAIR.search(bytes(data))
+        if half is None:
+            return InvalidJSON("the text ends before the JSON value does", None)
+        return _located("half of a surrogate pair", half.start(), data)
     found = _AT_BYTE.search(message)
-    position = int(found.group(1)) if found else None
     what = _AT_BYTE.sub("", message).removeprefix("JSON is malformed: ").strip()
-    if position is not None:
-        before = bytes(data)[:position]
-        line = before.count(b"\n") + 1
-        column = position - (before.rfind(b"\n") + 1) + 1
-        what = f"{what} at line {line}, column {column} (byte {position})"
-    return InvalidJSON(what, position)
+    return _located(what, int(found.group(1)), data) if found else InvalidJSON(what, None)
+
+
+def _located(what: str, position: int, data: bytes | msgspec.Raw) -> InvalidJSON:
+    """The error with its place as an editor counts it: lines and columns from 1, columns in characters."""
+    before = bytes(data)[:position]
+    line = before.count(b"\n") + 1
+    column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+    return InvalidJSON(f"{what} at line {line}, column {column} (byte {position})", position)
 
 
 def _schema_mismatch(message: str) -> SchemaMismatch:

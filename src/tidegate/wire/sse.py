@@ -20,7 +20,11 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class FrameError(ValueError):
-    """The bytes cannot be read as a stream of frames within the limits."""
+    """The bytes cannot be read as a stream of frames within the limits. `frames` are those that came whole before."""
+
+    def __init__(self, message: str, frames: "list[Frame]") -> None:
+        super().__init__(message)
+        self.frames = frames
 
 
 class Frame(msgspec.Struct, gc=False):
@@ -47,7 +51,8 @@ class FrameDecoder:
         self._started = False
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. Raises FrameError when one grows over the limit."""
+        """The frames that `data` completes. Raises FrameError when one grows over the limit; the decoder is of no
+        use then."""
         if not self._started:
             data = self._strip_byte_order_mark(data)
             if not self._started:
@@ -56,7 +61,7 @@ class FrameDecoder:
             self._skip_line_feed = False
             if data[0] == 10:
                 data = data[1:]
-        if not self._buffer and b"\r" not in data:
+        if not self._buffer and b"\r" not in data and len(data) <= self._limit:
             return self._feed_whole(data)
         return self._feed_buffered(data)
 
@@ -72,37 +77,38 @@ class FrameDecoder:
 
     def _feed_whole(self, data: bytes) -> list[Frame]:
         """The common case: nothing is left over from earlier reads and every line ends in `\\n`."""
-        frames = []
+        frames: list[Frame] = []
         start = 0
         while (end := data.find(b"\n\n", start)) >= 0:
             end += 2
             frames.append(_parse(data[start:end] if start or end < len(data) else data))
             start = end
         if start < len(data):
-            self._keep(data[start:] if start else data)
+            self._buffer += data[start:] if start else data
         return frames
 
     def _feed_buffered(self, data: bytes) -> list[Frame]:
         buffer = self._buffer
         searched = max(0, len(buffer) - 3)
         buffer += data
-        frames = []
+        frames: list[Frame] = []
         start = 0
         while found := _BLANK_LINE.search(buffer, searched):
             end = found.end()
+            if end - start > self._limit:
+                raise self._too_long(frames)
             frames.append(_parse(bytes(buffer[start:end])))
             start = searched = end
         if start:
             self._skip_line_feed = start == len(buffer) and buffer[-1] == 13
             del buffer[:start]
         if len(buffer) > self._limit:
-            raise FrameError(f"a frame is longer than {self._limit} bytes")
+            raise self._too_long(frames)
         return frames
 
-    def _keep(self, data: bytes) -> None:
-        if len(data) > self._limit:
-            raise FrameError(f"a frame is longer than {self._limit} bytes")
-        self._buffer += data
+    def _too_long(self, frames: list[Frame]) -> FrameError:
+        self._buffer.clear()
+        return FrameError(f"a frame is longer than {self._limit} bytes", frames)
 
     def _strip_byte_order_mark(self, data: bytes) -> bytes:
         """One leading byte order mark is ignored, also when it is split over reads."""

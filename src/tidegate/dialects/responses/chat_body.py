@@ -8,18 +8,28 @@ __all__ = ["as_chat_completion"]
 
 
 def as_chat_completion(body: bytes) -> bytes:
-    """`body` is a terminal response object of ours. One choice for each message item; calls go with the first."""
+    """`body` is a terminal response object of ours. One choice for each message item; reasoning and calls go with the
+    first. Items of hosted tools have no place in a chat completion. Raises as :func:`jsonio.anything` does."""
     response = jsonio.anything(body)
     messages: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
+    thoughts: list[str] = []
     for item in response["output"]:
-        if item.get("type") == "message":
-            messages.append(_message(item))
-        elif item.get("type") == "function_call":
-            function = {"name": item.get("name"), "arguments": item.get("arguments")}
-            calls.append({"id": item.get("call_id"), "type": "function", "function": function})
+        match item.get("type"):
+            case "message":
+                messages.append(_message(item))
+            case "function_call":
+                function = {"name": item.get("name"), "arguments": item.get("arguments")}
+                calls.append({"id": item.get("call_id"), "type": "function", "function": function})
+            case "custom_tool_call":
+                custom = {"name": item.get("name"), "input": item.get("input")}
+                calls.append({"id": item.get("call_id"), "type": "custom", "custom": custom})
+            case "reasoning":
+                thoughts.append(_joined(item, "content", "text") or _joined(item, "summary", "text"))
     if not messages:
         messages.append({"role": "assistant", "content": None, "refusal": None})
+    if any(thoughts):
+        messages[0]["reasoning_content"] = "\n\n".join(filter(None, thoughts))
     if calls:
         messages[0]["tool_calls"] = calls
     reason = _finish_reason(response, called=bool(calls))
@@ -46,10 +56,30 @@ def as_chat_completion(body: bytes) -> bytes:
 
 
 def _message(item: dict[str, Any]) -> dict[str, Any]:
-    parts = item.get("content") or []
-    text = "".join(part.get("text", "") for part in parts if part.get("type") == "output_text")
-    refusal = "".join(part.get("refusal", "") for part in parts if part.get("type") == "refusal")
-    return {"role": "assistant", "content": text or None, "refusal": refusal or None}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": _joined(item, "content", "text", "output_text") or None,
+        "refusal": _joined(item, "content", "refusal", "refusal") or None,
+    }
+    cited = [
+        {"type": "url_citation", "url_citation": {name: one[name] for name in one if name != "type"}}
+        for part in _parts(item, "content")
+        for one in _parts(part, "annotations")
+        if one.get("type") == "url_citation"
+    ]
+    if cited:
+        message["annotations"] = cited
+    return message
+
+
+def _parts(holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = holder.get(name)
+    return [part for part in found if isinstance(part, dict)] if isinstance(found, list) else []
+
+
+def _joined(item: dict[str, Any], where: str, name: str, kind: str | None = None) -> str:
+    found = [part.get(name) for part in _parts(item, where) if kind is None or part.get("type") == kind]
+    return "".join(text for text in found if isinstance(text, str))
 
 
 def _finish_reason(response: dict[str, Any], *, called: bool) -> str:

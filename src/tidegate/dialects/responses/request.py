@@ -14,7 +14,9 @@ from tidegate.wire.errors import InvalidRequest, NotFound, UnsupportedParameter
 
 __all__ = ["ResponsesBody", "ResponsesRequest", "parse_request"]
 
-Role = Literal["user", "assistant", "system", "developer"]
+Role = Literal["user", "assistant", "system", "developer", "tool", "critic", "discriminator", "unknown"]
+"""The last four stand in items of conversations, which clients send back as they got them."""
+
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -146,16 +148,17 @@ class ResponsesRequest:
     def forward(self, destination: Destination) -> bytes:
         members = dict(self.members)
         members["model"] = jsonio.raw(destination.model)
-        members["stream"] = _TRUE if self.wants_stream else _FALSE
+        members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
         if destination.gateway_state:
             self._refuse_state_we_lack(destination)
             for name in _STATE_MEMBERS:
                 members.pop(name, None)
             if destination.stores:
-                members["store"] = _FALSE
+                members["store"] = jsonio.FALSE
             else:
                 members.pop("store", None)
-            if destination.encrypted_reasoning:
+            # Models that do not reason refuse both members; the first tells that this one does.
+            if destination.encrypted_reasoning and self.typed.reasoning is not None:
                 members["include"] = jsonio.raw([*dict.fromkeys([*(self.typed.include or ()), _ENCRYPTED])])
             if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
                 members["input"] = _without_ids(members["input"], self.typed.input)
@@ -195,10 +198,6 @@ class ResponsesRequest:
             for index, item in enumerate(typed.input):
                 if _is_reference(item):
                     raise NotFound(f"Item with id '{item.id}' not found.", param=f"input[{index}].id")
-
-
-_TRUE = jsonio.raw(True)
-_FALSE = jsonio.raw(False)
 
 
 def parse_request(body: bytes) -> ResponsesRequest:
@@ -242,7 +241,7 @@ def _check_item(item: InputItem, path: str) -> None:
         for index, part in enumerate(item.content):
             if part.type in ("input_text", "output_text") and part.text is None:
                 raise missing(f"{path}.content[{index}].text")
-    elif item.type in ("function_call_output", "function_call", "custom_tool_call") and not item.call_id:
+    if item.type in ("function_call", "custom_tool_call", "custom_tool_call_output") and not item.call_id:
         raise missing(f"{path}.call_id")
 
 

@@ -9,14 +9,15 @@ from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
 from tidegate.dialects.responses.chat_body import as_chat_completion
 from tidegate.dialects.responses.repair import repaired_output
+from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio
-from tidegate.wire.errors import TidegateError, WireError
+from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import Usage
 
 if TYPE_CHECKING:
     from tidegate.dialects.responses.request import ResponsesRequest
 
-__all__ = ["Envelope", "ResponseEnd", "complete", "finish", "is_cut", "read_usage"]
+__all__ = ["Envelope", "ResponseEnd", "complete", "failure", "finish", "is_cut", "true_status"]
 
 _DOCUMENTED: dict[str, Any] = {
     "id": None,
@@ -61,11 +62,43 @@ _ECHOED = frozenset(_DEFAULTS) - {
 }  # fmt: skip
 """Members of the request that the response repeats."""
 
-_OWNED = frozenset({"id", "object", "created_at", "status", "store", "completed_at", "usage", "output"})
+_OWNED = frozenset(
+    {
+        "id", "object", "created_at", "status", "store", "completed_at", "usage", "output", "error",
+        "incomplete_details",
+    }
+)  # fmt: skip
 """Members that are never taken over as the upstream sends them."""
 
-_REPORTED = frozenset({"error", "incomplete_details"})
-"""All that is taken over from an upstream whose object is only filled in."""
+_STRING = b'"'
+_OBJECT = b"{"
+_BOOLEAN = b"tf"
+_NUMBER = b"-0123456789"
+_BEGINNINGS: dict[str, bytes] = {
+    "background": _BOOLEAN,
+    "instructions": b'"[',
+    "max_output_tokens": _NUMBER,
+    "max_tool_calls": _NUMBER,
+    "metadata": _OBJECT,
+    "model": _STRING,
+    "parallel_tool_calls": _BOOLEAN,
+    "previous_response_id": _STRING,
+    "prompt_cache_key": _STRING,
+    "reasoning": _OBJECT,
+    "safety_identifier": _STRING,
+    "service_tier": _STRING,
+    "temperature": _NUMBER,
+    "text": _OBJECT,
+    "tool_choice": b'"{',
+    "tools": b"[",
+    "top_logprobs": _NUMBER,
+    "top_p": _NUMBER,
+    "truncation": _STRING,
+    "frequency_penalty": _NUMBER,
+    "presence_penalty": _NUMBER,
+    "user": _STRING,
+}
+"""How the value of a documented member begins; an upstream's value of another type does not replace ours."""
 
 _text_of = jsonio.decoder(str)
 _count = jsonio.decoder(float)
@@ -79,47 +112,21 @@ class ResponseEnd(msgspec.Struct, frozen=True):
     usage: Usage
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: float | None = None
-    cache_write_tokens: float | None = None
-    reasoning_tokens: float | None = None
-
-
-class _UsageObject(msgspec.Struct):
-    input_tokens: float | None = None
-    output_tokens: float | None = None
-    total_tokens: float | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
-
-
-class _Part(msgspec.Struct):
-    type: str = ""
-    annotations: msgspec.Raw = jsonio.EMPTY
-
-
-class _Message(msgspec.Struct):
-    type: str
-    content: list[_Part]
-
-
-_usage = jsonio.decoder(_UsageObject)
-_list = jsonio.decoder(list[msgspec.Raw])
-_message = jsonio.decoder(_Message)
-
-
 class Envelope:
     """Makes every snapshot of one response: ours are id, times, status, store and usage; the rest is what the upstream
     says, else what the client asked, else the documented default."""
 
-    __slots__ = ("_base", "_call", "_request", "keep_upstream_identity", "trust_echo")
+    __slots__ = ("_base", "_call", "_identity", "_request", "keep_upstream_identity", "trust_echo")
 
     def __init__(self, request: "ResponsesRequest", call: Call) -> None:
         self._request = request
         self._call = call
         self._base: jsonio.Members | None = None
+        self._identity: jsonio.Members | None = None
         self.keep_upstream_identity = False
+        """The upstream holds the state: its id, creation time and `store` are the client's."""
         self.trust_echo = True
+        """What the upstream repeats of the request is what it did, and no filling."""
 
     def snapshot(
         self,
@@ -131,34 +138,35 @@ class Envelope:
         usage: Usage | None = None,
         completed_at: int | None = None,
         error: msgspec.Raw | None = None,
-        incomplete_reason: str | None = None,
+        incomplete_details: msgspec.Raw | None = None,
     ) -> bytes:
-        """The whole response object as JSON."""
-        content = dict(self._base or self._make_base())
-        if upstream is not None and not self.trust_echo:
-            upstream = {name: upstream[name] for name in _REPORTED & upstream.keys()}
-        if upstream is not None:
+        """The whole response object as JSON. The first one fixes the identity of all that follow."""
+        base = self._base or self._make_base()
+        content = dict(base)
+        content["model"] = jsonio.raw(model)
+        if upstream is not None and self.trust_echo:
             for name, value in upstream.items():
-                if name not in _OWNED and (value != jsonio.NULL or name not in content):
+                if name not in _OWNED and _may_replace(name, value):
                     content[name] = value
-        if content["model"] == jsonio.NULL or upstream is None or "model" not in upstream:
-            content["model"] = jsonio.raw(model)
-        if self.keep_upstream_identity and upstream is not None:
-            for name in ("id", "store"):
-                if name in upstream:
-                    content[name] = upstream[name]
+            for name in ("text", "reasoning"):
+                if name in upstream and content[name] != base[name]:
+                    content[name] = _merged(_DEFAULTS[name], content[name])
+        if self._identity is None:
+            self._identity = self._choose_identity(upstream or {})
+        content.update(self._identity)
         content["status"] = jsonio.raw(status)
         if output is not None:
             content["output"] = output
         if usage is not None:
-            content["usage"] = usage.as_responses()
+            content["usage"] = _whole_usage((upstream or {}).get("usage", jsonio.NULL), usage)
         if completed_at is not None:
             content["completed_at"] = jsonio.raw(completed_at)
         if error is not None:
             content["error"] = error
-        if incomplete_reason is not None and content["incomplete_details"] == jsonio.NULL:
-            content["incomplete_details"] = jsonio.raw({"reason": incomplete_reason})
+        if incomplete_details is not None:
+            content["incomplete_details"] = incomplete_details
         if self._call.profile.strict_nulls:
+            content["tools"] = _with_every_key(content["tools"])
             return nulls.strip(jsonio.encode(content))
         return jsonio.encode(content)
 
@@ -167,39 +175,50 @@ class Envelope:
         """The `max_output_tokens` that the client set."""
         return self._request.typed.max_output_tokens
 
+    def _choose_identity(self, upstream: jsonio.Members) -> jsonio.Members:
+        if not self.keep_upstream_identity or _string(upstream.get("id", jsonio.NULL)) is None:
+            return {}
+        identity = {"id": upstream["id"]}
+        created = _seconds(upstream.get("created_at", jsonio.NULL))
+        if created is not None:
+            identity["created_at"] = jsonio.raw(created)
+        if upstream.get("store", jsonio.NULL) in (jsonio.TRUE, jsonio.FALSE):
+            identity["store"] = upstream["store"]
+        return identity
+
     def _make_base(self) -> jsonio.Members:
         base = dict(_DEFAULTS)
         for name, value in self._request.members.items():
             if name in _ECHOED and value != jsonio.NULL:
                 base[name] = value
-        text = self._request.typed.text
-        if text is not None and text.format is None:
-            base["text"] = _merged(_DEFAULTS["text"], base["text"])
-        if self._request.typed.reasoning is not None:
-            base["reasoning"] = _merged(_DEFAULTS["reasoning"], base["reasoning"])
+        for name in ("text", "reasoning"):
+            if base[name] is not _DEFAULTS[name]:
+                base[name] = _merged(_DEFAULTS[name], base[name])
         base["id"] = jsonio.raw(self._call.response_id)
         base["created_at"] = jsonio.raw(self._call.created_at)
         self._base = base
         return base
 
 
-def read_usage(value: msgspec.Raw) -> Usage | None:
-    """The figures of a `usage` object; None when there are none to speak of."""
-    try:
-        found = jsonio.decode(value, _usage)
-    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
-        return None
-    if found.input_tokens is None and found.output_tokens is None:
-        return None
-    given = found.input_tokens_details or _Details()
-    taken = found.output_tokens_details or _Details()
-    return Usage(
-        input_tokens=_whole(found.input_tokens),
-        output_tokens=_whole(found.output_tokens),
-        cached_tokens=_whole(given.cached_tokens),
-        cache_write_tokens=_whole(given.cache_write_tokens),
-        reasoning_tokens=_whole(taken.reasoning_tokens),
-    )
+def true_status(claimed: str, upstream: jsonio.Members) -> str:
+    """`completed`, `incomplete` or `failed`: the worst that any part of the terminal object says (S48, S49)."""
+    inner = _string(upstream.get("status", jsonio.NULL))
+    if claimed == "failed" or inner in ("failed", "cancelled") or _says_something(upstream.get("error")):
+        return "failed"
+    if claimed == "incomplete" or inner == "incomplete" or _says_something(upstream.get("incomplete_details")):
+        return "incomplete"
+    for item in _identities(upstream.get("output", jsonio.NULL)):
+        if item.type == _MESSAGE and item.status == _INCOMPLETE:
+            return "incomplete"
+    return "completed"
+
+
+def failure(upstream: jsonio.Members, provider: str) -> TidegateError:
+    """The error of an answer that says that it failed."""
+    problem = upstream.get("error")
+    if problem is not None and _says_something(problem):
+        return from_error_object(problem, provider)
+    return UpstreamBroken(f"Provider '{provider}': the answer failed, and no reason was given.")
 
 
 def finish(
@@ -214,33 +233,27 @@ def finish(
 ) -> ResponseEnd:
     """The terminal object of a real ending. `output_bytes` is the size of the deltas seen, for an estimate of usage.
 
-    Raises WireError when `output` is no array.
+    Raises WireError when the output is none.
     """
-    output = upstream.get("output", jsonio.NULL)
-    if (output == jsonio.NULL or bytes(output) == b"[]") and done_items:
-        output = jsonio.raw(done_items)
-    elif output == jsonio.NULL:
-        output = jsonio.raw([])
-    output = _with_annotations(output)
-    usage = read_usage(upstream.get("usage", jsonio.NULL)) or estimated_usage(
-        call.request_bytes, output_bytes or len(output)
+    output = _with_annotations(_output(upstream.get("output", jsonio.NULL), done_items))
+    usage = read_usage_object(upstream.get("usage", jsonio.NULL)) or estimated_usage(
+        call.request_bytes, output_bytes or _spoken(output)
     )
-    reason = None
     if status == "completed" and is_cut(usage, envelope, destination):
         status = "incomplete"
+    details = None
     if status == "incomplete":
-        reason = "max_output_tokens"
-    completed_at = None
-    if status == "completed":
-        completed_at = _seconds(upstream.get("completed_at", jsonio.NULL)) or call.wall_clock()
+        details = upstream.get("incomplete_details", jsonio.NULL)
+        if not _has_reason(details):
+            details = jsonio.raw({"reason": "max_output_tokens"})
     body = envelope.snapshot(
         upstream,
         status,
         model=destination.model,
         output=output,
         usage=usage,
-        completed_at=completed_at,
-        incomplete_reason=reason,
+        completed_at=max(call.created_at, call.wall_clock()) if status == "completed" else None,
+        incomplete_details=details,
     )
     return ResponseEnd(body, status, usage)
 
@@ -257,55 +270,89 @@ def is_cut(usage: Usage | None, envelope: Envelope, destination: Destination) ->
 def complete(body: bytes, envelope: Envelope, call: Call, destination: Destination) -> Answer:
     """A response that came as one body (see `Request.complete`)."""
     try:
-        upstream = jsonio.members(body)
+        return _complete(body, envelope, call, destination)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
-        raise WireError(f"the provider's answer is not a JSON object: {error}") from None
-    problem = upstream.get("error", jsonio.NULL)
-    given = upstream.get("status", jsonio.NULL)
-    status = "completed" if given == jsonio.NULL else _string(given)
+        raise WireError(f"the provider's answer cannot be read: {error}") from None
+
+
+def _complete(body: bytes, envelope: Envelope, call: Call, destination: Destination) -> Answer:
+    jsonio.check_utf8(body)
+    upstream = jsonio.members(body)
     if "output" not in upstream:
-        if problem != jsonio.NULL:
-            raise from_error_object(problem, destination.provider)
+        if _says_something(upstream.get("error")):
+            raise failure(upstream, destination.provider)
         raise WireError("the provider's answer is not a response object: it has no 'output'")
+    given = upstream.get("status", jsonio.NULL)
+    claimed = "completed" if given == jsonio.NULL else _string(given)
+    if claimed not in ("completed", "incomplete", "failed", "cancelled"):
+        raise WireError(f"the provider's answer has status '{claimed}', which is no ending")
+    status = true_status(claimed, upstream)
     if status == "failed":
-        raise _failure(problem, destination)
-    if status not in ("completed", "incomplete"):
-        raise WireError(f"the provider's answer has status {status!r}, which is no ending")
+        raise failure(upstream, destination.provider)
     envelope.keep_upstream_identity = not destination.gateway_state
     envelope.trust_echo = destination.quirks.echoes_request
     if destination.quirks.loose_items:
-        cut = is_cut(read_usage(upstream.get("usage", jsonio.NULL)), envelope, destination)
-        try:
-            upstream["output"] = jsonio.raw(repaired_output(upstream["output"], cut=cut))
-        except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
-            raise WireError(f"the items of the provider's answer cannot be read: {error}") from None
-    end = finish(
-        upstream,
-        status,
-        envelope,
-        destination=destination,
-        done_items=[],
-        call=call,
-        output_bytes=0,
-    )
+        cut = is_cut(read_usage_object(upstream.get("usage", jsonio.NULL)), envelope, destination)
+        upstream["output"] = jsonio.raw(repaired_output(upstream["output"], cut=cut))
+    end = finish(upstream, status, envelope, destination=destination, done_items=[], call=call, output_bytes=0)
     shown = end.body
     if call.profile.responses_as_chat:
         shown = as_chat_completion(shown)
     return Answer(shown, end.usage, end.status)
 
 
-def _failure(problem: msgspec.Raw, destination: Destination) -> TidegateError:
-    return from_error_object(
-        b'{"message":"the answer failed"}' if problem == jsonio.NULL else problem, destination.provider
-    )
+# -- reading ----------------------------------------------------------------------------------------------------
+
+
+class _Identity(msgspec.Struct, gc=False):
+    id: msgspec.Raw = jsonio.NULL
+    type: msgspec.Raw = jsonio.NULL
+    status: msgspec.Raw = jsonio.NULL
+
+
+_identity = jsonio.decoder(_Identity)
+_identity_list = jsonio.decoder(list[_Identity])
+_MESSAGE = jsonio.raw("message")
+_INCOMPLETE = jsonio.raw("incomplete")
+
+
+def _identities(output: msgspec.Raw) -> list[_Identity]:
+    if output == jsonio.NULL:
+        return []
+    try:
+        return jsonio.decode(output, _identity_list)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+        raise WireError(f"'output' of the provider's answer cannot be read: {error}") from None
+
+
+def _output(given: msgspec.Raw, done: list[msgspec.Raw]) -> msgspec.Raw:
+    """The final output. Where the terminal object lacks items that were sent, or calls them by other ids, the items as
+    they were sent are the truth: clients hold the ids together (protocol §1.7)."""
+    listed = _identities(given)
+    if done and len(listed) <= len(done):
+        sent = [jsonio.decode(item, _identity) for item in done]
+        if len(listed) < len(sent) or any(a.id != b.id for a, b in zip(listed, sent, strict=True)):
+            return jsonio.raw(done)
+    return jsonio.raw([]) if given == jsonio.NULL else given
+
+
+class _Part(msgspec.Struct):
+    type: str = ""
+    annotations: msgspec.Raw = jsonio.EMPTY
+
+
+class _Message(msgspec.Struct):
+    type: str
+    content: list[_Part]
+
+
+_message = jsonio.decoder(_Message)
+_NO_ANNOTATIONS = jsonio.raw([])
 
 
 def _with_annotations(output: msgspec.Raw) -> msgspec.Raw:
     """`output` as it is, but with an array of annotations on every text, which some engines leave out (S51)."""
-    try:
-        items = jsonio.decode(output, _list)
-    except jsonio.SchemaMismatch:
-        raise WireError("the provider's answer has an 'output' that is no array") from None
+    items = jsonio.elements(output)
     mended = False
     for index, item in enumerate(items):
         try:
@@ -314,7 +361,7 @@ def _with_annotations(output: msgspec.Raw) -> msgspec.Raw:
             continue
         if any(part.type == "output_text" and jsonio.is_null(part.annotations) for part in message.content):
             content = jsonio.members(item)
-            parts = [jsonio.members(part) for part in jsonio.decode(content["content"], _list)]
+            parts = [jsonio.members(part) for part in jsonio.elements(content["content"])]
             for part, known in zip(parts, message.content, strict=True):
                 if known.type == "output_text" and jsonio.is_null(known.annotations):
                     part["annotations"] = _NO_ANNOTATIONS
@@ -324,10 +371,78 @@ def _with_annotations(output: msgspec.Raw) -> msgspec.Raw:
     return jsonio.raw(items) if mended else output
 
 
-_NO_ANNOTATIONS = jsonio.raw([])
+def _spoken(output: msgspec.Raw) -> int:
+    """Bytes of text in the output, for an estimate."""
+    return _measure(jsonio.anything(output)) if output != jsonio.NULL else 0
+
+
+def _measure(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(_measure(inner) for inner in value)
+    if not isinstance(value, dict):
+        return 0
+    size = 0
+    for name, inner in value.items():
+        if isinstance(inner, str):
+            size += len(inner.encode()) if name in ("text", "refusal", "arguments", "input", "code") else 0
+        elif name in ("content", "summary"):
+            size += _measure(inner)
+    return size
+
+
+def _may_replace(name: str, value: msgspec.Raw) -> bool:
+    beginnings = _BEGINNINGS.get(name)
+    return beginnings is None or memoryview(value)[0] in beginnings
+
+
+def _says_something(value: msgspec.Raw | None) -> bool:
+    return value is not None and bytes(value) not in (b"null", b"{}", b'""', b"false")
+
+
+class _Reason(msgspec.Struct):
+    reason: str
+
+
+_reason = jsonio.decoder(_Reason)
+
+
+def _has_reason(details: msgspec.Raw) -> bool:
+    try:
+        return bool(jsonio.decode(details, _reason).reason)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        return False
+
+
+def _whole_usage(given: msgspec.Raw, usage: Usage) -> msgspec.Raw:
+    """All documented figures, and what the provider adds of its own (cost, further details)."""
+    ours: dict[str, Any] = dict(jsonio.members(usage.as_responses()))
+    theirs = _object(given)
+    for name in ("input_tokens_details", "output_tokens_details"):
+        ours[name] = {**_object(theirs.get(name, jsonio.NULL)), **jsonio.members(ours[name])}
+    return jsonio.raw({**ours, **{name: value for name, value in theirs.items() if name not in ours}})
+
+
+def _object(value: msgspec.Raw) -> jsonio.Members:
+    try:
+        return jsonio.members(value)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        return {}
+
+
+def _with_every_key(tools: msgspec.Raw) -> msgspec.Raw:
+    """Open Responses wants every key of a function tool, null or not."""
+    whole = []
+    for tool in jsonio.elements(tools):
+        content = _object(tool)
+        if _string(content.get("type", jsonio.NULL)) == "function":
+            blank = dict.fromkeys(("description", "parameters", "strict"), jsonio.NULL)
+            content = {**blank, **content}
+        whole.append(content or tool)
+    return jsonio.raw(whole)
 
 
 def _merged(default: msgspec.Raw, given: msgspec.Raw) -> msgspec.Raw:
+    """`given` over `default`. Null is taken over: only an absent member is filled in."""
     return jsonio.raw({**jsonio.members(default), **jsonio.members(given)})
 
 
@@ -344,7 +459,3 @@ def _seconds(value: msgspec.Raw) -> int | None:
         return int(jsonio.decode(value, _count))
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch, OverflowError, ValueError):
         return None
-
-
-def _whole(value: float | None) -> int:
-    return max(0, int(value)) if value is not None else 0

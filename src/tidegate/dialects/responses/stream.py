@@ -12,8 +12,10 @@ import msgspec
 from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
+from tidegate.dialects.responses.held import HeldItems
 from tidegate.dialects.responses.repair import Event, Repair
-from tidegate.dialects.responses.response import Envelope, finish, is_cut, read_usage
+from tidegate.dialects.responses.response import Envelope, failure, finish, is_cut, true_status
+from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import Usage
@@ -24,10 +26,44 @@ T = TypeVar("T")
 
 DONE = b"data: [DONE]\n\n"
 
-_SDK_ERROR_CODES = frozenset(
-    {"server_error", "rate_limit_exceeded", "invalid_prompt", "context_length_exceeded", "insufficient_quota"}
+_CLIENT_CODES = frozenset(
+    {
+        "server_error",
+        "rate_limit_exceeded",
+        "invalid_prompt",
+        "data_residency_mismatch",
+        "bio_policy",
+        "misalignment_policy_violation",
+        "vector_store_timeout",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_base64_image",
+        "invalid_image_url",
+        "image_too_large",
+        "image_too_small",
+        "image_parse_error",
+        "image_content_policy_violation",
+        "invalid_image_mode",
+        "image_file_too_large",
+        "unsupported_image_media_type",
+        "empty_image_file",
+        "failed_to_download_image",
+        "image_file_not_found",
+        # Codex acts on these three, and OpenAI sends them, though the SDKs' enumeration does not have them.
+        "context_length_exceeded",
+        "insufficient_quota",
+        "usage_not_included",
+    }
 )
 """Codes of `response.error` that clients know; every other code of ours goes into the message (design §6)."""
+
+_OFFICIAL = {
+    "response.reasoning.delta": "response.reasoning_text.delta",
+    "response.reasoning.done": "response.reasoning_text.done",
+    "response.reasoning_part.added": "response.content_part.added",
+    "response.reasoning_part.done": "response.content_part.done",
+}
+"""Names that Open Responses and vLLM have for raw reasoning; official clients stumble over them (protocol §2)."""
 
 _RENAMED = {
     "response.reasoning_text.delta": "response.reasoning.delta",
@@ -35,11 +71,7 @@ _RENAMED = {
 }
 """Raw reasoning events as Open Responses calls them."""
 
-_ENDINGS = {
-    "response.completed": "completed",
-    "response.incomplete": "incomplete",
-    "response.failed": "failed",
-}
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -47,16 +79,11 @@ class _Event(msgspec.Struct, gc=False):
 
     type: str = ""
     sequence_number: int | None = None
-    delta: msgspec.Raw = jsonio.EMPTY
+    delta: str | None = None
 
 
 class _Snapshot(msgspec.Struct):
     response: jsonio.Members = {}
-
-
-class _ItemDone(msgspec.Struct):
-    item: msgspec.Raw = jsonio.EMPTY
-    output_index: int = 0
 
 
 class _ErrorEvent(msgspec.Struct):
@@ -65,8 +92,9 @@ class _ErrorEvent(msgspec.Struct):
 
 _event = jsonio.decoder(_Event)
 _snapshot = jsonio.decoder(_Snapshot)
-_item_done = jsonio.decoder(_ItemDone)
 _error_event = jsonio.decoder(_ErrorEvent)
+_name = jsonio.decoder(str)
+_whole_number = jsonio.decoder(int)
 
 
 class ResponsesStream:
@@ -77,14 +105,16 @@ class ResponsesStream:
         "_decoder",
         "_delta_bytes",
         "_destination",
-        "_done_items",
         "_envelope",
+        "_held",
+        "_items",
         "_problem",
         "_repair",
         "_rewrite_all",
         "_sequence",
         "_stage",
         "_untouched",
+        "_upstream",
         "_usage",
         "committed",
         "outcome",
@@ -101,7 +131,12 @@ class ResponsesStream:
         self._untouched = True
         self._rewrite_all = call.profile.reasoning_names or call.profile.strict_nulls
         self._delta_bytes = 0
-        self._done_items: dict[int, msgspec.Raw] = {}
+        self._items = HeldItems()
+        self._held = b""
+        """Our frames of a read that ended in failure before commit. They go out before whatever comes next: another
+        attempt goes on behind them, and without one the caller may still answer with a status instead."""
+        self._upstream: jsonio.Members | None = None
+        """The response object that the upstream began with."""
         self._problem: TidegateError | None = None
         self._repair: Repair | None = None
         self._usage: Usage | None = None
@@ -112,6 +147,8 @@ class ResponsesStream:
         self._destination = destination
         self._decoder = sse.FrameDecoder()
         self._problem = None
+        self._upstream = None
+        self._usage = None
         self._untouched = not self._rewrite_all
         self._envelope.keep_upstream_identity = not destination.gateway_state
         self._envelope.trust_echo = destination.quirks.echoes_request
@@ -120,15 +157,16 @@ class ResponsesStream:
     def feed(self, data: bytes) -> bytes:
         try:
             frames = self._decoder.feed(data)
+            if len(frames) == 1 and self.committed:
+                out = self._frame(frames[0])
+                if self._problem is not None and self.outcome is None:
+                    self.outcome = Outcome("failed", self._problem)
+                return out
+        except WireError as error:
+            return self._broken(str(error))
         except sse.FrameError as error:
-            raise WireError(str(error)) from None
-        if len(frames) == 1:
-            out = self._frame(frames[0])
-        else:
-            out = b"".join([self._frame(frame) for frame in frames])
-        if self._problem is not None and self.outcome is None:
-            self.outcome = Outcome("failed", self._problem)
-        return out
+            return self._read(error.frames, str(error))
+        return self._read(frames)
 
     def eof(self) -> bytes:
         tail = self._decoder.eof()
@@ -139,10 +177,8 @@ class ResponsesStream:
             except WireError:
                 out = b""
         if self.outcome is None:
-            self.outcome = Outcome(
-                "failed", self._problem or UpstreamBroken("the stream ended without a terminal event")
-            )
-        return out
+            self.outcome = Outcome("failed", self._problem or self._cut())
+        return self._handed_out(out)
 
     def finish(self) -> bytes:
         return b""
@@ -150,37 +186,67 @@ class ResponsesStream:
     def ping(self) -> bytes:
         """A comment for proxies, and the event that clients count as activity (protocol §4.1): it repeats the last
         sequence number. Open Responses knows no such event."""
-        if self._stage == 0 or self._call.profile.reasoning_names:
+        if self._stage == 0 or self._held or self._call.profile.reasoning_names:
             return sse.comment(b"keepalive")
         data = b'{"type":"keepalive","sequence_number":%d}' % (self._sequence - 1)
         return sse.comment(b"keepalive") + self._encode("keepalive", data)
 
     def fail(self, error: TidegateError) -> bytes:
-        out = [self._begin(None)]
+        out = [self._held, self._begin(None)]
+        self._held = b""
         if self._repair is not None:
             out.append(self._all(self._repair.end(cut=False)))
         out.append(self._error_frame(error))
         code = error.code or "server_error"
-        known = code if code in _SDK_ERROR_CODES else "server_error"
+        known = code if code in _CLIENT_CODES else "server_error"
         message = error.message if known == code else f"{code}: {error.message}"
-        out.append(
-            self._terminal(
-                "response.failed",
-                self._envelope.snapshot(
-                    None,
-                    "failed",
-                    model=self._model,
-                    output=jsonio.raw([self._done_items[index] for index in sorted(self._done_items)]),
-                    usage=self.usage(),
-                    error=jsonio.raw({"code": known, "message": message}),
-                ),
-            )
+        body = self._envelope.snapshot(
+            self._upstream,
+            "failed",
+            model=self._model,
+            output=self._items.at_a_break(),
+            usage=self.usage(),
+            error=jsonio.raw({"code": known, "message": message}),
         )
+        out.append(self._terminal("response.failed", body))
         self.outcome = Outcome("failed", error)
         return b"".join(out)
 
     def usage(self) -> Usage:
         return self._usage or estimated_usage(self._call.request_bytes, self._delta_bytes)
+
+    # -- one read -----------------------------------------------------------------------------------------------
+
+    def _read(self, frames: list[sse.Frame], broken: str = "") -> bytes:
+        """`broken` says what is wrong behind these frames."""
+        out = []
+        for frame in frames:
+            try:
+                out.append(self._frame(frame))
+            except WireError as error:
+                self._broken(str(error))
+        if self._problem is not None and self.outcome is None:
+            self.outcome = Outcome("failed", self._problem)
+        if broken:
+            self._broken(broken)
+        return self._handed_out(b"".join(out))
+
+    def _handed_out(self, out: bytes) -> bytes:
+        if self._held:
+            out = self._held + out
+            self._held = b""
+        if not self.committed and self.outcome is not None:
+            self._held = out
+            return b""
+        return out
+
+    def _broken(self, why: str) -> bytes:
+        if self.outcome is None:
+            self.outcome = Outcome("failed", self._problem or UpstreamBroken(f"Provider '{self._provider}': {why}."))
+        return b""
+
+    def _cut(self) -> TidegateError:
+        return UpstreamBroken(f"Provider '{self._provider}': the stream ended without a terminal event.")
 
     # -- one frame ----------------------------------------------------------------------------------------------
 
@@ -192,99 +258,135 @@ class ResponsesStream:
             return frame.raw if self._stage else b""
         try:
             event = _event.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _UNREADABLE:
             if data.strip() == b"[DONE]":
                 return b""
-            raise WireError(f"an event of the stream cannot be read: {error}") from None
+            event = self._read_loosely(data)
         kind = event.type or frame.event.decode("utf-8", "replace")
         if self._repair is not None:
             return self._repaired(self._repair, kind, data)
         handler = self._HANDLERS.get(kind)
         if handler is not None:
-            return handler(self, kind, frame)
+            return handler(self, kind, event, frame)
         return self._forward(kind, event, frame)
 
     def _repaired(self, repair: Repair, kind: str, data: bytes) -> bytes:
         try:
             return self._all(repair.feed(kind, self._members(data)))
         except (jsonio.InvalidJSON, jsonio.SchemaMismatch, KeyError) as error:
-            raise WireError(f"an event of the stream cannot be read: {error}") from None
+            raise _unreadable(error) from None
 
     def _all(self, events: list[Event]) -> bytes:
         out = []
         for kind, members in events:
             data = jsonio.encode(members)
             frame = sse.Frame(b"", b"", data)
+            event = self._decoded(_event, data)
             handler = self._HANDLERS.get(kind)
-            out.append(handler(self, kind, frame) if handler else self._forward(kind, self._read(_event, data), frame))
+            out.append(handler(self, kind, event, frame) if handler else self._forward(kind, event, frame))
         return b"".join(out)
 
     def _forward(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
-        begin = self._begin(None) if self._stage < 2 else b""
-        self.committed = True
-        self._delta_bytes += len(event.delta)
         sequence = self._sequence
-        self._sequence = sequence + 1
+        begin = b""
+        if self._stage < 2:
+            begin = self._begin(None)
+            sequence = self._sequence
+        delta = event.delta
+        if delta is not None:
+            self._delta_bytes += len(delta) if delta.isascii() else len(delta.encode())
+        else:
+            self._check(frame.data)
         if self._untouched and event.sequence_number == sequence and frame.event == kind.encode():
             out = sse.encode(frame.data) if self._call.profile.responses_data_only else frame.raw
         else:
             self._untouched = False
             out = self._rewritten(kind, frame.data, sequence)
+        self._sequence = sequence + 1
+        self.committed = True
         return begin + out if begin else out
 
     def _rewritten(self, kind: str, data: bytes, sequence: int) -> bytes:
+        content = self._members(data)
         if self._call.profile.strict_nulls:
-            data = nulls.strip(data)
+            content = jsonio.members(nulls.strip(data))
         if self._call.profile.reasoning_names:
             kind = _RENAMED.get(kind, kind)
-        content = {"type": jsonio.raw(kind), **self._members(data)}
+        content = {"type": jsonio.raw(kind), **content}
         content["type"] = jsonio.raw(kind)
         content["sequence_number"] = jsonio.raw(sequence)
         return self._encode(kind, jsonio.encode(content))
 
-    def _on_created(self, kind: str, frame: sse.Frame) -> bytes:
+    def _on_created(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
         """created, queued: the stream begins. Calls are never in the background, so that `queued` says nothing."""
         if self._stage:
+            self._upstream = self._upstream or self._response(frame.data)
             return b""
         return self._created(self._response(frame.data))
 
-    def _on_in_progress(self, kind: str, frame: sse.Frame) -> bytes:
+    def _on_in_progress(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
         return self._begin(self._response(frame.data))
 
-    def _on_keepalive(self, kind: str, frame: sse.Frame) -> bytes:
+    def _on_keepalive(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
         return self.ping() if self._stage else b""
 
-    def _on_error(self, kind: str, frame: sse.Frame) -> bytes:
-        """An error is held until the end of this read: `response.failed`, which usually follows, says more."""
-        found = self._read(_error_event, frame.data).error
-        self._problem = from_error_object(frame.data if jsonio.is_null(found) else found, self._provider)
+    def _on_error(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
+        """The first report of an error stands. The end of this read ends the stream: `response.failed`, which usually
+        follows, may bring the usage."""
+        if self._problem is None:
+            found = self._decoded(_error_event, frame.data).error
+            self._problem = from_error_object(frame.data if jsonio.is_null(found) else found, self._provider)
         return b""
 
-    def _on_item_done(self, kind: str, frame: sse.Frame) -> bytes:
-        done = self._read(_item_done, frame.data)
-        if done.item:
-            self._done_items[done.output_index] = done.item
-        return self._forward(kind, self._read(_event, frame.data), frame)
+    def _on_untyped(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
+        """Neither type nor name: engines report errors so; nothing else can be placed."""
+        if not jsonio.is_null(self._decoded(_error_event, frame.data).error):
+            return self._on_error(kind, event, frame)
+        raise WireError("an event of the stream has no type")
 
-    def _on_ending(self, kind: str, frame: sse.Frame) -> bytes:
+    def _on_item_added(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
+        out = self._forward(kind, event, frame)
+        self._items.added(frame.data)
+        return out
+
+    def _on_item_done(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
+        out = self._forward(kind, event, frame)
+        self._items.done(frame.data)
+        return out
+
+    def _on_value_done(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
+        out = self._forward(kind, event, frame)
+        self._items.value_done(kind, frame.data)
+        return out
+
+    def _on_other_name(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
+        kind = _OFFICIAL[kind]
+        handler = self._HANDLERS.get(kind)
+        return handler(self, kind, event, frame) if handler else self._forward(kind, event, frame)
+
+    def _on_ending(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
         upstream = self._response(frame.data)
-        if kind == "response.failed":
+        status = true_status(kind.removeprefix("response."), upstream)
+        if status == "failed":
             return self._on_failed(upstream)
-        begin = self._begin(upstream)
         assert self._destination is not None
+        begin = self._begin(upstream)
         if self._repair is not None:
-            usage = read_usage(upstream.get("usage", jsonio.NULL))
+            usage = read_usage_object(upstream.get("usage", jsonio.NULL))
             begin += self._all(self._repair.end(cut=is_cut(usage, self._envelope, self._destination)))
             upstream["output"] = jsonio.raw(self._repair.output)
-        end = finish(
-            upstream,
-            _ENDINGS[kind],
-            self._envelope,
-            destination=self._destination,
-            done_items=[self._done_items[index] for index in sorted(self._done_items)],
-            call=self._call,
-            output_bytes=self._delta_bytes,
-        )
+        try:
+            end = finish(
+                upstream,
+                status,
+                self._envelope,
+                destination=self._destination,
+                done_items=self._items.finished,
+                call=self._call,
+                output_bytes=self._delta_bytes,
+            )
+        except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+            raise _unreadable(error) from None
         self._usage = end.usage
         self.committed = True
         self.outcome = Outcome(end.status)
@@ -292,14 +394,8 @@ class ResponsesStream:
         return out + DONE if self._call.profile.responses_done else out
 
     def _on_failed(self, upstream: jsonio.Members) -> bytes:
-        problem = upstream.get("error", jsonio.NULL)
-        if problem != jsonio.NULL:
-            self._problem = from_error_object(problem, self._provider)
-        elif self._problem is None:
-            self._problem = UpstreamBroken("the provider ended the answer with response.failed and gave no reason")
-        if "usage" in upstream:
-            self._usage = read_usage(upstream["usage"])
-        self.outcome = Outcome("failed", self._problem)
+        self._usage = read_usage_object(upstream.get("usage", jsonio.NULL))
+        self.outcome = Outcome("failed", self._problem or failure(upstream, self._provider))
         return b""
 
     # -- our own frames -----------------------------------------------------------------------------------------
@@ -311,12 +407,14 @@ class ResponsesStream:
             out = self._created(upstream)
         if self._stage == 1:
             self._stage = 2
-            body = self._envelope.snapshot(upstream, "in_progress", model=self._model)
+            self._upstream = upstream or self._upstream
+            body = self._envelope.snapshot(self._upstream, "in_progress", model=self._model)
             out += self._terminal("response.in_progress", body)
         return out
 
     def _created(self, upstream: jsonio.Members | None) -> bytes:
         self._stage = 1
+        self._upstream = upstream
         body = self._envelope.snapshot(upstream, "in_progress", model=self._model)
         return self._terminal("response.created", body)
 
@@ -350,28 +448,60 @@ class ResponsesStream:
         return self._destination.provider if self._destination is not None else ""
 
     def _response(self, data: bytes) -> jsonio.Members:
-        return self._read(_snapshot, data).response
+        self._check(data)
+        return self._decoded(_snapshot, data).response
+
+    def _read_loosely(self, data: bytes) -> _Event:
+        """An event whose members have types that no schema has. Raises WireError for what is no event at all."""
+        content = self._members(data)
+        self._check(data)
+        event = _Event()
+        try:
+            if "type" in content:
+                event.type = jsonio.decode(content["type"], _name)
+        except jsonio.SchemaMismatch as error:
+            raise _unreadable(error) from None
+        try:
+            event.sequence_number = jsonio.decode(content.get("sequence_number", jsonio.NULL), _whole_number)
+        except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+            event.sequence_number = None
+        return event
 
     def _members(self, data: bytes) -> jsonio.Members:
         try:
             return jsonio.members(data)
         except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
-            raise WireError(f"an event of the stream cannot be read: {error}") from None
+            raise _unreadable(error) from None
 
-    def _read(self, using: "msgspec.json.Decoder[T]", data: bytes) -> T:
+    def _decoded(self, using: "msgspec.json.Decoder[T]", data: bytes) -> T:
         try:
             return jsonio.decode(data, using)
         except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
-            raise WireError(f"an event of the stream cannot be read: {error}") from None
+            raise _unreadable(error) from None
 
-    _HANDLERS: ClassVar[Mapping[str, Callable[["ResponsesStream", str, sse.Frame], bytes]]] = {
+    def _check(self, data: bytes) -> None:
+        """A decoder does not look into what it skips. Deltas, which it reads, need no second look."""
+        try:
+            jsonio.check_utf8(data)
+        except jsonio.InvalidJSON as error:
+            raise _unreadable(error) from None
+
+    _HANDLERS: ClassVar[Mapping[str, Callable[["ResponsesStream", str, _Event, sse.Frame], bytes]]] = {
+        "": _on_untyped,
         "response.created": _on_created,
         "response.queued": _on_created,
         "response.in_progress": _on_in_progress,
+        "response.output_item.added": _on_item_added,
         "response.output_item.done": _on_item_done,
+        **dict.fromkeys(HeldItems.VALUES, _on_value_done),
+        **dict.fromkeys(_OFFICIAL, _on_other_name),
         "response.completed": _on_ending,
         "response.incomplete": _on_ending,
         "response.failed": _on_ending,
         "error": _on_error,
         "keepalive": _on_keepalive,
     }
+
+
+def _unreadable(error: Exception) -> WireError:
+    return WireError(f"an event of the stream cannot be read: {error}")

@@ -1,0 +1,140 @@
+"""A request as it arrives, and what its head alone decides.
+
+Everything here happens before any of the body is wanted: who calls, from which web page, to which route, and whether
+two servers could disagree about where the request ends (RFC 9112 §11.2).
+"""
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tidegate.server.origin import check_origin
+from tidegate.wire import errors
+
+if TYPE_CHECKING:
+    from tidegate.access.keys import Principal
+    from tidegate.config.schema import Server as Settings
+    from tidegate.dialects.dialect import Dialect
+    from tidegate.server.app import Application
+
+__all__ = ["Incoming", "body_too_large", "judge", "offers_websocket", "request_id"]
+
+_SINGLE = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"api-key", b"expect", b"origin"}
+)
+"""Headers of which a second one would leave open which counts."""
+
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
+
+
+class Incoming(msgspec.Struct, gc=False):
+    """A request that is being read, or that waits for its turn."""
+
+    url: bytes = b""
+    headers: list[tuple[bytes, bytes]] = []
+    """As they came, names in lower case; trailers are not among them."""
+    method: bytes = b""
+    """Empty until the head is complete."""
+    version: str = "1.1"
+    fields: dict[bytes, bytes] = {}
+    """The headers by name; the last one counts."""
+    body: list[bytes] = []
+    head_bytes: int = 0
+    body_bytes: int = 0
+    wire_bytes: int = 0
+    """Bytes of the reads that brought nothing but the present part, head or body, of this request."""
+    begun_at: float = 0.0
+    """Loop time at which the present part began."""
+    keep_alive: bool = False
+    expects_continue: bool = False
+    dialect: "Dialect | None" = None
+    """Set on a hot route, with `principal`."""
+    principal: "Principal | None" = None
+    origin: bytes = b""
+    """The web origin that may read the answer."""
+    request_id: bytes = b""
+    refusal: errors.TidegateError | None = None
+    """The answer, when the request is refused before it is complete."""
+
+
+def judge(incoming: Incoming, app: "Application", settings: "Settings") -> None:
+    """Decide what the head decides, and note it in `incoming`. Raises TidegateError."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in incoming.headers:
+        if name in fields and name in _SINGLE:
+            raise errors.AmbiguousRequest(f"The header '{name.decode('ascii')}' is there more than once.")
+        fields[name] = value
+    incoming.fields = fields
+    incoming.request_id = request_id(fields.get(b"x-request-id"))
+    version = incoming.version
+    if version not in ("1.1", "1.0"):
+        raise errors.InvalidRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.", code="unsupported_http_version")
+    host = _read_target(incoming, fields.get(b"host"))
+    coding = fields.get(b"transfer-encoding")
+    if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
+        # RFC 9112 §6.1: nobody knows where a body of another coding ends, and HTTP/1.0 knows no codings.
+        raise errors.AmbiguousRequest("The only transfer coding accepted is 'chunked', in HTTP/1.1.")
+    incoming.origin = check_origin(app.gateway.snapshot, host, fields.get(b"origin"))
+    if offers_websocket(fields):
+        raise errors.UpgradeRefused("WebSocket is not offered here; send the request as HTTP.")
+    encoding = fields.get(b"content-encoding")
+    if encoding is not None and encoding.lower() not in (b"", b"identity"):
+        raise errors.UnsupportedEncoding("Compressed request bodies are not accepted; send the body as it is.")
+    if incoming.method == b"POST":
+        incoming.dialect = app.hot.get(incoming.url.partition(b"?")[0])
+        if incoming.dialect is not None:
+            incoming.principal = app.gateway.authenticate(fields)
+    length = fields.get(b"content-length")
+    if length is not None and int(length) > settings.max_body:  # the parser has seen that it is a number of 64 bits
+        raise body_too_large(settings)
+    expect = fields.get(b"expect")
+    if expect is not None and version == "1.1":  # RFC 9110 §10.1.1: in HTTP/1.0 there is no such header
+        if expect.lower() != b"100-continue":
+            raise errors.ExpectationFailed("The only expectation that can be met is '100-continue'.")
+        incoming.expects_continue = True
+
+
+def request_id(given: bytes | None) -> bytes:
+    """The client's own id if it is fit for headers and logs, else a new one."""
+    if given is not None and _SANE_REQUEST_ID.fullmatch(given):
+        return given
+    return b"req_" + os.urandom(16).hex().encode("ascii")
+
+
+def offers_websocket(fields: dict[bytes, bytes]) -> bool:
+    """Whether the client wants to go on with WebSocket (RFC 6455 §4.2.1)."""
+    upgrade = fields.get(b"upgrade")
+    connection = fields.get(b"connection", b"")
+    return upgrade is not None and b"websocket" in upgrade.lower() and b"upgrade" in connection.lower()
+
+
+def body_too_large(settings: "Settings") -> errors.BodyTooLarge:
+    return errors.BodyTooLarge(f"The request body is larger than {int(settings.max_body)} bytes (server.max_body).")
+
+
+def _read_target(incoming: Incoming, host: bytes | None) -> bytes | None:
+    """The host that is meant; `incoming.url` becomes a path. Only HTTP/1.0 may name none (RFC 9112 §3.2)."""
+    if host is None and incoming.version == "1.1":
+        raise errors.InvalidRequest("The header 'host' is missing (RFC 9112 §3.2).", code="missing_host")
+    if host is not None and not _HOST.fullmatch(host):
+        raise errors.InvalidRequest("The header 'host' is no host name (RFC 9112 §3.2).", code="invalid_host")
+    url = incoming.url
+    if url.startswith(b"/"):
+        return host
+    if incoming.method == b"CONNECT":
+        raise errors.MethodNotAllowed("This is no proxy: CONNECT is not offered.", "GET, HEAD, POST, OPTIONS")
+    if url == b"*" and incoming.method == b"OPTIONS":
+        return host
+    absolute = _ABSOLUTE.fullmatch(url)
+    if absolute is None or not _HOST.fullmatch(absolute[1]):
+        raise errors.InvalidRequest("The request target is no path (RFC 9112 §3.2.1).", code="invalid_target")
+    if host is not None and host.lower() != absolute[1].lower():
+        # RFC 9112 §3.2.2 lets the target win over the header; a server in front of us may have taken the other one.
+        raise errors.AmbiguousRequest("The request target names another host than the header 'host'.")
+    path = absolute[2]
+    incoming.url = path if path.startswith(b"/") else b"/" + path
+    return absolute[1]

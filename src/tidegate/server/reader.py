@@ -1,0 +1,215 @@
+"""What a client sends: bytes in, requests out, with every cap and deadline that they must keep.
+
+The parser's callbacks stand here. None of them lets an exception escape, because httptools would turn a bug of ours
+into a parsing error; a request that is refused makes the reader deaf instead of raising.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+import httptools
+
+from tidegate.server.incoming import Incoming, body_too_large, judge, offers_websocket, request_id
+from tidegate.wire import errors
+
+if TYPE_CHECKING:
+    from tidegate.server.app import Application
+
+__all__ = ["Reader", "Receiver"]
+
+TARGET_LIMIT = 16 * 1024
+"""Longest request target in bytes; RFC 9112 §3 recommends to take 8000 at least."""
+
+BODY_RATE_FLOOR = 1024
+"""Bytes per second that a body must reach on average; a trickle would hold its place for ever."""
+
+CHUNK_OVERHEAD = 8
+"""Most bytes on the wire per byte of body. Chunks of one byte take six; beyond that it is extensions or trailers, which
+nobody needs and which would go round the cap on the body (CVE-2024-22019)."""
+
+
+class Receiver(Protocol):
+    """Who is given the requests."""
+
+    def receive(self, incoming: Incoming) -> None:
+        """A complete request, or one that is refused (`incoming.refusal`). May not raise."""
+
+
+class Reader:
+    """Reads the requests of one connection, one after another, until one of them is refused."""
+
+    __slots__ = ("_app", "_loop", "_offered", "_parser", "_receiver", "_settings", "deaf", "heard_at", "incoming")
+
+    def __init__(self, receiver: Receiver, app: "Application", loop: asyncio.AbstractEventLoop) -> None:
+        self._receiver = receiver
+        self._app = app
+        self._settings = app.gateway.snapshot.config.server
+        self._loop = loop
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._offered = False
+        self.incoming: Incoming | None = None
+        """The request that is not complete yet."""
+        self.deaf = False
+        """Whatever comes is thrown away."""
+        self.heard_at = loop.time()
+
+    def feed(self, data: bytes) -> None:
+        self.heard_at = self._loop.time()
+        parser = self._parser
+        if self.deaf or parser is None:
+            return
+        if self.incoming is not None:
+            self.incoming.wire_bytes += len(data)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_without_offer(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            if not self.deaf:
+                self._refuse(errors.AmbiguousRequest(f"The request is not valid HTTP/1.1: {error}."))
+            return
+        if self.incoming is not None:
+            self._check_unparsed(self.incoming)
+
+    def stop(self) -> None:
+        """Take no further request."""
+        self.deaf = True
+        self.incoming = None
+
+    def close(self) -> None:
+        """Nothing more will come. The parser refers to its callbacks, and they to it."""
+        self.stop()
+        self._parser = None
+
+    # -- clocks -------------------------------------------------------------------------------------------------
+
+    def restart_clock(self, now: float) -> None:
+        """The request that is being read was not waited for until now: another one was being answered."""
+        self.heard_at = now
+        if self.incoming is not None:
+            self.incoming.begun_at = now
+
+    def deadline(self, incoming: Incoming) -> float:
+        """Loop time by which more of `incoming` must have come."""
+        if not incoming.method:
+            return incoming.begun_at + self._settings.header_timeout
+        timeout = self._settings.body_timeout
+        slowest = incoming.begun_at + timeout + incoming.body_bytes / BODY_RATE_FLOOR
+        return min(self.heard_at + timeout, slowest)
+
+    def give_up(self, incoming: Incoming) -> None:
+        """The deadline has passed."""
+        if incoming.method:
+            timeout, message = self._settings.body_timeout, "The request body stalled for {} s, or came too slowly"
+            name = "server.body_timeout"
+        else:
+            timeout, message = self._settings.header_timeout, "The request head did not arrive within {} s"
+            name = "server.header_timeout"
+        self._refuse(errors.RequestTimeout(f"{message.format(f'{timeout:g}')} ({name})."))
+
+    # -- parser callbacks ---------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if not self.deaf:
+            self.incoming = Incoming(begun_at=self.heard_at)
+
+    def on_url(self, url: bytes) -> None:
+        incoming = self.incoming
+        if incoming is None:
+            return
+        incoming.url += url
+        incoming.head_bytes += len(url)
+        if len(incoming.url) > TARGET_LIMIT:
+            self._refuse(errors.TargetTooLong(f"The request target is longer than {TARGET_LIMIT} bytes."))
+        elif incoming.head_bytes > self._settings.max_header_bytes:
+            self._refuse(self._head_too_large())
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        incoming = self.incoming
+        if incoming is None:
+            return
+        if not incoming.method:
+            # What follows the body is a trailer, which must not pass as a header (RFC 9110 §6.5.1).
+            incoming.headers.append((name.lower(), value))
+        incoming.head_bytes += len(name) + len(value) + 4
+        if incoming.head_bytes > self._settings.max_header_bytes:
+            self._refuse(self._head_too_large())
+
+    def on_headers_complete(self) -> None:
+        incoming = self.incoming
+        parser = self._parser
+        if incoming is None or parser is None:
+            return
+        incoming.method = parser.get_method()
+        incoming.version = parser.get_http_version()
+        incoming.keep_alive = (
+            incoming.version == "1.1" and parser.should_keep_alive() and self._settings.keep_alive > 0.0
+        )
+        incoming.begun_at = self.heard_at
+        incoming.wire_bytes = 0
+        if parser.should_upgrade() and incoming.method != b"CONNECT" and not offers_websocket(dict(incoming.headers)):
+            self._offered = True
+            return
+        try:
+            judge(incoming, self._app, self._settings)
+        except errors.TidegateError as refusal:
+            self._refuse(refusal)
+        except Exception as bug:
+            self._app.gateway.log.error("request_head_failed", exc_info=bug)
+            self._refuse(errors.Internal("The gateway failed on this request; its log has the details."))
+
+    def on_body(self, body: bytes) -> None:
+        incoming = self.incoming
+        if incoming is None:
+            return
+        incoming.body.append(body)
+        incoming.body_bytes += len(body)
+        if incoming.body_bytes > self._settings.max_body:
+            self._refuse(body_too_large(self._settings))
+
+    def on_message_complete(self) -> None:
+        incoming = self.incoming
+        if incoming is None or self._offered:
+            return
+        self.incoming = None
+        self._receiver.receive(incoming)
+
+    # -- refusals -----------------------------------------------------------------------------------------------
+
+    def _refuse(self, refusal: errors.TidegateError) -> None:
+        """Answer before the request is complete. Where the next one would begin is no longer certain."""
+        incoming = self.incoming or Incoming()
+        self.stop()
+        incoming.body = []
+        incoming.keep_alive = False
+        incoming.refusal = refusal
+        incoming.request_id = incoming.request_id or request_id(dict(incoming.headers).get(b"x-request-id"))
+        self._receiver.receive(incoming)
+
+    def _head_too_large(self) -> errors.HeadersTooLarge:
+        limit = int(self._settings.max_header_bytes)
+        return errors.HeadersTooLarge(f"The request head is longer than {limit} bytes (server.max_header_bytes).")
+
+    def _check_unparsed(self, incoming: Incoming) -> None:
+        """The parser collects a field, or skips a chunk extension, without telling until it is complete."""
+        if not incoming.method:
+            if incoming.wire_bytes > self._settings.max_header_bytes:
+                self._refuse(self._head_too_large())
+        elif incoming.wire_bytes > self._settings.max_header_bytes + CHUNK_OVERHEAD * incoming.body_bytes:
+            self._refuse(errors.BodyTooLarge("The request body has more chunk framing than content."))
+
+    def _read_without_offer(self, rest: bytes) -> None:
+        """The client offered another protocol, as h2c. We go on with HTTP/1.1 (RFC 9110 §7.8).
+
+        The parser has taken the offer for granted and passed over the body: it reads the head again, without it.
+        """
+        self._offered = False
+        incoming = self.incoming
+        if incoming is None:
+            return
+        self.incoming = None
+        self._parser = httptools.HttpRequestParser(self)
+        lines = [b"%b %b HTTP/%b\r\n" % (incoming.method, incoming.url, incoming.version.encode("ascii"))]
+        lines += [b"%b: %b\r\n" % field for field in incoming.headers if field[0] != b"upgrade"]
+        self.feed(b"".join([*lines, b"\r\n", rest]))

@@ -1,0 +1,100 @@
+"""Every example does what the page says: configuration loads, commands and programs run against a live gateway."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from _pytest.mark.structures import ParameterSet
+
+from tests.docs.pages import DOCS, LANGUAGES, Block, all_pages, blocks
+from tests.support.running import Running
+from tidegate.config.load import load
+
+PRINTED = "http://127.0.0.1:8080"
+KEY = "9b1f7c03e5d24a68b7c1d0e2f3a45967"
+SECONDS = 30
+
+LIKE_NO_FILE = """
+[server]
+port = 0
+[defaults]
+model = "sim/demo"
+[providers.sim]
+base_url = "{sim}"
+"""
+
+ALL = [block for page in all_pages() for block in blocks(page)]
+TOML = [block for block in ALL if block.language == "toml" and not block.excused]
+RUNNABLE = [block for block in ALL if block.expected is not None]
+
+
+def calls_the_gateway(block: Block) -> bool:
+    """Whether a reader would run this block as it stands to get an answer."""
+    shell = block.language == "sh" and block.code.startswith("curl")
+    return PRINTED in block.code and (shell or block.language in ("python", "js"))
+
+
+def by_place(chosen: list[Block]) -> list[ParameterSet]:
+    """The blocks as parameters of a test, each named by its place."""
+    return [pytest.param(block, id=block.where) for block in chosen]
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[Running]:
+    """A gateway as `make run` starts it on a machine without any provider."""
+    with Running(LIKE_NO_FILE) as running:
+        yield running
+
+
+@pytest.mark.parametrize("block", by_place(TOML))
+def test_every_configuration_example_loads(block: Block) -> None:
+    names = re.findall(r"\$\{(\w+)", block.code)
+    environment = {name: "ab" * 32 if name.endswith("SHA256") else KEY + name.lower() for name in names}
+    load(block.code, "tidegate.toml", environment, read=lambda _: "text")
+
+
+def test_every_example_that_calls_the_gateway_is_run_or_says_why_not() -> None:
+    silent = [block.where for block in ALL if calls_the_gateway(block) and not (block.expected or block.excused)]
+    assert silent == []
+    assert len(RUNNABLE) > 20
+
+
+@pytest.mark.parametrize("block", by_place(RUNNABLE))
+def test_every_example_runs_and_gives_what_is_promised(block: Block, live: Running) -> None:
+    assert block.expected is not None
+    assert PRINTED in block.code
+    code = block.code.replace(PRINTED, live.origin)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONUTF8": "1",
+        "NO_PROXY": "*",
+        "TIDEGATE_API_KEY": KEY,
+    }
+    command = ["sh", "-c", code] if block.language == "sh" else [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, timeout=SECONDS, env=environment, check=False, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert block.expected in done.stdout
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_error_of_the_page_is_the_one_that_the_gateway_gives(language: str, live: Running) -> None:
+    answer = httpx.post(f"{live.url}/responses", json={"input": "Hello", "temperature": 3}, trust_env=False)
+    [example] = [block for block in blocks(DOCS / language / "errors.md") if block.language == "json"]
+    assert answer.status_code == 400
+    assert answer.json() == json.loads(example.code)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_order_of_events_on_the_page_is_that_of_a_stream(language: str, live: Running) -> None:
+    [shown] = [block for block in blocks(DOCS / language / "streaming.md") if block.language == "text"]
+    asked = {"model": "sim/echo", "input": "Hello", "stream": True}
+    answer = httpx.post(f"{live.url}/responses", json=asked, trust_env=False)
+    events = re.findall(r"^event: (.+)$", answer.text, re.MULTILINE)
+    assert events == re.findall(r"^event: (\S+)", shown.code, re.MULTILINE)
+    numbers = re.findall(r'"sequence_number":(\d+)', answer.text)
+    assert numbers == re.findall(r"(\d+)$", shown.code, re.MULTILINE)

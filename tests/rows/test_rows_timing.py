@@ -1,0 +1,149 @@
+"""Rows S74 and S75: nothing waits, and every wait has a deadline of its own."""
+
+import time
+
+import httpx
+import pytest
+
+from tests.support.api import ENDPOINTS, PATHS, Api, request_body
+from tests.support.running import Running
+from tidegate.config.load import load
+from tidegate.providers.record import Clocks
+
+CLOCKED = """
+[server]
+port = 0
+[providers.total]
+kind = "sim"
+base_url = "{sim}"
+timeouts = { total = "700ms" }
+[providers.blocked]
+kind = "sim"
+base_url = "http://127.0.0.1:9/v1"
+[models.slow]
+targets = [{ model = "total/lorem?delay=900", timeouts = { total = "5s", first_event = "300ms" } }]
+"""
+
+
+@pytest.mark.row("S74")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("after", [4, 7])
+def test_every_chunk_arrives_while_the_next_one_is_still_unsent(api: Api, endpoint: str, after: int) -> None:
+    """The provider sends `after` events and then nothing: all of them must be here although none follows."""
+    body = request_body(endpoint, f"patient/lorem?fault=stall&after={after}", stream=True)
+    received = b""
+    started = time.monotonic()
+    with api.http.stream("POST", PATHS[endpoint], json=body) as response:
+        for data in response.iter_raw():
+            received += data
+            if received.count(b"\n\n") == after:
+                break
+    assert received.count(b"\n\n") == after
+    assert received.endswith(b"\n\n")
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.row("S74")
+def test_frames_are_not_collected_into_fewer_writes(api: Api) -> None:
+    times = []
+    with api.http.stream(
+        "POST", "/v1/responses", json=request_body("responses", "sim/lorem?chunks=5&gap=60", stream=True)
+    ) as response:
+        for data in response.iter_raw():
+            times += [time.monotonic()] * data.count(b"response.output_text.delta\ndata")
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert len(gaps) == 4
+    assert all(gap > 0.02 for gap in gaps), gaps
+
+
+@pytest.mark.row("S75")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_stream_without_a_first_event_gets_504_that_names_the_clock(api: Api, endpoint: str) -> None:
+    for model in ("hasty/lorem?delay=5000", "hasty/lorem?head_delay=5000", "hasty/lorem?fault=stall_head"):
+        started = time.monotonic()
+        reply = api.ask(endpoint, model, stream=True)
+        assert (reply.status, reply.error["code"]) == (504, "upstream_timeout")
+        assert "first_event clock" in reply.error["message"]
+        assert "0.6 s" in reply.error["message"]
+        assert "'hasty'" in reply.error["message"]
+        assert 0.5 < time.monotonic() - started < 2
+
+
+@pytest.mark.row("S75")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_stream_that_falls_silent_is_ended_by_the_idle_clock(api: Api, endpoint: str) -> None:
+    started = time.monotonic()
+    reply = api.ask(endpoint, "hasty/lorem?fault=stall", stream=True)
+    error = reply.events[-1]["response"]["error"] if endpoint == "responses" else reply.events[-1]["error"]
+    assert "idle clock" in error["message"]
+    assert 0.5 < time.monotonic() - started < 2
+    assert api.gateway.usage(reply.request_id)["error"] == "upstream_timeout"
+
+
+@pytest.mark.row("S75")
+def test_a_healthy_stream_may_last_longer_than_every_clock_but_the_total(api: Api) -> None:
+    started = time.monotonic()
+    reply = api.ask("responses", "hasty/lorem?chunks=10&gap=150", stream=True)
+    assert reply.kinds[-1] == "response.completed"
+    assert time.monotonic() - started > 1.4
+
+
+@pytest.mark.row("S75")
+def test_pings_of_the_provider_keep_a_stream_alive(api: Api) -> None:
+    body = request_body("responses", "hasty/lorem?fault=ping&gap=100", stream=True)
+    started = time.monotonic()
+    with api.http.stream("POST", "/v1/responses", json=body) as response:
+        for _ in response.iter_raw():
+            if time.monotonic() - started > 1.5:
+                break
+    assert time.monotonic() - started > 1.5
+
+
+@pytest.mark.row("S75")
+def test_total_and_connect_are_clocks_of_their_own() -> None:
+    with Running(CLOCKED) as gateway, Api(gateway) as api:
+        whole = api.ask("responses", "total/lorem?head_delay=3000")
+        assert (whole.status, whole.error["code"]) == (504, "upstream_timeout")
+        assert "total clock" in whole.error["message"]
+        stream = api.ask("responses", "total/lorem?chunks=50&gap=50", stream=True)
+        assert "total clock" in stream.events[-1]["response"]["error"]["message"]
+        # A deployment has clocks of its own, which win over its provider's.
+        slow = api.ask("responses", "slow", stream=True)
+        assert slow.status == 504
+        assert "0.3 s (first_event clock)" in slow.error["message"]
+
+
+@pytest.mark.row("S75")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_an_answer_in_one_body_is_not_held_to_the_first_event_clock(api: Api, endpoint: str) -> None:
+    reply = api.ask(endpoint, "hasty/lorem?head_delay=1200")
+    assert reply.status == 200
+
+
+@pytest.mark.row("S75")
+def test_a_request_may_lower_the_total_clock(api: Api) -> None:
+    started = time.monotonic()
+    reply = api.ask("responses", "sim/lorem?head_delay=5000", headers={"tidegate-timeout": "400ms"})
+    assert (reply.status, reply.error["code"]) == (504, "upstream_timeout")
+    assert "0.4 s (total clock)" in reply.error["message"]
+    assert time.monotonic() - started < 2
+    wrong = api.ask("responses", headers={"tidegate-timeout": "soon"})
+    assert (wrong.status, wrong.error["code"]) == (400, "invalid_timeout")
+
+
+@pytest.mark.row("S75")
+def test_thirty_seconds_is_the_default_of_first_event_and_idle_and_no_stream_has_a_total(api: Api) -> None:
+    config = load('[providers.openai]\ncredentials = ["k"]\n', "tidegate.toml", {})
+    clocks = config.providers["openai"].record().clocks_for("gpt-5.2", stream=True)
+    assert (clocks.first_event, clocks.idle, clocks.total) == (30, 30, None)
+    assert clocks == Clocks()
+    whole = config.providers["openai"].record().clocks_for("gpt-5.2", stream=False)
+    assert whole.total == 600
+
+
+@pytest.mark.row("S75")
+def test_a_client_sees_the_first_event_at_once_even_when_the_clock_is_long(api: Api) -> None:
+    body = request_body("chat", "patient/lorem?fault=stall&after=1", stream=True)
+    with api.http.stream("POST", PATHS["chat"], json=body, timeout=httpx.Timeout(3)) as response:
+        assert response.status_code == 200
+        assert next(response.iter_raw()).startswith(b"data: {")
