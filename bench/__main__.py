@@ -21,7 +21,7 @@ from rich.console import Console
 from bench import profiling, report
 from bench.client import Load, MeasurementFailed, ask
 from bench.footprint import measure_memory, measure_start
-from bench.processes import cores
+from bench.processes import cores, wait_until_quiet
 from bench.results import Machine, Results, Sample
 from bench.targets import NGINX_HINT, Lab, Target, Variant, find_nginx, start_nginx, start_tidegate, start_upstream
 from bench.workloads import request, stream_body
@@ -95,6 +95,8 @@ class _Run:
             target.stop()
 
     def sample(self, work: Work, target: Target, repeat: int) -> Sample:
+        if target.child is not None:
+            wait_until_quiet(self.lab.cores.tested, self.given.patience)
         seconds = self.chunk_s if work.unit == "chunk" else self.request_s
         order = work.order(target, self.lab.cores.tested, warmup_s=0.3, seconds=seconds)
         try:
@@ -193,6 +195,9 @@ def _arguments() -> argparse.Namespace:
         "--profile", action="store_true", help="show where the gateway's time goes, instead of measuring"
     )
     parser.add_argument("--profile-seconds", type=float, default=8.0, help="length of each profile")
+    parser.add_argument(
+        "--patience", type=float, default=3.0, help="seconds to wait before each window for the tested core to be quiet"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of the table")
     parser.add_argument("--silent", action="store_true", help="no progress")
     return parser.parse_args()

@@ -10,9 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-__all__ = ["Child", "Cores", "CpuUse", "cores", "cpu_use", "rss_bytes"]
+__all__ = ["Child", "Cores", "CpuUse", "cores", "cpu_use", "rss_bytes", "wait_until_quiet"]
 
 STOP_S = 4.0
+QUIET = 0.1
+QUIET_WINDOW_S = 0.3
 _PR_SET_PDEATHSIG = 1
 _CPUCLOCK_SCHED = 2  # see clock_getcpuclockid(3): a process's clock id is made from its pid
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -131,6 +133,16 @@ def cpu_use(pids: Iterable[int], core: int) -> CpuUse:
     """User and system time, to the nanosecond, of all threads of `pids`, ended ones included."""
     used = sum(time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED) for pid in pids)
     return CpuUse(time.perf_counter(), used, _core_busy(core))
+
+
+def wait_until_quiet(core: int, patience_s: float) -> None:
+    """Returns when other work uses less than `QUIET` of a core, or when patience ends. Nothing of ours may run on it."""
+    until = time.perf_counter() + patience_s
+    while time.perf_counter() < until:
+        before = _core_busy(core)
+        time.sleep(QUIET_WINDOW_S)
+        if _core_busy(core) - before <= QUIET * QUIET_WINDOW_S:
+            return
 
 
 def rss_bytes(pids: Iterable[int]) -> int:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from bench.client import Load
 from bench.load import Report
 from bench.targets import Lab, Target, Variant, start_tidegate
@@ -26,6 +28,7 @@ __all__ = ["run"]
 PROFILED = ("request, chat", "request, Responses", "chunk, chat, 10,000/s", "chunk, Responses, 10,000/s")
 SHOWN = 30
 SAMPLES_PER_S = 250
+TRACED_RATE = 200
 
 _HINTS = {
     "perf": "Native symbols need perf (Debian: apt-get install linux-perf).",
@@ -57,7 +60,8 @@ def run(lab: Lab, variant: Variant, folder: Path, *, seconds: float) -> None:
                     say(f"\n{_HINTS[tool]}")
                     continue
                 say(f"\n--- {tool}")
-                say(_under_load(lab, load, target, work, seconds, program, show))
+                watched = msgspec.structs.replace(work, rate=TRACED_RATE) if tool == "strace" else work
+                say(_under_load(lab, load, target, watched, seconds, program, show))
     print(f"\nWritten to {path}.")
 
 
@@ -101,7 +105,7 @@ def _perf(program: str, lab: Lab, pid: int, seconds: float, finish: Callable[[],
 def _py_spy(program: str, lab: Lab, pid: int, seconds: float, finish: Callable[[], Report]) -> str:
     """Time in C, the kernel included, counts for the Python line that called it."""
     raw = lab.new_folder("py-spy") / "stacks"
-    record = [program, "record", "-p", str(pid), "-d", f"{round(seconds)}", "-r", str(SAMPLES_PER_S), "-f", "raw"]
+    record = [program, "record", "-p", str(pid), "-d", f"{round(seconds)}", "-r", str(SAMPLES_PER_S), "-f", "raw", "-n"]
     recorded = subprocess.run([*record, "-t", "-o", str(raw)], capture_output=True, text=True, check=False)
     finish()
     if recorded.returncode or not raw.exists():
@@ -128,18 +132,19 @@ def _py_spy(program: str, lab: Lab, pid: int, seconds: float, finish: Callable[[
 
 
 def _strace(program: str, lab: Lab, pid: int, seconds: float, finish: Callable[[], Report]) -> str:
-    """The whole window is traced, so that calls can be divided by the units of the report."""
+    """Calls per unit, from a load slow enough that being traced changes nothing."""
     summary = lab.new_folder("strace") / "summary"
-    # Attached before the window begins and detached after it: the counts include the warm-up, as does the division.
     with subprocess.Popen([program, "-c", "-f", "-q", "-p", str(pid), "-o", str(summary)]) as tracer:
+        began = time.perf_counter()
         time.sleep(seconds)
         tracer.send_signal(signal.SIGINT)
+        lasted = time.perf_counter() - began
     report = finish()
-    per_s = report.units / report.seconds
+    units = report.units / report.seconds * lasted
     rows = []
     for line in summary.read_text().splitlines():
         cells = line.split()
         if len(cells) >= 5 and cells[3].isdigit() and cells[-1] != "total":
-            rows.append((int(cells[3]) / seconds / per_s, cells[-1]))
-    lines = [f"{count:8.3f}  {name}" for count, name in sorted(rows, reverse=True)[:12]]
-    return "\n".join([f"calls per unit, about ({per_s:,.0f} units/s while watched)", *lines])
+            rows.append((int(cells[3]) / units, cells[-1]))
+    lines = [f"{count:8.3f}  {name}" for count, name in sorted(rows, reverse=True)[:10]]
+    return "\n".join([f"system calls per unit, at {report.units / report.seconds:,.0f} units/s", *lines])

@@ -19,7 +19,8 @@ def show(results: Results, console: Console) -> None:
     for gateway in results.gateways:
         table = Table(title=_title(results, gateway), title_justify="left", box=None, pad_edge=False, show_edge=False)
         for name, right in (
-            ("work", False), ("unit", False), ("nginx", True), (gateway, True), ("ratio", True), ("must reach", True),
+            ("work", False), ("unit", False), ("nginx", True), (gateway, True), ("ratio", True),
+            ("of least", True), ("must reach", True),
             ("aim", True), ("verdict", False), ("note", False),
         ):  # fmt: skip
             table.add_column(name, justify="right" if right else "left", no_wrap=name != "note", overflow="fold")
@@ -54,8 +55,8 @@ def _markdown(results: Results) -> str:
     lines = []
     for gateway in results.gateways:
         lines += [f"### {_title(results, gateway)}", ""]
-        lines.append(f"| work | unit | nginx | {gateway} | ratio | must reach | aim | verdict | note |")
-        lines.append("|---|---|---|---|---|---|---|---|---|")
+        lines.append(f"| work | unit | nginx | {gateway} | ratio | of least | must reach | aim | verdict | note |")
+        lines.append("|---|---|---|---|---|---|---|---|---|---|")
         lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows(results, gateway)]
         lines.append("")
     return "\n".join([*lines, *_remarks(results), ""])
@@ -64,7 +65,8 @@ def _markdown(results: Results) -> str:
 def _cells(row: Row) -> list[str]:
     digits = 2 if row.unit in ("ms", "s") else 1
     shown = [one.show(digits) if one is not None else "-" for one in (row.nginx, row.gateway)]
-    return [row.work, row.unit, *shown, row.ratio.show(2) if row.ratio is not None else "-", row.must, row.aim,
+    return [row.work, row.unit, *shown, row.ratio.show(2) if row.ratio is not None else "-",
+        f"{row.least:.2f}" if row.least is not None else "-", row.must, row.aim,
             row.verdict, row.note]  # fmt: skip
 
 
@@ -80,7 +82,7 @@ def _remarks(results: Results) -> list[str]:
     lines = [
         (
             "CPU time of the server under test, all its threads and processes, on one core; median [least-most] of "
-            f"{len({one.repeat for one in results.samples})} repeats; ratios are of neighbours in time. Journal off: there is none yet."
+            f"{len({one.repeat for one in results.samples})} repeats; ratios are of neighbours in time, 'of least' is the ratio of the least figures. Journal off: there is none yet."
         ),
         (
             f"nginx: {machine.nginx or 'none'}, one worker, proxy_buffering off, access log {log}. Tidegate: key, validation, "

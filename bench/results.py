@@ -81,6 +81,8 @@ class Row(msgspec.Struct, kw_only=True):
     nginx: Spread | None = None
     gateway: Spread | None = None
     ratio: Spread | None = None
+    least: float | None = None
+    """Ratio of the least figures of both: what disturbs a window only ever adds."""
     must: str = "-"
     aim: str = "-"
     verdict: str = "-"
@@ -106,6 +108,8 @@ def _cpu_row(results: Results, work: Work, gateway: str) -> Row:
     row.nginx = spread([one.us for one in theirs.values()])
     row.gateway = spread([one.us for one in ours.values()])
     row.ratio = spread([ours[turn].us / theirs[turn].us for turn in ours.keys() & theirs.keys()])
+    if row.nginx is not None and row.gateway is not None:
+        row.least = row.gateway.low / row.nginx.low
     if work.budget:
         _judge(row, BUDGETS[work.budget], row.ratio)
     notes = []

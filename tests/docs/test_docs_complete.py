@@ -15,6 +15,7 @@ from tests.support.running import Running
 from tidegate import cli
 from tidegate.access.usage import UsageEntry
 from tidegate.config.schema import Profile as ProfileName
+from tidegate.config.schema import Server
 from tidegate.dialects.profile import PROFILES
 from tidegate.gateway import exchange
 from tidegate.gateway.models import LIST_TIMEOUT_S
@@ -331,7 +332,12 @@ def test_clocks_and_caps_are_those_of_the_code(language: str) -> None:
     assert clocks.total_unstreamed is not None
     assert f"{clocks.total_unstreamed / 60:g}{minute}" in rows["`total`"]
     page = read(language, "timeouts.md")
+    server = Server()
+    for name in ("header_timeout", "body_timeout", "keep_alive", "stream_ping", "drain"):
+        assert f"| {getattr(server, name):g}{second} | `server.{name}` |" in page
     mebibyte = 1024 * 1024
+    assert f"| {server.max_body // mebibyte} MiB | `server.max_body` |" in page
+    assert f"| {server.max_header_bytes // 1024} KiB | `server.max_header_bytes` |" in page
     for text in (
         f"{SILENT_REASONING_S / 60:g} {'minutes' if language == 'en' else '分钟'}",
         f"| {FRAME_LIMIT // mebibyte} MiB |",

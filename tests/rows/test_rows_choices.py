@@ -40,6 +40,7 @@ def test_completions_without_a_prompt_are_refused(api: Api) -> None:
     missing = api.ask("completions", prompt=...)
     assert (missing.status, missing.error["param"]) == (400, "prompt")
     assert missing.error["code"] == "missing_required_parameter"
+    wrong: Any
     for wrong in (5, [], None):
         assert api.ask("completions", prompt=wrong).error["param"] == "prompt"
 
@@ -55,7 +56,9 @@ def test_completions_stream_the_text_of_choices(api: Api) -> None:
 
 @pytest.mark.row("S70", "S73")
 @pytest.mark.parametrize("endpoint", CHOICES)
-@pytest.mark.parametrize("done", ["", "?done=0", "?done=0&framing=close", "?fault=extra_after_end", "?fault=dup_finish"])
+@pytest.mark.parametrize(
+    "done", ["", "?done=0", "?done=0&framing=close", "?fault=extra_after_end", "?fault=dup_finish"]
+)
 def test_a_finished_stream_ends_with_one_done_also_where_the_engine_forgets_it(
     api: Api, endpoint: str, done: str
 ) -> None:
@@ -107,7 +110,13 @@ def test_with_several_choices_every_one_must_finish(api: Api, endpoint: str) -> 
 def test_chat_takes_messages_and_forwards_them_as_they_are(api: Api) -> None:
     messages = [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "image_url", "image_url": {"url": "https://e.com/a.png"}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "hi"},
+                {"type": "image_url", "image_url": {"url": "https://e.com/a.png"}},
+            ],
+        },
         {
             "role": "assistant",
             "content": None,

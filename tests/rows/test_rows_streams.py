@@ -65,7 +65,9 @@ def test_every_script_streams_the_full_official_sequence(api: Api, model: str) -
     assert end["status"] == ("incomplete" if "finish" in model else "completed")
     assert reply.frames[0].raw.startswith(b"event: response.created\ndata: {")
     # Two lines and a blank one, for every frame of the stream.
-    assert all(frame.raw == f"event: {frame.event}\n".encode() + b"data: " + frame.data + b"\n\n" for frame in reply.frames)
+    assert all(
+        frame.raw == f"event: {frame.event}\n".encode() + b"data: " + frame.data + b"\n\n" for frame in reply.frames
+    )
 
 
 @pytest.mark.row("S58", "S59", "S62")

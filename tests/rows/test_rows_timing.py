@@ -1,5 +1,6 @@
 """Rows S74 and S75: nothing waits, and every wait has a deadline of its own."""
 
+import itertools
 import time
 
 import httpx
@@ -51,7 +52,7 @@ def test_frames_are_not_collected_into_fewer_writes(api: Api) -> None:
     ) as response:
         for data in response.iter_raw():
             times += [time.monotonic()] * data.count(b"response.output_text.delta\ndata")
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(gaps) == 4
     assert all(gap > 0.02 for gap in gaps), gaps
 

@@ -67,11 +67,11 @@ def sockets() -> int:
     return found
 
 
-async def until(look: Callable[[], object], timeout: float = 3.0) -> None:
+async def until(look: Callable[[], object], within: float = 3.0) -> None:
     """Waits until `look` is true, or time is up: then the assertion that follows says more."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + timeout
-    while not look() and loop.time() < end:
+    end = loop.time() + within
+    while not look() and loop.time() < end:  # noqa: ASYNC110 - what is looked at belongs to code that sets no event
         await asyncio.sleep(0.005)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -131,11 +131,11 @@ def test_a_resolver_with_a_bug_leaves_nobody_waiting() -> None:
     async def scenario() -> None:
         problems: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["exception"]))
-        async with Stage("http://provider.example/v1", resolver=failing(KeyError("detail"))) as stage:
+        async with Stage("http://provider.example/v1", resolver=failing(KeyError("canary"))) as stage:
             answer = await stage.fetch()
             assert answer.error is not None
             assert answer.error.http_status == 500
-            assert "detail" not in answer.message
+            assert "canary" not in answer.message
             assert isinstance(problems[0], KeyError)
 
     run(scenario)
@@ -215,6 +215,3 @@ def test_keep_alive_probes_are_on() -> None:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     run(scenario)
-
-
-_: type[Awaitable[Any]] = Awaitable

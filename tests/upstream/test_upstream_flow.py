@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
 
@@ -42,11 +41,6 @@ class Endless:
             await asyncio.sleep(0)
 
 
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path)
-
-
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_pause_reaches_the_provider_and_resume_starts_it_again(
@@ -55,21 +49,23 @@ def test_a_pause_reaches_the_provider_and_resume_starts_it_again(
     async def scenario() -> None:
         script = Endless()
         context = certificates.server() if tls else None
-        async with Provider(script, context=context) as provider:
-            async with Stage(provider.url, ca_bundle=certificates.bundle) as stage:
-                answer = stage.ask()
-                await until(lambda: len(answer.body) > 200_000)
-                answer.attempt.pause()
-                await asyncio.sleep(0.3)
-                received, sent = len(answer.bodies), script.sent
-                await asyncio.sleep(0.2)
-                assert len(answer.bodies) == received
-                assert script.sent == sent
-                answer.attempt.resume()
-                await until(lambda: script.sent > sent + 2_000_000)
-                assert script.sent > sent + 2_000_000
-                assert answer.error is None
-                answer.attempt.abort()
+        async with (
+            Provider(script, context=context) as provider,
+            Stage(provider.url, ca_bundle=certificates.bundle) as stage,
+        ):
+            answer = stage.ask()
+            await until(lambda: len(answer.body) > 200_000)
+            answer.attempt.pause()
+            await asyncio.sleep(0.15)
+            received, sent = len(answer.bodies), script.sent
+            await asyncio.sleep(0.1)
+            assert len(answer.bodies) == received
+            assert script.sent == sent
+            answer.attempt.resume()
+            await until(lambda: script.sent > sent + 2_000_000)
+            assert script.sent > sent + 2_000_000
+            assert answer.error is None
+            answer.attempt.abort()
 
     run(scenario, loop)
 
@@ -85,21 +81,23 @@ def test_what_came_before_the_end_is_delivered_after_a_pause(
     async def scenario() -> None:
         head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) if framed else b"HTTP/1.1 200 OK\r\n\r\n"
         context = certificates.server() if tls else None
-        async with Provider(saying(head, body), context=context) as provider:
-            async with Stage(provider.url, ca_bundle=certificates.bundle) as stage:
-                answer = Answer()
-                answer.on_head = lambda: answer.attempt.pause()
-                stage.ask(answer=answer)
-                await until(lambda: answer.status)
-                await asyncio.sleep(0.2)
-                assert not answer.ended
-                for _ in range(20):
-                    answer.attempt.resume()
-                    await asyncio.sleep(0.005)
-                    answer.attempt.pause()
+        async with (
+            Provider(saying(head, body), context=context) as provider,
+            Stage(provider.url, ca_bundle=certificates.bundle) as stage,
+        ):
+            answer = Answer()
+            answer.on_head = lambda: answer.attempt.pause()
+            stage.ask(answer=answer)
+            await until(lambda: answer.status)
+            await asyncio.sleep(0.1)
+            assert not answer.ended
+            for _ in range(20):
                 answer.attempt.resume()
-                await answer.over()
-                assert (answer.error, answer.body == body) == (None, True)
+                await asyncio.sleep(0.005)
+                answer.attempt.pause()
+            answer.attempt.resume()
+            await answer.over()
+            assert (answer.error, answer.body == body) == (None, True)
 
     run(scenario, loop)
 
@@ -151,7 +149,12 @@ def test_pause_and_resume_after_the_provider_left_are_harmless(loop: str) -> Non
     async def scenario() -> None:
         async with Provider(saying(CHUNKED, b"2\r\nok\r\n")) as provider, Stage(provider.url) as stage:
             answer = Answer()
-            answer.on_end = lambda: (answer.attempt.pause(), answer.attempt.resume(), None)[2]
+
+            def again() -> None:
+                answer.attempt.pause()
+                answer.attempt.resume()
+
+            answer.on_end = again
             stage.ask(answer=answer)
             await answer.over()
             for act in (answer.attempt.pause, answer.attempt.resume, answer.attempt.release, answer.attempt.abort):
@@ -174,15 +177,17 @@ def test_a_large_request_arrives_whole_and_holds_up_nobody(tls: bool, loop: str,
 
     async def scenario() -> None:
         context = certificates.server() if tls else None
-        async with Provider(script, context=context) as provider:
-            async with Stage(provider.url, ca_bundle=certificates.bundle) as stage:
-                begin = time.perf_counter()
-                stage.ask().attempt.abort()
-                await asyncio.sleep(0)
-                assert time.perf_counter() - begin < 0.1
-                answer = await stage.fetch(body, first_event=15)
-                assert answer.body == b"ok", answer.error
-                assert stage.pool.idle_count == 1
+        async with (
+            Provider(script, context=context) as provider,
+            Stage(provider.url, ca_bundle=certificates.bundle) as stage,
+        ):
+            begin = time.perf_counter()
+            stage.ask().attempt.abort()
+            await asyncio.sleep(0)
+            assert time.perf_counter() - begin < 0.1
+            answer = await stage.fetch(body, first_event=15)
+            assert answer.body == b"ok", answer.error
+            assert stage.pool.idle_count == 1
 
     run(scenario, loop)
 
@@ -197,15 +202,17 @@ def test_handing_over_a_large_request_takes_no_time(certificates: Certificates) 
         await peer.gone()
 
     async def scenario() -> None:
-        async with Provider(script, context=certificates.server()) as provider:
-            async with Stage(provider.url, ca_bundle=certificates.bundle) as stage:
-                await stage.fetch()
-                body = bytes(64 * 1024 * 1024)
-                begin = time.perf_counter()
-                answer = stage.ask(body)
-                spent = time.perf_counter() - begin
-                answer.attempt.abort()
-                assert spent < 0.03, f"{spent:.3f} s"
+        async with (
+            Provider(script, context=certificates.server()) as provider,
+            Stage(provider.url, ca_bundle=certificates.bundle) as stage,
+        ):
+            await stage.fetch()
+            body = bytes(64 * 1024 * 1024)
+            begin = time.perf_counter()
+            answer = stage.ask(body)
+            spent = time.perf_counter() - begin
+            answer.attempt.abort()
+            assert spent < 0.03, f"{spent:.3f} s"
 
     run(scenario)
 
@@ -303,22 +310,24 @@ def test_letting_go_inside_a_callback_silences_the_rest_of_the_same_read(raw: by
 def test_an_abort_is_seen_by_the_provider_at_once(tls: bool, loop: str, certificates: Certificates) -> None:
     async def scenario() -> None:
         context = certificates.server() if tls else None
-        async with Provider(saying(CHUNKED, b"2\r\nok\r\n", hold=True), context=context) as provider:
-            async with Stage(provider.url, ca_bundle=certificates.bundle) as stage:
-                for paused in (False, True):
-                    answer = stage.ask()
-                    await until(lambda: answer.bodies)  # noqa: B023
-                    if paused:
-                        answer.attempt.pause()
-                    asked = stage.loop.time()
-                    answer.attempt.abort()
-                    answer.quiet = True
-                    assert stage.pool.open_count == 0
-                    peer = provider.peers[-1]
-                    await until(lambda: peer.closed_at)  # noqa: B023
-                    assert peer.closed_at is not None
-                    assert peer.closed_at - asked < 0.5
-                    assert not answer.wrong
+        async with (
+            Provider(saying(CHUNKED, b"2\r\nok\r\n", hold=True), context=context) as provider,
+            Stage(provider.url, ca_bundle=certificates.bundle) as stage,
+        ):
+            for paused in (False, True):
+                answer = stage.ask()
+                await until(lambda: answer.bodies)  # noqa: B023
+                if paused:
+                    answer.attempt.pause()
+                asked = stage.loop.time()
+                answer.attempt.abort()
+                answer.quiet = True
+                assert stage.pool.open_count == 0
+                peer = provider.peers[-1]
+                await until(lambda: peer.closed_at)  # noqa: B023
+                assert peer.closed_at is not None
+                assert peer.closed_at - asked < 0.5
+                assert not answer.wrong
 
     run(scenario, loop)
 
@@ -369,21 +378,23 @@ def test_an_abort_at_any_moment_of_opening_leaves_nothing(tls: bool, loop: str, 
 
     async def scenario() -> None:
         context = certificates.server() if tls else None
-        async with Provider(answering(OK), context=context) as provider:
-            async with Stage(provider.url, ca_bundle=certificates.bundle) as stage:
-                for turns in range(60):
-                    answer = stage.ask()
-                    for _ in range(turns % 20):
-                        await asyncio.sleep(0)
-                    if turns >= 20:
-                        await asyncio.sleep(0.0002 * (turns - 20))
-                    answer.attempt.abort()
-                    answer.quiet = True
-                await until(lambda: stage.pool.open_count == stage.pool.idle_count)
-                stage.upstream.close()
-                await until(lambda: not provider.tasks)
-                assert stage.pool.open_count == 0
-                assert not provider.tasks
+        async with (
+            Provider(answering(OK), context=context) as provider,
+            Stage(provider.url, ca_bundle=certificates.bundle) as stage,
+        ):
+            for turns in range(60):
+                answer = stage.ask()
+                for _ in range(turns % 20):
+                    await asyncio.sleep(0)
+                if turns >= 20:
+                    await asyncio.sleep(0.0002 * (turns - 20))
+                answer.attempt.abort()
+                answer.quiet = True
+            await until(lambda: stage.pool.open_count == stage.pool.idle_count)
+            stage.upstream.close()
+            await until(lambda: not provider.tasks)
+            assert stage.pool.open_count == 0
+            assert not provider.tasks
 
     run(scenario, loop)
 

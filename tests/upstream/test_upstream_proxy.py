@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import ssl
-from pathlib import Path
 
 import pytest
 
@@ -20,17 +19,13 @@ from tests.upstream.stage import (
     run,
     until,
 )
+from tidegate.upstream.egress import tls_context
 from tidegate.upstream.provider import ProviderUnusable
 from tidegate.upstream.proxy import Proxy, proxy_from_environment
 from tidegate.wire import errors
 
 USER = "user:p%40ss-canary"
 BASIC = "Basic " + base64.b64encode(b"user:p@ss-canary").decode()
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path)
 
 
 class Tunnelling:
@@ -133,16 +128,18 @@ def test_https_goes_through_a_tunnel_that_hides_the_credential(
 @pytest.mark.parametrize("loop", LOOPS)
 def test_the_tunnel_ends_at_the_provider_we_meant(loop: str, certificates: Certificates) -> None:
     async def scenario() -> None:
-        async with Provider(answering(OK), context=certificates.server("evil.example")) as provider:
-            async with Provider(Tunnelling(provider.port)) as proxy:
-                async with Stage(
-                    "https://provider.example/v1",
-                    proxy=f"http://localhost:{proxy.port}",
-                    ca_bundle=certificates.bundle,
-                ) as stage:
-                    answer = await stage.fetch()
-                    assert "certificate of provider.example is not trusted: Hostname mismatch" in answer.message
-                    assert stage.pool.open_count == 0
+        async with (
+            Provider(answering(OK), context=certificates.server("evil.example")) as provider,
+            Provider(Tunnelling(provider.port)) as proxy,
+            Stage(
+                "https://provider.example/v1",
+                proxy=f"http://localhost:{proxy.port}",
+                ca_bundle=certificates.bundle,
+            ) as stage,
+        ):
+            answer = await stage.fetch()
+            assert "certificate of provider.example is not trusted: Hostname mismatch" in answer.message
+            assert stage.pool.open_count == 0
 
     run(scenario, loop)
 
@@ -268,7 +265,9 @@ def test_the_setting_of_a_provider_wins_over_the_environment() -> None:
                 assert (await stage.fetch()).body == b"ok"
             async with Stage("http://[::ffff:127.0.0.1]:9/v1", environment=environment, proxy="none") as stage:
                 assert "no connection to ::ffff:127.0.0.1:9" in (await stage.fetch()).message
-            async with Stage("http://provider.example/v1", environment={"http_proxy": f"127.0.0.1:{proxy.port}"}) as stage:
+            async with Stage(
+                "http://provider.example/v1", environment={"http_proxy": f"127.0.0.1:{proxy.port}"}
+            ) as stage:
                 assert (await stage.fetch()).body == b"ok"
 
     run(scenario)
@@ -390,8 +389,6 @@ def test_a_proxys_address_is_taken_apart(text: str, proxy: Proxy) -> None:
 
 
 def test_context_of_a_secure_proxy_trusts_the_system_and_the_bundle(certificates: Certificates) -> None:
-    from tidegate.upstream.egress import tls_context
-
     both = tls_context(certificates.bundle, for_proxy=True)
     assert both.verify_mode is ssl.CERT_REQUIRED
     assert len(both.get_ca_certs()) == len(tls_context(None).get_ca_certs()) + 1

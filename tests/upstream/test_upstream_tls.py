@@ -1,7 +1,8 @@
 """TLS with the provider: whom we trust, what we say when we do not, and endings that are none."""
 
 import asyncio
-import datetime
+import contextlib
+import datetime as dt
 import socket
 import ssl
 from pathlib import Path
@@ -14,11 +15,6 @@ from tidegate.sim import SimServer
 from tidegate.upstream.egress import tls_context
 from tidegate.upstream.provider import ProviderUnusable
 from tidegate.wire import errors
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path)
 
 
 def refused(answer: Answer, words: str) -> None:
@@ -86,7 +82,7 @@ def test_another_hosts_certificate_is_refused(loop: str, certificates: Certifica
 
 
 def test_an_expired_certificate_is_refused(certificates: Certificates) -> None:
-    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
     async def scenario() -> None:
         async with (
@@ -132,9 +128,7 @@ def test_the_name_is_indicated_and_http_1_1_offered(certificates: Certificates) 
                 assert host == "provider.example"
                 return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", provider.port))]
 
-            async with Stage(
-                "https://Provider.Example/v1", ca_bundle=certificates.bundle, resolver=here
-            ) as stage:
+            async with Stage("https://Provider.Example/v1", ca_bundle=certificates.bundle, resolver=here) as stage:
                 assert (await stage.fetch()).body == b"ok"
         assert names == ["provider.example"]
         assert chosen == ["http/1.1"]
@@ -201,10 +195,8 @@ class Rude:
         for piece in self._pieces:
             tls.write(piece)
         if self._polite:
-            try:
+            with contextlib.suppress(ssl.SSLWantReadError):
                 tls.unwrap()
-            except ssl.SSLWantReadError:
-                pass
         peer.send(outgoing.read())
         await peer.writer.drain()
 

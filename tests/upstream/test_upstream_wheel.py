@@ -18,7 +18,7 @@ class Clock:
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
-        self.timers: list[tuple[float, Callable[[], None], "Handle"]] = []
+        self.timers: list[tuple[float, Callable[[], None], Handle]] = []
         self.problems: list[dict[str, Any]] = []
 
     def time(self) -> float:

@@ -5,6 +5,7 @@ provider's bytes and the client's.
 """
 
 import email.utils
+import math
 import os
 import random
 import time
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING
 from tidegate.access.keys import Principal
 from tidegate.access.usage import UsageEntry
 from tidegate.config.units import Duration
-from tidegate.dialects.dialect import Answer, Call, Dialect, Outcome, Request, Stream
+from tidegate.dialects.dialect import Answer, Call, Dialect, Outcome, Request, Stream, estimated_usage
 from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
-from tidegate.dialects.validation import missing
+from tidegate.dialects.validation import invalid, missing
 from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.snapshot import Path, Snapshot
 from tidegate.upstream.attempt import Attempt
@@ -38,6 +39,9 @@ ERROR_LIMIT = 1024 * 1024
 
 RETRY_AFTER_LIMIT_S = 3600.0
 
+MODEL_NAME_LIMIT = 1024
+"""Longest model name, in characters: names are compared with others, remembered, logged and told back."""
+
 DEFAULT_SEND_STALL_S = 30.0
 
 _NO_USAGE = Usage()
@@ -57,6 +61,7 @@ class Exchange:
         "_first_event_at",
         "_gateway",
         "_headers",
+        "_heard",
         "_limits",
         "_model",
         "_path",
@@ -72,7 +77,6 @@ class Exchange:
         "_started_at",
         "_status",
         "_stream",
-        "_total_at",
         "_total_s",
         "_usage",
         "client",
@@ -114,11 +118,11 @@ class Exchange:
         self._collected_bytes = 0
         self._retry_after: float | None = None
         self._limits = b""
+        self._heard = False
         self._started = False
         self._paused = False
         self._settled = False
         self._first_event_at = 0.0
-        self._total_at: float | None = None
         self._total_s: float | None = None
         self._usage: Usage = _NO_USAGE
         self.wheel_slot = -1
@@ -174,6 +178,8 @@ class Exchange:
         model = request.model or principal.model or snapshot.default_model
         if not model:
             raise missing("model", "No default model is configured; GET /v1/models lists what there is.")
+        if len(model) > MODEL_NAME_LIMIT:
+            raise invalid("model", f"expected a name of at most {MODEL_NAME_LIMIT} characters.")
         self._model = model
         principal.authorise(model)
         profile = snapshot.profile
@@ -241,6 +247,8 @@ class Exchange:
         self._collected = None
         self._collected_bytes = 0
         self._retry_after = None
+        self._limits = b""
+        self._heard = False
         if stream is not None:
             stream.attempt(path.destination)
         given = path.clocks if stream is not None else path.unstreamed
@@ -269,6 +277,12 @@ class Exchange:
     # -- what the upstream says ---------------------------------------------------------------------------------
 
     def upstream_head(self, status: int, headers: Headers) -> None:
+        try:
+            self._read_head(status, headers)
+        except Exception as bug:
+            self._on_bug(bug)
+
+    def _read_head(self, status: int, headers: Headers) -> None:
         self._status = status
         content_type = b""
         limits = []
@@ -279,14 +293,16 @@ class Exchange:
                 limits.append(b"x-upstream-%b: %b\r\n" % (name[2:], value))
             elif name == b"retry-after" and self._retry_after is None:
                 self._retry_after = _retry_after(value)
-            elif name == b"retry-after-ms":
-                self._retry_after = _milliseconds(value)
+            elif name == b"retry-after-ms" and (exact := _milliseconds(value)) is not None:
+                self._retry_after = exact
         self._limits = b"".join(limits)
         # An answer without content type, or with an odd one, is still read as the stream that was asked for; only JSON
         # and HTML are certainly none.
         plain = content_type.startswith((b"application/json", b"text/html", b"application/problem+json"))
         if status != 200 or self._stream is None or plain:
             self._collected = []
+        if self._paused and self._attempt is not None:
+            self._attempt.pause()
 
     def upstream_body(self, data: bytes) -> None:
         if self._collected is not None:
@@ -297,6 +313,9 @@ class Exchange:
         if stream is None or attempt is None:
             return
         try:
+            if not self._heard:
+                self._heard = True  # pings count: whoever sends them is there, and from now on the idle clock runs
+                attempt.saw_event()
             out = stream.feed(data)
             if stream.outcome is not None:
                 self._on_outcome(stream.outcome, out)
@@ -304,7 +323,6 @@ class Exchange:
                 if self._started:
                     self._downstream.write(out)
                 else:
-                    attempt.saw_event()
                     self._start(out)
         except errors.WireError as error:
             self._on_failure(errors.UpstreamBroken(f"Provider '{self._provider}': {error}"))
@@ -330,6 +348,8 @@ class Exchange:
                 if stream.outcome is not None and stream.outcome.error is None:
                     self._on_outcome(stream.outcome, out)
                     return
+            if self._status >= 400:  # the status has said it all, whatever became of the body
+                error = self._error_of_status(b"".join(self._collected or ()))
             self._on_failure(error)
         except Exception as bug:
             self._on_bug(bug)
@@ -386,14 +406,15 @@ class Exchange:
         """An attempt failed. Before the commit point the next deployment may answer; after it the client is told."""
         self._drop_attempt()
         committed = self._stream is not None and self._stream.committed
-        if self._plan and error.may_retry and not committed and not self._settled:
+        out_of_time = isinstance(error, errors.UpstreamTimeout) and error.clock == "total"
+        while self._plan and error.may_retry and not committed and not out_of_time and not self._settled:
             if self._stream is not None:
                 self._stream.outcome = None
             try:
                 self._next_attempt()
                 return
-            except errors.TidegateError as refusal:
-                error = refusal
+            except errors.CallerError:
+                continue  # this deployment cannot honour the request; what went wrong is still the first failure
         self._break(error)
 
     def _break(self, error: errors.TidegateError) -> None:
@@ -414,10 +435,14 @@ class Exchange:
         self._collected.append(data)
         self._collected_bytes += len(data)
         limit = ANSWER_LIMIT if self._status == 200 else ERROR_LIMIT
-        if self._collected_bytes > limit:
+        if self._collected_bytes <= limit:
+            return
+        if self._status == 200:
             self._on_failure(
                 errors.UpstreamBroken(f"Provider '{self._provider}' sent more than {limit} bytes in one answer.")
             )
+        else:
+            self._on_failure(self._error_of_status(b""))
 
     def _on_collected(self) -> None:
         body = b"".join(self._collected or ())
@@ -495,8 +520,8 @@ class Exchange:
         gateway.exchanges.discard(self)
         gateway.wheel.forget(self)
         now = time.perf_counter()
-        if ending == "client_gone" and self._stream is not None and self._started:
-            self._usage = self._stream.usage()
+        if ending == "client_gone":
+            self._usage = self._partial_usage()
         usage = self._usage
         path = self._path
         first = self._first_event_at
@@ -527,6 +552,14 @@ class Exchange:
             path.destination.provider if path is not None else "",
         )
 
+    def _partial_usage(self) -> Usage:
+        """What a call has used up that nobody waited for: the provider will charge for it all the same."""
+        if self._stream is not None and self._started:
+            return self._stream.usage()
+        if self._attempts == 0 or self._call is None:
+            return _NO_USAGE
+        return estimated_usage(self._call.request_bytes, self._collected_bytes if self._status == 200 else 0)
+
     @property
     def _provider(self) -> str:
         return self._path.destination.provider if self._path is not None else ""
@@ -553,7 +586,7 @@ def _unix_time() -> int:
 
 def _milliseconds(value: bytes) -> float | None:
     try:
-        return min(max(0.0, float(value) / 1000), RETRY_AFTER_LIMIT_S)
+        return _capped(float(value) / 1000)
     except ValueError:
         return None
 
@@ -564,10 +597,11 @@ def _retry_after(value: bytes) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            at = email.utils.parsedate_to_datetime(value.decode("latin-1"))
-        except ValueError:
+            seconds = email.utils.parsedate_to_datetime(value.decode("latin-1")).timestamp() - time.time()
+        except (ValueError, OverflowError, OSError):
             return None
-        seconds = at.timestamp() - time.time()
-    if seconds != seconds:  # NaN
-        return None
-    return min(max(0.0, seconds), RETRY_AFTER_LIMIT_S)
+    return _capped(seconds)
+
+
+def _capped(seconds: float) -> float | None:
+    return None if math.isnan(seconds) else min(max(0.0, seconds), RETRY_AFTER_LIMIT_S)

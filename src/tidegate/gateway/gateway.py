@@ -105,7 +105,15 @@ class Gateway:
         Raises ProviderUnusable, and keeps the old configuration then.
         """
         old = self.snapshot
-        self.snapshot = self._build(config)
+        fresh = self._build(config)
+        # What an unchanged provider offers is still known: bare names must not lead elsewhere until it is asked again.
+        self.snapshot = fresh.with_listings(
+            {
+                name: old.listings[name]
+                for name, provider in config.providers.items()
+                if old.config.providers.get(name) == provider
+            }
+        )
         for upstream in old.upstreams.values():
             upstream.close()
         self.refresh_models()

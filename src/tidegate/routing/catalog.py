@@ -65,7 +65,7 @@ class Catalog:
     def _resolve(self, name: str, draw: float, steps: list[Deployment], seen: frozenset[str]) -> None:
         alias = self._aliases.get(name)
         if alias is not None and name not in seen:
-            position = _pick(alias.targets, draw)
+            position, draw = _pick(alias.targets, draw)
             first = len(steps)
             self._resolve(alias.targets[position].model, draw, steps, seen | {name})
             if len(steps) > first and not steps[first].alias:
@@ -74,7 +74,7 @@ class Catalog:
                 self._resolve(fallback, draw, steps, seen | {name})
             return
         found = self._find(name)
-        if found not in steps:
+        if all((found.provider, found.model) != (step.provider, step.model) for step in steps):
             steps.append(found)
 
     def _find(self, name: str) -> Deployment:
@@ -105,14 +105,14 @@ class Catalog:
         return [*known, *(f"{provider}/{model}" for model, provider in self._owners.items())]
 
 
-def _pick(targets: Sequence[Target], draw: float) -> int:
-    total = sum(target.weight for target in targets)
-    point = draw * total
+def _pick(targets: Sequence[Target], draw: float) -> tuple[int, float]:
+    """The target that `draw` falls on, and where in its share: what comes behind it draws from a whole range again."""
+    point = draw * sum(target.weight for target in targets)
     for index, target in enumerate(targets):
+        if point < target.weight:
+            return index, point / target.weight
         point -= target.weight
-        if point < 0:
-            return index
-    return 0
+    return 0, draw
 
 
 def _either(names: Sequence[str]) -> str:

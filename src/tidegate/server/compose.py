@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import TextIO, cast
 
 import uvicorn
 
@@ -27,6 +27,9 @@ __all__ = ["CannotListen", "Lifespan", "Server", "bind", "make_server"]
 
 GARBAGE_THRESHOLD = 20_000
 """Allocations between collections of the youngest generation: the hot path makes few cycles."""
+
+UNSENT_BYTES = 128 * 1024
+"""Most bytes in the kernel that wait to be sent on one client connection; back-pressure begins behind them."""
 
 FLUSH_S = 1.0
 FLUSH_LOOK_S = 0.02
@@ -53,6 +56,9 @@ def bind(config: Config) -> socket.socket:
         raise CannotListen(
             f"Cannot listen on {host}:{port}: {reason}. Choose another port with --port, TIDEGATE_PORT or server.port."
         ) from None
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # Accepted sockets inherit it. Without it the kernel takes megabytes for a client that does not read.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     sock.setblocking(False)
     return sock
 
@@ -101,11 +107,16 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._parts.begin_drain()
         await super().shutdown(sockets)
-        # The streams that ran out of grace have just been given their ending: let it leave.
+        # Streams that ran out of grace have just been given their ending: let it leave.
+        connections = cast("set[Connection]", self.server_state.connections)
+        for connection in list(connections):
+            connection.leave()
         for _ in range(round(FLUSH_S / FLUSH_LOOK_S)):
-            if not self.server_state.connections:
-                break
+            if not connections:
+                return
             await asyncio.sleep(FLUSH_LOOK_S)
+        for connection in list(connections):
+            connection.drop()
 
 
 class Lifespan:

@@ -150,6 +150,13 @@ class Connection(asyncio.Protocol):
             self._wheel.forget(self)
             self._rest()
 
+    def leave(self) -> None:
+        """Draining has ended: what has been said is sent, and nothing more is waited for."""
+        if self._running is not None:
+            self.drop()
+        elif self._transport is not None:
+            self._transport.close()
+
     # -- requests -----------------------------------------------------------------------------------------------
 
     def receive(self, incoming: Incoming) -> None:

@@ -122,7 +122,7 @@ class LineWriter:
             try:
                 self._stream.write("".join([render(at, entry) for at, entry in batch]))
                 self._stream.flush()
-            except (OSError, ValueError):
+            except Exception:  # whatever it was, the thread goes on: there are later lines
                 self.dropped += len(batch)
 
 
@@ -134,11 +134,17 @@ def _json_line(at: float, entry: msgspec.Struct) -> str:
 def _console_line(at: float, entry: msgspec.Struct) -> str:
     fields = msgspec.structs.asdict(entry)
     shown = " ".join(
-        f"{name}={value:.1f}" if isinstance(value, float) else f"{name}={value}"
+        f"{name}={value:.1f}" if isinstance(value, float) else f"{name}={_one_word(value)}"
         for name, value in fields.items()
         if value not in ("", None, 0, False)
     )
     return f"{_iso(at)} [info     ] request {shown}\n"
+
+
+def _one_word(value: Any) -> str:
+    """Names of models and end users come from clients: they must not be able to write lines of their own."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else jsonio.encode(text).decode()
 
 
 def _iso(at: float) -> str:

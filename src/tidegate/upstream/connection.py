@@ -5,6 +5,7 @@ receiver that is told of them.
 """
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
@@ -236,7 +237,7 @@ class Connection(asyncio.Protocol):
             self._fail(problem)
 
     def eof_received(self) -> bool:
-        if self._parser is not None and self._until_eof and not self.closed:
+        if self._parser is not None and self._until_eof and not self.closed and self._closed_on_purpose():
             self._ended = True
             self._finish()
         else:
@@ -244,8 +245,6 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # Without eof_received before it, TLS had no close_notify: even an answer that ends with the connection may be
-        # cut then (RFC 9112 §9.8).
         self._closed_by_peer(exc)
         self._transport = None
 
@@ -423,6 +422,18 @@ class Connection(asyncio.Protocol):
             self._shut()
         if receiver is not None:
             receiver.upstream_end()
+
+    def _closed_on_purpose(self) -> bool:
+        """False when TLS ended without close_notify: anybody may have cut an answer that ends with its connection
+        (RFC 9112 §9.8). uvloop tells of no end then; asyncio's loop does not say which of the two it was."""
+        assert self._transport is not None
+        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        try:
+            return tls is None or not tls.read(1)
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False
 
     def _closed_by_peer(self, exc: Exception | None) -> None:
         if self.closed:

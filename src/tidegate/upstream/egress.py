@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import itertools
+import os
 import re
 import socket
 import ssl
@@ -261,7 +262,9 @@ async def connect_socket(loop: asyncio.AbstractEventLoop, host: str, port: int, 
             task.cancel()
             task.add_done_callback(_close_late)
     if winner is None:
-        reason = (failure.strerror or str(failure)) if failure is not None else "no address"
+        reason = "no address"
+        if failure is not None:  # the loops put the address in place of the reason
+            reason = os.strerror(failure.errno) if failure.errno else str(failure)
         raise errors.UpstreamUnreachable(f"no connection to {host}:{port}: {reason}.")
     return winner
 

@@ -262,7 +262,10 @@ class ResponsesStream:
             if data.strip() == b"[DONE]":
                 return b""
             event = self._read_loosely(data)
-        kind = event.type or frame.event.decode("utf-8", "replace")
+        kind = event.type
+        if not kind:
+            kind = frame.event.decode("utf-8", "replace")
+            self._untouched = False
         if self._repair is not None:
             return self._repaired(self._repair, kind, data)
         handler = self._HANDLERS.get(kind)
@@ -299,6 +302,8 @@ class ResponsesStream:
             self._check(frame.data)
         if self._untouched and event.sequence_number == sequence and frame.event == kind.encode():
             out = sse.encode(frame.data) if self._call.profile.responses_data_only else frame.raw
+        elif frame.event == b"error":
+            return begin + self._on_error(kind, event, frame)
         else:
             self._untouched = False
             out = self._rewritten(kind, frame.data, sequence)
@@ -345,19 +350,16 @@ class ResponsesStream:
         raise WireError("an event of the stream has no type")
 
     def _on_item_added(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
-        out = self._forward(kind, event, frame)
         self._items.added(frame.data)
-        return out
+        return self._forward(kind, event, frame)
 
     def _on_item_done(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
-        out = self._forward(kind, event, frame)
         self._items.done(frame.data)
-        return out
+        return self._forward(kind, event, frame)
 
     def _on_value_done(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
-        out = self._forward(kind, event, frame)
         self._items.value_done(kind, frame.data)
-        return out
+        return self._forward(kind, event, frame)
 
     def _on_other_name(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
         kind = _OFFICIAL[kind]

@@ -1,0 +1,112 @@
+"""Who may call: open mode, and keys in every form that clients send them."""
+
+import pytest
+
+from tests.server.conftest import KEY
+from tests.support.raw import HELLO, Raw, get, post, request
+from tests.support.running import Running
+
+OTHER = "sk-test-ffffffffffffffffffffffffffffffff"
+
+
+@pytest.mark.row("S8", "S9")
+@pytest.mark.parametrize(
+    "headers", [(), ("Authorization: Bearer anything",), ("Authorization: Basic eDp5",), ("x-api-key: unused",)]
+)
+def test_without_keys_authorization_is_optional_and_not_looked_at(gateway: Running, headers: tuple[str, ...]) -> None:
+    with Raw(gateway) as client:
+        assert client.ask(post(HELLO, *headers)).status == 200
+        assert client.ask(get("/v1/models", *headers)).status == 200
+
+
+@pytest.mark.row("S7", "S10")
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"Authorization: Bearer {KEY}",
+        f"authorization: bearer {KEY}",
+        f"AUTHORIZATION: BEARER {KEY}",
+        f"Authorization:   Bearer    {KEY}   ",
+        f"Authorization:\tBearer {KEY}\t",
+        f"x-api-key: {KEY}",
+        f"X-Api-Key:  {KEY} ",
+        f"api-key: {KEY}",
+    ],
+)
+def test_a_known_key_is_taken_in_every_form(keyed: Running, header: str) -> None:
+    with Raw(keyed) as client:
+        assert client.ask(post(HELLO, header)).status == 200
+        assert client.ask(get("/v1/models", header)).status == 200
+
+
+@pytest.mark.row("S7", "S10")
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ((), "did not provide"),
+        (("Authorization: Bearer",), "did not provide"),
+        (("Authorization: Bearer ",), "did not provide"),
+        (("Authorization:",), "Bearer"),
+        ((f"Authorization: Bearer {OTHER}",), "not known"),
+        ((f"Authorization: Bearer {KEY}x",), "not known"),
+        ((f"Authorization: Bearer {KEY[:-1]}",), "not known"),
+        ((f"Authorization: Bearer {KEY} {KEY}",), "not known"),
+        ((f"Authorization: Bearer{KEY}",), "scheme Bearer"),
+        ((f"Authorization: {KEY}",), "scheme Bearer"),
+        ((f"Authorization: Basic {KEY}",), "scheme Bearer"),
+        (("Authorization: Bearer \xff\xfe",), "not known"),
+        (("Authorization: Bearer ' OR 1=1 --",), "not known"),
+        (("x-api-key: ",), "did not provide"),
+        ((f"x-api-key: {OTHER}",), "not known"),
+        ((f"Authorization: Bearer {KEY}", f"x-api-key: {OTHER}"), "two different"),
+        ((f"Authorization: Bearer {OTHER}", f"api-key: {KEY}"), "two different"),
+        ((f"x-api-key: {KEY}", f"api-key: {OTHER}"), "two different"),
+        (("Cookie: key=" + KEY,), "did not provide"),
+    ],
+)
+def test_anything_else_gets_a_401_that_helps(keyed: Running, headers: tuple[str, ...], says: str) -> None:
+    before = [one for one in keyed.sim.requests if one.method == "POST"]
+    for sent in (post(HELLO, *headers), get("/v1/models", *headers), get("/v1/models/sim/echo", *headers)):
+        with Raw(keyed) as client:
+            refusal = client.ask(sent)
+            assert refusal.status == 401
+            assert refusal.code == "invalid_api_key"
+            assert refusal.error["type"] == "invalid_request_error"
+            assert refusal.error["param"] is None
+            assert refusal["www-authenticate"] == "Bearer"
+            message = refusal.error["message"]
+            assert says in message
+            assert "Authorization: Bearer <key>" in message
+            assert KEY not in message
+            assert OTHER not in message
+    assert [one for one in keyed.sim.requests if one.method == "POST"] == before
+
+
+def test_the_same_key_in_two_headers_is_one_key(keyed: Running) -> None:
+    with Raw(keyed) as client:
+        assert (
+            client.ask(post(HELLO, f"Authorization: Bearer {KEY}", f"x-api-key: {KEY}", f"api-key: {KEY}")).status
+            == 200
+        )
+
+
+def test_the_401_comes_before_the_body(keyed: Running) -> None:
+    """Who has no key cannot make us hold a body."""
+    with Raw(keyed) as client:
+        refusal = client.ask(request("POST", "/v1/responses", "Content-Length: 30000000"))
+        assert refusal.status == 401
+        assert refusal.closes
+
+
+def test_health_needs_no_key(keyed: Running) -> None:
+    with Raw(keyed) as client:
+        for path in ("/healthz", "/readyz", "/openapi.json", "/metrics", "/"):
+            assert client.ask(get(path)).status == 200
+
+
+def test_a_key_does_not_reach_the_provider(keyed: Running) -> None:
+    with Raw(keyed) as client:
+        marker = b'{"model":"sim/echo","input":"whose key is it"}'
+        assert client.ask(post(marker, f"Authorization: Bearer {KEY}")).status == 200
+    (call,) = [one for one in keyed.sim.requests if b"whose key" in one.body]
+    assert KEY not in str(call.headers)

@@ -1,0 +1,75 @@
+"""After many clients have come and gone in every way, nothing of them is left."""
+
+import asyncio
+import gc
+import os
+from typing import Any
+
+import pytest
+
+from tests.support.raw import HELLO, Raw, get, post
+from tests.support.running import Running, wait_for
+from tidegate.server.connection import Connection
+from tidegate.server.reader import Reader
+
+STREAM = b'{"model":"sim/lorem?chunks=50&gap=5","input":"x","stream":true}'
+
+
+def come_and_go(gateway: Running, times: int) -> None:
+    """Clients that leave at every moment."""
+    for number in range(times):
+        with Raw(gateway) as client:
+            match number % 9:
+                case 0:
+                    client.ask(post())
+                case 1:
+                    client.ask(get("/healthz"))
+                case 2:
+                    client.send(post(STREAM)).until(b"response.created")
+                    client.reset()
+                case 3:
+                    client.send(post(STREAM)).reset()
+                case 4:
+                    client.send(post(STREAM)[:-10]).finish_sending()
+                case 5:
+                    client.send(b"POST /v1/resp")
+                case 6:
+                    client.ask(b"garbage\r\n\r\n")
+                case 7:
+                    client.send(post(STREAM) * 5).until(b"response.created")
+                case _:
+                    client.send(get("/v1/models") + post(HELLO) + get("/healthz"))
+
+
+def counts(gateway: Running) -> dict[str, int]:
+    def look() -> dict[str, int]:
+        gc.collect()
+        app: Any = gateway.server.config.app
+        kept = gc.get_objects()
+        return {
+            "connections": len(gateway.server.server_state.connections),
+            "cold tasks": len(gateway.server.server_state.tasks),
+            "tasks": len(asyncio.all_tasks()),
+            "exchanges": len(app.gateway.exchanges),
+            "objects": sum(isinstance(one, Connection | Reader) for one in kept),
+            "watched": sum(
+                isinstance(one, Connection) for bucket in app.gateway.wheel._buckets.values() for one in bucket
+            ),
+        }
+
+    return gateway.call(look)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc to count files")
+def test_nothing_is_left_of_clients_that_have_gone() -> None:
+    with Running() as gateway:
+        with Raw(gateway) as client:
+            client.ask(get("/v1/models"))  # comes when the providers have been asked
+        wait_for(lambda: not gateway.server.server_state.connections)
+        idle = counts(gateway)
+        come_and_go(gateway, 90)
+        assert wait_for(lambda: counts(gateway) == idle, 5), (counts(gateway), idle)
+        files = len(os.listdir("/proc/self/fd")) - gateway.sim.connections * 2
+        come_and_go(gateway, 270)
+        assert wait_for(lambda: counts(gateway) == idle, 5), (counts(gateway), idle)
+        assert len(os.listdir("/proc/self/fd")) - gateway.sim.connections * 2 <= files
