@@ -105,7 +105,19 @@ def _perf(program: str, lab: Lab, pid: int, seconds: float, finish: Callable[[],
 def _py_spy(program: str, lab: Lab, pid: int, seconds: float, finish: Callable[[], Report]) -> str:
     """Time in C, the kernel included, counts for the Python line that called it."""
     raw = lab.new_folder("py-spy") / "stacks"
-    record = [program, "record", "-p", str(pid), "-d", f"{round(seconds)}", "-r", str(SAMPLES_PER_S), "-f", "raw", "-n"]
+    record = [
+        program,
+        "record",
+        "-p",
+        str(pid),
+        "-d",
+        f"{round(seconds)}",
+        "-r",
+        str(SAMPLES_PER_S),
+        "-f",
+        "raw",
+        "--nonblocking",
+    ]
     recorded = subprocess.run([*record, "-t", "-o", str(raw)], capture_output=True, text=True, check=False)
     finish()
     if recorded.returncode or not raw.exists():

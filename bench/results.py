@@ -100,7 +100,8 @@ def rows(results: Results, gateway: str) -> list[Row]:
 
 
 def _cpu_row(results: Results, work: Work, gateway: str) -> Row:
-    row = Row(work=work.name, unit=f"µs/{work.unit}")
+    shown = f"{work.name}, journal off" if work.unit == "chunk" else work.name
+    row = Row(work=shown, unit=f"µs/{work.unit}")
     if work.name in results.refused:
         row.note = f"not offered: {results.refused[work.name]}"
         return row

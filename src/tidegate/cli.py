@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,6 +17,9 @@ from tidegate.config.load import find_file, load_file
 from tidegate.config.origin import flatten
 from tidegate.config.problem import ConfigInvalid
 from tidegate.config.schema import Config
+
+if TYPE_CHECKING:
+    from tidegate.gateway.models import Model
 
 __all__ = ["main"]
 
@@ -129,7 +132,11 @@ def sim(host: str, port: int, list_scripts: bool, as_json: bool) -> None:
         else:
             click.echo(simulator.listing())
         return
-    simulator.serve(host, port, lambda base_url: click.echo(f"The simulator listens on {base_url}"))
+    try:
+        simulator.serve(host, port, lambda base_url: click.echo(f"The simulator listens on {base_url}"))
+    except OSError as error:
+        reason = f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another port with --port."
+        raise _Usage(reason) from None
 
 
 def _sim_catalogue() -> dict[str, dict[str, str]]:
@@ -162,7 +169,7 @@ def _problem(problem: Any) -> dict[str, Any]:
     return {name: getattr(problem, name) for name in problem.__struct_fields__}
 
 
-def _announce(config: Config, port: int) -> None:
+def _announce(config: Config, port: int, models: "list[Model]") -> None:
     """What a person needs to know after the start: the address, who answers, and a line to try."""
     host = config.server.host
     shown_host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host  # noqa: S104
@@ -173,7 +180,12 @@ def _announce(config: Config, port: int) -> None:
         where = record.base_url or "simulated answers, no key needed"
         note = "" if provider.credentials or record.auth != "bearer" else "  (no credential)"
         lines.append(f"  {name:<14} {where}{note}")
-    model = config.defaults.model or _first_model(config)
+    model = config.defaults.model or next((one.id for one in models), "")
+    if not model:
+        click.echo(
+            "\n".join([*lines, "", "No model is known yet: GET /v1/models lists them once a provider answers.", ""])
+        )
+        return
     key = ' \\\n  -H "Authorization: Bearer $YOUR_KEY"' if config.keys else ""
     body = json.dumps({"model": model, "input": "Hello!", "stream": True})
     lines += [
@@ -186,10 +198,3 @@ def _announce(config: Config, port: int) -> None:
     ]
     click.echo("\n".join(lines))
     sys.stdout.flush()
-
-
-def _first_model(config: Config) -> str:
-    if config.models:
-        return next(iter(config.models))
-    name, provider = next(iter(config.providers.items()), ("sim", None))
-    return f"{name}/{provider.models[0]}" if provider is not None and provider.models else f"{name}/MODEL"

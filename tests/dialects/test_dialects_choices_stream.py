@@ -130,7 +130,7 @@ def test_without_a_finish_reason_nothing_is_finished(dialect: str) -> None:
     assert error["message"] == "Provider 'lab': the stream ended without a finish reason."
     assert error["code"] == "upstream_broken"
     error = failed(play(stream(dialect), [said(dialect, "潮") + DONE]))
-    assert error["message"] == "Provider 'lab': it sent [DONE] without a finish reason."
+    assert error["message"] == "Provider 'lab': it closed the stream without a finish reason."
     failed(play(stream(dialect), [b""]))
     failed(play(stream(dialect), [DONE]))
 

@@ -9,7 +9,9 @@ from urllib.parse import quote_plus
 import pytest
 
 from tests.support.api import ENDPOINTS, Api, Reply
+from tests.support.canned import Canned
 from tests.support.grammar import check_stream
+from tests.support.running import Running
 
 STREAM = [False, True]
 
@@ -58,7 +60,8 @@ def test_statuses_of_the_provider_have_one_mapping(
     for body in ("json", "html", "text", "empty"):
         reply = failed(api, endpoint, f"sim/echo?status={given}&body={body}", stream=stream)
         assert reply.status == told
-        assert (reply.error["code"] or "") == code
+        if (given, body) != (529, "json"):  # there the provider has a code of its own
+            assert (reply.error["code"] or "") == code
         if told >= 500:
             assert reply.headers.get("x-should-retry", "true") == ("true" if again else "false")
         assert "<html" not in reply.error["message"]
@@ -189,9 +192,6 @@ def test_a_provider_that_never_answers_is_504_that_names_the_clock(api: Api, end
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_an_error_status_counts_even_if_its_body_never_ends(api: Api, endpoint: str) -> None:
-    from tests.support.canned import Canned
-    from tests.support.running import Running
-
     answer = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 4\r\ncontent-length: 500\r\n\r\n{"
     with Canned(answer) as provider, Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as own:
         for stream in STREAM:

@@ -19,11 +19,13 @@ TOML = (
     SIM_ONLY.replace('[defaults]\nmodel = "sim/echo"\n[providers.sim]', "[logging]\nlevel = 'debug'\n[providers.sim]")
     + f"""
 kind = "openai-compatible"
+speaks = ["responses"]
 credentials = ["{CREDENTIAL}"]
 headers = {{ x-extra = "{EXTRA}" }}
 [providers.nowhere]
 kind = "openai-compatible"
 base_url = "http://127.0.0.1:9/v1"
+speaks = ["responses"]
 credentials = ["{CREDENTIAL}"]
 [[keys]]
 name = "app"

@@ -193,7 +193,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
         Secret | None,
         Meta(
             description='Proxy for this provider: an `http://` or `https://` address, or `"none"`. '
-            "Unset: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` decide."
+            "Unset: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` decide."
         ),
     ] = None
     ca_bundle: Annotated[

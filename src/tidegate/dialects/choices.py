@@ -285,7 +285,7 @@ class ChoicesStream:
     def _on_done(self) -> bytes:
         if self._complete:
             return self._end()
-        return self._broken("it sent [DONE] without a finish reason")
+        return self._broken("it closed the stream without a finish reason")
 
     def _broken(self, why: str) -> bytes:
         return self._failed(UpstreamBroken(f"Provider '{self._provider}': {why}."))
@@ -369,6 +369,7 @@ def complete_choices(body: bytes, call: Call, destination: Destination, *, kind:
 
 
 def _complete_choices(body: bytes, call: Call, destination: Destination, kind: Kind) -> Answer:
+    jsonio.check_utf8(body)
     error = jsonio.members(body).get("error", jsonio.NULL)
     if not _says_nothing(error):
         raise from_error_object(error, destination.provider)

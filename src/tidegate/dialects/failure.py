@@ -88,7 +88,7 @@ _STATUS_OF_TYPE = {
 _SECRET = re.compile(
     r"\b(?:sk|rk|gsk|xai|nvapi|pplx|csk|tgp|fw)[-_][A-Za-z0-9_*-]{8,}"
     r"|\bAIza[A-Za-z0-9_-]{20,}"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
+    r"|\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
     r"|\b[Bb]earer +[^\s\"',;]{8,}"
 )
 """What looks like a credential in a provider's text. It may be ours, and it is never the client's business (P8)."""

@@ -58,15 +58,18 @@ def invalid(param: str, why: str, code: str = "invalid_value") -> InvalidRequest
 
 def _mismatch(type_: Any, error: jsonio.SchemaMismatch) -> InvalidRequest:
     expected = _describe_path(type_, error.path)
+    # The decoder does not say which key of a mapping it is.
+    param, within, _ = error.path.partition("[...]")
+    if within:
+        expected = f"each value to be {expected}"
     unknown = _UNKNOWN.match(error.what)
     if unknown:
-        return invalid(error.path, f"{unknown.group('value')} is not allowed; expected {expected}.")
+        return invalid(param, f"{unknown.group('value')} is not allowed; expected {expected}.")
     got = _GOT.search(error.what)
     if got:
-        return invalid(
-            error.path, f"expected {expected}, got {_NOUNS.get(got.group('got'), got.group('got'))}.", "invalid_type"
-        )
-    return invalid(error.path, f"expected {expected}.")
+        noun = _NOUNS.get(got.group("got"), got.group("got"))
+        return invalid(param, f"expected {expected}, got {noun}.", "invalid_type")
+    return invalid(param, f"expected {expected}.")
 
 
 def _describe_path(type_: Any, path: str) -> str:

@@ -207,8 +207,10 @@ class Exchange:
 
     def _plan_attempts(self, model: str) -> list[Path]:
         endpoint = self._dialect.name
-        steps = self._snapshot.catalog.plan(model, random.random())  # noqa: S311 - load balancing, not a secret
-        found = [path for step in steps if (path := self._snapshot.path(step, endpoint)) is not None]
+        snapshot = self._snapshot
+        draw = random.random()  # noqa: S311 - load balancing, not a secret
+        steps = snapshot.catalog.plan(model, draw, snapshot.able[endpoint])
+        found = [path for step in steps if (path := snapshot.path(step, endpoint)) is not None]
         if not found:
             provider = steps[0].provider
             speaks = self._snapshot.upstreams[provider].record.speaks
@@ -474,8 +476,9 @@ class Exchange:
 
     def _error_of_status(self, body: bytes) -> errors.TidegateError:
         if 200 <= self._status < 400:
+            what = "no answer to this request" if self._status < 300 else "a redirect; redirects are not followed"
             return errors.UpstreamBroken(
-                f"Provider '{self._provider}' answered with status {self._status}, which is no answer to this request."
+                f"Provider '{self._provider}' answered with status {self._status}, which is {what}."
             )
         return from_status(self._status, body, self._provider, self._retry_after)
 

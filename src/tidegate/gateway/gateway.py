@@ -99,12 +99,13 @@ class Gateway:
         """Begin what runs beside requests: asking providers for their models."""
         self.refresh_models()
 
-    def reload(self, config: Config) -> None:
+    def reload(self, config: Config, *, embedded: Mapping[str, str] | None = None) -> None:
         """Swap in another configuration. Running requests end on the one they began with.
 
-        Raises ProviderUnusable, and keeps the old configuration then.
+        `embedded` adds servers that this process runs itself. Raises ProviderUnusable, and keeps the old configuration then.
         """
         old = self.snapshot
+        self._embedded.update(embedded or {})
         fresh = self._build(config)
         # What an unchanged provider offers is still known: bare names must not lead elsewhere until it is asked again.
         self.snapshot = fresh.with_listings(

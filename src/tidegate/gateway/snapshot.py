@@ -1,6 +1,7 @@
 """Everything that a request is decided by, immutable: a reload makes a new one and swaps it in whole."""
 
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
 import msgspec
 
@@ -45,6 +46,11 @@ class Snapshot:
             for name, model in config.models.items()
         }
         self.catalog = Catalog(aliases, {name: self.listings.get(name) for name in self.upstreams})
+        self.able = {
+            endpoint: frozenset(name for name, one in self.upstreams.items() if endpoint in one.record.speaks)
+            for endpoint in get_args(Endpoint)
+        }
+        """The providers that serve each endpoint."""
         self._paths: dict[tuple[Deployment, Endpoint], Path | None] = {}
 
     def with_listings(self, listings: Mapping[str, Iterable[str] | None]) -> "Snapshot":

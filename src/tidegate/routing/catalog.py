@@ -4,7 +4,7 @@ A catalog is immutable and knows names only: aliases, the providers in the order
 ids each is known to have.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 import msgspec
@@ -48,48 +48,52 @@ class Catalog:
         self._aliases = dict(aliases)
         self._listings = {name: None if ids is None else frozenset(ids) for name, ids in listings.items()}
         self._unlisted = [name for name, ids in self._listings.items() if ids is None]
-        self._owners: dict[str, str] = {}
+        self._owners: dict[str, list[str]] = {}
         for provider, ids in self._listings.items():
             for model in ids or ():
-                self._owners.setdefault(model, provider)
+                self._owners.setdefault(model, []).append(provider)
 
-    def plan(self, name: str, draw: float) -> list[Deployment]:
+    def plan(self, name: str, draw: float, able: Collection[str] | None = None) -> list[Deployment]:
         """The deployments to try for `name`, best first. `draw` in [0, 1) decides between weighted targets.
 
+        `able` names the providers that can serve the request: where several have a bare name, one of them is taken.
         Raises ModelNotFound, with near names in its message.
         """
         steps: list[Deployment] = []
-        self._resolve(name, draw, steps, frozenset())
+        self._resolve(name, draw, steps, frozenset(), self._listings if able is None else able)
         return steps
 
-    def _resolve(self, name: str, draw: float, steps: list[Deployment], seen: frozenset[str]) -> None:
+    def _resolve(
+        self, name: str, draw: float, steps: list[Deployment], seen: frozenset[str], able: Collection[str]
+    ) -> None:
         alias = self._aliases.get(name)
         if alias is not None and name not in seen:
             position, draw = _pick(alias.targets, draw)
             first = len(steps)
-            self._resolve(alias.targets[position].model, draw, steps, seen | {name})
+            self._resolve(alias.targets[position].model, draw, steps, seen | {name}, able)
             if len(steps) > first and not steps[first].alias:
                 steps[first] = msgspec.structs.replace(steps[first], alias=name, position=position)
             for fallback in alias.fallback:
-                self._resolve(fallback, draw, steps, seen | {name})
+                self._resolve(fallback, draw, steps, seen | {name}, able)
             return
-        found = self._find(name)
+        found = self._find(name, able)
         if all((found.provider, found.model) != (step.provider, step.model) for step in steps):
             steps.append(found)
 
-    def _find(self, name: str) -> Deployment:
+    def _find(self, name: str, able: Collection[str]) -> Deployment:
         """An id with a provider before the slash goes to that provider, unless only another one is known to have it:
         `openai/gpt-oss-20b` is also the whole id of a model that local engines serve."""
         prefix, slash, rest = name.partition("/")
-        owner = self._owners.get(name)
+        owner = _first(self._owners.get(name, ()), able)
         if slash and rest and prefix in self._listings:
             ids = self._listings[prefix]
             if owner is None or ids is None or rest in ids:
                 return Deployment(prefix, rest)
         if owner is not None:
             return Deployment(owner, name)
-        if self._unlisted and not slash:
-            return Deployment(self._unlisted[0], name)
+        unlisted = _first(self._unlisted, able)
+        if unlisted is not None and not slash:
+            return Deployment(unlisted, name)
         raise ModelNotFound(self._unknown(name), param="model")
 
     def _unknown(self, name: str) -> str:
@@ -102,7 +106,12 @@ class Catalog:
 
     def _names(self) -> list[str]:
         known = [*self._aliases, *self._owners]
-        return [*known, *(f"{provider}/{model}" for model, provider in self._owners.items())]
+        return [*known, *(f"{owners[0]}/{model}" for model, owners in self._owners.items())]
+
+
+def _first(providers: Sequence[str], able: Collection[str]) -> str | None:
+    """The first that is able, else the first; None when there is none."""
+    return next((provider for provider in providers if provider in able), providers[0] if providers else None)
 
 
 def _pick(targets: Sequence[Target], draw: float) -> tuple[int, float]:

@@ -126,9 +126,14 @@ class Application:
     def _unknown_path(self, method: str, path: str) -> str:
         message = f"Unknown path: {method} {path}."
         bare = "/" + path.strip("/")
-        for candidate in (bare, f"/v1{bare}"):
-            if candidate in self._paths:
-                return f"{message} The path is {candidate}; set the client's base URL to end in /v1."
+        if bare in self._paths:
+            return f"{message} The path is {bare}, spelled exactly so."
+        if f"/v1{bare}" in self._paths:
+            return f"{message} The path is /v1{bare}; set the client's base URL to end in /v1."
+        if bare.startswith(("/v1/responses/", "/v1/conversations")):
+            return (
+                f"{message} This gateway does not keep responses and conversations, so that there is nothing to read."
+            )
         if "/v1/" in bare:
             tail = "/v1/" + bare.rpartition("/v1/")[2]
             if tail in self._paths:

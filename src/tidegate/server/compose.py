@@ -15,6 +15,7 @@ from tidegate.config.load import load_file
 from tidegate.config.problem import ConfigInvalid
 from tidegate.config.schema import Config
 from tidegate.gateway.gateway import Gateway
+from tidegate.gateway.models import Model, listing
 from tidegate.server.app import Application
 from tidegate.server.connection import Connection
 from tidegate.server.cycle import Receive, Send
@@ -35,7 +36,11 @@ FLUSH_S = 1.0
 FLUSH_LOOK_S = 0.02
 """How long the last bytes may take to reach clients after the grace period, and how often is looked."""
 
-Announce = Callable[[Config, int], None]
+ANNOUNCE_WAIT_S = 1.0
+"""How long the announcement waits for providers' model lists. The gateway answers meanwhile."""
+
+Announce = Callable[[Config, int, list[Model]], None]
+"""Told when the gateway answers: the configuration, the port, and the models that are known."""
 
 
 class CannotListen(OSError):
@@ -154,10 +159,10 @@ class Lifespan:
         self.gateway.start()
         if self.config.automatic:
             task = loop.create_task(self._discover(ports, announce))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         else:
-            announce(self.gateway.snapshot.config, ports[0])
+            task = loop.create_task(self._announce(ports, announce))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
@@ -168,7 +173,13 @@ class Lifespan:
             self.gateway.draining = True
 
     def reload(self) -> None:
-        """Read the file again. A bad one changes nothing, and is reported in full."""
+        """Read the file again, in the background. A bad one changes nothing, and is reported in full."""
+        task = asyncio.get_running_loop().create_task(self.reload_now())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def reload_now(self) -> None:
+        """See :meth:`reload`."""
         logger = log.get_logger()
         assert self.gateway is not None
         if not self.config.source:
@@ -176,7 +187,7 @@ class Lifespan:
             return
         try:
             fresh = load_file(self.config.source, self.environment)
-            self.gateway.reload(fresh)
+            self.gateway.reload(fresh, embedded=await self._embedded(fresh))
         except (ConfigInvalid, ProviderUnusable, OSError) as error:
             reason = error.render() if isinstance(error, ConfigInvalid) else str(error)
             logger.error("reload_refused", source=self.config.source, reason=reason)
@@ -194,15 +205,19 @@ class Lifespan:
         if logging_.access:
             self._lines = log.LineWriter(loop, format_, self._log_stream)
             self._lines.start()
-        embedded: dict[str, str] = {}
-        if any(provider.kind == "sim" and not provider.base_url for provider in self.config.providers.values()):
-            self._sim = SimServer(keep_requests=0)
-            await self._sim.start()
-            embedded["sim"] = self._sim.base_url
+        embedded = await self._embedded(self.config)
         self.gateway = Gateway(
             loop, self.config, environment=self.environment, embedded=embedded, request_log=self._lines
         )
         return self.gateway
+
+    async def _embedded(self, config: Config) -> dict[str, str]:
+        """The base URLs of the servers that this process runs itself; they are started when first configured."""
+        wanted = any(provider.kind == "sim" and not provider.base_url for provider in config.providers.values())
+        if wanted and self._sim is None:
+            self._sim = SimServer(keep_requests=0)
+            await self._sim.start()
+        return {} if self._sim is None else {"sim": self._sim.base_url}
 
     async def _discover(self, ports: list[int], announce: Announce) -> None:
         assert self.gateway is not None
@@ -211,7 +226,16 @@ class Lifespan:
         if config is not self.config:
             self.gateway.add_provider(config)
             self.config = config
-        announce(config, ports[0])
+        await self._announce(ports, announce)
+
+    async def _announce(self, ports: list[int], announce: Announce) -> None:
+        """Wait a moment for the model lists, so that the example names a model that is there."""
+        assert self.gateway is not None
+        known: dict[str, tuple[Model, ...]] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANNOUNCE_WAIT_S):
+                known = await self.gateway.models_known()
+        announce(self.config, ports[0], listing(self.gateway.snapshot, known))
 
     async def _stop(self) -> None:
         for task in list(self._tasks):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from tidegate.config.schema import Config, ProviderConfig
-from tidegate.gateway.models import fetch_listing
+from tidegate.gateway.models import Model, fetch_listing
 from tidegate.providers.discovery import local_ports, recognise
 from tidegate.upstream.provider import Upstream
 from tidegate.upstream.wheel import Wheel
@@ -24,14 +24,17 @@ async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int]) 
     found = await asyncio.gather(*(_probe(port, loop, wheel) for port in ports))
     taken = {provider.base_url for provider in config.providers.values()}
     added: dict[str, ProviderConfig] = {}
-    for port, owners in zip(ports, found, strict=True):
-        if owners is None:
+    default = config.defaults.model
+    for port, models in zip(ports, found, strict=True):
+        if models is None:
             continue
-        record = recognise(port, owners)
+        record = recognise(port, [model.owned_by for model in models])
         base_url = f"http://127.0.0.1:{port}/v1"
         name = record.kind if record.kind not in {**config.providers, **added} else f"{record.kind}-{port}"
         if base_url not in taken:
             added[name] = ProviderConfig(kind=record.kind, base_url=base_url)
+            if models and (not default or default.startswith("sim/")):
+                default = f"{name}/{models[0].id}"  # the simulator is never the default beside a real provider
     if not added:
         return config
     providers = dict(config.providers)
@@ -40,19 +43,25 @@ async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int]) 
     if simulator is not None:
         providers["sim"] = simulator
     origins = {f"providers.{name}.base_url": "found on this machine" for name in added}
-    return msgspec.structs.replace(config, providers=providers, origins={**config.origins, **origins})
+    if default != config.defaults.model:
+        origins["defaults.model"] = "found on this machine"
+    return msgspec.structs.replace(
+        config,
+        providers=providers,
+        defaults=msgspec.structs.replace(config.defaults, model=default),
+        origins={**config.origins, **origins},
+    )
 
 
-async def _probe(port: int, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> tuple[str, ...] | None:
-    """The owners that the server on `port` lists; None when nothing there lists models."""
+async def _probe(port: int, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> tuple[Model, ...] | None:
+    """What the server on `port` lists; None when nothing there lists models."""
     config = ProviderConfig(kind="openai-compatible", base_url=f"http://127.0.0.1:{port}/v1")
     no_proxy: Mapping[str, str] = {}
     upstream = Upstream(f"127.0.0.1:{port}", config, loop, wheel, environment=no_proxy)
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            models = await fetch_listing(upstream, quiet=True)
+            return await fetch_listing(upstream, quiet=True)
     except TimeoutError:
         return None
     finally:
         upstream.close()
-    return None if models is None else tuple(model.owned_by for model in models)
