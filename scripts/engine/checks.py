@@ -32,9 +32,9 @@ IDLE_CPU, BUSY_CPU = 0.1, 0.2
 LONG: Final = 4000
 """Tokens that take the engine much longer than looking at it."""
 TRIES: Final = 4
-"""The engine sometimes misses that a connection was closed: when that happens just as it hands a chunk to its server,
-the generator is abandoned and nothing tells the model (seen with one departure in twenty, with no gateway at fault:
-the connection is gone). The gateway's part has to hold every time, the engine's once in so many."""
+"""The engine sometimes goes on although the connection is gone: seen behind the gateway with 2 departures in 30, with
+every connection closed within 0.25 s. It presumably abandons its generator when the news comes while it sends a chunk.
+The gateway's part, the closed connection, has to hold every time; the engine's once in so many tries."""
 
 _events: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
@@ -425,7 +425,12 @@ def disconnect(setting: Setting) -> str:
         else:
             raise AssertionError(f"{endpoint}: the engine went on each time ({idle:.0%} of a core)")
         shown.append(f"{busy:.0%}→{idle:.0%}")
-    return "engine's CPU " + ", ".join(shown) + (f"; the engine missed {misses} closed connections" if misses else "")
+    told = "" if connections(0) is not None else "connections cannot be counted on this system; "
+    return (
+        f"{told}engine's CPU "
+        + ", ".join(shown)
+        + (f"; the engine missed {misses} closed connections" if misses else "")
+    )
 
 
 def leave(setting: Setting, endpoint: str, body: dict[str, Any]) -> tuple[float, float | None, float]:

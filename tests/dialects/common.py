@@ -36,7 +36,9 @@ MINIMAL: dict[str, dict[str, Any]] = {
 }
 
 _EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(ResponseStreamEvent)
-NOT_IN_THE_SDK = frozenset({"keepalive", "response.tidal_wave.rising", "response.reasoning.delta", "response.reasoning.done"})
+NOT_IN_THE_SDK = frozenset(
+    {"keepalive", "response.tidal_wave.rising", "response.reasoning.delta", "response.reasoning.done"}
+)
 
 
 def call(profile: str = "openai", **members: Any) -> Call:
@@ -63,6 +65,11 @@ def open_stream(dialect: str, profile: str = "openai", to: Destination | None = 
     stream = DIALECTS[dialect].parse(body(dialect, stream=True, **members)).open(call(profile))
     stream.attempt(to or destination())
     return stream
+
+
+def outcome(stream: Stream) -> Outcome | None:
+    """The outcome as it is now: a type checker believes that an attribute stays what it was."""
+    return stream.outcome
 
 
 def play(stream: Stream, reads: Iterable[bytes]) -> bytes:
@@ -141,10 +148,15 @@ def check_chunk(dialect: str, chunk: dict[str, Any]) -> None:
         return
     if dialect == "chat":
         ChatCompletionChunk.model_validate(chunk)
-        assert chunk["id"] and chunk["model"] is not None and isinstance(chunk["object"], str)
+        assert chunk["id"]
+        assert chunk["model"] is not None
+        assert isinstance(chunk["object"], str)
         assert all("index" in choice and "delta" in choice for choice in chunk["choices"])
     else:
-        content = {**chunk, "choices": [{**one, "finish_reason": one["finish_reason"] or "stop"} for one in chunk["choices"]]}
+        content = {
+            **chunk,
+            "choices": [{**one, "finish_reason": one["finish_reason"] or "stop"} for one in chunk["choices"]],
+        }
         Completion.model_validate(content)
         assert all("text" in choice for choice in chunk["choices"])
     assert isinstance(chunk["created"], int)

@@ -19,7 +19,14 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 MESSAGE = {"role": "assistant", "content": "潮汐", "refusal": None}
 PART = {"type": "output_text", "text": "潮汐", "annotations": [], "logprobs": []}
 ITEM = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [PART]}
-CALL = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}", "status": "completed"}
+CALL = {
+    "id": "fc_1",
+    "type": "function_call",
+    "call_id": "call_1",
+    "name": "f",
+    "arguments": "{}",
+    "status": "completed",
+}
 THOUGHT = {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "想"}]}
 
 WHOLE: dict[str, dict[str, Any]] = {
@@ -41,8 +48,9 @@ TYPES: dict[str, Any] = {"responses": Response, "chat": ChatCompletion, "complet
 
 def answer(dialect: str, content: Any, profile: str = "openai", to: Any = None, **asked: Any) -> Answer:
     data = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
-    found = DIALECTS[dialect].parse(common.body(dialect, **asked)).complete(data, common.call(profile), to or destination())
-    return found
+    return (
+        DIALECTS[dialect].parse(common.body(dialect, **asked)).complete(data, common.call(profile), to or destination())
+    )
 
 
 def shown(dialect: str, content: Any, profile: str = "openai", to: Any = None, **asked: Any) -> dict[str, Any]:
@@ -74,7 +82,12 @@ def test_a_whole_answer_goes_on_byte_for_byte(dialect: str) -> None:
     text = json.dumps({**WHOLE[dialect], "x": 1.50}, ensure_ascii=True, indent=1).replace("1.5", "1.50").encode()
     found = answer(dialect, text)
     assert found.body == text
-    assert (found.status, found.usage.input_tokens, found.usage.output_tokens, found.usage.estimated) == ("completed", 5, 7, False)
+    assert (found.status, found.usage.input_tokens, found.usage.output_tokens, found.usage.estimated) == (
+        "completed",
+        5,
+        7,
+        False,
+    )
 
 
 @pytest.mark.parametrize("missing", ["id", "object", "created", "model"])
@@ -103,14 +116,27 @@ def test_usage_that_nobody_gave_is_estimated_and_marked(dialect: str, usage: Any
 
 
 def test_half_a_usage_becomes_whole_and_keeps_what_the_provider_adds(dialect: str) -> None:
-    found = shown(dialect, changed(dialect, usage={"prompt_tokens": 5.0, "completion_tokens": 7, "cost": 0.5, "prompt_tokens_details": None}))
+    found = shown(
+        dialect,
+        changed(
+            dialect, usage={"prompt_tokens": 5.0, "completion_tokens": 7, "cost": 0.5, "prompt_tokens_details": None}
+        ),
+    )
     assert {name: found["usage"][name] for name in USAGE} == USAGE
     assert found["usage"]["cost"] == 0.5
     found = shown(dialect, changed(dialect, usage={"input_tokens": 5, "output_tokens": 7}))
     assert {name: found["usage"][name] for name in USAGE} == USAGE
 
 
-@pytest.mark.parametrize(("reason", "told", "status"), [("length", "length", "incomplete"), ("MAX_TOKENS", "length", "incomplete"), ("eos", "stop", "completed"), ("safety", "content_filter", "incomplete")])
+@pytest.mark.parametrize(
+    ("reason", "told", "status"),
+    [
+        ("length", "length", "incomplete"),
+        ("MAX_TOKENS", "length", "incomplete"),
+        ("eos", "stop", "completed"),
+        ("safety", "content_filter", "incomplete"),
+    ],
+)
 def test_finish_reasons_stay_inside_the_enumeration(dialect: str, reason: str, told: str, status: str) -> None:
     content = changed(dialect, choices=[{**WHOLE[dialect]["choices"][0], "finish_reason": reason}])
     assert shown(dialect, content)["choices"][0]["finish_reason"] == told
@@ -122,7 +148,24 @@ def test_an_answer_that_was_not_finished_is_broken(dialect: str, reason: Any) ->
     broken(dialect, changed(dialect, choices=[{**WHOLE[dialect]["choices"][0], "finish_reason": reason}]))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"<html>", b"\xff", {}, {"choices": []}, {"choices": None}, {"choices": 5}, {"choices": [5]}, {"choices": [{"index": 0, "finish_reason": "stop"}]}, b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"<html>",
+        b"\xff",
+        {},
+        {"choices": []},
+        {"choices": None},
+        {"choices": 5},
+        {"choices": [5]},
+        {"choices": [{"index": 0, "finish_reason": "stop"}]},
+        b"[" * 100_000,
+    ],
+)
 def test_what_is_no_answer_is_broken(dialect: str, content: Any) -> None:
     assert isinstance(broken(dialect, content), errors.WireError)
 
@@ -130,7 +173,9 @@ def test_what_is_no_answer_is_broken(dialect: str, content: Any) -> None:
 def test_an_error_with_status_200_is_an_error(dialect: str) -> None:
     error = broken(dialect, {"error": {"message": "slow", "code": 429}})
     assert isinstance(error, errors.UpstreamRateLimited)
-    assert isinstance(broken(dialect, changed(dialect, error={"message": "x", "code": "server_error"})), errors.UpstreamFailed)
+    assert isinstance(
+        broken(dialect, changed(dialect, error={"message": "x", "code": "server_error"})), errors.UpstreamFailed
+    )
     shown(dialect, changed(dialect, error=None))
 
 
@@ -146,7 +191,12 @@ def test_a_response_is_ours_and_says_what_the_provider_said() -> None:
     found = shown("responses", {**WHOLE["responses"], "service_tier": "priority", "x": {"y": 1}})
     assert found["id"] == RESPONSE_ID
     assert (found["created_at"], found["completed_at"]) == (CREATED, COMPLETED)
-    assert (found["status"], found["store"], found["error"], found["incomplete_details"]) == ("completed", False, None, None)
+    assert (found["status"], found["store"], found["error"], found["incomplete_details"]) == (
+        "completed",
+        False,
+        None,
+        None,
+    )
     assert (found["model"], found["service_tier"], found["x"]) == ("tide-1-0901", "priority", {"y": 1})
     assert found["output"] == [ITEM]
     assert found["usage"]["output_tokens_details"] == {"reasoning_tokens": 0}
@@ -170,25 +220,54 @@ def test_the_status_tells_the_truth(members: dict[str, Any], status: str, reason
     assert (found["completed_at"] is None) == (status == "incomplete")
 
 
-@pytest.mark.parametrize("members", [{"status": "failed"}, {"status": "cancelled"}, {"error": {"code": "server_error", "message": "x"}}, {"status": "failed", "error": {"code": "rate_limit_exceeded", "message": "x"}}])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"status": "failed"},
+        {"status": "cancelled"},
+        {"error": {"code": "server_error", "message": "x"}},
+        {"status": "failed", "error": {"code": "rate_limit_exceeded", "message": "x"}},
+    ],
+)
 def test_a_failed_answer_is_an_error(members: dict[str, Any]) -> None:
     error = broken("responses", changed("responses", **members))
     assert isinstance(error, errors.ProviderError)
     assert error.may_retry
 
 
-@pytest.mark.parametrize("members", [{"status": "queued"}, {"status": "in_progress"}, {"status": 5}, {"output": "absent"}, {"output": "x"}, {"output": {}}, {"output": [5]}, {"output": ["x"]}])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"status": "queued"},
+        {"status": "in_progress"},
+        {"status": 5},
+        {"output": "absent"},
+        {"output": "x"},
+        {"output": {}},
+        {"output": [5]},
+        {"output": ["x"]},
+    ],
+)
 def test_what_is_no_ending_is_broken(members: dict[str, Any]) -> None:
     assert isinstance(broken("responses", changed("responses", **members)), errors.WireError)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"<html>", b'{"output":[],"x":"\xff"}', b"[" * 100_000, WHOLE["chat"]])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"<html>", b'{"output":[],"x":"\xff"}', b"[" * 100_000, WHOLE["chat"]]
+)
 def test_what_is_no_response_is_broken(content: Any) -> None:
     assert isinstance(broken("responses", content), errors.WireError)
 
 
 def test_texts_always_have_annotations() -> None:
-    bare = {**ITEM, "content": [{"type": "output_text", "text": "x"}, {"type": "output_text", "text": "y", "annotations": None}, {"type": "refusal", "refusal": "z"}]}
+    bare = {
+        **ITEM,
+        "content": [
+            {"type": "output_text", "text": "x"},
+            {"type": "output_text", "text": "y", "annotations": None},
+            {"type": "refusal", "refusal": "z"},
+        ],
+    }
     parts = shown("responses", changed("responses", output=[THOUGHT, bare]))["output"][1]["content"]
     assert [part.get("annotations") for part in parts] == [[], [], None]
 
@@ -217,7 +296,12 @@ def test_the_upstream_keeps_its_identity_where_it_holds_the_state() -> None:
 
 
 def test_a_filling_is_no_echo() -> None:
-    filled = {**WHOLE["responses"], "temperature": 0.0, "tool_choice": "none", "text": {"format": {"type": "json_object"}}}
+    filled = {
+        **WHOLE["responses"],
+        "temperature": 0.0,
+        "tool_choice": "none",
+        "text": {"format": {"type": "json_object"}},
+    }
     found = shown("responses", filled, to=destination(quirks=Quirks(echoes_request=False)), temperature=0.5)
     assert (found["temperature"], found["tool_choice"]) == (0.5, "auto")
     assert found["text"] == {"format": {"type": "text"}}
@@ -226,11 +310,27 @@ def test_a_filling_is_no_echo() -> None:
 
 def test_open_responses_has_its_nulls_left_out() -> None:
     item = {**ITEM, "phase": None, "content": [{**PART, "logprobs": None}]}
-    found = shown("responses", changed("responses", output=[{**THOUGHT, "encrypted_content": None}, item]), "openresponses")
+    found = shown(
+        "responses", changed("responses", output=[{**THOUGHT, "encrypted_content": None}, item]), "openresponses"
+    )
     assert "encrypted_content" not in found["output"][0]
     assert "phase" not in found["output"][1]
     assert "logprobs" not in found["output"][1]["content"][0]
-    for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty", "top_logprobs", "truncation", "tools", "tool_choice", "store", "background", "service_tier", "parallel_tool_calls", "text"):
+    for name in (
+        "temperature",
+        "top_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "top_logprobs",
+        "truncation",
+        "tools",
+        "tool_choice",
+        "store",
+        "background",
+        "service_tier",
+        "parallel_tool_calls",
+        "text",
+    ):
         assert found[name] is not None
 
 
@@ -250,7 +350,11 @@ def test_a_response_can_look_like_a_chat_completion() -> None:
         "created": CREATED,
         "model": "tide-1-0901",
         "choices": [{"index": 0, "message": MESSAGE, "logprobs": None, "finish_reason": "stop"}],
-        "usage": {**USAGE, "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}},
+        "usage": {
+            **USAGE,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        },
     }
 
 
@@ -269,14 +373,24 @@ def test_calls_and_reasoning_have_their_place_in_it() -> None:
 
 def test_refusals_citations_and_several_messages_have_their_place_in_it() -> None:
     cited = {"type": "url_citation", "start_index": 0, "end_index": 2, "url": "https://example.com", "title": "t"}
-    first = {**ITEM, "content": [{**PART, "annotations": [cited, {"type": "file_citation", "file_id": "f", "filename": "n", "index": 0}]}]}
+    first = {
+        **ITEM,
+        "content": [
+            {**PART, "annotations": [cited, {"type": "file_citation", "file_id": "f", "filename": "n", "index": 0}]}
+        ],
+    }
     second = {**ITEM, "id": "msg_2", "content": [{"type": "refusal", "refusal": "不"}]}
     one, two = as_chat(output=[first, second])["choices"]
-    assert one["message"]["annotations"] == [{"type": "url_citation", "url_citation": {key: cited[key] for key in cited if key != "type"}}]
+    assert one["message"]["annotations"] == [
+        {"type": "url_citation", "url_citation": {key: cited[key] for key in cited if key != "type"}}
+    ]
     assert (two["index"], two["message"]["content"], two["message"]["refusal"]) == (1, None, "不")
 
 
-@pytest.mark.parametrize(("details", "reason"), [({"reason": "max_output_tokens"}, "length"), ({"reason": "content_filter"}, "content_filter"), (None, "length")])
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [({"reason": "max_output_tokens"}, "length"), ({"reason": "content_filter"}, "content_filter"), (None, "length")],
+)
 def test_a_cut_is_a_cut_there_too(details: Any, reason: str) -> None:
     assert as_chat(status="incomplete", incomplete_details=details)["choices"][0]["finish_reason"] == reason
 
@@ -289,11 +403,56 @@ def test_elsewhere_a_response_is_a_response(profile: str) -> None:
 # -- anything at all ------------------------------------------------------------------------------------------------
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5) | st.sampled_from(["message", "completed", "stop", "output_text"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "content", "text", "annotations", "id", "status", "choices", "message", "finish_reason", "index", "reason", "summary", "usage", "arguments"]), inner, max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5)
+    | st.sampled_from(["message", "completed", "stop", "output_text"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "type",
+                    "content",
+                    "text",
+                    "annotations",
+                    "id",
+                    "status",
+                    "choices",
+                    "message",
+                    "finish_reason",
+                    "index",
+                    "reason",
+                    "summary",
+                    "usage",
+                    "arguments",
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
     max_leaves=12,
 )
-NAMES = ["output", "status", "error", "usage", "incomplete_details", "choices", "id", "object", "created", "created_at", "model", "text", "tools", "metadata", "reasoning"]
+NAMES = [
+    "output",
+    "status",
+    "error",
+    "usage",
+    "incomplete_details",
+    "choices",
+    "id",
+    "object",
+    "created",
+    "created_at",
+    "model",
+    "text",
+    "tools",
+    "metadata",
+    "reasoning",
+]
 
 
 @pytest.mark.parametrize("profile", ["openai", "openresponses", "kkiai"])

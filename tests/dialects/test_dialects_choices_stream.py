@@ -30,7 +30,9 @@ def stream(dialect: str, to: Any = None, **members: Any) -> Stream:
 
 
 def choice(dialect: str, text: str | None = None, reason: str | None = None, index: int = 0) -> dict[str, Any]:
-    said: dict[str, Any] = {"delta": {} if text is None else {"content": text}} if dialect == "chat" else {"text": text or ""}
+    said: dict[str, Any] = (
+        {"delta": {} if text is None else {"content": text}} if dialect == "chat" else {"text": text or ""}
+    )
     return {"index": index, **said, "finish_reason": reason}
 
 
@@ -102,7 +104,17 @@ def test_a_recorded_stream_in_any_split_is_the_same_stream(name: str, cuts: list
 
 
 @pytest.mark.parametrize(
-    "name", ["chat-calls", "chat-chinese", "chat-crlf", "chat-reasoning", "chat-refusal", "chat-two", "completions-chinese", "completions-two"]
+    "name",
+    [
+        "chat-calls",
+        "chat-chinese",
+        "chat-crlf",
+        "chat-reasoning",
+        "chat-refusal",
+        "chat-two",
+        "completions-chinese",
+        "completions-two",
+    ],
 )
 def test_frames_go_on_byte_for_byte(name: str) -> None:
     given_frames = [one.raw for one in sse.FrameDecoder().feed(common.vector(name))]
@@ -119,7 +131,9 @@ def test_done_is_added_after_a_real_finish(dialect: str) -> None:
     assert play(stream(dialect), [data]) == data + DONE
 
 
-@pytest.mark.parametrize("tail", [b"data: [DONE]", b"data: [DONE]\n", b"data:[DONE]\n\n", b"data: [DONE] \n\n", b"data: [DO"])
+@pytest.mark.parametrize(
+    "tail", [b"data: [DONE]", b"data: [DONE]\n", b"data:[DONE]\n\n", b"data: [DONE] \n\n", b"data: [DO"]
+)
 def test_done_is_told_once_however_it_comes(dialect: str, tail: bytes) -> None:
     data = said(dialect, "潮") + said(dialect, None, "stop")
     assert play(stream(dialect), [data + tail]) == data + DONE
@@ -139,7 +153,7 @@ def test_silence_after_a_real_finish_is_an_end_and_before_it_is_none(dialect: st
     subject = stream(dialect)
     subject.feed(said(dialect, "潮"))
     assert subject.finish() == b""
-    assert subject.outcome is None
+    assert common.outcome(subject) is None
     subject.feed(said(dialect, None, "length"))
     assert subject.finish() == DONE
     assert subject.outcome is not None
@@ -158,7 +172,9 @@ def test_an_empty_finish_reason_is_none(dialect: str) -> None:
 def test_every_choice_must_finish(dialect: str, done: bytes) -> None:
     both = said(dialect, "潮", index=0) + said(dialect, "汐", index=1)
     failed(play(stream(dialect, n=2), [both + said(dialect, None, "stop", 1) + done]))
-    assert finished(play(stream(dialect, n=2), [both + said(dialect, None, "stop", 1) + said(dialect, None, "stop", 0) + done]))
+    assert finished(
+        play(stream(dialect, n=2), [both + said(dialect, None, "stop", 1) + said(dialect, None, "stop", 0) + done])
+    )
 
 
 def test_a_choice_that_never_came_is_missed_unless_the_provider_says_done(dialect: str) -> None:
@@ -205,7 +221,9 @@ def test_finish_reasons_stay_inside_the_enumeration(reason: str, told: str, stat
     assert subject.outcome.status == status
 
 
-@pytest.mark.parametrize("reason", ["error", "abort", "cancelled", "network_error", "insufficient_system_resource", "ERROR"])
+@pytest.mark.parametrize(
+    "reason", ["error", "abort", "cancelled", "network_error", "insufficient_system_resource", "ERROR"]
+)
 def test_a_break_that_is_told_as_a_finish_reason_is_a_break(dialect: str, reason: str) -> None:
     error = failed(play(stream(dialect), [said(dialect, "潮") + said(dialect, None, reason) + DONE]))
     assert reason in error["message"]
@@ -293,11 +311,16 @@ def test_a_chunk_gets_what_it_lacks_from_the_chunks_before(dialect: str) -> None
 
 
 def test_chunks_as_the_founding_documents_show_them_become_whole() -> None:
-    out = play(stream("chat"), [frame({"choices": [{"delta": {"content": "潮"}}]}) + frame({"choices": [{"finish_reason": "stop"}]})])
+    out = play(
+        stream("chat"),
+        [frame({"choices": [{"delta": {"content": "潮"}}]}) + frame({"choices": [{"finish_reason": "stop"}]})],
+    )
     assert finished(out)
     for one in events(out):
         common.check_chunk("chat", one)
-    out = play(stream("completions"), [frame({"choices": [{"text": "潮"}]}) + frame({"choices": [{"finish_reason": "stop"}]})])
+    out = play(
+        stream("completions"), [frame({"choices": [{"text": "潮"}]}) + frame({"choices": [{"finish_reason": "stop"}]})]
+    )
     assert finished(out)
     for one in events(out):
         common.check_chunk("completions", one)
@@ -317,7 +340,14 @@ ODD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("members", ODD.values(), ids=ODD)
 def test_odd_members_are_put_right(dialect: str, members: dict[str, Any]) -> None:
-    out = play(stream(dialect), [said(dialect, "潮") + frame({**chunk(dialect, choice(dialect, "汐")), **members}) + said(dialect, None, "stop")])
+    out = play(
+        stream(dialect),
+        [
+            said(dialect, "潮")
+            + frame({**chunk(dialect, choice(dialect, "汐")), **members})
+            + said(dialect, None, "stop")
+        ],
+    )
     assert finished(out)
     for one in events(out):
         common.check_chunk(dialect, one)
@@ -327,7 +357,7 @@ def test_odd_members_are_put_right(dialect: str, members: dict[str, Any]) -> Non
 
 def test_odd_choices_are_put_right() -> None:
     parts = [{"type": "thinking", "thinking": "想"}]
-    odd = [
+    odd: list[dict[str, Any]] = [
         {"delta": {"content": "潮"}, "finish_reason": None},
         {"index": None, "delta": None, "finish_reason": None},
         {"index": 0, "delta": {"content": parts}, "finish_reason": 5},
@@ -343,13 +373,24 @@ def test_odd_choices_are_put_right() -> None:
 
 
 def test_the_prompt_filter_frame_goes_first_and_untouched() -> None:
-    azure = frame({"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": [{"prompt_index": 0}]})
+    azure = frame(
+        {
+            "choices": [],
+            "created": 0,
+            "id": "",
+            "model": "",
+            "object": "",
+            "prompt_filter_results": [{"prompt_index": 0}],
+        }
+    )
     data = azure + said("chat", "潮") + said("chat", None, "stop")
     assert play(stream("chat"), [data]) == data + DONE
 
 
 def test_unknown_members_go_on_untouched(dialect: str) -> None:
-    odd = said(dialect, "潮", provider="x", service_tier=None).replace(b'"provider":"x"', b'"big":12345678901234567890123,  "f":1.50')
+    odd = said(dialect, "潮", provider="x", service_tier=None).replace(
+        b'"provider":"x"', b'"big":12345678901234567890123,  "f":1.50'
+    )
     data = odd + said(dialect, None, "stop")
     assert play(stream(dialect), [data]) == data + DONE
 
@@ -465,4 +506,6 @@ def test_loose_chunks_are_tightened() -> None:
     assert three["model"] == "tide-1"
     assert {name: three["usage"][name] for name in USAGE} == USAGE
     assert len(frames(out)) == 4
-    assert json.loads(frames(play(stream("chat", to), [frame(loose) + frame(last)]))[1].data) == chunk("chat", choice("chat", None, "stop"))
+    assert json.loads(frames(play(stream("chat", to), [frame(loose) + frame(last)]))[1].data) == chunk(
+        "chat", choice("chat", None, "stop")
+    )

@@ -57,7 +57,9 @@ def test_a_status_maps_to_an_error(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-@pytest.mark.parametrize("body", [b"", b"<html><h1>Bad gateway</h1></html>", b"null", b"5", b"\xff", b"[]", b"{}", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html><h1>Bad gateway</h1></html>", b"null", b"5", b"\xff", b"[]", b"{}", b"[" * 100_000]
+)
 def test_a_body_that_says_nothing_names_the_provider_and_the_status(status: int, body: bytes) -> None:
     error = from_status(status, body, "lab")
     assert told(error) == STATUSES[status]
@@ -78,7 +80,10 @@ OBJECTS: dict[str, tuple[dict[str, Any], int]] = {
     "no word": ({"message": "x"}, 500),
     "key": ({"message": "x", "type": "invalid_request_error", "code": "invalid_api_key"}, 401),
     "permission": ({"message": "x", "type": "permission_error"}, 403),
-    "context": ({"message": "x", "type": "invalid_request_error", "code": "context_length_exceeded", "param": "messages"}, 400),
+    "context": (
+        {"message": "x", "type": "invalid_request_error", "code": "context_length_exceeded", "param": "messages"},
+        400,
+    ),
     "prompt": ({"message": "x", "code": "invalid_prompt"}, 400),
     "image": ({"message": "x", "code": "image_too_large"}, 400),
     "model": ({"message": "x", "type": "invalid_request_error", "code": "model_not_found", "param": "model"}, 404),
@@ -100,7 +105,9 @@ def test_an_error_in_a_stream_is_the_same_as_its_status(content: dict[str, Any],
     assert inside.param == outside.param
 
 
-@pytest.mark.parametrize("code", ["insufficient_quota", "organization_spend_limit_exceeded", "organization_usage_limit_exceeded"])
+@pytest.mark.parametrize(
+    "code", ["insufficient_quota", "organization_spend_limit_exceeded", "organization_usage_limit_exceeded"]
+)
 def test_a_limit_that_waiting_does_not_lift_is_not_repeated(code: str) -> None:
     error = from_body(429, {"error": {"message": "x", "code": code}})
     assert told(error) == (FAILED, 429, "insufficient_quota", code, False)
@@ -114,7 +121,17 @@ def test_a_rate_limit_keeps_its_retry_after() -> None:
 
 
 def test_what_the_caller_did_wrong_is_told_as_the_provider_told_it() -> None:
-    error = from_body(400, {"error": {"message": "No such 潮", "type": "invalid_request_error", "param": "input[0]", "code": "invalid_value"}})
+    error = from_body(
+        400,
+        {
+            "error": {
+                "message": "No such 潮",
+                "type": "invalid_request_error",
+                "param": "input[0]",
+                "code": "invalid_value",
+            }
+        },
+    )
     assert (error.message, error.param, error.code) == ("No such 潮", "input[0]", "invalid_value")
     assert from_body(400, {"error": {"message": "x", "type": "BadRequestError"}}).openai_type == "invalid_request_error"
 
@@ -148,7 +165,9 @@ def test_a_validation_error_names_the_member() -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_credential_is_ours_and_stays_here(status: int) -> None:
-    error = from_body(status, {"error": {"message": "Incorrect API key provided: sk-pro*****abcd", "code": "invalid_api_key"}})
+    error = from_body(
+        status, {"error": {"message": "Incorrect API key provided: sk-pro*****abcd", "code": "invalid_api_key"}}
+    )
     assert "sk-" not in error.body().decode()
     assert error.message == f"Provider 'lab' refused the gateway's credential (status {status})."
 
@@ -159,7 +178,15 @@ def test_a_wrong_key_is_a_wrong_key_under_status_400_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", ["sk-proj-abcdEFGH1234", "gsk_0123456789abcdef", "xai-0123456789ab", "AIza" + "Sy" * 17, "Bearer abcdefgh.1234", "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0"]
+    "secret",
+    [
+        "sk-proj-abcdEFGH1234",
+        "gsk_0123456789abcdef",
+        "xai-0123456789ab",
+        "AIza" + "Sy" * 17,
+        "Bearer abcdefgh.1234",
+        "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0",
+    ],
 )
 @pytest.mark.parametrize("status", [400, 402, 404, 429, 500, 503])
 def test_what_looks_like_a_credential_never_leaves(secret: str, status: int) -> None:
@@ -180,7 +207,12 @@ def test_a_long_message_is_cut() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["error", "message", "type", "code", "param", "detail", "loc", "msg"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "type", "code", "param", "detail", "loc", "msg"]), inner, max_size=4
+        )
+    ),
     max_leaves=10,
 )
 

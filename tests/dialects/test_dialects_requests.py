@@ -203,7 +203,14 @@ def test_what_we_do_not_know_travels_byte_for_byte(dialect: str) -> None:
     odd = '"x_big":123456789012345678901234567890, "x_float": 1.50,"temperature":0.70 , "x_text":"\\u6f6e汐","seed":18446744073709551616, "x":{ "a" : [ 1 , null ] }'
     text = body(dialect).decode()[:-1] + "," + odd + "}"
     sent = DIALECTS[dialect].parse(text.encode()).forward(destination()).decode()
-    for piece in ("123456789012345678901234567890", "1.50", "0.70", '"\\u6f6e汐"', "18446744073709551616", '{ "a" : [ 1 , null ] }'):
+    for piece in (
+        "123456789012345678901234567890",
+        "1.50",
+        "0.70",
+        '"\\u6f6e汐"',
+        "18446744073709551616",
+        '{ "a" : [ 1 , null ] }',
+    ):
         assert piece in sent
 
 
@@ -224,7 +231,9 @@ def test_a_request_can_be_forwarded_to_another_deployment(dialect: str) -> None:
     assert (second["model"], second["store"]) == ("b", True)
 
 
-@pytest.mark.parametrize(("stores", "asked"), [(True, None), (True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize(
+    ("stores", "asked"), [(True, None), (True, True), (True, False), (False, True), (False, False)]
+)
 def test_the_upstream_keeps_nothing_that_the_gateway_holds(stores: bool, asked: bool | None) -> None:
     sent = forwarded("responses", destination(stores=stores), store=asked, background=False)
     assert sent.get("store") == (False if stores else None)
@@ -243,15 +252,21 @@ STATE: dict[str, tuple[dict[str, Any], type[Exception], str, str | None]] = {
 
 
 @pytest.mark.parametrize(("members", "kind", "param", "code"), STATE.values(), ids=STATE)
-def test_state_that_the_gateway_lacks_is_refused_and_never_forgotten(members: dict[str, Any], kind: type[InvalidRequest], param: str, code: str) -> None:
+def test_state_that_the_gateway_lacks_is_refused_and_never_forgotten(
+    members: dict[str, Any], kind: type[InvalidRequest], param: str, code: str
+) -> None:
     parsed = DIALECTS["responses"].parse(body("responses", **members))
     with pytest.raises(kind) as caught:
         parsed.forward(destination())
     assert (caught.value.param, caught.value.code) == (param, code)
-    assert {**MINIMAL["responses"], **members}.items() <= json.loads(parsed.forward(destination(gateway_state=False))).items()
+    assert {**MINIMAL["responses"], **members}.items() <= json.loads(
+        parsed.forward(destination(gateway_state=False))
+    ).items()
 
 
-@pytest.mark.parametrize("name", ["easy message", "assistant replayed", "function call", "reasoning with text", "custom call", "compaction"])
+@pytest.mark.parametrize(
+    "name", ["easy message", "assistant replayed", "function call", "reasoning with text", "custom call", "compaction"]
+)
 def test_item_ids_that_a_stateless_upstream_would_look_up_are_left_out(name: str) -> None:
     item = {"id": "x_1", **ITEMS[name]}
     sent = forwarded("responses", input=[{"role": "user", "content": "x"}, item])["input"]
@@ -280,7 +295,9 @@ def test_items_without_ids_are_not_written_anew() -> None:
         (False, {"reasoning": {"effort": "low"}}, None),
     ],
 )
-def test_reasoning_is_asked_for_in_the_form_that_survives_a_stateless_call(supported: bool, members: dict[str, Any], sent: list[str] | None) -> None:
+def test_reasoning_is_asked_for_in_the_form_that_survives_a_stateless_call(
+    supported: bool, members: dict[str, Any], sent: list[str] | None
+) -> None:
     assert forwarded("responses", destination(encrypted_reasoning=supported), **members).get("include") == sent
 
 
@@ -298,7 +315,9 @@ def test_reasoning_is_asked_for_in_the_form_that_survives_a_stateless_call(suppo
         (False, {"stream": True}, None),
     ],
 )
-def test_usage_is_asked_for_on_every_stream_that_can_have_it(dialect: str, supported: bool, members: dict[str, Any], sent: Any) -> None:
+def test_usage_is_asked_for_on_every_stream_that_can_have_it(
+    dialect: str, supported: bool, members: dict[str, Any], sent: Any
+) -> None:
     assert forwarded(dialect, destination(include_usage=supported), **members).get("stream_options") == sent
 
 
@@ -317,7 +336,12 @@ NEUTRAL: dict[str, list[str]] = {
     "parallel_tool_calls": ["true", " true "],
     "tool_choice": ['"auto"'],
     "tools": ["[]"],
-    "text": ['{"format":{"type":"text"}}', '{ "format" : { "type" : "text" } }', "{}", '{"verbosity":"medium","format":{"type":"text"}}'],
+    "text": [
+        '{"format":{"type":"text"}}',
+        '{ "format" : { "type" : "text" } }',
+        "{}",
+        '{"verbosity":"medium","format":{"type":"text"}}',
+    ],
     "response_format": ['{"type":"text"}'],
     "reasoning": ["{}", '{"effort":null}', '{"effort":null,"summary":null}'],
     "truncation": ['"disabled"'],
@@ -380,7 +404,11 @@ def test_what_is_not_refused_travels_even_when_it_says_nothing(name: str, value:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )

@@ -1,7 +1,7 @@
 """The Responses stream: recorded and hand-made streams of upstreams in, the official grammar out."""
 
 import json
-from typing import Any, cast
+from typing import Any
 
 import openai
 import pytest
@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from openai.lib.streaming.responses._responses import ResponseStreamState
 
 from tests.dialects import common
-from tests.dialects.common import COMPLETED, CREATED, RESPONSE_ID, destination, events, frame, frames, numbered, plain, play
+from tests.dialects.common import (
+    COMPLETED,
+    CREATED,
+    RESPONSE_ID,
+    destination,
+    events,
+    frame,
+    frames,
+    numbered,
+    plain,
+    play,
+)
 from tidegate.dialects.dialect import Stream
 from tidegate.wire import errors, sse
 
@@ -34,7 +45,10 @@ MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_
 PART = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
 WHERE = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
 CREATED_EVENT: dict[str, Any] = {"type": "response.created", "response": {"id": "up_1", "status": "in_progress"}}
-IN_PROGRESS_EVENT: dict[str, Any] = {"type": "response.in_progress", "response": {"id": "up_1", "status": "in_progress"}}
+IN_PROGRESS_EVENT: dict[str, Any] = {
+    "type": "response.in_progress",
+    "response": {"id": "up_1", "status": "in_progress"},
+}
 BEGIN: tuple[dict[str, Any], ...] = (CREATED_EVENT, IN_PROGRESS_EVENT)
 OPEN: tuple[dict[str, Any], ...] = (
     *BEGIN,
@@ -67,10 +81,6 @@ def ended(kind: str = "response.completed", **response: Any) -> dict[str, Any]:
 
 
 WHOLE: tuple[dict[str, Any], ...] = (*OPEN, delta("潮"), delta("汐"), *closed("潮汐"))
-
-
-def terminal(out: bytes) -> dict[str, Any]:
-    return cast("dict[str, Any]", events(out)[-1])
 
 
 def check(out: bytes, *, named: bool = True) -> list[dict[str, Any]]:
@@ -133,7 +143,9 @@ def test_a_recorded_stream_byte_by_byte_is_the_same_stream(name: str) -> None:
 
 
 @pytest.mark.parametrize("profile", ["openai", "openresponses", "kkiai"])
-@pytest.mark.parametrize("name", ["responses-chinese", "responses-calls", "responses-crlf", "responses-error-then-failed"])
+@pytest.mark.parametrize(
+    "name", ["responses-chinese", "responses-calls", "responses-crlf", "responses-error-then-failed"]
+)
 @given(cuts=st.lists(st.integers(0, 100_000), max_size=30))
 @settings(max_examples=25)
 def test_a_recorded_stream_in_any_split_is_the_same_stream(name: str, profile: str, cuts: list[int]) -> None:
@@ -158,7 +170,14 @@ def test_the_deltas_together_are_the_text_of_the_end(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["responses-chinese", "responses-escaped", "responses-crlf", "responses-calls", "responses-reasoning-raw", "responses-floats"],
+    [
+        "responses-chinese",
+        "responses-escaped",
+        "responses-crlf",
+        "responses-calls",
+        "responses-reasoning-raw",
+        "responses-floats",
+    ],
 )
 def test_frames_that_are_not_ours_go_on_byte_for_byte(name: str) -> None:
     data = common.vector(name)
@@ -170,7 +189,9 @@ def test_frames_that_are_not_ours_go_on_byte_for_byte(name: str) -> None:
 @pytest.mark.parametrize("name", ["responses-jump", "responses-stuck", "responses-in-progress-twice"])
 def test_from_a_wrong_number_on_frames_are_written_anew_and_before_it_they_are_not(name: str) -> None:
     data = common.vector(name)
-    given_events = [event for event in events(data) if event["type"] not in ("response.created", "response.in_progress")]
+    given_events = [
+        event for event in events(data) if event["type"] not in ("response.created", "response.in_progress")
+    ]
     told = check(play(stream(), [data]))[2:]
     without = [{k: v for k, v in one.items() if k != "sequence_number"} for one in told[:-1]]
     assert without == [{k: v for k, v in one.items() if k != "sequence_number"} for one in given_events[:-1]]
@@ -236,7 +257,7 @@ def test_unknown_events_go_on_and_end_nothing() -> None:
     data = numbered(*OPEN, unknown, delta("x"), *closed("x"), ended())
     out = play(stream(), [data])
     check(out)
-    assert [one for one in sse.FrameDecoder().feed(data)][4].raw in out
+    assert list(sse.FrameDecoder().feed(data))[4].raw in out
 
 
 def test_deltas_that_are_no_text_go_on_untouched() -> None:
@@ -355,9 +376,11 @@ def test_the_end_tells_the_worst_that_the_upstream_says(end: dict[str, Any], sta
     assert (response["incomplete_details"] or {}).get("reason") == reason
 
 
-@pytest.mark.parametrize(("limit", "tokens", "status"), [(7, 7, "incomplete"), (8, 7, "completed"), (None, 7, "completed")])
+@pytest.mark.parametrize(
+    ("limit", "tokens", "status"), [(7, 7, "incomplete"), (8, 7, "completed"), (None, 7, "completed")]
+)
 def test_a_cut_that_an_engine_does_not_tell_is_told(limit: int | None, tokens: int, status: str) -> None:
-    members = {} if limit is None else {"max_output_tokens": limit}
+    members: dict[str, Any] = {} if limit is None else {"max_output_tokens": limit}
     usage = {"input_tokens": 1, "output_tokens": tokens}
     data = numbered(*WHOLE, ended(usage=usage))
     kept = check(play(stream(to=destination(cut_reported_as_completed=True), **members), [data]))
@@ -366,7 +389,9 @@ def test_a_cut_that_an_engine_does_not_tell_is_told(limit: int | None, tokens: i
     assert kept[-1]["response"]["status"] == "completed"
 
 
-@pytest.mark.parametrize("usage", [None, {}, "n/a", [], {"input_tokens": None, "output_tokens": None}, {"input_tokens": "5"}])
+@pytest.mark.parametrize(
+    "usage", [None, {}, "n/a", [], {"input_tokens": None, "output_tokens": None}, {"input_tokens": "5"}]
+)
 def test_usage_is_estimated_where_there_is_none(usage: Any) -> None:
     subject = stream()
     kept = check(play(subject, [numbered(*WHOLE, ended(usage=usage))]))
@@ -416,7 +441,14 @@ def test_the_end_calls_items_by_the_ids_that_were_sent() -> None:
 
 
 def test_the_end_has_items_that_were_only_told_there() -> None:
-    call = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}", "status": "completed"}
+    call = {
+        "id": "fc_1",
+        "type": "function_call",
+        "call_id": "call_1",
+        "name": "f",
+        "arguments": "{}",
+        "status": "completed",
+    }
     kept = check(play(stream(), [numbered(*WHOLE, ended(output=[message("潮汐"), call]))]))
     assert [item["id"] for item in kept[-1]["response"]["output"]] == ["msg_1", "fc_1"]
 
@@ -492,7 +524,9 @@ def test_the_response_repeats_what_was_asked_where_the_upstream_does_not() -> No
 
 
 def test_numbers_keep_their_spelling() -> None:
-    request = common.DIALECTS["responses"].parse(b'{"input": "x", "stream": true, "temperature": 0.70, "seed": 12345678901234567890}')
+    request = common.DIALECTS["responses"].parse(
+        b'{"input": "x", "stream": true, "temperature": 0.70, "seed": 12345678901234567890}'
+    )
     subject = request.open(common.call())
     subject.attempt(destination())
     out = play(subject, [numbered(*WHOLE, ended())])
@@ -501,7 +535,7 @@ def test_numbers_keep_their_spelling() -> None:
 
 def test_the_upstream_keeps_its_identity_where_it_holds_the_state() -> None:
     to = destination(gateway_state=False)
-    identity = {"id": "up_1", "created_at": 1_700_000_000.7, "store": True}
+    identity: dict[str, Any] = {"id": "up_1", "created_at": 1_700_000_000.7, "store": True}
     first = {"type": "response.created", "response": {**identity, "status": "in_progress"}}
     for upstream in (
         (first, *WHOLE[1:], ended(**identity)),  # in order
@@ -537,7 +571,14 @@ def test_done_is_no_end() -> None:
 
 
 def test_an_item_that_was_open_at_the_break_is_incomplete() -> None:
-    call = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": "f", "arguments": "", "status": "in_progress"}
+    call = {
+        "id": "fc_1",
+        "type": "function_call",
+        "call_id": "call_1",
+        "name": "f",
+        "arguments": "",
+        "status": "in_progress",
+    }
     image = {"id": "ig_1", "type": "image_generation_call", "status": "generating", "result": None}
     thought = {"id": "rs_1", "type": "reasoning", "summary": []}
     part = {"type": "summary_text", "text": "想"}
@@ -550,7 +591,13 @@ def test_an_item_that_was_open_at_the_break_is_incomplete() -> None:
         {"type": "response.content_part.done", **second, "part": {**PART, "text": "完"}},
         {"type": "response.content_part.added", **second, "content_index": 1, "part": PART},
         {"type": "response.output_item.added", "output_index": 2, "item": call},
-        {"type": "response.function_call_arguments.done", "item_id": "fc_1", "output_index": 2, "arguments": "{}", "name": "f"},
+        {
+            "type": "response.function_call_arguments.done",
+            "item_id": "fc_1",
+            "output_index": 2,
+            "arguments": "{}",
+            "name": "f",
+        },
         {"type": "response.output_item.added", "output_index": 3, "item": image},
         {"type": "response.output_item.added", "output_index": 4, "item": thought},
         {"type": "response.reasoning_summary_part.added", **where, "part": {**part, "text": ""}},
@@ -567,10 +614,17 @@ def test_an_item_that_was_open_at_the_break_is_incomplete() -> None:
 
 
 ERRORS: dict[str, bytes] = {
-    "nested": frame({"type": "error", "error": {"type": "server_error", "code": "rate_limit_exceeded", "message": "慢"}}, "error"),
+    "nested": frame(
+        {"type": "error", "error": {"type": "server_error", "code": "rate_limit_exceeded", "message": "慢"}}, "error"
+    ),
     "flat": frame({"type": "error", "code": "rate_limit_exceeded", "message": "慢", "param": None}, "error"),
     "superset": frame(
-        {"type": "error", "code": "rate_limit_exceeded", "message": "慢", "error": {"code": "rate_limit_exceeded", "message": "慢"}}
+        {
+            "type": "error",
+            "code": "rate_limit_exceeded",
+            "message": "慢",
+            "error": {"code": "rate_limit_exceeded", "message": "慢"},
+        }
     ),
     "without type": frame({"error": {"code": 429, "message": "慢"}}),
     "under another type": frame({"type": "rate_limit_error", "message": "慢"}, "error"),
@@ -653,7 +707,14 @@ def error_frame(start: int) -> bytes:
     return numbered({"type": "error", "code": "server_is_overloaded", "message": "busy"}, start=start)
 
 
-@pytest.mark.parametrize("reads", [[numbered(*BEGIN) + error_frame(2)], [numbered(*BEGIN), error_frame(2)], [numbered(CREATED_EVENT), error_frame(1)]])
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [numbered(*BEGIN) + error_frame(2)],
+        [numbered(*BEGIN), error_frame(2)],
+        [numbered(CREATED_EVENT), error_frame(1)],
+    ],
+)
 def test_another_attempt_goes_on_in_the_same_stream(reads: list[bytes]) -> None:
     subject = stream()
     out = b"".join(subject.feed(read) for read in reads)
@@ -682,8 +743,10 @@ def test_when_all_attempts_fail_the_stream_that_began_ends_with_the_last_reason(
     subject.outcome = None
     subject.attempt(destination(provider="spare"))
     out += subject.feed(numbered(*BEGIN) + error_frame(2))
-    assert subject.outcome is not None
-    out += subject.fail(cast("errors.TidegateError", subject.outcome.error))
+    found = common.outcome(subject)
+    assert found is not None
+    assert found.error is not None
+    out += subject.fail(found.error)
     event, _ = failure(out)
     assert event["message"] == "Provider 'spare' reported an error: busy"
 
@@ -727,14 +790,25 @@ def test_open_responses_has_no_nulls_where_its_schema_has_none_and_nothing_else_
     tools = [{"type": "function", "name": "f", "parameters": schema}]
     item = {**message("x"), "phase": None}
     item["content"] = [{**PART, "text": "x", "logprobs": None}]
-    thought = {"id": "rs_1", "type": "reasoning", "summary": [], "content": None, "encrypted_content": None}
+    thought: dict[str, Any] = {
+        "id": "rs_1",
+        "type": "reasoning",
+        "summary": [],
+        "content": None,
+        "encrypted_content": None,
+    }
     data = numbered(
         *OPEN,
         {**delta("x"), "logprobs": None},
         {**closed("x")[2], "item": item},
         {"type": "response.output_item.added", "output_index": 1, "item": thought},
         {"type": "response.output_item.done", "output_index": 1, "item": thought},
-        ended(output=[item, thought], text={"format": {"type": "text"}, "verbosity": None}, tools=tools, metadata={"content": None}),
+        ended(
+            output=[item, thought],
+            text={"format": {"type": "text"}, "verbosity": None},
+            tools=tools,
+            metadata={"content": None},
+        ),
     )
     out = play(stream("openresponses", tools=tools), [data])
     found = events(out)

@@ -86,14 +86,23 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("dialect", "members", "param", "said"), WRONG, ids=[f"{one[0]} {one[2]} {at}" for at, one in enumerate(WRONG)])
-def test_a_wrong_member_is_named_with_what_would_be_right(dialect: str, members: dict[str, Any], param: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "members", "param", "said"), WRONG, ids=[f"{one[0]} {one[2]} {at}" for at, one in enumerate(WRONG)]
+)
+def test_a_wrong_member_is_named_with_what_would_be_right(
+    dialect: str, members: dict[str, Any], param: str, said: str
+) -> None:
     error = refused(dialect, body(dialect, **members))
     assert error.param == param
     assert said in error.message
     assert f"'{param}'" in error.message
     assert error.http_status == 400
-    assert error.code in ("invalid_value", "invalid_type", "missing_required_parameter", "mutually_exclusive_parameters")
+    assert error.code in (
+        "invalid_value",
+        "invalid_type",
+        "missing_required_parameter",
+        "mutually_exclusive_parameters",
+    )
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -125,6 +134,24 @@ def test_null_is_as_good_as_absent(dialect: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("members", [{"temperature": 0}, {"temperature": 2}, {"temperature": 2.0}, {"top_p": 0}, {"top_p": 1}, {"frequency_penalty": -2}, {"presence_penalty": 2.0}, {"n": 1}, {"n": 5}, {"stop": "x"}, {"stop": ["a", "b"]}, {"stop": []}, {"user": ""}, {"stream": False}])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"temperature": 0},
+        {"temperature": 2},
+        {"temperature": 2.0},
+        {"top_p": 0},
+        {"top_p": 1},
+        {"frequency_penalty": -2},
+        {"presence_penalty": 2.0},
+        {"n": 1},
+        {"n": 5},
+        {"stop": "x"},
+        {"stop": ["a", "b"]},
+        {"stop": []},
+        {"user": ""},
+        {"stream": False},
+    ],
+)
 def test_the_ends_of_ranges_are_inside(dialect: str, members: dict[str, Any]) -> None:
     DIALECTS[dialect].parse(body(dialect, **members))

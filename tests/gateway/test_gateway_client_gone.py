@@ -92,7 +92,7 @@ def test_while_waiting_for_the_first_byte(gateway: Running, endpoint: str, strea
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("abruptly", [False, True])
 def test_in_the_middle_of_a_stream(gateway: Running, endpoint: str, abruptly: bool) -> None:
-    client = Client(gateway, endpoint, "sim/lorem?chunks=3&fault=stall&after=7", stream=True)
+    client = Client(gateway, endpoint, "sim/lorem?chunks=20&fault=stall&after=7", stream=True)
     upstream = client.upstream()
     received = b""
     while b"lorem" not in received.partition(b"\r\n\r\n")[2].replace(b"lorem?", b""):

@@ -6,72 +6,15 @@ import pytest
 
 from tests.support.raw import frames, post
 from tests.support.running import Running, wait_for
-from tidegate.server.connection import Connection
+from tests.support.transport import Client
 
 PATHS = {"/v1/responses": b'"input":"x"', "/v1/chat/completions": b'"messages":[{"role":"user","content":"x"}]'}
 
 
-class Writes(asyncio.Transport):
-    """Keeps every write on its own."""
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
-        self.writes: list[bytes] = []
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.writes.append(bytes(data))
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.closed = True
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.closed = True
-
-
-class Client:
-    """A connection of the gateway with that transport."""
-
-    def __init__(self, gateway: Running) -> None:
-        self.gateway = gateway
-        self.transport = Writes()
-        self.connection = gateway.call(self._open)
-
-    def _open(self) -> Connection:
-        server = self.gateway.server
-        connection = Connection(server.config, server.server_state, {}, self.gateway.loop)
-        connection.connection_made(self.transport)
-        return connection
-
-    def ask(self, data: bytes) -> list[bytes]:
-        """The writes of one chunked answer."""
-        self.gateway.call(lambda: self.connection.data_received(data))
-        wait_for(lambda: self.transport.writes and self.transport.writes[-1].endswith(b"0\r\n\r\n"))
-        return self.transport.writes
-
-    def close(self) -> None:
-        self.gateway.call(lambda: self.connection.connection_lost(None))
-
-
 def ask(gateway: Running, path: str, options: str) -> list[bytes]:
-    client = Client(gateway)
     body = b'{"model":"sim/lorem?%b",%b,"stream":true}' % (options.encode(), PATHS[path])
-    try:
+    with Client(gateway) as client:
         return client.ask(post(body, path=path))
-    finally:
-        client.close()
 
 
 def content(write: bytes) -> bytes:
@@ -122,10 +65,9 @@ def test_a_frame_is_never_split_however_it_came(gateway: Running, path: str, siz
 
 
 def test_an_answer_in_one_body_leaves_in_one_write(gateway: Running) -> None:
-    client = Client(gateway)
-    client.gateway.call(lambda: client.connection.data_received(post()))
-    assert wait_for(lambda: client.transport.writes)
-    client.close()
+    with Client(gateway) as client:
+        gateway.call(lambda: client.connection.data_received(post()))
+        assert wait_for(lambda: client.transport.writes)
     (write,) = client.transport.writes
     head, _, body = write.partition(b"\r\n\r\n")
     assert b"content-length: %d\r\n" % len(body) in head + b"\r\n"
@@ -133,7 +75,6 @@ def test_an_answer_in_one_body_leaves_in_one_write(gateway: Running) -> None:
 
 def test_a_stream_makes_no_task_per_frame(gateway: Running) -> None:
     """A task for each frame would be seen: tasks are counted from within the loop all the while."""
-    client = Client(gateway)
     ask(gateway, "/v1/responses", "chunks=1")  # opens the upstream connection, which takes a task
 
     def count() -> int:
@@ -141,10 +82,10 @@ def test_a_stream_makes_no_task_per_frame(gateway: Running) -> None:
 
     idle = gateway.call(count)
     body = b'{"model":"sim/bench?chunks=1000","input":"x","stream":true}'
-    gateway.call(lambda: client.connection.data_received(post(body)))
     seen = []
-    while not (client.transport.writes and client.transport.writes[-1].endswith(b"0\r\n\r\n")):
-        seen.append(gateway.call(count))
-    client.close()
-    assert len(client.transport.writes) > 50
+    with Client(gateway) as client:
+        gateway.call(lambda: client.connection.data_received(post(body)))
+        while not (client.transport.writes and client.transport.writes[-1].endswith(b"0\r\n\r\n")):
+            seen.append(gateway.call(count))
+        assert len(client.transport.writes) > 50
     assert max(seen, default=idle) <= idle + 1

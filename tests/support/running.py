@@ -6,12 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import uvloop
 
+from tidegate.config.automatic import automatic
 from tidegate.config.load import load
+from tidegate.config.schema import Config
 from tidegate.server.compose import Server, bind, make_server
 from tidegate.sim import SimServer
 
@@ -36,8 +39,14 @@ class Running:
     """`with Running() as gateway:` — then `gateway.url` answers, and `gateway.sim` tells what reached the provider."""
 
     def __init__(
-        self, toml: str = SIM_ONLY, *, environment: Mapping[str, str] | None = None, drain: float | None = None
+        self,
+        toml: str | None = SIM_ONLY,
+        *,
+        environment: Mapping[str, str] | None = None,
+        drain: float | None = None,
+        path: Path | None = None,
     ) -> None:
+        """Without `toml` it starts as an installation without a file does. `path` is the file that a reload reads."""
         self._toml = toml
         self._environment = dict(environment or {})
         self._thread = threading.Thread(target=self._run, name="gateway")
@@ -45,6 +54,7 @@ class Running:
         self._failure: BaseException | None = None
         self._log = _Log()
         self._drain = drain
+        self._path = path
         self.port = 0
         self.loop: asyncio.AbstractEventLoop
         self.sim: SimServer
@@ -81,12 +91,19 @@ class Running:
         self.loop = asyncio.get_running_loop()
         async with SimServer() as sim:
             self.sim = sim
-            text = self._toml.replace("{sim}", sim.base_url)
-            config = load(text, "tidegate.toml", self._environment)
+            config = self._load(sim)
             sock = bind(config)
             self.port = sock.getsockname()[1]
             self.server = make_server(config, self._environment, lambda *_: self._ready.set(), log_stream=self._log)
             await self.server.serve(sockets=[sock])
+
+    def _load(self, sim: SimServer) -> Config:
+        if self._toml is None:
+            return automatic(self._environment, command_line={"server.port": 0})
+        text = self._toml.replace("{sim}", sim.base_url)
+        if self._path is not None:
+            self._path.write_text(text, "utf-8")
+        return load(text, str(self._path or "tidegate.toml"), self._environment)
 
     # -- what tests look at -------------------------------------------------------------------------------------
 

@@ -1,0 +1,137 @@
+"""Our own headers, those of the provider that become ours, and those that never do."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.api import ENDPOINTS, Api
+from tests.support.canned import Canned, json_answer
+from tests.support.running import Running
+
+COMPLETION = {
+    "id": "c",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["sim/echo", "sim/echo?status=500"])
+def test_every_answer_says_who_gave_it(api: Api, endpoint: str, stream: bool, model: str) -> None:
+    headers = api.ask(endpoint, model, stream=stream, headers={"tidegate-profile": "anyfast"}).headers
+    assert headers["tidegate-deployment"] == model
+    assert headers["tidegate-attempts"] == "1"
+    assert headers["tidegate-profile"] == "anyfast"
+    assert headers["openai-processing-ms"].isdigit()
+    assert headers["x-request-id"].startswith("req_")
+
+
+def test_a_request_id_of_the_client_is_kept(api: Api) -> None:
+    reply = api.ask("chat", headers={"x-request-id": "my-own-id-17"})
+    assert reply.request_id == "my-own-id-17"
+    assert api.gateway.usage("my-own-id-17")["ending"] == "completed"
+
+
+def test_a_model_name_cannot_write_headers(api: Api) -> None:
+    name = "sim/echo\r\nset-cookie: a=b\r\n潮"
+    reply = api.ask("chat", name)
+    assert "set-cookie" not in reply.headers
+    assert reply.headers["tidegate-deployment"].isascii()
+    assert "%0D%0A" in reply.headers["tidegate-deployment"]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "429 Too Many Requests"])
+def test_limits_of_the_provider_are_shown_as_the_providers(status: str) -> None:
+    fields = "x-ratelimit-limit-requests: 60\r\nX-RateLimit-Remaining-Tokens: 9\r\nset-cookie: a=b\r\nserver: theirs\r\n"
+    with Canned(json_answer(COMPLETION, status, fields=fields)) as provider:
+        with Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
+            headers = api.ask("chat", "canned/m").headers
+    assert headers["x-upstream-ratelimit-limit-requests"] == "60"
+    assert headers["x-upstream-ratelimit-remaining-tokens"] == "9"
+    assert "x-ratelimit-limit-requests" not in headers
+    assert "set-cookie" not in headers
+    assert "server" not in headers
+
+
+def test_limits_of_a_deployment_that_failed_are_not_those_of_the_next() -> None:
+    answers = (json_answer({}, "503 Busy", fields="x-ratelimit-limit-requests: 60\r\n"),)
+    alias = '[models.a]\ntarget = "canned/m"\nfallback = ["closed/m"]\n'
+    closed = '[providers.closed]\nkind = "sim"\nbase_url = "http://127.0.0.1:9/v1"\nmodels = ["m"]\n'
+    with Canned(*answers) as provider:
+        with Running(f"[server]\nport = 0\n{provider.toml()}{closed}{alias}") as gateway, Api(gateway) as api:
+            reply = api.ask("chat", "a")
+    assert (reply.status, reply.headers["tidegate-deployment"]) == (502, "closed/m")
+    assert "x-upstream-ratelimit-limit-requests" not in reply.headers
+
+
+def test_headers_of_the_client_stay_here(api: Api) -> None:
+    given = {
+        "authorization": "Bearer client-secret",
+        "x-api-key": "client-secret",
+        "cookie": "session=client-secret",
+        "x-forwarded-for": "10.0.0.1",
+        "openai-organization": "org-client",
+        "tidegate-profile": "openai",
+    }
+    assert api.ask("chat", headers=given).status == 200
+    sent = api.upstream.headers
+    assert "client-secret" not in str(sent)
+    assert not {"x-forwarded-for", "openai-organization", "tidegate-profile", "cookie"} & set(sent)
+    assert sent["accept-encoding"] == "identity"
+
+
+PROFILE_KEYS = """
+[[keys]]
+name = "plain"
+secret = "key-plain-0123456789abcdef0123456789"
+[[keys]]
+name = "special"
+secret = "key-special-0123456789abcdef01234567"
+profile = "kkiai"
+"""
+
+
+@pytest.mark.row("S65")
+def test_header_before_key_before_configuration() -> None:
+    toml = f"""[server]\nport = 0\n[defaults]\nmodel = "sim/echo"\nprofile = "openresponses"
+[providers.sim]\nbase_url = "{{sim}}"\n{PROFILE_KEYS}"""
+    with Running(toml) as gateway:
+        with Api(gateway, authorization="Bearer key-plain-0123456789abcdef0123456789") as api:
+            assert api.ask("responses").headers["tidegate-profile"] == "openresponses"
+        with Api(gateway, authorization="Bearer key-special-0123456789abcdef01234567") as api:
+            assert api.ask("responses").headers["tidegate-profile"] == "kkiai"
+            chosen = api.ask("responses", headers={"tidegate-profile": " AnyFast "})
+            assert chosen.headers["tidegate-profile"] == "anyfast"
+
+
+@pytest.mark.parametrize("given", ["soon", "", "-5s", "5 parsecs", "1e99s"])
+def test_a_timeout_that_is_none_is_refused(api: Api, given: str) -> None:
+    reply = api.ask("chat", headers={"tidegate-timeout": given})
+    assert (reply.status, reply.error["code"]) == (400, "invalid_timeout")
+    assert "tidegate-timeout" in reply.error["message"]
+
+
+def test_a_timeout_never_raises_the_total_clock() -> None:
+    toml = '[server]\nport = 0\n[providers.sim]\nbase_url = "{sim}"\ntimeouts = { total = "300ms" }\n'
+    with Running(toml) as gateway, Api(gateway) as api:
+        reply = api.ask("chat", "sim/echo?head_delay=5000", headers={"tidegate-timeout": "60s"})
+        assert (reply.status, "0.3 s" in reply.error["message"]) == (504, True)
+
+
+def test_credentials_go_to_their_own_provider_in_turn() -> None:
+    keys = ["sk-one-0123456789abcdef0123456789", "sk-two-0123456789abcdef0123456789"]
+    toml = f"""[server]\nport = 0\n[providers.openai]\nbase_url = "{{sim}}"\ncredentials = {keys!r}
+[providers.sim]\nbase_url = "{{sim}}"\n"""
+    with Running(toml) as gateway, Api(gateway) as api:
+        assert api.get("/v1/models").status == 200
+        seen: list[Any] = []
+        for _ in range(4):
+            api.ask("chat", "openai/echo")
+            seen.append(api.upstream.headers["authorization"])
+        assert set(seen) == {f"Bearer {key}" for key in keys}
+        api.ask("chat", "sim/echo")
+        assert "authorization" not in api.upstream.headers

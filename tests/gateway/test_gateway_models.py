@@ -1,0 +1,173 @@
+"""Which deployment a name leads to, and what `GET /v1/models` says about it."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.api import Api, Reply
+from tests.support.canned import Canned, json_answer
+from tests.support.running import Running
+
+TOML = """
+[server]
+port = 0
+[providers.first]
+kind = "sim"
+base_url = "{sim}"
+models = ["echo", "Qwen/Qwen3-8B", "second/echo"]
+[providers.second]
+kind = "sim"
+base_url = "{sim}"
+models = ["echo", "zh", "lorem"]
+[providers.open]
+kind = "sim"
+base_url = "http://127.0.0.1:9/v1"
+[providers.talker]
+kind = "sim"
+base_url = "{sim}"
+speaks = ["chat"]
+models = ["only-chat", "zh"]
+[models.fast]
+target = "second/zh"
+[models.echo]
+target = "second/echo"
+[models."zh"]
+target = "zh"
+[models."vendor/name"]
+target = "first/echo"
+"""
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Running]:
+    with Running(TOML) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def api(gateway: Running) -> Iterator[Api]:
+    with Api(gateway) as client:
+        assert client.get("/v1/models").status == 200
+        yield client
+
+
+def led(reply: Reply) -> str:
+    return reply.headers["tidegate-deployment"]
+
+
+@pytest.mark.row("S16")
+@pytest.mark.parametrize(
+    ("name", "deployment"),
+    [
+        ("fast", "second/zh"),  # an alias
+        ("echo", "second/echo"),  # an alias wins over a known id
+        ("vendor/name", "first/echo"),  # also with a slash
+        ("Qwen/Qwen3-8B", "first/Qwen/Qwen3-8B"),  # a known id with a slash that is no provider
+        ("lorem", "second/lorem"),  # a bare id
+        ("zh", "second/zh"),  # an alias for its own name ends at the id, in the order of the configuration
+        ("second/zh", "second/zh"),
+        ("first/echo", "first/echo"),
+        ("first/Qwen/Qwen3-8B", "first/Qwen/Qwen3-8B"),
+        ("second/echo", "second/echo"),  # a provider that has the rest wins over another one's whole id
+        ("second/unlisted", "second/unlisted"),  # the provider's own 404 is reported
+        ("open/whatever/it/is", "open/whatever/it/is"),
+        ("bare-and-unknown", "open/bare-and-unknown"),  # one provider's list is not known
+    ],
+)
+def test_the_order_of_resolution(api: Api, name: str, deployment: str) -> None:
+    assert led(api.ask("completions", name)) == deployment
+
+
+def test_a_bare_name_goes_to_a_provider_that_speaks_the_endpoint(api: Api) -> None:
+    reply = api.ask("responses", "only-chat")
+    assert (reply.status, reply.error["code"], reply.error["param"]) == (400, "unsupported_endpoint", "model")
+    assert "/v1/responses" in reply.error["message"]
+    assert "'talker'" in reply.error["message"]
+
+
+@pytest.mark.parametrize("name", ["nobody/has-this", "sekond/zh", "first/", "/echo", "", " "])
+def test_a_name_that_leads_nowhere_is_a_404_or_400(api: Api, name: str) -> None:
+    reply = api.ask("completions", name)
+    assert reply.status in (400, 404, 502)
+    if reply.status == 404:
+        assert (reply.error["code"], reply.error["param"]) == ("model_not_found", "model")
+        assert f"'{name}'" in reply.error["message"]
+
+
+def test_a_404_names_what_is_near_or_who_could_be_meant(api: Api) -> None:
+    assert "'second/zh'" in api.ask("completions", "sekond/zh").error["message"]
+    assert "'first/…'" in api.ask("completions", "qqq/zzzzzzzzzzz").error["message"]
+
+
+def test_a_very_long_name_is_refused_without_a_search(api: Api) -> None:
+    started = time.monotonic()
+    for name in ("x/" + "y" * 5_000_000, "open/" + "z" * 2000):
+        reply = api.ask("completions", name)
+        assert (reply.status, reply.error["param"]) == (400, "model")
+        assert len(reply.content) < 500
+    assert time.monotonic() - started < 2
+
+
+def test_the_list_holds_aliases_and_every_model_of_every_provider(api: Api) -> None:
+    body = api.get("/v1/models").json
+    assert body["object"] == "list"
+    assert [(one["id"], one["owned_by"]) for one in body["data"]] == [
+        ("fast", "tidegate"),
+        ("echo", "tidegate"),
+        ("zh", "tidegate"),
+        ("vendor/name", "tidegate"),
+        ("first/echo", "first"),
+        ("first/Qwen/Qwen3-8B", "first"),
+        ("first/second/echo", "first"),
+        ("second/echo", "second"),
+        ("second/zh", "second"),
+        ("second/lorem", "second"),
+        ("talker/only-chat", "talker"),
+        ("talker/zh", "talker"),
+    ]
+    assert all(set(one) == {"id", "created", "owned_by", "object"} for one in body["data"])
+    assert all(one["object"] == "model" and isinstance(one["created"], int) for one in body["data"])
+
+
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("fast", "tidegate"),
+        ("first/Qwen/Qwen3-8B", "first"),
+        ("Qwen/Qwen3-8B", "first"),
+        ("Qwen%2FQwen3-8B", "first"),
+        ("second/lorem", "second"),
+        ("lorem", "second"),
+    ],
+)
+def test_one_model_is_found_by_every_name_that_requests_may_use(api: Api, name: str, owner: str) -> None:
+    body = api.get(f"/v1/models/{name}").json
+    assert (body["id"], body["owned_by"], body["object"]) == (name.replace("%2F", "/"), owner, "model")
+
+
+def test_one_model_that_is_not_there_is_a_404(api: Api) -> None:
+    for name in ("second/nothing", "nobody/has-this"):
+        reply = api.get(f"/v1/models/{name}")
+        assert (reply.status, reply.error["code"], reply.error["param"]) == (404, "model_not_found", "model")
+
+
+@pytest.mark.parametrize(
+    ("listed", "ids"),
+    [
+        ({"object": "list", "data": [{"id": "a", "created": 1.5, "owned_by": None}, {"id": "b"}]}, ["a", "b"]),
+        ({"data": []}, []),
+        ({"models": []}, None),
+        ([], None),
+        (b"<html>", None),
+        ({"data": [{"id": 5}]}, None),
+    ],
+)
+def test_a_provider_with_an_odd_list_does_not_spoil_the_others(listed: Any, ids: list[str] | None) -> None:
+    with Canned(json_answer(listed)) as provider:
+        odd = f'[providers.odd]\nkind = "sim"\nbase_url = "{provider.url}"\n'
+        with Running(f"[server]\nport = 0\n{odd}[providers.sim]\nbase_url = '{{sim}}'\n") as gateway, Api(gateway) as api:
+            names = [one["id"] for one in api.get("/v1/models").json["data"]]
+    assert "sim/echo" in names
+    assert [name for name in names if name.startswith("odd/")] == [f"odd/{one}" for one in ids or ()]

@@ -1,0 +1,142 @@
+"""A reload swaps the configuration as a whole; what runs ends on the old one, and a bad file changes nothing."""
+
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.api import Api, read_frames, request_body
+from tests.support.grammar import check_stream
+from tests.support.running import SIM_ONLY, Running, wait_for
+from tidegate.providers.discovery import local_ports
+from tidegate.sim import SimServer
+
+EXTRA = """
+[providers.other]
+kind = "sim"
+base_url = "{sim}"
+[models.renamed]
+target = "other/echo"
+"""
+
+
+def reload(gateway: Running) -> None:
+    gateway.call(gateway.server._parts.reload)
+
+
+def test_a_reload_takes_effect_while_a_stream_runs_on(tmp_path: Path) -> None:
+    path = tmp_path / "tidegate.toml"
+    with Running(SIM_ONLY, path=path) as gateway, Api(gateway) as api:
+        assert api.ask("chat", "renamed").status == 404 or api.get("/v1/models").status == 200
+        body = request_body("responses", "sim/lorem?chunks=8&gap=100", stream=True)
+        received = b""
+        with api.http.stream("POST", "/v1/responses", json=body) as response:
+            for data in response.iter_raw():
+                if not received:
+                    path.write_text((SIM_ONLY + EXTRA).replace("{sim}", gateway.sim.base_url), "utf-8")
+                    reload(gateway)
+                    assert api.ask("chat", "renamed", say="new").text == "new"
+                received += data
+        assert check_stream(read_frames(received))["status"] == "completed"
+        assert any(line["event"] == "reloaded" for line in gateway.log_lines)
+        assert "renamed" in [one["id"] for one in api.get("/v1/models").json["data"]]
+
+
+@pytest.mark.parametrize("text", ["[server", "[server]\nprot = 1\n", '[providers.x]\nkind = "sim"\nbase_url = "ftp://x"\n', None])
+def test_a_bad_file_changes_nothing_and_is_reported(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "tidegate.toml"
+    with Running(SIM_ONLY, path=path) as gateway, Api(gateway) as api:
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text, "utf-8")
+        reload(gateway)
+        assert api.ask("chat", say="still here").text == "still here"
+        refused = [line for line in gateway.log_lines if line["event"] == "reload_refused"]
+        assert len(refused) == 1
+        assert refused[0]["reason"]
+
+
+def test_bare_names_lead_to_the_same_provider_while_lists_are_asked_for_again(tmp_path: Path) -> None:
+    path = tmp_path / "tidegate.toml"
+    toml = """
+[server]
+port = 0
+[providers.closed]
+kind = "sim"
+base_url = "http://127.0.0.1:9/v1"
+models = ["m"]
+[providers.sim]
+base_url = "{sim}"
+"""
+    with Running(toml, path=path) as gateway, Api(gateway) as api:
+        assert api.get("/v1/models").status == 200
+
+        def during() -> str:
+            gateway.server._parts.reload()
+            parts = gateway.server._parts.gateway
+            assert parts is not None
+            return parts.snapshot.catalog.plan("zh", 0.0)[0].name
+
+        assert gateway.call(during) == "sim/zh"
+        with pytest.raises(Exception, match="does not exist"):
+            gateway.call(lambda: gateway.server._parts.gateway.snapshot.catalog.plan("nothing", 0.0))  # type: ignore[union-attr]
+
+
+def test_a_key_that_was_taken_out_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "tidegate.toml"
+    keys = '[[keys]]\nname = "a"\nsecret = "key-a-0123456789abcdef0123456789ab"\n[[keys]]\nname = "b"\nsecret = "key-b-0123456789abcdef0123456789ab"\n'
+    with Running(SIM_ONLY + keys, path=path) as gateway:
+        with Api(gateway, authorization="Bearer key-a-0123456789abcdef0123456789ab") as api:
+            assert api.ask("chat").status == 200
+            path.write_text(path.read_text("utf-8").replace("key-a-", "key-c-"), "utf-8")
+            reload(gateway)
+            assert api.ask("chat").status == 401
+
+
+def _free_local_port() -> int | None:
+    for port in local_ports():
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    return None
+
+
+def test_a_server_on_a_usual_local_port_is_found_and_becomes_the_default() -> None:
+    port = _free_local_port()
+    if port is None:
+        pytest.skip("every usual port is taken on this machine")
+    holder: list[SimServer] = []
+    with Running() as helper:  # only its loop is used: the local server must be there before the gateway looks
+
+        async def start() -> None:
+            sim = SimServer(port=port)
+            await sim.start()
+            holder.append(sim)
+
+        import asyncio
+
+        asyncio.run_coroutine_threadsafe(start(), helper.loop).result(10)
+        try:
+            with Running(None) as gateway, Api(gateway) as api:
+                names = wait_for(lambda: [one["id"] for one in api.get("/v1/models").json["data"] if not one["id"].startswith("sim/")])
+                assert names
+                provider = names[0].partition("/")[0]
+                reply = api.ask("chat", None, say="found")
+                assert reply.headers["tidegate-deployment"].startswith(f"{provider}/")
+                assert api.ask("chat", f"{provider}/echo", say="found").text == "found"
+                asked = [one for one in holder[0].requests]
+                assert all("authorization" not in one.headers for one in asked)
+                assert api.ask("chat", "sim/echo", say="own").text == "own"
+        finally:
+            asyncio.run_coroutine_threadsafe(holder[0].stop(), helper.loop).result(10)
+
+
+def test_without_a_file_and_without_keys_the_simulator_answers() -> None:
+    with Running(None) as gateway, httpx.Client(base_url=gateway.origin, timeout=20) as client:
+        reply = client.post("/v1/responses", json={"model": "sim/echo", "input": "hi"})
+        assert reply.json()["output"][0]["content"][0]["text"] == "hi"
