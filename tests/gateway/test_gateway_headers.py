@@ -104,7 +104,7 @@ def test_header_before_key_before_configuration() -> None:
             assert api.ask("responses").headers["tidegate-profile"] == "openresponses"
         with Api(gateway, authorization="Bearer key-special-0123456789abcdef01234567") as api:
             assert api.ask("responses").headers["tidegate-profile"] == "kkiai"
-            chosen = api.ask("responses", headers={"tidegate-profile": " AnyFast "})
+            chosen = api.ask("responses", headers={"tidegate-profile": "AnyFast"})
             assert chosen.headers["tidegate-profile"] == "anyfast"
 
 

@@ -4,11 +4,11 @@ import httpx
 
 from tests.support.running import SIM_ONLY, Running
 
-PINGING = SIM_ONLY.replace("port = 0", 'port = 0\nstream_ping = "1s"')
+PINGING = SIM_ONLY.replace("port = 0", 'port = 0\nstream_ping = "1s"') + 'timeouts = { idle = "2600ms" }\n'
 
 
 def test_a_silent_responses_stream_gets_comments_and_keepalive_events_that_take_no_sequence_number() -> None:
-    body = {"model": "sim/lorem?chunks=2&gap=2600", "input": "x", "stream": True}
+    body = {"model": "sim/lorem?chunks=3&fault=stall&after=6", "input": "x", "stream": True}
     with Running(PINGING) as gateway, httpx.Client(timeout=20) as client:
         frames = client.post(f"{gateway.url}/responses", json=body).text.split("\n\n")
     pings = [frame for frame in frames if frame.startswith("event: keepalive")]
@@ -23,7 +23,7 @@ def test_a_silent_responses_stream_gets_comments_and_keepalive_events_that_take_
 
 
 def test_a_silent_chat_stream_gets_comments_only() -> None:
-    body = {"model": "sim/lorem?chunks=2&gap=2600", "messages": [{"role": "user", "content": "x"}], "stream": True}
+    body = {"model": "sim/lorem?chunks=3&fault=stall&after=6", "messages": [{"role": "user", "content": "x"}], "stream": True}
     with Running(PINGING) as gateway, httpx.Client(timeout=20) as client:
         frames = client.post(f"{gateway.url}/chat/completions", json=body).text.split("\n\n")
     assert ": keepalive" in frames

@@ -33,8 +33,6 @@ models = ["only-chat", "zh"]
 target = "second/zh"
 [models.echo]
 target = "second/echo"
-[models."zh"]
-target = "zh"
 [models."vendor/name"]
 target = "first/echo"
 """
@@ -66,7 +64,7 @@ def led(reply: Reply) -> str:
         ("vendor/name", "first/echo"),  # also with a slash
         ("Qwen/Qwen3-8B", "first/Qwen/Qwen3-8B"),  # a known id with a slash that is no provider
         ("lorem", "second/lorem"),  # a bare id
-        ("zh", "second/zh"),  # an alias for its own name ends at the id, in the order of the configuration
+        ("zh", "second/zh"),  # a bare id of several, in the order of the configuration
         ("second/zh", "second/zh"),
         ("first/echo", "first/echo"),
         ("first/Qwen/Qwen3-8B", "first/Qwen/Qwen3-8B"),
@@ -116,7 +114,6 @@ def test_the_list_holds_aliases_and_every_model_of_every_provider(api: Api) -> N
     assert [(one["id"], one["owned_by"]) for one in body["data"]] == [
         ("fast", "tidegate"),
         ("echo", "tidegate"),
-        ("zh", "tidegate"),
         ("vendor/name", "tidegate"),
         ("first/echo", "first"),
         ("first/Qwen/Qwen3-8B", "first"),

@@ -49,11 +49,14 @@ def test_members_that_ask_for_no_state_are_no_reason_to_refuse_and_stay_here(api
 def test_a_provider_that_stores_is_told_not_to_and_asked_for_what_a_stateless_call_needs() -> None:
     toml = '[server]\nport = 0\n[providers.openai]\nbase_url = "{sim}"\ncredentials = ["sk-0123456789abcdef0123456789abc"]\n'
     with Running(toml) as gateway, Api(gateway) as api:
-        api.ask("responses", "openai/echo", store=True, include=["message.output_text.logprobs"])
+        effort = {"effort": "low"}
+        api.ask("responses", "openai/echo", store=True, include=["message.output_text.logprobs"], reasoning=effort)
         assert api.sent["store"] is False
         assert api.sent["include"] == ["message.output_text.logprobs", "reasoning.encrypted_content"]
-        reasoning = api.ask("responses", "openai/reasoning").json["output"][0]
+        reasoning = api.ask("responses", "openai/reasoning", reasoning=effort).json["output"][0]
         assert reasoning["encrypted_content"].startswith("gAAAAAB")
+        api.ask("responses", "openai/echo")  # a model that does not reason would refuse to be asked for it
+        assert "include" not in api.sent
 
 
 def test_a_provider_that_keeps_the_state_gets_the_members_and_its_id_is_the_clients() -> None:

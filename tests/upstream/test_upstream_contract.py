@@ -49,7 +49,7 @@ endings = st.sampled_from(["close", "reset", "hold"])
 client = st.sampled_from(["listen", "abort", "release", "abort-at-head", "release-at-body", "again-at-end", "pause"])
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps, endings, st.lists(client, min_size=1, max_size=4), st.booleans())
 def test_the_receivers_contract(script: list[tuple[str, bytes]], ending: str, clients: list[str], stream: bool) -> None:
     async def play(peer: Peer) -> None:

@@ -56,11 +56,13 @@ def test_a_pause_reaches_the_provider_and_resume_starts_it_again(
             answer = stage.ask()
             await until(lambda: len(answer.body) > 200_000)
             answer.attempt.pause()
-            await asyncio.sleep(0.15)
-            received, sent = len(answer.bodies), script.sent
-            await asyncio.sleep(0.1)
+            received, sent = len(answer.bodies), -1
+            while (
+                sent != script.sent
+            ):  # until all buffers between are full; a pause without effect ends in the time limit
+                sent = script.sent
+                await asyncio.sleep(0.15)
             assert len(answer.bodies) == received
-            assert script.sent == sent
             answer.attempt.resume()
             await until(lambda: script.sent > sent + 2_000_000)
             assert script.sent > sent + 2_000_000
@@ -208,9 +210,9 @@ def test_handing_over_a_large_request_takes_no_time(certificates: Certificates) 
         ):
             await stage.fetch()
             body = bytes(64 * 1024 * 1024)
-            begin = time.perf_counter()
+            begin = time.process_time()
             answer = stage.ask(body)
-            spent = time.perf_counter() - begin
+            spent = time.process_time() - begin
             answer.attempt.abort()
             assert spent < 0.03, f"{spent:.3f} s"
 

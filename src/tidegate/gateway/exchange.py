@@ -7,7 +7,6 @@ provider's bytes and the client's.
 import email.utils
 import math
 import os
-import random
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -76,6 +75,7 @@ class Exchange:
         "_started",
         "_started_at",
         "_status",
+        "_step",
         "_stream",
         "_total_s",
         "_usage",
@@ -110,6 +110,7 @@ class Exchange:
         self._stream: Stream | None = None
         self._model = ""
         self._plan: list[Path] = []
+        self._step = 0
         self._path: Path | None = None
         self._attempt: Attempt | None = None
         self._attempts = 0
@@ -193,7 +194,7 @@ class Exchange:
             profile = chosen
         elif principal.profile:
             profile = PROFILES[principal.profile]
-        self._plan = self._plan_attempts(model)
+        self._plan = snapshot.plan(model, self._dialect.name, self._dialect.path)
         self._read_timeout()
         self._call = Call(
             response_id="resp_" + os.urandom(24).hex(),
@@ -204,24 +205,6 @@ class Exchange:
         )
         if request.wants_stream:
             self._stream = request.open(self._call)
-
-    def _plan_attempts(self, model: str) -> list[Path]:
-        endpoint = self._dialect.name
-        snapshot = self._snapshot
-        draw = random.random()  # noqa: S311 - load balancing, not a secret
-        steps = snapshot.catalog.plan(model, draw, snapshot.able[endpoint])
-        found = [path for step in steps if (path := snapshot.path(step, endpoint)) is not None]
-        if not found:
-            provider = steps[0].provider
-            speaks = self._snapshot.upstreams[provider].record.speaks
-            raise errors.InvalidRequest(
-                f"The model '{model}' is served by provider '{provider}', which does not speak {self._dialect.path}. "
-                f"It speaks: {', '.join(speaks)}.",
-                param="model",
-                code="unsupported_endpoint",
-            )
-        found.reverse()  # taken from the end
-        return found
 
     def _read_timeout(self) -> None:
         """`tidegate-timeout` lowers the total clock, never raises it."""
@@ -238,7 +221,8 @@ class Exchange:
     # -- attempt ------------------------------------------------------------------------------------------------
 
     def _next_attempt(self) -> None:
-        path = self._plan.pop()
+        path = self._plan[self._step]
+        self._step += 1
         request = self._request
         assert request is not None
         body = request.forward(path.destination)
@@ -409,7 +393,9 @@ class Exchange:
         self._drop_attempt()
         committed = self._stream is not None and self._stream.committed
         out_of_time = isinstance(error, errors.UpstreamTimeout) and error.clock == "total"
-        while self._plan and error.may_retry and not committed and not out_of_time and not self._settled:
+        while (
+            self._step < len(self._plan) and error.may_retry and not committed and not out_of_time and not self._settled
+        ):
             if self._stream is not None:
                 self._stream.outcome = None
             try:

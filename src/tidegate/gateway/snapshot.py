@@ -1,5 +1,6 @@
 """Everything that a request is decided by, immutable: a reload makes a new one and swaps it in whole."""
 
+import random
 from collections.abc import Iterable, Mapping
 from typing import get_args
 
@@ -12,6 +13,7 @@ from tidegate.dialects.profile import PROFILES, Profile
 from tidegate.providers.record import Clocks, Endpoint
 from tidegate.routing.catalog import Alias, Catalog, Deployment, Target
 from tidegate.upstream.provider import Upstream
+from tidegate.wire.errors import InvalidRequest
 
 __all__ = ["Path", "Snapshot"]
 
@@ -52,10 +54,37 @@ class Snapshot:
         }
         """The providers that serve each endpoint."""
         self._paths: dict[tuple[Deployment, Endpoint], Path | None] = {}
+        self._plans: dict[tuple[str, Endpoint], list[Path]] = {}
 
     def with_listings(self, listings: Mapping[str, Iterable[str] | None]) -> "Snapshot":
         """The same configuration, with other knowledge of what providers offer."""
         return Snapshot(self.config, self.upstreams, {**self.listings, **listings})
+
+    def plan(self, model: str, endpoint: Endpoint, path: str) -> list[Path]:
+        """The attempts for a model name, best first; weighted targets are drawn anew each time.
+
+        Raises ModelNotFound, and InvalidRequest when no provider of the model serves `endpoint`, whose public path is
+        `path`.
+        """
+        known = self._plans.get((model, endpoint))
+        if known is not None:
+            return known
+        draw = random.random()  # noqa: S311 - load balancing, not a secret
+        steps = self.catalog.plan(model, draw, self.able[endpoint])
+        found = [one for step in steps if (one := self.path(step, endpoint)) is not None]
+        if not found:
+            provider = steps[0].provider
+            raise InvalidRequest(
+                f"The model '{model}' is served by provider '{provider}', which does not speak {path}. "
+                f"It speaks: {', '.join(self.upstreams[provider].record.speaks)}.",
+                param="model",
+                code="unsupported_endpoint",
+            )
+        if not self.config.models:  # without aliases nothing is drawn
+            if len(self._plans) >= _REMEMBERED:
+                self._plans.clear()
+            self._plans[model, endpoint] = found
+        return found
 
     def path(self, deployment: Deployment, endpoint: Endpoint) -> Path | None:
         """How `deployment` is called for `endpoint`; None when its provider does not speak it."""
