@@ -244,7 +244,6 @@ STATE: dict[str, tuple[dict[str, Any], type[Exception], str, str | None]] = {
     "previous response": ({"previous_response_id": "resp_1"}, InvalidRequest, "previous_response_id", "previous_response_not_found"),
     "conversation": ({"conversation": "conv_1"}, NotFound, "conversation", "not_found"),
     "conversation object": ({"conversation": {"id": "conv_1"}}, NotFound, "conversation", "not_found"),
-    "background": ({"background": True}, UnsupportedParameter, "background", "unsupported_parameter"),
     "prompt": ({"prompt": {"id": "p"}}, UnsupportedParameter, "prompt", "unsupported_parameter"),
     "reference": ({"input": [ITEMS["easy message"], ITEMS["item reference"]]}, NotFound, "input[1].id", "not_found"),
     "bare reference": ({"input": [ITEMS["bare item reference"]]}, NotFound, "input[0].id", "not_found"),
@@ -262,6 +261,14 @@ def test_state_that_the_gateway_lacks_is_refused_and_never_forgotten(
     assert {**MINIMAL["responses"], **members}.items() <= json.loads(
         parsed.forward(destination(gateway_state=False))
     ).items()
+
+
+@pytest.mark.parametrize("gateway_state", [True, False])
+def test_a_run_in_the_background_is_refused_since_nothing_here_could_retrieve_it(gateway_state: bool) -> None:
+    parsed = DIALECTS["responses"].parse(body("responses", background=True))
+    with pytest.raises(UnsupportedParameter) as caught:
+        parsed.forward(destination(gateway_state=gateway_state))
+    assert caught.value.param == "background"
 
 
 @pytest.mark.parametrize(

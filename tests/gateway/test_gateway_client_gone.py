@@ -108,7 +108,11 @@ def test_in_the_middle_of_a_stream(gateway: Running, endpoint: str, abruptly: bo
 def test_in_the_middle_of_an_answer_in_one_body(gateway: Running, endpoint: str) -> None:
     client = Client(gateway, endpoint, "sim/lorem?chunks=50&fault=stall", stream=False)
     upstream = client.upstream()
-    wait_for(lambda: gateway.call(lambda: [one._collected_bytes for one in gateway.server._parts.gateway.exchanges])[0:1] > [0])  # type: ignore[union-attr]
+    wait_for(
+        lambda: (
+            gateway.call(lambda: [one._collected_bytes for one in gateway.server._parts.gateway.exchanges])[0:1] > [0]
+        )
+    )  # type: ignore[union-attr]
     client.leave()
     entry = check_left(client, upstream, 499)
     assert entry["estimated"] is True

@@ -159,7 +159,9 @@ def test_a_failure_before_the_first_event_is_a_status(
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-@pytest.mark.parametrize("fault", ["json200", "error", "failed", "truncated_json", "cut", "garbage", "badutf8", "longline"])
+@pytest.mark.parametrize(
+    "fault", ["json200", "error", "failed", "truncated_json", "cut", "garbage", "badutf8", "longline"]
+)
 def test_a_broken_answer_in_one_body_is_502(api: Api, endpoint: str, fault: str) -> None:
     reply = failed(api, endpoint, f"sim/lorem?fault={fault}", stream=False)
     assert reply.status == 502

@@ -46,7 +46,9 @@ def test_a_model_name_cannot_write_headers(api: Api) -> None:
 
 @pytest.mark.parametrize("status", ["200 OK", "429 Too Many Requests"])
 def test_limits_of_the_provider_are_shown_as_the_providers(status: str) -> None:
-    fields = "x-ratelimit-limit-requests: 60\r\nX-RateLimit-Remaining-Tokens: 9\r\nset-cookie: a=b\r\nserver: theirs\r\n"
+    fields = (
+        "x-ratelimit-limit-requests: 60\r\nX-RateLimit-Remaining-Tokens: 9\r\nset-cookie: a=b\r\nserver: theirs\r\n"
+    )
     with Canned(json_answer(COMPLETION, status, fields=fields)) as provider:
         with Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
             headers = api.ask("chat", "canned/m").headers

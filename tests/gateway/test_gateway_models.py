@@ -164,7 +164,10 @@ def test_one_model_that_is_not_there_is_a_404(api: Api) -> None:
 def test_a_provider_with_an_odd_list_does_not_spoil_the_others(listed: Any, ids: list[str] | None) -> None:
     with Canned(json_answer(listed)) as provider:
         odd = f'[providers.odd]\nkind = "sim"\nbase_url = "{provider.url}"\n'
-        with Running(f"[server]\nport = 0\n{odd}[providers.sim]\nbase_url = '{{sim}}'\n") as gateway, Api(gateway) as api:
+        with (
+            Running(f"[server]\nport = 0\n{odd}[providers.sim]\nbase_url = '{{sim}}'\n") as gateway,
+            Api(gateway) as api,
+        ):
             names = [one["id"] for one in api.get("/v1/models").json["data"]]
     assert "sim/echo" in names
     assert [name for name in names if name.startswith("odd/")] == [f"odd/{one}" for one in ids or ()]

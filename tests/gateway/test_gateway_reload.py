@@ -43,7 +43,9 @@ def test_a_reload_takes_effect_while_a_stream_runs_on(tmp_path: Path) -> None:
         assert "renamed" in [one["id"] for one in api.get("/v1/models").json["data"]]
 
 
-@pytest.mark.parametrize("text", ["[server", "[server]\nprot = 1\n", '[providers.x]\nkind = "sim"\nbase_url = "ftp://x"\n', None])
+@pytest.mark.parametrize(
+    "text", ["[server", "[server]\nprot = 1\n", '[providers.x]\nkind = "sim"\nbase_url = "ftp://x"\n', None]
+)
 def test_a_bad_file_changes_nothing_and_is_reported(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "tidegate.toml"
     with Running(SIM_ONLY, path=path) as gateway, Api(gateway) as api:
@@ -123,7 +125,11 @@ def test_a_server_on_a_usual_local_port_is_found_and_becomes_the_default() -> No
         asyncio.run_coroutine_threadsafe(start(), helper.loop).result(10)
         try:
             with Running(None) as gateway, Api(gateway) as api:
-                names = wait_for(lambda: [one["id"] for one in api.get("/v1/models").json["data"] if not one["id"].startswith("sim/")])
+                names = wait_for(
+                    lambda: [
+                        one["id"] for one in api.get("/v1/models").json["data"] if not one["id"].startswith("sim/")
+                    ]
+                )
                 assert names
                 provider = names[0].partition("/")[0]
                 reply = api.ask("chat", None, say="found")

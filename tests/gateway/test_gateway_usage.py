@@ -72,7 +72,7 @@ def test_one_entry_for_each_request_and_metrics_that_agree(gateway: Running, end
     assert _sum(metrics, "tidegate_attempts_total").total() == sum(line.get("attempts", 0) for line in lines)
     assert _sum(metrics, "tidegate_estimated_usage_total").total() == sum(bool(line.get("estimated")) for line in lines)
     assert _sum(metrics, "tidegate_request_seconds_count").total() == len(lines)
-    assert 'tidegate_exchanges_running 0.0' in metrics
+    assert "tidegate_exchanges_running 0.0" in metrics
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

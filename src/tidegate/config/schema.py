@@ -89,7 +89,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     ] = _duration("30s")
     data_dir: Annotated[
         str,
-        Meta(description="Folder for Tidegate's own data. Empty: the user's data folder."),
+        Meta(description="Folder for Tidegate's own data, of which there is none yet. Empty: the user's data folder."),
     ] = ""
 
 

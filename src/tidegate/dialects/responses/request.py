@@ -146,6 +146,11 @@ class ResponsesRequest:
         return self._members
 
     def forward(self, destination: Destination) -> bytes:
+        if self.typed.background:
+            raise UnsupportedParameter(
+                "Unsupported parameter: 'background' needs stored responses, which this gateway does not keep.",
+                param="background",
+            )
         members = dict(self.members)
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
@@ -188,11 +193,6 @@ class ResponsesRequest:
                 f"Unsupported parameter: 'prompt' names a template that the provider stores, but provider "
                 f"'{destination.provider}' is called without state. Set state = \"provider\" for it to use templates.",
                 param="prompt",
-            )
-        if typed.background:
-            raise UnsupportedParameter(
-                "Unsupported parameter: 'background' needs stored responses, which this gateway does not keep.",
-                param="background",
             )
         if isinstance(typed.input, list):
             for index, item in enumerate(typed.input):

@@ -1,0 +1,121 @@
+"""Names and deployments, without a network."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.routing.catalog import Alias, Catalog, Target
+from tidegate.wire.errors import ModelNotFound
+
+LISTINGS: dict[str, list[str] | None] = {
+    "openai": ["gpt-5.2", "shared"],
+    "lab": ["openai/gpt-oss-20b", "Qwen/Qwen3-8B", "shared", "own"],
+    "proxy": None,
+}
+
+
+def names(catalog: Catalog, name: str, draw: float = 0.0) -> list[str]:
+    return [step.name for step in catalog.plan(name, draw)]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("gpt-5.2", "openai/gpt-5.2"),
+        ("shared", "openai/shared"),
+        ("openai/gpt-5.2", "openai/gpt-5.2"),
+        ("Qwen/Qwen3-8B", "lab/Qwen/Qwen3-8B"),
+        ("lab/Qwen/Qwen3-8B", "lab/Qwen/Qwen3-8B"),
+        # The prefix is a provider, but only another one is known to have the whole id.
+        ("openai/gpt-oss-20b", "lab/openai/gpt-oss-20b"),
+        ("lab/openai/gpt-oss-20b", "lab/openai/gpt-oss-20b"),
+        # Nobody is known to have it: the prefix decides, and the provider's own 404 is reported.
+        ("openai/gpt-9", "openai/gpt-9"),
+        ("proxy/a/b/c", "proxy/a/b/c"),
+        ("who-knows", "proxy/who-knows"),
+    ],
+)
+def test_resolution(name: str, found: str) -> None:
+    assert names(Catalog({}, LISTINGS), name) == [found]
+
+
+def test_a_prefix_wins_where_its_provider_may_have_the_rest() -> None:
+    listings: dict[str, list[str] | None] = {"openai": None, "lab": ["openai/gpt-oss-20b"]}
+    assert names(Catalog({}, listings), "openai/gpt-oss-20b") == ["openai/gpt-oss-20b"]
+    both: dict[str, list[str] | None] = {"openai": ["gpt-oss-20b"], "lab": ["openai/gpt-oss-20b"]}
+    assert names(Catalog({}, both), "openai/gpt-oss-20b") == ["openai/gpt-oss-20b"]
+
+
+def test_of_several_providers_one_that_is_able_is_taken() -> None:
+    catalog = Catalog({}, LISTINGS)
+    assert [step.name for step in catalog.plan("shared", 0.0, {"lab"})] == ["lab/shared"]
+
+
+@pytest.mark.parametrize("name", ["nobody/has", "/gpt-5.2", "openai/", "/"])
+def test_what_leads_nowhere_is_not_found(name: str) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        Catalog({}, LISTINGS).plan(name, 0.0)
+    assert f"'{name}'" in caught.value.message
+    assert caught.value.param == "model"
+
+
+def test_near_names_are_told_and_without_any_the_providers() -> None:
+    catalog = Catalog({"fast": Alias((Target("gpt-5.2"),))}, {"openai": ["gpt-5.2"], "lab": ["own"]})
+    for asked, near in (("fsat", "fast"), ("gpt-5.1", "gpt-5.2"), ("opnai/gpt-5.2", "openai/gpt-5.2")):
+        with pytest.raises(ModelNotFound, match=f"Did you mean.*'{near}'"):
+            catalog.plan(asked, 0.0)
+    with pytest.raises(ModelNotFound, match="'openai/…', 'lab/…'"):
+        catalog.plan("zzzzzzzzzzzzzz", 0.0)
+
+
+def test_an_alias_comes_first_and_its_fallbacks_in_order() -> None:
+    catalog = Catalog({"shared": Alias((Target("lab/own"),), ("openai/gpt-5.2", "shared-too"))}, LISTINGS)
+    assert names(catalog, "shared") == ["lab/own", "openai/gpt-5.2", "proxy/shared-too"]
+    first = catalog.plan("shared", 0.0)[0]
+    assert (first.alias, first.position) == ("shared", 0)
+
+
+def test_a_deployment_is_planned_once() -> None:
+    catalog = Catalog(
+        {"a": Alias((Target("lab/own"),), ("own", "lab/own", "b")), "b": Alias((Target("own"),))}, LISTINGS
+    )
+    assert names(catalog, "a") == ["lab/own"]
+
+
+def test_the_draw_falls_on_targets_by_weight() -> None:
+    catalog = Catalog({"a": Alias((Target("lab/x", 1), Target("lab/y", 0), Target("lab/z", 3)))}, LISTINGS)
+    drawn = [names(catalog, "a", draw)[0] for draw in (0.0, 0.2499, 0.25, 0.5, 0.9999)]
+    assert drawn == ["lab/x", "lab/x", "lab/z", "lab/z", "lab/z"]
+    assert catalog.plan("a", 0.9)[0].position == 2
+
+
+@given(weights=st.lists(st.integers(0, 5), min_size=1, max_size=4), draw=st.floats(0, 1, exclude_max=True))
+def test_a_target_without_weight_is_never_drawn(weights: list[int], draw: float) -> None:
+    catalog = Catalog(
+        {"a": Alias(tuple(Target(f"lab/{at}", weight) for at, weight in enumerate(weights)))}, {"lab": None}
+    )
+    position = catalog.plan("a", draw)[0].position
+    assert weights[position] > 0 or not any(weights)
+
+
+def test_an_alias_inside_another_draws_from_a_whole_range_of_its_own() -> None:
+    half = Alias((Target("lab/x"), Target("lab/y")))
+    catalog = Catalog({"outer": Alias((Target("inner"), Target("lab/z"))), "inner": half}, {"lab": None})
+    seen = Counter(names(catalog, "outer", at / 1000)[0] for at in range(1000))
+    assert seen == {"lab/x": 250, "lab/y": 250, "lab/z": 500}
+    behind = Catalog({"outer": Alias((Target("lab/a"), Target("lab/b")), ("inner",)), "inner": half}, {"lab": None})
+    pairs = Counter(tuple(names(behind, "outer", at / 1000)) for at in range(1000))
+    assert set(pairs.values()) == {250}
+    assert len(pairs) == 4
+
+
+def test_a_near_miss_among_thousands_of_names_is_found_fast() -> None:
+    import time
+
+    catalog = Catalog({}, {"router": [f"vendor{at % 40}/some-model-name-{at}-instruct" for at in range(600)]})
+    started = time.perf_counter()
+    with pytest.raises(ModelNotFound):
+        catalog.plan("vendr7/some-model-nme-7-instruct", 0.0)
+    print(time.perf_counter() - started)
