@@ -1,5 +1,6 @@
 """Names and deployments, without a network."""
 
+import time
 from collections import Counter
 
 import pytest
@@ -111,11 +112,9 @@ def test_an_alias_inside_another_draws_from_a_whole_range_of_its_own() -> None:
     assert len(pairs) == 4
 
 
-def test_a_near_miss_among_thousands_of_names_is_found_fast() -> None:
-    import time
-
+def test_a_near_miss_among_hundreds_of_names_is_found_without_holding_up_others() -> None:
     catalog = Catalog({}, {"router": [f"vendor{at % 40}/some-model-name-{at}-instruct" for at in range(600)]})
     started = time.perf_counter()
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(ModelNotFound, match="vendor7/some-model-name-7-instruct"):
         catalog.plan("vendr7/some-model-nme-7-instruct", 0.0)
-    print(time.perf_counter() - started)
+    assert time.perf_counter() - started < 0.05  # about 5 ms; comparing all of them took 140

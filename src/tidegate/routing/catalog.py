@@ -6,6 +6,8 @@ ids each is known to have.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from heapq import nlargest
+from operator import add
 
 import msgspec
 
@@ -14,6 +16,7 @@ from tidegate.wire.errors import ModelNotFound
 __all__ = ["Alias", "Catalog", "Deployment", "Target"]
 
 _NEAR_MISSES = 3
+_COMPARED = 10
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -98,7 +101,7 @@ class Catalog:
 
     def _unknown(self, name: str) -> str:
         message = f"The model '{name}' does not exist or no configured provider has it."
-        near = get_close_matches(name, self._names(), n=_NEAR_MISSES, cutoff=0.5)
+        near = _near(name, self._names())
         if near:
             return f"{message} Did you mean {_either(near)}?"
         providers = ", ".join(f"'{provider}/…'" for provider in self._listings)
@@ -122,6 +125,22 @@ def _pick(targets: Sequence[Target], draw: float) -> tuple[int, float]:
             return index, point / target.weight
         point -= target.weight
     return 0, draw
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    """The names most like `name`. difflib takes 0.1 ms for each one that it compares, and routers list hundreds: it
+    gets to see only those with the most letters and pairs of letters in common."""
+    wanted = _features(name)
+
+    def likeness(other: str) -> float:
+        features = _features(other)
+        return len(wanted & features) / (len(wanted) + len(features))
+
+    return get_close_matches(name, nlargest(_COMPARED, known, likeness), n=_NEAR_MISSES, cutoff=0.5)
+
+
+def _features(name: str) -> set[str]:
+    return {*name, *map(add, name, name[1:])}
 
 
 def _either(names: Sequence[str]) -> str:
