@@ -1,8 +1,8 @@
 """What becomes of a request when the provider fails: a status before the first event, an honest ending after it."""
 
 import time
-from email.utils import format_datetime
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import quote_plus
 

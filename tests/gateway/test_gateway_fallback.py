@@ -101,7 +101,7 @@ def test_the_next_deployment_answers_as_if_nothing_had_happened(
     assert (entry["attempts"], entry["deployment"], entry["ending"]) == (attempts, "second/echo", "completed")
     assert entry["model"] == alias
     shown = reply.events[-1 if endpoint == "responses" else 0] if stream else reply.json
-    assert (shown["response"] if "response" in shown else shown)["model"] == "echo"
+    assert shown.get("response", shown)["model"] == "echo"
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

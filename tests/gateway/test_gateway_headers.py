@@ -49,9 +49,12 @@ def test_limits_of_the_provider_are_shown_as_the_providers(status: str) -> None:
     fields = (
         "x-ratelimit-limit-requests: 60\r\nX-RateLimit-Remaining-Tokens: 9\r\nset-cookie: a=b\r\nserver: theirs\r\n"
     )
-    with Canned(json_answer(COMPLETION, status, fields=fields)) as provider:
-        with Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
-            headers = api.ask("chat", "canned/m").headers
+    with (
+        Canned(json_answer(COMPLETION, status, fields=fields)) as provider,
+        Running(f"[server]\nport = 0\n{provider.toml()}") as gateway,
+        Api(gateway) as api,
+    ):
+        headers = api.ask("chat", "canned/m").headers
     assert headers["x-upstream-ratelimit-limit-requests"] == "60"
     assert headers["x-upstream-ratelimit-remaining-tokens"] == "9"
     assert "x-ratelimit-limit-requests" not in headers
@@ -63,9 +66,12 @@ def test_limits_of_a_deployment_that_failed_are_not_those_of_the_next() -> None:
     answers = (json_answer({}, "503 Busy", fields="x-ratelimit-limit-requests: 60\r\n"),)
     alias = '[models.a]\ntarget = "canned/m"\nfallback = ["closed/m"]\n'
     closed = '[providers.closed]\nkind = "sim"\nbase_url = "http://127.0.0.1:9/v1"\nmodels = ["m"]\n'
-    with Canned(*answers) as provider:
-        with Running(f"[server]\nport = 0\n{provider.toml()}{closed}{alias}") as gateway, Api(gateway) as api:
-            reply = api.ask("chat", "a")
+    with (
+        Canned(*answers) as provider,
+        Running(f"[server]\nport = 0\n{provider.toml()}{closed}{alias}") as gateway,
+        Api(gateway) as api,
+    ):
+        reply = api.ask("chat", "a")
     assert (reply.status, reply.headers["tidegate-deployment"]) == (502, "closed/m")
     assert "x-upstream-ratelimit-limit-requests" not in reply.headers
 

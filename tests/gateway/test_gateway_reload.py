@@ -1,5 +1,6 @@
 """A reload swaps the configuration as a whole; what runs ends on the old one, and a bad file changes nothing."""
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -89,12 +90,14 @@ base_url = "{sim}"
 def test_a_key_that_was_taken_out_is_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "tidegate.toml"
     keys = '[[keys]]\nname = "a"\nsecret = "key-a-0123456789abcdef0123456789ab"\n[[keys]]\nname = "b"\nsecret = "key-b-0123456789abcdef0123456789ab"\n'
-    with Running(SIM_ONLY + keys, path=path) as gateway:
-        with Api(gateway, authorization="Bearer key-a-0123456789abcdef0123456789ab") as api:
-            assert api.ask("chat").status == 200
-            path.write_text(path.read_text("utf-8").replace("key-a-", "key-c-"), "utf-8")
-            reload(gateway)
-            assert api.ask("chat").status == 401
+    with (
+        Running(SIM_ONLY + keys, path=path) as gateway,
+        Api(gateway, authorization="Bearer key-a-0123456789abcdef0123456789ab") as api,
+    ):
+        assert api.ask("chat").status == 200
+        path.write_text(path.read_text("utf-8").replace("key-a-", "key-c-"), "utf-8")
+        reload(gateway)
+        assert api.ask("chat").status == 401
 
 
 def _free_local_port() -> int | None:
@@ -120,8 +123,6 @@ def test_a_server_on_a_usual_local_port_is_found_and_becomes_the_default() -> No
             await sim.start()
             holder.append(sim)
 
-        import asyncio
-
         asyncio.run_coroutine_threadsafe(start(), helper.loop).result(10)
         try:
             with Running(None) as gateway, Api(gateway) as api:
@@ -135,7 +136,7 @@ def test_a_server_on_a_usual_local_port_is_found_and_becomes_the_default() -> No
                 reply = api.ask("chat", None, say="found")
                 assert reply.headers["tidegate-deployment"].startswith(f"{provider}/")
                 assert api.ask("chat", f"{provider}/echo", say="found").text == "found"
-                asked = [one for one in holder[0].requests]
+                asked = list(holder[0].requests)
                 assert all("authorization" not in one.headers for one in asked)
                 assert api.ask("chat", "sim/echo", say="own").text == "own"
         finally:

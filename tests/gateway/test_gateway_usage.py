@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_nothing_that_was_said_and_no_secret_is_in_log_or_metrics(gateway: Runni
         assert secret.encode() not in metrics
 
 
-def _entries(gateway: Running) -> list[dict[str, object]]:
+def _entries(gateway: Running) -> list[dict[str, Any]]:
     return [line for line in gateway.log_lines if line["event"] == "request"]
 
 

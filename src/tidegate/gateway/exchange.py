@@ -57,6 +57,7 @@ class Exchange:
         "_collected_bytes",
         "_dialect",
         "_downstream",
+        "_end_user",
         "_first_event_at",
         "_gateway",
         "_headers",
@@ -106,6 +107,7 @@ class Exchange:
         self._received_at = gateway.loop.time()
         self._started_at = time.perf_counter()
         self._request: Request | None = None
+        self._end_user = ""
         self._call: Call | None = None
         self._stream: Stream | None = None
         self._model = ""
@@ -176,6 +178,7 @@ class Exchange:
         principal = self._principal
         request = self._dialect.parse(body)
         self._request = request
+        self._end_user = request.end_user or ""
         model = request.model or principal.model or snapshot.default_model
         if not model:
             raise missing("model", "No default model is configured; GET /v1/models lists what there is.")
@@ -310,6 +313,8 @@ class Exchange:
                     self._downstream.write(out)
                 else:
                     self._start(out)
+                if stream.committed:
+                    self._request = None  # no other attempt will need it, and it may be large
         except errors.WireError as error:
             self._on_failure(errors.UpstreamBroken(f"Provider '{self._provider}': {error}"))
         except Exception as bug:
@@ -525,7 +530,7 @@ class Exchange:
                 stream=self._stream is not None,
                 key=self._principal.key,
                 project=self._principal.project,
-                end_user=(self._request.end_user if self._request is not None else None) or "",
+                end_user=self._end_user,
                 model=self._model,
                 deployment=path.name.decode("ascii") if path is not None else "",
                 attempts=self._attempts,

@@ -101,15 +101,16 @@ class Catalog:
 
     def _unknown(self, name: str) -> str:
         message = f"The model '{name}' does not exist or no configured provider has it."
-        near = _near(name, self._names())
+        near = _near(name, self._names(name.count("/")))
         if near:
             return f"{message} Did you mean {_either(near)}?"
         providers = ", ".join(f"'{provider}/…'" for provider in self._listings)
         return f"{message} Known providers: {providers}; see GET /v1/models."
 
-    def _names(self) -> list[str]:
-        known = [*self._aliases, *self._owners]
-        return [*known, *(f"{owners[0]}/{model}" for model, owners in self._owners.items())]
+    def _names(self, slashes: int) -> list[str]:
+        """What a request may have meant: every name as it is, and with its provider if that has as many slashes."""
+        prefixed = (f"{owners[0]}/{model}" for model, owners in self._owners.items() if model.count("/") + 1 == slashes)
+        return [*self._aliases, *self._owners, *prefixed]
 
 
 def _first(providers: Sequence[str], able: Collection[str]) -> str | None:
@@ -146,3 +147,8 @@ def _features(name: str) -> set[str]:
 def _either(names: Sequence[str]) -> str:
     quoted = [f"'{name}'" for name in names]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
+def _first(providers: Sequence[str], able: Collection[str]) -> str | None:
+    """The first that is able, else the first; None when there is none."""
+    return next((provider for provider in providers if provider in able), providers[0] if providers else None)

@@ -144,6 +144,7 @@ class Attempt:
     # -- what the connection tells ------------------------------------------------------------------------------
 
     def upstream_head(self, status: int, headers: Headers) -> None:
+        self._request = []  # it will not be sent again, and it may be large
         if status == 407:
             self._break(errors.UpstreamUnreachable("the proxy refused the request with status 407."))
             return

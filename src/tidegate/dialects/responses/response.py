@@ -197,10 +197,22 @@ class Envelope:
     """Makes every snapshot of one response: ours are id, times, status, store and usage; the rest is what the upstream
     says, else what the client asked, else the documented default."""
 
-    __slots__ = ("_base", "_call", "_identity", "_request", "keep_upstream_identity", "trust_echo")
+    __slots__ = (
+        "_asked",
+        "_base",
+        "_call",
+        "_identity",
+        "_request",
+        "keep_upstream_identity",
+        "output_limit",
+        "trust_echo",
+    )
 
     def __init__(self, request: "ResponsesRequest", call: Call) -> None:
-        self._request = request
+        self._request: ResponsesRequest | None = request
+        self._asked: tuple[str, ...] = ()
+        self.output_limit = request.typed.max_output_tokens
+        """The `max_output_tokens` that the client set."""
         self._call = call
         self._base: jsonio.Members | None = None
         self._identity: jsonio.Members | None = None
@@ -255,19 +267,14 @@ class Envelope:
         """The whole object of an answer that :class:`_Plain` has found to be without fault."""
         base = self._base or self._make_base()
         content = {**base, **upstream}
-        for name in self._request.members:
-            if name in _ECHOED and content[name] == jsonio.NULL:
+        for name in self._asked:
+            if content[name] == jsonio.NULL:
                 content[name] = base[name]
         for name in _OURS:
             content[name] = base[name]
         content["status"] = _COMPLETED
         content["completed_at"] = jsonio.raw(max(self._call.created_at, self._call.wall_clock()))
         return jsonio.encode(content)
-
-    @property
-    def output_limit(self) -> int | None:
-        """The `max_output_tokens` that the client set."""
-        return self._request.typed.max_output_tokens
 
     def _choose_identity(self, upstream: jsonio.Members) -> jsonio.Members:
         if not self.keep_upstream_identity or _string(upstream.get("id", jsonio.NULL)) is None:
@@ -281,10 +288,15 @@ class Envelope:
         return identity
 
     def _make_base(self) -> jsonio.Members:
+        """What is known before any upstream answers. Values are copied and the request let go of: a long prompt must
+        not stay in memory as long as its answer streams."""
         base = dict(_DEFAULTS)
+        assert self._request is not None
         for name, value in self._request.members.items():
             if name in _ECHOED and value != jsonio.NULL:
-                base[name] = value
+                base[name] = value.copy()
+                self._asked += (name,)
+        self._request = None
         for name in ("text", "reasoning"):
             if base[name] is not _DEFAULTS[name]:
                 base[name] = _merged(_DEFAULTS[name], base[name])
