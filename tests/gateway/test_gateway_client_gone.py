@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.api import ENDPOINTS, PATHS, Api, request_body
 from tests.support.running import Running, wait_for
+from tidegate.gateway.exchange import Exchange
 from tidegate.sim.connection import SimRequest
 
 TOML = """
@@ -62,6 +63,13 @@ class Client:
         self.socket.close()
 
 
+def running(gateway: Running) -> list[Exchange]:
+    """The exchanges under way; asked on the gateway's own loop."""
+    parts = gateway.server._parts.gateway
+    assert parts is not None
+    return list(parts.exchanges)
+
+
 def check_left(client: Client, upstream: SimRequest, status: int) -> dict[str, Any]:
     """The provider saw the connection close within a second, and one entry says so."""
     left = client.gateway.call(lambda: client.gateway.loop.time())
@@ -71,7 +79,7 @@ def check_left(client: Client, upstream: SimRequest, status: int) -> dict[str, A
     assert upstream.closed_by_peer_at - left < 1
     entry = client.gateway.usage(client.request_id)
     assert (entry["ending"], entry["status"], entry["error"]) == ("client_gone", status, "client_gone")
-    assert client.gateway.call(lambda: len(client.gateway.server._parts.gateway.exchanges)) == 0  # type: ignore[union-attr]
+    assert client.gateway.call(lambda: running(client.gateway)) == []
     return entry
 
 
@@ -108,11 +116,7 @@ def test_in_the_middle_of_a_stream(gateway: Running, endpoint: str, abruptly: bo
 def test_in_the_middle_of_an_answer_in_one_body(gateway: Running, endpoint: str) -> None:
     client = Client(gateway, endpoint, "sim/lorem?chunks=50&fault=stall", stream=False)
     upstream = client.upstream()
-    wait_for(
-        lambda: (
-            gateway.call(lambda: [one._collected_bytes for one in gateway.server._parts.gateway.exchanges])[0:1] > [0]
-        )
-    )  # type: ignore[union-attr]
+    wait_for(lambda: gateway.call(lambda: [one._collected_bytes for one in running(gateway)]) > [0])
     client.leave()
     entry = check_left(client, upstream, 499)
     assert entry["estimated"] is True

@@ -359,7 +359,7 @@ def test_other_wrong_values_are_refused_by_name(api: Api, members: dict[str, Any
         ("chat", {"frequency_penalty": 3}, "frequency_penalty"),
         ("chat", {"presence_penalty": -3}, "presence_penalty"),
         ("chat", {"top_logprobs": 21}, "top_logprobs"),
-        ("chat", {"logit_bias": {"5": 101}}, "logit_bias[...]"),
+        ("chat", {"logit_bias": {"5": 101}}, "logit_bias"),
         ("chat", {"tools": [{}]}, "tools[0].type"),
         ("chat", {"tools": [{"type": "function"}]}, "tools[0].function"),
         ("chat", {"response_format": {}}, "response_format.type"),

@@ -9,7 +9,7 @@ from tests.support.raw import HELLO, chunk, get, post, request
 from tests.support.running import Running, wait_for
 from tests.support.transport import Client
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 CHUNKED = (
     request("POST", "/v1/responses", "Transfer-Encoding: chunked")

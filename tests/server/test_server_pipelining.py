@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.raw import Raw, frames, get, post
-from tests.support.running import Running, wait_for
+from tests.support.raw import Raw, chunk, frames, get, post
+from tests.support.running import SIM_ONLY, Running, wait_for
 from tidegate.sim.connection import SimRequest
 
 
@@ -110,6 +110,19 @@ def test_a_body_over_the_cap_behind_a_running_stream_is_refused_in_its_turn(tigh
     with Raw(tight) as client:
         stream = post(b'{"model":"sim/lorem?chunks=3&gap=50","input":"x","stream":true}')
         client.send(stream + b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
+        assert b"response.completed" in client.response().body
+        assert client.response().status == 413
+        assert client.rest() == b""
+
+
+def test_the_same_holds_for_a_chunked_body_of_any_size() -> None:
+    """It is over the cap for bodies, and over that for what may wait."""
+    toml = SIM_ONLY.replace("[server]", '[server]\nmax_body = "2MiB"')
+    with Running(toml) as gateway, Raw(gateway) as client:
+        client.send(post(b'{"model":"sim/lorem?chunks=3&gap=100","input":"x","stream":true}'))
+        client.send(b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(3):
+            client.send(chunk(b" " * 1024 * 1024))
         assert b"response.completed" in client.response().body
         assert client.response().status == 413
         assert client.rest() == b""

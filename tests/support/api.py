@@ -81,7 +81,7 @@ class Api:
 
     def __init__(self, gateway: Running, **headers: str) -> None:
         self.gateway = gateway
-        self.http = httpx.Client(base_url=gateway.origin, timeout=20, headers=headers)
+        self.http = httpx.Client(base_url=gateway.origin, timeout=20, headers=headers, verify=False, trust_env=False)
 
     def __enter__(self) -> Self:
         return self

@@ -130,13 +130,16 @@ class Running:
         return [json.loads(line) for line in self._log.getvalue().splitlines() if line.startswith("{")]
 
     def usage(self, request_id: str, timeout: float = 3.0) -> dict[str, Any]:
-        """The usage entry of one request, which is written within a fraction of a second."""
-        found = wait_for(
-            lambda: [
-                one for one in self.log_lines if one.get("request_id") == request_id and one["event"] == "request"
-            ],
-            timeout,
-        )
+        """The usage entry of one request, which is written as soon as the answer has ended."""
+        lines = self.server._parts._lines
+        assert lines is not None
+
+        def look() -> list[dict[str, Any]]:
+            self.call(lines.flush)
+            wanted = [line for line in self._log.getvalue().splitlines() if request_id in line]
+            return [line for line in map(json.loads, wanted) if line["event"] == "request"]
+
+        found = wait_for(look, timeout)
         assert len(found) == 1, f"{len(found)} entries for {request_id}"
         return found[0]
 

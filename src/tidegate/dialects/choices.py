@@ -1,5 +1,6 @@
 """What chat and text completions share: answers made of `choices`, streamed as bare `data:` frames."""
 
+import contextlib
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -141,7 +142,7 @@ class ChoicesStream:
         self._delta_bytes = 0
         self._usage: Usage | None = None
         self._usage_sent = False
-        self._last = b""
+        self._last = b"{}"
         self._head: jsonio.Members | None = None
 
     def attempt(self, destination: Destination) -> None:
@@ -312,9 +313,15 @@ class ChoicesStream:
 
     def _usage_frame(self) -> bytes:
         """The frame that the client asked for, when the upstream put its figures elsewhere or has none."""
-        last = jsonio.members(self._last)
-        content: dict[str, Any] = {name: last[name] for name in _HEAD}
-        return sse.encode(jsonio.encode({**content, "choices": [], "usage": self.usage().as_chat()}))
+        return sse.encode(jsonio.encode({**self._known_head(), "choices": [], "usage": self.usage().as_chat()}))
+
+    def _known_head(self) -> jsonio.Members:
+        """Id, object, creation time and model as the frames so far have them."""
+        if self._head is None:
+            self._head = _head(self._call, self._destination, self._kind)
+        with contextlib.suppress(WireError):
+            self._head = _with_head(_members(self._last), self._head)
+        return self._head
 
     def _mended(self, data: bytes) -> bytes:
         """The same chunk with every member that clients rely on. What is missing is as in the frames before."""

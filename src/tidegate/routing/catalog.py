@@ -147,8 +147,3 @@ def _features(name: str) -> set[str]:
 def _either(names: Sequence[str]) -> str:
     quoted = [f"'{name}'" for name in names]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
-
-
-def _first(providers: Sequence[str], able: Collection[str]) -> str | None:
-    """The first that is able, else the first; None when there is none."""
-    return next((provider for provider in providers if provider in able), providers[0] if providers else None)

@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
                 self.refuse(incoming.refusal)
             elif incoming.dialect is not None:
                 self._run_hot(incoming)
-            elif incoming.origin and incoming.method == b"OPTIONS":
+            elif _is_preflight(incoming):
                 self._answer_preflight(incoming)
             else:
                 self._run_cold(incoming)
@@ -439,3 +439,10 @@ class Connection(asyncio.Protocol):
             return at
         self.drop()
         return None
+
+
+def _is_preflight(incoming: Incoming) -> bool:
+    """Whether a browser asks for leave before it sends the request of an allowed page (Fetch standard, CORS preflight)."""
+    return (
+        bool(incoming.origin) and incoming.method == b"OPTIONS" and b"access-control-request-method" in incoming.fields
+    )

@@ -182,6 +182,7 @@ class Reader:
         incoming = self.incoming or Incoming()
         self.stop()
         incoming.body = []
+        incoming.body_bytes = 0
         incoming.keep_alive = False
         incoming.refusal = refusal
         incoming.request_id = incoming.request_id or request_id(dict(incoming.headers).get(b"x-request-id"))

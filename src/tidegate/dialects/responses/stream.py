@@ -155,6 +155,7 @@ class ResponsesStream:
         self._repair = Repair() if destination.quirks.loose_items else None
 
     def feed(self, data: bytes) -> bytes:
+        sequence = self._sequence
         try:
             frames = self._decoder.feed(data)
             if len(frames) == 1 and self.committed:
@@ -163,6 +164,7 @@ class ResponsesStream:
                     self.outcome = Outcome("failed", self._problem)
                 return out
         except WireError as error:
+            self._sequence = sequence
             return self._broken(str(error))
         except sse.FrameError as error:
             return self._read(error.frames, str(error))
@@ -172,10 +174,11 @@ class ResponsesStream:
         tail = self._decoder.eof()
         out = b""
         if tail is not None and self.outcome is None:
+            sent = self._stage, self._sequence
             try:
                 out = self._frame(tail)
             except WireError:
-                out = b""
+                self._stage, self._sequence = sent
         if self.outcome is None:
             self.outcome = Outcome("failed", self._problem or self._cut())
         return self._handed_out(out)
@@ -221,9 +224,11 @@ class ResponsesStream:
         """`broken` says what is wrong behind these frames."""
         out = []
         for frame in frames:
+            sent = self._stage, self._sequence
             try:
                 out.append(self._frame(frame))
             except WireError as error:
+                self._stage, self._sequence = sent
                 self._broken(str(error))
         if self._problem is not None and self.outcome is None:
             self.outcome = Outcome("failed", self._problem)
