@@ -69,7 +69,7 @@ rm -f "$venv"/.tidegate-*
 arguments=
 for lock in $locks; do arguments="$arguments --requirement $lock"; done
 echo "Installing the locked packages of $locks (a minute at most on a usual line)"
-pip install --require-hashes --no-deps $arguments || {
+pip install --quiet --progress-bar on --require-hashes --no-deps $arguments || {
     echo "The packages could not be installed: see pip's message above; is a package index reachable?" >&2
     exit 1
 }

@@ -1,5 +1,6 @@
 """The command line: `tidegate serve`, `tidegate config …`, `tidegate sim`."""
 
+import contextlib
 import json
 import os
 import sys
@@ -31,7 +32,7 @@ class _Usage(click.ClickException):
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="tidegate")
+@click.version_option(__version__, "-V", "--version", prog_name="tidegate")
 def main() -> None:
     """Tidegate: one address that speaks the OpenAI API, and any provider behind it."""
 
@@ -62,7 +63,9 @@ def serve(path: str | None, host: str | None, port: int | None) -> None:
         sock = bind(config)
     except CannotListen as error:
         raise _Usage(str(error)) from None
-    make_server(config, os.environ, _announce).run(sockets=[sock])
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has drained, and then repeats the signal
+        make_server(config, os.environ, _announce).run(sockets=[sock])
+    click.echo("Stopped.")
 
 
 @main.group("config")
@@ -108,7 +111,7 @@ def config_show(path: str | None, as_json: bool, changed: bool) -> None:
     table = Table("key", "value", "origin", box=None, pad_edge=False)
     for one in shown:
         table.add_row(one.path, one.value, one.origin, style=None if one.origin != "default" else "dim")
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    Console(width=None if sys.stdout.isatty() else 400).print(table)
 
 
 @config_group.command("schema")
@@ -175,26 +178,44 @@ def _announce(config: Config, port: int, models: "list[Model]") -> None:
     shown_host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host  # noqa: S104
     address = f"http://{shown_host}:{port}"
     lines = [f"Tidegate {__version__} listens on {address}", "", "Providers:"]
+    if not config.providers:
+        lines.append(
+            "  none: with a configuration file only its own providers count. Add one, such as [providers.openai]."
+        )
+    width = max((len(name) for name in config.providers), default=0)
     for name, provider in config.providers.items():
         record = provider.record()
         where = record.base_url or "simulated answers, no key needed"
         note = "" if provider.credentials or record.auth != "bearer" else "  (no credential)"
-        lines.append(f"  {name:<14} {where}{note}")
-    model = config.defaults.model or next((one.id for one in models), "")
+        lines.append(f"  {name:<{width}}  {where}{note}")
+    real = [one.id for one in models if one.owned_by != "sim"]
+    model = config.defaults.model or next(iter(real or [one.id for one in models]), "")
     if not model:
-        click.echo(
-            "\n".join([*lines, "", "No model is known yet: GET /v1/models lists them once a provider answers.", ""])
-        )
+        if config.providers:
+            lines += ["", "No model is known yet: GET /v1/models lists them once a provider answers."]
+        click.echo("\n".join([*lines, ""]))
         return
     key = ' \\\n  -H "Authorization: Bearer $YOUR_KEY"' if config.keys else ""
-    body = json.dumps({"model": model, "input": "Hello!", "stream": True})
+    path, question = _example(config, model)
+    body = json.dumps({"model": model, **question, "stream": True})
     lines += [
         "",
         "Try it:",
-        f"curl -N {address}/v1/responses{key} \\",
+        f"curl -N {address}{path}{key} \\",
         "  -H 'Content-Type: application/json' \\",
         f"  -d '{body}'",
         "",
     ]
     click.echo("\n".join(lines))
     sys.stdout.flush()
+
+
+def _example(config: Config, model: str) -> tuple[str, dict[str, Any]]:
+    """A path that the model's provider speaks, and a question in its form."""
+    provider = config.providers.get(model.partition("/")[0])
+    speaks = provider.record().speaks if provider is not None else ("responses",)
+    if "responses" in speaks:
+        return "/v1/responses", {"input": "Hello!"}
+    if "chat" in speaks:
+        return "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}
+    return "/v1/completions", {"prompt": "Hello!"}

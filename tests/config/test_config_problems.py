@@ -176,6 +176,7 @@ def test_a_key_that_fails_leaves_the_numbers_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", ""])
+@pytest.mark.row("S9")
 def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
     problem = only(f"[server]\nhost = '{host}'")
     assert problem.path == "server.host"

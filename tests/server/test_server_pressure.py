@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.raw import Raw, post
+from tests.support.raw import Raw, get, post
 from tests.support.running import SIM_ONLY, Running, wait_for
 
 ENDLESS = b'{"model":"sim/lorem?fault=endless&size=2000","input":"%b","stream":true}'
@@ -104,8 +104,15 @@ def test_the_kernel_takes_little_for_a_client_that_does_not_read(gateway: Runnin
     if not hasattr(socket, "TCP_NOTSENT_LOWAT"):
         pytest.skip("the system has no such limit")
     with Raw(gateway) as client:
-        client.send(b"G")
-        wait_for(lambda: gateway.server.server_state.connections)
-        (connection, *_) = gateway.server.server_state.connections
-        sock = connection._transport.get_extra_info("socket")  # type: ignore[union-attr]
-        assert gateway.call(lambda: sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)) == 128 * 1024
+        client.ask(get("/healthz"))
+        peer = client.sock.getsockname()
+
+        def limits() -> list[int]:
+            transports = [getattr(one, "_transport", None) for one in gateway.server.server_state.connections]
+            return [
+                one.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+                for one in transports
+                if one is not None and one.get_extra_info("peername") == peer
+            ]
+
+        assert gateway.call(limits) == [128 * 1024]

@@ -150,8 +150,11 @@ def _scrubbed(problem: Problem, used: Mapping[str, tuple[str, ...]], env: Mappin
     """The problem, naming the variable where it would quote its value: a secret may stand in the wrong place."""
     for name in used.get(problem.path, ()):
         if len(env[name]) >= 4:  # A shorter one is no secret, and may be part of any word.
+            # A value that is part of a word of ours was not quoted.
+            quoted = re.compile(rf"(?<![^\W_]){re.escape(env[name])}(?![^\W_])")
             message, nearest_name = (
-                text.replace(env[name], f"${{{name}}}") for text in (problem.message, problem.nearest)
+                quoted.sub(lambda _, shown=f"${{{name}}}": shown, text)  # type: ignore[misc]
+                for text in (problem.message, problem.nearest)
             )
             problem = msgspec.structs.replace(problem, message=message, nearest=nearest_name)
     return problem

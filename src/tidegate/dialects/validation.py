@@ -19,6 +19,11 @@ T = TypeVar("T")
 _SEGMENT = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 _GOT = re.compile(r", got `(?P<got>[^`]+)`$")
 _UNKNOWN = re.compile(r"^Invalid enum value (?P<value>.+)$", re.DOTALL)
+_FORM = re.compile(rb"--|[A-Za-z_]+=")
+_HINTS = {
+    "messages": "This is /v1/chat/completions; 'input' belongs to /v1/responses, 'prompt' to /v1/completions.",
+    "prompt": "This is /v1/completions; 'messages' belongs to /v1/chat/completions, 'input' to /v1/responses.",
+}
 _NOUNS = {
     "str": "a string",
     "int": "an integer",
@@ -32,16 +37,19 @@ _NOUNS = {
 
 def parse(body: bytes, using: msgspec.json.Decoder[T]) -> T:
     """Decode and validate a request body. Raises InvalidRequest."""
+    if not body:
+        raise InvalidRequest("The request body is empty; it must be a JSON object.", code="invalid_json")
     try:
         jsonio.check_utf8(body)
         return jsonio.decode(body, using)
     except jsonio.InvalidJSON as error:
-        raise InvalidRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+        form = " It looks like a form; this endpoint takes JSON." if _FORM.match(body) else ""
+        raise InvalidRequest(f"The request body is not valid JSON: {error}.{form}", code="invalid_json") from None
     except jsonio.SchemaMismatch as error:
         if not error.path:
             raise InvalidRequest("The request body must be a JSON object.", code="invalid_json") from None
         if error.missing:
-            raise missing(error.path) from None
+            raise missing(error.path, _HINTS.get(error.path, "")) from None
         raise _mismatch(using.type, error) from None
 
 

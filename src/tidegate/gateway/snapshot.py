@@ -11,9 +11,10 @@ from tidegate.config.schema import Config
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.profile import PROFILES, Profile
 from tidegate.providers.record import Clocks, Endpoint
+from tidegate.providers.registry import REGISTRY
 from tidegate.routing.catalog import Alias, Catalog, Deployment, Target
 from tidegate.upstream.provider import Upstream
-from tidegate.wire.errors import InvalidRequest
+from tidegate.wire.errors import InvalidRequest, ModelNotFound
 
 __all__ = ["Path", "Snapshot"]
 
@@ -47,7 +48,7 @@ class Snapshot:
             name: Alias(tuple(Target(one.model, one.weight) for one in model.choices), model.fallback)
             for name, model in config.models.items()
         }
-        self.catalog = Catalog(aliases, {name: self.listings.get(name) for name in self.upstreams})
+        self.catalog = Catalog(aliases, {name: self._listed(name) for name in self.upstreams})
         self.able = {
             endpoint: frozenset(name for name, one in self.upstreams.items() if endpoint in one.record.speaks)
             for endpoint in get_args(Endpoint)
@@ -55,6 +56,11 @@ class Snapshot:
         """The providers that serve each endpoint."""
         self._paths: dict[tuple[Deployment, Endpoint], Path | None] = {}
         self._plans: dict[tuple[str, Endpoint], list[Path]] = {}
+
+    def _listed(self, name: str) -> tuple[str, ...] | None:
+        """What a provider is known to offer. The simulator never stands in for a model that nobody else is known to
+        have: only the names of its own list, and `sim/…`, lead there."""
+        return self.listings.get(name) or (() if self.upstreams[name].record.embedded else None)
 
     def with_listings(self, listings: Mapping[str, Iterable[str] | None]) -> "Snapshot":
         """The same configuration, with other knowledge of what providers offer."""
@@ -70,13 +76,16 @@ class Snapshot:
         if known is not None:
             return known
         draw = random.random()  # noqa: S311 - load balancing, not a secret
-        steps = self.catalog.plan(model, draw, self.able[endpoint])
+        try:
+            steps = self.catalog.plan(model, draw, self.able[endpoint])
+        except ModelNotFound as error:
+            raise self._with_advice(error, model) from None
         found = [one for step in steps if (one := self.path(step, endpoint)) is not None]
         if not found:
             provider = steps[0].provider
             raise InvalidRequest(
                 f"The model '{model}' is served by provider '{provider}', which does not speak {path}. "
-                f"It speaks: {', '.join(self.upstreams[provider].record.speaks)}.",
+                f"It speaks: {', '.join(self.upstreams[provider].record.speaks)} (providers.{provider}.speaks).",
                 param="model",
                 code="unsupported_endpoint",
             )
@@ -85,6 +94,14 @@ class Snapshot:
                 self._plans.clear()
             self._plans[model, endpoint] = found
         return found
+
+    def _with_advice(self, error: ModelNotFound, model: str) -> ModelNotFound:
+        """A model of a provider that we know, but that is not set up here."""
+        kind = REGISTRY.get(model.partition("/")[0])
+        if kind is None or not kind.env or kind.kind in self.upstreams or "/" not in model:
+            return error
+        advice = f"To use provider '{kind.kind}', set {kind.env[0]} and start again, or add [providers.{kind.kind}]."
+        return ModelNotFound(f"{error.message} {advice}", param="model")
 
     def path(self, deployment: Deployment, endpoint: Endpoint) -> Path | None:
         """How `deployment` is called for `endpoint`; None when its provider does not speak it."""

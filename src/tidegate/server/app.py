@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Application"]
 
+_PLANNED = ("/v1/embeddings", "/v1/audio/", "/v1/messages", "/v1beta/", "/v1/images", "/v1/files", "/v1/batches")
+"""Paths of neighbouring APIs that clients are known to try."""
+
 
 class Application:
     """What uvicorn is given: the hot routes for our protocol class, the cold ones as ASGI.
@@ -118,7 +121,9 @@ class Application:
         path = request.scope["path"]
         if exc.status_code == 405:
             allowed = (exc.headers or {}).get("Allow", "")
-            return await _on_error(request, MethodNotAllowed(f"{request.method} is not allowed on {path}.", allowed))
+            return await _on_error(
+                request, MethodNotAllowed(f"{request.method} is not allowed on {path}; use {allowed}.", allowed)
+            )
         if exc.status_code == 404:
             return await _on_error(request, NotFound(self._unknown_path(request.method, path), code="unknown_path"))
         return await _on_error(request, InvalidRequest(exc.detail))
@@ -130,6 +135,11 @@ class Application:
             return f"{message} The path is {bare}, spelled exactly so."
         if f"/v1{bare}" in self._paths:
             return f"{message} The path is /v1{bare}; set the client's base URL to end in /v1."
+        for known in self._paths:
+            if known.startswith("/v1/") and bare.endswith(known.removeprefix("/v1")):
+                return f"{message} The path is {known}; set the client's base URL to end in /v1."
+        if bare.startswith(_PLANNED):
+            return f"{message} This version does not offer it."
         if bare.startswith(("/v1/responses/", "/v1/conversations")):
             return (
                 f"{message} This gateway does not keep responses and conversations, so that there is nothing to read."

@@ -112,6 +112,9 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._parts.begin_drain()
         await super().shutdown(sockets)
+        if self.force_exit:
+            # After a second signal uvicorn leaves this out; running streams still get their ending.
+            await self.lifespan.shutdown()
         # Streams that ran out of grace have just been given their ending: let it leave.
         connections = cast("set[Connection]", self.server_state.connections)
         for connection in list(connections):
@@ -171,6 +174,9 @@ class Lifespan:
         """From now on every answer is the last one on its connection."""
         if self.gateway is not None:
             self.gateway.draining = True
+            log.get_logger().info(
+                "draining", running=len(self.gateway.exchanges), grace_s=float(self.config.server.drain)
+            )
 
     def reload(self) -> None:
         """Read the file again, in the background. A bad one changes nothing, and is reported in full."""

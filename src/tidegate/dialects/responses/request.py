@@ -209,7 +209,7 @@ def parse_request(body: bytes) -> ResponsesRequest:
         and typed.previous_response_id is None
         and typed.conversation is None
     ):
-        raise missing("input")
+        raise missing("input", "This is /v1/responses; 'messages' belongs to /v1/chat/completions.")
     if typed.previous_response_id is not None and typed.conversation is not None:
         raise invalid(
             "previous_response_id", "it cannot be used together with 'conversation'.", "mutually_exclusive_parameters"
