@@ -65,7 +65,8 @@ class _Run:
     def names(self) -> list[str]:
         return [*(["nginx"] if self.nginx else []), *self.results.gateways]
 
-    def everything(self) -> Results:
+    def everything(self) -> None:
+        """Measures all that is wanted; the results grow as it goes."""
         works = [one for one in WORKS if (one.quick or not self.given.quick) and self.wanted(one.name)]
         if works:
             self.cpu(works)
@@ -73,7 +74,6 @@ class _Run:
             self.memory()
         if self.wanted("start"):
             self.starts()
-        return self.results
 
     def wanted(self, name: str) -> bool:
         return not self.given.only or any(part in name for part in self.given.only)
@@ -141,14 +141,16 @@ class _Run:
                 self.say(f"start, repeat {repeat + 1}: {target} {one.seconds:.2f} s")
 
     def say(self, text: str) -> None:
-        self.progress.print(f"{time.perf_counter() - self.began:5.0f} s  {text}", highlight=False)
+        self.progress.print(f"{time.perf_counter() - self.began:5.0f} s  {text}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:
     given = _arguments()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup's wish is respected
+            signal.signal(number, _leave)
     progress = Console(stderr=True, quiet=given.silent)
+    interrupted = False
     try:
         with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder, ExitStack() as stack:
             lab = Lab(ROOT, Path(folder), cores(), stack)
@@ -160,7 +162,11 @@ def main() -> None:
             run = _Run(given, lab, progress)
             if run.nginx is None:
                 progress.print(f"[bold red]{NGINX_HINT}")
-            results = run.everything()
+            results = run.results
+            try:
+                run.everything()
+            except KeyboardInterrupt:
+                interrupted = True  # what is measured so far is shown
     except RuntimeError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
@@ -171,6 +177,8 @@ def main() -> None:
         return
     report.show(results, Console(width=None if sys.stdout.isatty() else 200))
     print(f"\nWritten to {markdown.relative_to(ROOT)}, .csv and .json beside it.")
+    if interrupted:
+        sys.exit("bench: interrupted; the table holds what was measured until then")
 
 
 def _arguments() -> argparse.Namespace:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
@@ -458,6 +458,7 @@ NAMES = [
 @pytest.mark.parametrize("profile", ["openai", "openresponses", "kkiai"])
 @pytest.mark.parametrize("name", DIALECTS)
 @given(members=st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4))
+@settings(max_examples=40, deadline=None)
 def test_an_answer_of_any_kind_is_told_or_refused(name: str, profile: str, members: dict[str, Any]) -> None:
     content = json.dumps({**WHOLE[name], **members}).encode()
     try:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.dialects.failure import from_error_object, from_status
@@ -218,6 +218,7 @@ JSON = st.recursive(
 
 
 @given(status=st.integers(300, 599), content=JSON)
+@settings(max_examples=100, deadline=None)
 def test_any_body_makes_an_error_that_can_be_told(status: int, content: Any) -> None:
     body = json.dumps(content).encode()
     for error in (from_status(status, body, "lab"), from_error_object(body, "lab")):

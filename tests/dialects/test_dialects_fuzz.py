@@ -98,7 +98,7 @@ def check(dialect: str, out: bytes) -> None:
     ],
 )
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 100_000), max_size=5))
-@settings(max_examples=40)
+@settings(max_examples=25, deadline=None)
 def test_a_spoiled_stream_ends_by_the_law(name: str, to: str, seed: int, cuts: list[int]) -> None:
     dialect = name.partition("-")[0]
     data = mutated(vector(name), seed)
@@ -116,6 +116,7 @@ def test_a_spoiled_stream_ends_by_the_law(name: str, to: str, seed: int, cuts: l
         max_size=30,
     )
 )
+@settings(max_examples=40, deadline=None)
 def test_bytes_of_any_kind_end_by_the_law(dialect: str, reads: list[bytes]) -> None:
     check(dialect, play(common.open_stream(dialect), reads))
 
@@ -170,6 +171,7 @@ CHUNKS = st.dictionaries(
 
 @pytest.mark.parametrize("to", DESTINATIONS)
 @given(upstream=st.lists(EVENTS, max_size=12))
+@settings(max_examples=40, deadline=None)
 def test_events_with_members_of_any_kind_end_by_the_law(to: str, upstream: list[dict[str, Any]]) -> None:
     reads = [sse.encode(jsonio.encode(event), event["type"].encode()) for event in upstream]
     out = play(common.open_stream("responses", to=DESTINATIONS[to]), reads)
@@ -179,6 +181,7 @@ def test_events_with_members_of_any_kind_end_by_the_law(to: str, upstream: list[
 @pytest.mark.parametrize("to", DESTINATIONS)
 @pytest.mark.parametrize("dialect", ["chat", "completions"])
 @given(upstream=st.lists(CHUNKS, max_size=8))
+@settings(max_examples=40, deadline=None)
 def test_chunks_with_members_of_any_kind_end_by_the_law(dialect: str, to: str, upstream: list[dict[str, Any]]) -> None:
     reads = [sse.encode(jsonio.encode(chunk)) for chunk in upstream]
     out = play(common.open_stream(dialect, to=DESTINATIONS[to], stream_options={"include_usage": True}), reads)

@@ -4,7 +4,7 @@ import json
 from typing import Any, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
@@ -422,6 +422,7 @@ JSON = st.recursive(
 
 
 @given(members=st.dictionaries(st.text(max_size=6).map(lambda name: "x_" + name), JSON, max_size=4))
+@settings(max_examples=100, deadline=None)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_any_unknown_members_travel(dialect: str, members: dict[str, Any]) -> None:
     assert members.items() <= forwarded(dialect, **members).items()

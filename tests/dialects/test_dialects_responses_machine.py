@@ -224,4 +224,4 @@ class UpstreamAndClient(RuleBasedStateMachine):
 
 
 TestUpstreamAndClient = UpstreamAndClient.TestCase
-TestUpstreamAndClient.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestUpstreamAndClient.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -109,7 +109,8 @@ def test_a_wrong_member_is_named_with_what_would_be_right(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"", "is not valid JSON: the text ends before the JSON value does."),
+        (b"", "The request body is empty; it must be a JSON object."),
+        (b"{", "is not valid JSON: the text ends before the JSON value does."),
         (b'{"model": "x",\n  oops}', "at line 2, column 3"),
         (b"[]", "must be a JSON object."),
         (b'"x"', "must be a JSON object."),

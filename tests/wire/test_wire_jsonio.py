@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.wire import jsonio
@@ -128,17 +128,20 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@settings(max_examples=100, deadline=None)
 def test_any_value_comes_back_as_it_was(value: Any) -> None:
     assert jsonio.anything(jsonio.encode(value)) == value
     assert json.loads(jsonio.encode(value)) == value
 
 
 @given(st.dictionaries(st.text(max_size=6), JSON, max_size=5))
+@settings(max_examples=100, deadline=None)
 def test_members_put_together_again_are_the_same_object(value: dict[str, Any]) -> None:
     assert jsonio.encode(jsonio.members(jsonio.encode(value))) == jsonio.encode(value)
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]",:0123456789eE+-.tfn\\u \n"', max_size=60).map(str.encode))
+@settings(max_examples=100, deadline=None)
 def test_bytes_of_any_kind_are_read_or_refused_and_nothing_else(data: bytes) -> None:
     for read in (jsonio.members, jsonio.elements, jsonio.anything, lambda one: jsonio.decode(one, OUTER)):
         with contextlib.suppress(jsonio.InvalidJSON, jsonio.SchemaMismatch):
