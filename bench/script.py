@@ -25,7 +25,7 @@ def _response(status: str, output: list[Any]) -> dict[str, Any]:
     done = status == "completed"
     usage = {
         "input_tokens": 120,
-        "input_tokens_details": _DETAILS[0],
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": 38,
         "output_tokens_details": _DETAILS[1],
         "total_tokens": 158,
@@ -36,6 +36,7 @@ def _response(status: str, output: list[Any]) -> dict[str, Any]:
         "created_at": _CREATED,
         "status": status,
         "background": False,
+        "completed_at": _CREATED + 1 if done else None,
         "error": None,
         "incomplete_details": None,
         "instructions": None,

@@ -22,7 +22,7 @@ kind = "sim"
 base_url = "{sim}"
 models = ["echo", "zh", "lorem"]
 [providers.open]
-kind = "sim"
+kind = "openai-compatible"
 base_url = "http://127.0.0.1:9/v1"
 [providers.talker]
 kind = "sim"

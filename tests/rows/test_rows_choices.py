@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from tests.support.api import Api, Reply
+from tests.support.canned import Canned, sse_answer
+from tests.support.running import Running
 
 CHOICES = ("chat", "completions")
 
@@ -37,12 +39,11 @@ def test_completions_take_every_form_of_prompt(api: Api, prompt: Any) -> None:
 
 @pytest.mark.row("S68")
 def test_completions_without_a_prompt_are_refused(api: Api) -> None:
-    missing = api.ask("completions", prompt=...)
-    assert (missing.status, missing.error["param"]) == (400, "prompt")
-    assert missing.error["code"] == "missing_required_parameter"
+    missing = api.refused("completions", prompt=...)
+    assert (missing["param"], missing["code"]) == ("prompt", "missing_required_parameter")
     wrong: Any
     for wrong in (5, [], None):
-        assert api.ask("completions", prompt=wrong).error["param"] == "prompt"
+        assert api.refused("completions", prompt=wrong)["param"] == "prompt"
 
 
 @pytest.mark.row("S69")
@@ -146,10 +147,7 @@ def test_chat_takes_messages_and_forwards_them_as_they_are(api: Api) -> None:
     ],
 )
 def test_wrong_messages_are_refused_by_their_place(api: Api, messages: Any, param: str) -> None:
-    calls = api.calls
-    reply = api.ask("chat", messages=messages)
-    assert (reply.status, reply.error["param"], reply.error["type"]) == (400, param, "invalid_request_error")
-    assert api.calls == calls
+    assert api.refused("chat", messages=messages)["param"] == param
 
 
 @pytest.mark.row("S72")
@@ -192,3 +190,20 @@ def test_the_finish_reason_tells_the_truth(api: Api, endpoint: str, finish: str)
     assert api.gateway.usage(reply.request_id)["ending"] == "incomplete"
     body = api.ask(endpoint, f"sim/lorem?finish={finish}").json
     assert body["choices"][0]["finish_reason"] == finish
+
+
+@pytest.mark.row("S70", "S73")
+@pytest.mark.parametrize("endpoint", CHOICES)
+def test_a_done_of_the_provider_does_not_end_a_choice_that_has_not_finished(endpoint: str) -> None:
+    head = {"id": "c", "object": "chat.completion.chunk" if endpoint == "chat" else "text_completion"}
+    said = {"delta": {"content": "ebb"}} if endpoint == "chat" else {"text": "ebb"}
+    chunks: list[dict[str, Any]] = [
+        {**head, "created": 1, "model": "m", "choices": [{"index": index, **said, "finish_reason": reason}]}
+        for index, reason in ((0, None), (1, None), (0, "stop"))
+    ]
+    answer = sse_answer(*chunks, b"data: [DONE]\n\n")
+    with Canned(answer) as provider, Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
+        reply = stream(api, endpoint, "canned/m", n=2)
+    assert reply.events[:-1] == chunks
+    assert "'canned'" in reply.events[-1]["error"]["message"]
+    assert b"[DONE]" not in reply.content

@@ -129,3 +129,28 @@ def test_the_model_in_answers_has_no_provider_prefix(api: Api, endpoint: str) ->
     named += [event["model"] for event in streamed if "model" in event]
     assert set(named) == {"echo"}
     assert len(named) >= 3
+
+
+TWO_LISTS = """
+[server]
+port = 0
+[providers.openai]
+base_url = "{sim}"
+credentials = ["sk-upstream-0123456789abcdef0123456789"]
+models = ["echo"]
+"""
+
+
+@pytest.mark.row("S16")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_whole_id_with_a_slash_goes_to_the_one_provider_that_lists_it(endpoint: str) -> None:
+    """`openai/gpt-oss-20b` is what a local engine calls its model, and `openai/echo` a model of the provider."""
+    local = '[providers.local]\nkind = "sim"\nbase_url = "{sim}"\nmodels = ["openai/gpt-oss-20b", "openai/echo"]\n'
+    with Running(TWO_LISTS + local) as gateway, Api(gateway) as api:
+        api.ask(endpoint, "openai/gpt-oss-20b")  # the simulator has no such script: what counts is who was asked
+        assert api.sent["model"] == "openai/gpt-oss-20b"
+        assert "authorization" not in api.upstream.headers
+        reply = api.ask(endpoint, "openai/echo")
+        assert (reply.status, reply.headers["tidegate-deployment"]) == (200, "openai/echo")
+        assert api.sent["model"] == "echo"
+        assert "authorization" in api.upstream.headers

@@ -341,3 +341,41 @@ def test_chinese_text_goes_both_ways(gateway: Running, api: Api) -> None:
             stream.until_done()
             assert stream.get_final_response().output_text == ZH
     assert api.sent["input"] == ZH
+
+
+FAULTLESS: dict[str, Any] = {
+    "status": "completed",
+    "model": "m",
+    "output": [{**MESSAGE, "content": [{"type": "output_text", "text": "ebb", "annotations": []}]}],
+    "usage": {
+        "input_tokens": 7,
+        "input_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 0},
+        "output_tokens": 5,
+        "output_tokens_details": {"reasoning_tokens": 2},
+        "total_tokens": 12,
+    },
+}
+"""An answer of an engine that has nothing to mend."""
+
+
+@pytest.mark.row("S52")
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_total_is_the_sum_whatever_the_provider_says(stream: bool) -> None:
+    reply = from_engine({**FAULTLESS, "usage": {**FAULTLESS["usage"], "total_tokens": 999}}, stream=stream)
+    assert final(reply)["usage"] == FAULTLESS["usage"]
+
+
+@pytest.mark.row("S54", "S55")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"reasoning": {"effort": "low", "summary": "auto"}},
+        {"text": {"format": {"type": "json_object"}}},
+        {"instructions": "Be brief."},
+    ],
+)
+def test_a_null_of_the_provider_does_not_undo_the_echo(asked: dict[str, Any], stream: bool) -> None:
+    nulls = {"reasoning": None, "text": None, "instructions": None}
+    shown = final(from_engine({**FAULTLESS, **nulls}, stream=stream, **asked))
+    assert {name: shown[name] for name in asked} == asked

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.api import Api
-from tests.support.canned import Canned, json_answer
+from tests.support.canned import Canned, json_answer, sse_answer
 from tests.support.running import Running
 
 BARE = {"id": "r1", "object": "response", "created_at": 1, "status": "completed", "output": []}
@@ -35,12 +35,7 @@ def taken(api: Api, **members: Any) -> Any:
 
 
 def refused(api: Api, **members: Any) -> Any:
-    calls = api.calls
-    reply = api.ask("responses", **members)
-    assert reply.status == 400, reply.content
-    assert reply.error["type"] == "invalid_request_error"
-    assert api.calls == calls, "a refused request reached the provider"
-    return reply.error
+    return api.refused(**members)
 
 
 def check_range(api: Api, name: str) -> None:
@@ -186,6 +181,7 @@ def test_text_format_has_three_types(api: Api) -> None:
     for form in ({"type": "text"}, {"type": "json_object"}, schema):
         assert taken(api, text={"format": form}) == {"text": {"format": form}}
         assert echoed(text={"format": form})["text"]["format"] == form
+    assert echoed()["text"]["format"] == {"type": "text"}
     error = refused(api, text={"format": {"type": "xml"}})
     assert error["param"] == "text.format.type"
     assert "'json_object', 'json_schema', 'text'" in error["message"]
@@ -372,7 +368,19 @@ def test_other_wrong_values_are_refused_by_name(api: Api, members: dict[str, Any
     ],
 )
 def test_ranges_hold_on_the_other_endpoints(api: Api, endpoint: str, members: dict[str, Any], param: str) -> None:
-    calls = api.calls
-    reply = api.ask(endpoint, **members)
-    assert (reply.status, reply.error["param"]) == (400, param)
-    assert api.calls == calls
+    assert api.refused(endpoint, **members)["param"] == param
+
+
+@pytest.mark.row("S30", "S49")
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_whose_last_message_was_cut_is_incomplete_whatever_its_status(stream: bool) -> None:
+    part = {"type": "output_text", "text": "ebb", "annotations": []}
+    whole = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+    answer = {**BARE, "model": "m", "output": [whole, {**whole, "id": "msg_2", "status": "incomplete"}]}
+    said = sse_answer({"type": "response.completed", "response": answer}) if stream else json_answer(answer)
+    with Canned(said) as provider, Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
+        reply = api.ask("responses", "canned/m", stream=stream)
+    end = reply.events[-1]["response"] if stream else reply.json
+    assert (end["status"], end["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert end["completed_at"] is None
+    assert not stream or reply.kinds[-1] == "response.incomplete"

@@ -1,10 +1,12 @@
 """Rows S58–S66: the streams of /v1/responses, and the profiles that change their shape."""
 
+import json
 from typing import Any
 
 import pytest
 
 from tests.support.api import Api, Reply
+from tests.support.canned import Canned, json_answer, sse_answer
 from tests.support.grammar import check_stream
 from tests.support.running import SIM_ONLY, Running
 
@@ -259,3 +261,34 @@ def test_the_chat_body_is_off_by_default_and_can_be_set_for_a_key(api: Api) -> N
         assert keyed.ask("responses").json["object"] == "chat.completion"
         other = keyed.ask("responses", headers={"tidegate-profile": "openai"})
         assert other.json["object"] == "response"
+
+
+def from_engine(answer: bytes, *, stream: bool = True) -> Reply:
+    """What a client sees when an engine answers with these bytes."""
+    with Canned(answer) as provider, Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
+        return api.ask("responses", "canned/m", stream=stream)
+
+
+@pytest.mark.row("S59")
+@pytest.mark.parametrize("name", ["message", "response.output_text.done", "response.completed"])
+def test_a_frame_under_another_name_than_its_type_is_given_the_name_of_its_type(name: str) -> None:
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    delta = {"type": "response.output_text.delta", **place, "delta": "ebb", "sequence_number": 2}
+    opening = [{"type": f"response.{kind}", "response": {}} for kind in ("created", "in_progress")]
+    misnamed = f"event: {name}\ndata: {json.dumps(delta)}\n\n".encode()
+    end = {"type": "response.completed", "response": {"status": "completed", "output": []}}
+    reply = from_engine(sse_answer(*opening, misnamed, end, named=True))
+    assert reply.kinds == ["response.created", "response.in_progress", delta["type"], "response.completed"]
+    assert [frame.event for frame in reply.frames] == reply.kinds
+    assert reply.events[2] == delta
+
+
+@pytest.mark.row("S63")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("details", [{}, {"incomplete_details": None}, {"incomplete_details": {}}])
+def test_an_ending_cut_without_a_reason_is_given_one(details: dict[str, Any], stream: bool) -> None:
+    cut = {"status": "incomplete", "output": [], **details}
+    answer = sse_answer({"type": "response.incomplete", "response": cut}) if stream else json_answer(cut)
+    reply = from_engine(answer, stream=stream)
+    end = reply.events[-1]["response"] if stream else reply.json
+    assert (end["status"], end["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})

@@ -238,3 +238,30 @@ def test_no_clock_of_the_request_runs_while_its_answer_is_under_way(tight: Runni
     with Raw(tight) as client:
         answer = client.ask(post(b'{"model":"sim/echo?delay=1500","input":"Hello"}'))
         assert answer.status == 200
+
+
+def test_a_path_that_takes_no_body_does_not_collect_one(gateway: Running) -> None:
+    with Raw(gateway) as client:
+        client.send(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(65):
+            client.send(chunk(b" " * 1024))
+        refusal = client.response()
+        assert refusal.status == 413
+        assert refusal.closes
+
+
+def test_a_body_in_tiny_chunks_is_kept_as_one_buffer(gateway: Running) -> None:
+    before = _resident()
+    body = b'{"model": "sim/echo", "input": "%b"}' % (b"x" * 3_000_000)
+    chunks = b"".join(b"2\r\n%b\r\n" % body[at : at + 2] for at in range(0, len(body) - len(body) % 2, 2))
+    with Raw(gateway) as client:
+        client.send(b"POST /v1/nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+        assert client.response().status == 404
+        client.send(H + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+        time.sleep(0.5)
+        assert _resident() - before < 60_000_000
+
+
+def _resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096

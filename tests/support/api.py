@@ -107,6 +107,15 @@ class Api:
             return Reply(self.http.post(path, content=body, headers=headers))
         return Reply(self.http.post(path, json=body, headers=headers))
 
+    def refused(self, endpoint: str = "responses", model: str | None = "sim/echo", **members: Any) -> Any:
+        """The error of a request that the gateway itself must turn down: the provider, which might, is not asked."""
+        calls = self.calls
+        reply = self.ask(endpoint, model, **members)
+        assert reply.status == 400, reply.content
+        assert reply.error["type"] == "invalid_request_error"
+        assert self.calls == calls, "a refused request reached the provider"
+        return reply.error
+
     def get(self, path: str) -> Reply:
         return Reply(self.http.get(path))
 

@@ -94,6 +94,8 @@ _SECRET = re.compile(
 """What looks like a credential in a provider's text. It may be ours, and it is never the client's business (P8)."""
 
 
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]:/-]{1,128}")
+
 _UNEXPECTED = re.compile(r"Unexpected fields in the request: \{'([^']+)'")
 """How transformers serve names members that it does not know."""
 
@@ -185,8 +187,8 @@ def _classify(
     status: int, found: _ErrorObject, provider: str, retry_after: float | None, subject: str
 ) -> errors.TidegateError:
     text = _text(found.message)
-    code = found.code if isinstance(found.code, str) and not found.code.isdigit() else None
-    param = found.param if isinstance(found.param, str) else None
+    code = found.code if isinstance(found.code, str) and not found.code.isdigit() and _is_name(found.code) else None
+    param = found.param if isinstance(found.param, str) and _is_name(found.param) else None
     said = f"{subject}: {text}" if text else f"{subject}."
     if status in (401, 403):
         # The provider's text may hold part of our credential ("Incorrect API key provided: sk-…"): it stays here.
@@ -221,6 +223,11 @@ def _classify(
         code=code or ("server_is_overloaded" if status in (503, 529) else "server_error"),
         retry_after=retry_after,
     )
+
+
+def _is_name(text: str) -> bool:
+    """Whether `text` can be a code or the path of a member, and no message or credential."""
+    return _NAME.fullmatch(text) is not None and _SECRET.search(text) is None
 
 
 def _text(message: Any) -> str:

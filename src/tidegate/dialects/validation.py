@@ -4,6 +4,7 @@ Every rejection is an InvalidRequest whose `param` names the member and whose me
 """
 
 import re
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ __all__ = ["invalid", "missing", "parse"]
 
 T = TypeVar("T")
 
+_type_info = cache(inspect.type_info)
 _SEGMENT = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 _GOT = re.compile(r", got `(?P<got>[^`]+)`$")
 _UNKNOWN = re.compile(r"^Invalid enum value (?P<value>.+)$", re.DOTALL)
@@ -82,7 +84,7 @@ def _mismatch(type_: Any, error: jsonio.SchemaMismatch) -> InvalidRequest:
 
 def _describe_path(type_: Any, path: str) -> str:
     """Words for what the schema allows at `path`."""
-    here = inspect.type_info(type_)
+    here = _type_info(type_)
     for segment in _SEGMENT.findall(path):
         found = _step(here, segment)
         if found is None:

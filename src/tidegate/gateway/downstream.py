@@ -24,6 +24,9 @@ class Downstream(Protocol):
     def end(self, data: bytes = b"") -> None:
         """The last frames, if any, and the end of the answer, in one write."""
 
+    def drop(self) -> None:
+        """Close the connection at once, in the middle of the answer."""
+
     def respond(self, status: int, fields: bytes, body: bytes) -> None:
         """A whole answer in JSON."""
 

@@ -38,6 +38,12 @@ ERROR_LIMIT = 1024 * 1024
 
 RETRY_AFTER_LIMIT_S = 3600.0
 
+END_USER_LIMIT = 256
+"""Most characters of the end user's name that the usage entry keeps."""
+
+RATE_LIMIT_FIELDS_BYTES = 4096
+"""Most bytes of a provider's rate-limit headers that are passed on."""
+
 MODEL_NAME_LIMIT = 1024
 """Longest model name, in characters: names are compared with others, remembered, logged and told back."""
 
@@ -178,7 +184,7 @@ class Exchange:
         principal = self._principal
         request = self._dialect.parse(body)
         self._request = request
-        self._end_user = request.end_user or ""
+        self._end_user = (request.end_user or "")[:END_USER_LIMIT]
         model = request.model or principal.model or snapshot.default_model
         if not model:
             raise missing("model", "No default model is configured; GET /v1/models lists what there is.")
@@ -274,12 +280,15 @@ class Exchange:
     def _read_head(self, status: int, headers: Headers) -> None:
         self._status = status
         content_type = b""
-        limits = []
+        limits: list[bytes] = []
+        room = RATE_LIMIT_FIELDS_BYTES
         for name, value in headers:
             if name == b"content-type":
                 content_type = value
             elif name.startswith(b"x-ratelimit-"):
-                limits.append(b"x-upstream-%b: %b\r\n" % (name[2:], value))
+                room -= len(name) + len(value)
+                if room > 0:
+                    limits.append(b"x-upstream-%b: %b\r\n" % (name[2:], value))
             elif name == b"retry-after" and self._retry_after is None:
                 self._retry_after = _retry_after(value)
             elif name == b"retry-after-ms" and (exact := _milliseconds(value)) is not None:
@@ -396,6 +405,8 @@ class Exchange:
     def _on_failure(self, error: errors.TidegateError) -> None:
         """An attempt failed. Before the commit point the next deployment may answer; after it the client is told."""
         self._drop_attempt()
+        if self._path is not None:
+            error.redact(self._path.upstream.redacted)
         committed = self._stream is not None and self._stream.committed
         out_of_time = isinstance(error, errors.UpstreamTimeout) and error.clock == "total"
         while (
@@ -503,16 +514,23 @@ class Exchange:
         except Exception:
             self._gateway.log.exception("ending_failed", request_id=self.request_id.decode("latin-1"))
             self._settle(500, "failed", error.code or "")
-            self._downstream.end()
+            self._downstream.drop()  # a clean end would pass for a finished answer
 
     def _settle(self, status: int, ending: str, error: str = "") -> None:
         """Exactly once for each request, whatever happened."""
         if self._settled:
             return
         self._settled = True
+        self._gateway.exchanges.discard(self)
+        self._gateway.wheel.forget(self)
+        try:
+            self._record(status, ending, error)
+        except Exception as bug:
+            # A mistake in the books must not keep the answer from the client.
+            self._gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
+
+    def _record(self, status: int, ending: str, error: str) -> None:
         gateway = self._gateway
-        gateway.exchanges.discard(self)
-        gateway.wheel.forget(self)
         now = time.perf_counter()
         if ending == "client_gone":
             self._usage = self._partial_usage()

@@ -60,7 +60,9 @@ class Snapshot:
     def _listed(self, name: str) -> tuple[str, ...] | None:
         """What a provider is known to offer. The simulator never stands in for a model that nobody else is known to
         have: only the names of its own list, and `sim/…`, lead there."""
-        return self.listings.get(name) or (() if self.upstreams[name].record.embedded else None)
+        listed = self.listings.get(name)
+        simulator = self.upstreams[name].record.embedded and not self.config.providers[name].base_url
+        return () if listed is None and simulator else listed
 
     def with_listings(self, listings: Mapping[str, Iterable[str] | None]) -> "Snapshot":
         """The same configuration, with other knowledge of what providers offer."""

@@ -198,8 +198,7 @@ class Connection(asyncio.Protocol):
     def _run_hot(self, incoming: Incoming) -> None:
         assert incoming.dialect is not None
         assert incoming.principal is not None
-        body = incoming.body[0] if len(incoming.body) == 1 else b"".join(incoming.body)
-        incoming.body = []
+        body, incoming.body = bytes(incoming.body), b""
         exchange = self._gateway.open_exchange(
             self,
             incoming.dialect,
@@ -212,8 +211,8 @@ class Connection(asyncio.Protocol):
         exchange.run(body)
 
     def _run_cold(self, incoming: Incoming) -> None:
-        cycle = Cycle(self, self._app.cold, self._scope(incoming), b"".join(incoming.body))
-        incoming.body = []
+        body, incoming.body = bytes(incoming.body), b""
+        cycle = Cycle(self, self._app.cold, self._scope(incoming), body)
         self._running = cycle
         task = self._loop.create_task(cycle.run())
         self._server.tasks.add(task)
@@ -417,7 +416,11 @@ class Connection(asyncio.Protocol):
             return None
         incoming = self._reader.incoming
         if incoming is None:
-            return self._due(now, self._idle_since + self._idle_limit)
+            due = self._idle_since + self._idle_limit
+            if now < due:
+                return due
+            self._close()  # what the client has not taken yet still leaves
+            return None
         due = self._reader.deadline(incoming)
         if now < due:
             return due

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Incoming", "body_too_large", "judge", "offers_websocket", "request_id"]
 
+COLD_BODY_LIMIT = 64 * 1024
+"""Largest body of a request that is not relayed: nothing there reads one, and nobody has shown a key yet."""
+
 _SINGLE = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"api-key", b"expect", b"origin"}
 )
@@ -42,7 +45,9 @@ class Incoming(msgspec.Struct, gc=False):
     version: str = "1.1"
     fields: dict[bytes, bytes] = {}
     """The headers by name; the last one counts."""
-    body: list[bytes] = []
+    body: bytes | bytearray = b""
+    """One buffer, however many chunks it came in: an object for each would cost fifty times their bytes."""
+    body_limit: int = 0
     head_bytes: int = 0
     body_bytes: int = 0
     wire_bytes: int = 0
@@ -88,9 +93,11 @@ def judge(incoming: Incoming, app: "Application", settings: "Settings") -> None:
         incoming.dialect = app.hot.get(incoming.url.partition(b"?")[0])
         if incoming.dialect is not None:
             incoming.principal = app.gateway.authenticate(fields)
+    hot = incoming.dialect is not None
+    incoming.body_limit = settings.max_body if hot else min(settings.max_body, COLD_BODY_LIMIT)
     length = fields.get(b"content-length")
-    if length is not None and int(length) > settings.max_body:  # the parser has seen that it is a number of 64 bits
-        raise body_too_large(settings)
+    if length is not None and int(length) > incoming.body_limit:  # the parser has seen that it is a number of 64 bits
+        raise body_too_large(incoming, settings)
     expect = fields.get(b"expect")
     if expect is not None and version == "1.1":  # RFC 9110 §10.1.1: in HTTP/1.0 there is no such header
         if expect.lower() != b"100-continue":
@@ -112,8 +119,11 @@ def offers_websocket(fields: dict[bytes, bytes]) -> bool:
     return upgrade is not None and b"websocket" in upgrade.lower() and b"upgrade" in connection.lower()
 
 
-def body_too_large(settings: "Settings") -> errors.BodyTooLarge:
-    return errors.BodyTooLarge(f"The request body is larger than {int(settings.max_body)} bytes (server.max_body).")
+def body_too_large(incoming: Incoming, settings: "Settings") -> errors.BodyTooLarge:
+    limit = int(incoming.body_limit)
+    if limit == settings.max_body:
+        return errors.BodyTooLarge(f"The request body is larger than {limit} bytes (server.max_body).")
+    return errors.BodyTooLarge(f"The request body is larger than the {limit} bytes that this path takes.")
 
 
 def _read_target(incoming: Incoming, host: bytes | None) -> bytes | None:

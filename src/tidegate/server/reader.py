@@ -163,10 +163,15 @@ class Reader:
         incoming = self.incoming
         if incoming is None:
             return
-        incoming.body.append(body)
+        if not incoming.body:
+            incoming.body = body
+        elif isinstance(incoming.body, bytes):
+            incoming.body = bytearray(incoming.body) + body
+        else:
+            incoming.body += body
         incoming.body_bytes += len(body)
-        if incoming.body_bytes > self._settings.max_body:
-            self._refuse(body_too_large(self._settings))
+        if incoming.body_bytes > incoming.body_limit:
+            self._refuse(body_too_large(incoming, self._settings))
 
     def on_message_complete(self) -> None:
         incoming = self.incoming
@@ -181,7 +186,7 @@ class Reader:
         """Answer before the request is complete. Where the next one would begin is no longer certain."""
         incoming = self.incoming or Incoming()
         self.stop()
-        incoming.body = []
+        incoming.body = b""
         incoming.body_bytes = 0
         incoming.keep_alive = False
         incoming.refusal = refusal

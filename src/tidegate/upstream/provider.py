@@ -19,6 +19,9 @@ from tidegate.upstream.wheel import Wheel
 
 __all__ = ["MAX_CONNECTIONS", "ProviderUnusable", "Upstream"]
 
+SHORTEST_SECRET = 6
+"""A shorter header value is no secret, and may be part of any word."""
+
 MAX_CONNECTIONS = 20_000
 """Most connections to one provider; beyond it requests are refused, not queued."""
 
@@ -85,6 +88,8 @@ class Upstream:
         )
         self.pool = Pool(name, route.connect, wheel, loop, limit=max_connections)
         credentials: list[str | None] = [secret.reveal() for secret in config.credentials]
+        known = [*credentials, *(secret.reveal() for secret in config.headers.values())]
+        self._secrets = [secret for secret in known if secret is not None and len(secret) >= SHORTEST_SECRET]
         self._turns = itertools.cycle(range(max(1, len(credentials))))
         self._fixed = [self._fields(credential) for credential in credentials or [None]]
         self._heads: dict[tuple[str, str, bool], list[bytes]] = {}
@@ -98,6 +103,12 @@ class Upstream:
     def get(self, path: str) -> list[bytes]:
         """A GET of `path` below the base URL."""
         return [self._head("GET", path, stream=False) + b"\r\n"]
+
+    def redacted(self, text: str) -> str:
+        """`text`, which a provider has sent, without any secret of ours that it repeats (P8)."""
+        for secret in self._secrets:
+            text = text.replace(secret, "[redacted]")
+        return text
 
     def close(self) -> None:
         """Close idle connections; running exchanges end by themselves."""

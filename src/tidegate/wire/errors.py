@@ -36,6 +36,7 @@ turns it into an `UpstreamBroken`.
 """
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from tidegate.wire import jsonio
@@ -124,6 +125,12 @@ class TidegateError(Exception):
     def may_retry(self) -> bool:
         """Whether another deployment, or the same one later, may answer the same request."""
         return self.retryable
+
+    def redact(self, clean: Callable[[str], str]) -> None:
+        """Pass every text that a provider may have written through `clean`."""
+        self.message = clean(self.message)
+        self.param = None if self.param is None else clean(self.param)
+        self.code = None if self.code is None else clean(self.code)
 
     def body(self) -> bytes:
         """The OpenAI envelope: always these four keys (protocol: error object)."""

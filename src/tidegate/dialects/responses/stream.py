@@ -295,6 +295,8 @@ class ResponsesStream:
         return b"".join(out)
 
     def _forward(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
+        if self._problem is not None:
+            return b""
         sequence = self._sequence
         begin = b""
         if self._stage < 2:
@@ -374,8 +376,8 @@ class ResponsesStream:
     def _on_ending(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
         upstream = self._response(frame.data)
         status = true_status(kind.removeprefix("response."), upstream)
-        if status == "failed":
-            return self._on_failed(upstream)
+        if status == "failed" or self._problem is not None:
+            return self._on_failed(upstream)  # an error that was reported is not undone by what follows it
         assert self._destination is not None
         begin = self._begin(upstream)
         if self._repair is not None:
