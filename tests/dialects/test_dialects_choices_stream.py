@@ -509,3 +509,12 @@ def test_loose_chunks_are_tightened() -> None:
     assert json.loads(frames(play(stream("chat", to), [frame(loose) + frame(last)]))[1].data) == chunk(
         "chat", choice("chat", None, "stop")
     )
+
+
+def test_a_frame_that_nobody_can_read_whole_does_not_cost_the_usage_frame(dialect: str) -> None:
+    odd = said(dialect, None, "stop", xx=1).replace(b'"xx"', b'"\xff"')
+    out = play(asked(dialect), [said(dialect, "潮") + odd])
+    assert finished(out)
+    usage = json.loads([one for one in frames(out) if one.data != b"[DONE]"][-1].data)
+    assert usage["choices"] == []
+    assert usage["object"] == HEADS[dialect]["object"]

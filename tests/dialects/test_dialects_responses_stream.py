@@ -22,7 +22,7 @@ from tests.dialects.common import (
     plain,
     play,
 )
-from tidegate.dialects.dialect import Stream
+from tidegate.dialects.dialect import Quirks, Stream
 from tidegate.wire import errors, sse
 
 NAMES = common.names("responses")
@@ -830,3 +830,14 @@ def test_open_responses_knows_no_keepalive() -> None:
     out = play(stream("openresponses"), [data + numbered(*closed("x"), ended(), start=5)])
     assert "keepalive" not in [one["type"] for one in events(out)]
     assert b": keepalive\n\n" in out
+
+
+@pytest.mark.parametrize("loose", [False, True])
+@pytest.mark.parametrize("end", [b"\n\n", b"\n"])
+def test_frames_of_ours_that_a_broken_frame_would_have_brought_take_no_numbers(loose: bool, end: bytes) -> None:
+    broken = b'event: x\ndata: {"type":"x","sequence_number":0,"text":"\xff"}' + end
+    to = destination(quirks=Quirks(loose_items=loose))
+    for reads in ([broken], [numbered(CREATED_EVENT), broken], common.bytewise(broken)):
+        subject = stream(to=to)
+        assert events(play(subject, reads))[0]["type"] == "response.created"
+        check(play(stream(to=to), reads))

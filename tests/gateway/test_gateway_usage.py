@@ -16,7 +16,7 @@ TOML = """
 port = 0
 [providers.sim]
 base_url = "{sim}"
-timeouts = { first_event = "300ms", idle = "300ms", total = "2s" }
+timeouts = { first_event = "300ms", idle = "300ms", total = "1s" }
 [providers.closed]
 kind = "sim"
 base_url = "http://127.0.0.1:9/v1"

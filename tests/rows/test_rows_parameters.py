@@ -376,7 +376,11 @@ def test_ranges_hold_on_the_other_endpoints(api: Api, endpoint: str, members: di
 def test_an_answer_whose_last_message_was_cut_is_incomplete_whatever_its_status(stream: bool) -> None:
     part = {"type": "output_text", "text": "ebb", "annotations": []}
     whole = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
-    answer = {**BARE, "model": "m", "output": [whole, {**whole, "id": "msg_2", "status": "incomplete"}]}
+    usage: dict[str, Any] = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+    usage["input_tokens_details"] = {"cached_tokens": 0, "cache_write_tokens": 0}
+    usage["output_tokens_details"] = {"reasoning_tokens": 0}
+    output = [whole, {**whole, "id": "msg_2", "status": "incomplete"}]
+    answer = {**BARE, "model": "m", "output": output, "usage": usage}
     said = sse_answer({"type": "response.completed", "response": answer}) if stream else json_answer(answer)
     with Canned(said) as provider, Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
         reply = api.ask("responses", "canned/m", stream=stream)

@@ -23,9 +23,6 @@ port = 0
 kind = "sim"
 base_url = "{sim}"
 timeouts = { total = "700ms" }
-[providers.blocked]
-kind = "sim"
-base_url = "http://127.0.0.1:9/v1"
 [models.slow]
 targets = [{ model = "total/lorem?delay=900", timeouts = { total = "5s", first_event = "300ms" } }]
 """
@@ -106,7 +103,7 @@ def test_pings_of_the_provider_keep_a_stream_alive(api: Api) -> None:
 
 
 @pytest.mark.row("S75")
-def test_total_and_connect_are_clocks_of_their_own() -> None:
+def test_total_is_a_clock_of_its_own_and_a_deployment_may_have_its_own_clocks() -> None:
     with Running(CLOCKED) as gateway, Api(gateway) as api:
         whole = api.ask("responses", "total/lorem?head_delay=3000")
         assert (whole.status, whole.error["code"]) == (504, "upstream_timeout")
