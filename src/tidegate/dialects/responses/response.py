@@ -121,7 +121,7 @@ class _PlainItem(msgspec.Struct, gc=False):
 
 class _PlainInputDetails(msgspec.Struct, gc=False):
     cached_tokens: _Count
-    cache_write_tokens: _Count
+    cache_write_tokens: _Count = 0
 
 
 class _PlainOutputDetails(msgspec.Struct, gc=False):
