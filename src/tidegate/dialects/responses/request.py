@@ -1,6 +1,6 @@
 """The request of `POST /v1/responses`: validation, and the body that goes upstream."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -275,8 +275,3 @@ def _without_ids(value: msgspec.Raw, typed: list[InputItem]) -> msgspec.Raw:
         if known.type not in _ID_NEEDED:
             item.pop("id", None)
     return jsonio.raw(items)
-
-
-def schema_type() -> Any:
-    """The Struct that `/openapi.json` is made from."""
-    return ResponsesBody
