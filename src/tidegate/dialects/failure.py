@@ -11,7 +11,7 @@ import msgspec
 
 from tidegate.wire import errors, jsonio
 
-__all__ = ["from_error_object", "from_status"]
+__all__ = ["INPUT_CODES", "from_error_object", "from_status"]
 
 _MESSAGE_LIMIT = 2000
 
@@ -29,6 +29,30 @@ _FINAL_QUOTA = frozenset(
 _CREDENTIAL = frozenset({"invalid_api_key", "invalid_authentication", "authentication_error"})
 """Codes and types that mean our credential whatever the status: some providers answer 400 to a wrong key."""
 
+INPUT_CODES = frozenset(
+    {
+        "invalid_prompt",
+        "data_residency_mismatch",
+        "bio_policy",
+        "misalignment_policy_violation",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_base64_image",
+        "invalid_image_url",
+        "image_too_large",
+        "image_too_small",
+        "image_parse_error",
+        "image_content_policy_violation",
+        "invalid_image_mode",
+        "image_file_too_large",
+        "unsupported_image_media_type",
+        "empty_image_file",
+        "failed_to_download_image",
+        "image_file_not_found",
+    }
+)
+"""Codes of `response.error` that blame the input (protocol §1.3)."""
+
 _STATUS_OF_CODE = {
     "rate_limit_exceeded": 429,
     "slow_down": 429,
@@ -43,27 +67,10 @@ _STATUS_OF_CODE = {
     **dict.fromkeys(_CREDENTIAL, 401),
     **dict.fromkeys(
         (
+            *INPUT_CODES,
             "context_length_exceeded",
-            "invalid_prompt",
-            "data_residency_mismatch",
-            "bio_policy",
-            "misalignment_policy_violation",
             "content_policy_violation",
             "content_filter",
-            "invalid_image",
-            "invalid_image_format",
-            "invalid_base64_image",
-            "invalid_image_url",
-            "image_too_large",
-            "image_too_small",
-            "image_parse_error",
-            "image_content_policy_violation",
-            "invalid_image_mode",
-            "image_file_too_large",
-            "unsupported_image_media_type",
-            "empty_image_file",
-            "failed_to_download_image",
-            "image_file_not_found",
         ),
         400,
     ),

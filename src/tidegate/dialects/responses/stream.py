@@ -10,7 +10,7 @@ from typing import ClassVar, TypeVar
 import msgspec
 
 from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
-from tidegate.dialects.failure import from_error_object
+from tidegate.dialects.failure import INPUT_CODES, from_error_object
 from tidegate.dialects.responses import nulls
 from tidegate.dialects.responses.held import HeldItems
 from tidegate.dialects.responses.repair import Event, Repair
@@ -26,29 +26,11 @@ T = TypeVar("T")
 
 DONE = b"data: [DONE]\n\n"
 
-_CLIENT_CODES = frozenset(
+_CLIENT_CODES = INPUT_CODES | frozenset(
     {
         "server_error",
         "rate_limit_exceeded",
-        "invalid_prompt",
-        "data_residency_mismatch",
-        "bio_policy",
-        "misalignment_policy_violation",
         "vector_store_timeout",
-        "invalid_image",
-        "invalid_image_format",
-        "invalid_base64_image",
-        "invalid_image_url",
-        "image_too_large",
-        "image_too_small",
-        "image_parse_error",
-        "image_content_policy_violation",
-        "invalid_image_mode",
-        "image_file_too_large",
-        "unsupported_image_media_type",
-        "empty_image_file",
-        "failed_to_download_image",
-        "image_file_not_found",
         # Codex acts on these three, and OpenAI sends them, though the SDKs' enumeration does not have them.
         "context_length_exceeded",
         "insufficient_quota",
