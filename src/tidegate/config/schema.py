@@ -10,7 +10,8 @@ from msgspec import Meta
 
 from tidegate.config.secret import Secret
 from tidegate.config.units import Duration, Size
-from tidegate.providers.record import Clocks, Endpoint, Provider, State
+from tidegate.dialects.dialect import Endpoint
+from tidegate.providers.record import Clocks, Provider, State
 from tidegate.providers.registry import REGISTRY
 
 Profile = Literal["openai", "openresponses", "anyfast", "kkiai", "deepintshield"]

@@ -22,11 +22,13 @@ __all__ = [
     "Stream",
     "estimated_usage",
     "refuse_unsupported",
+    "says_nothing",
 ]
 
 
-Endpoint = Literal["responses", "chat", "completions"]
-"""The endpoints that relay model output, by the names that provider records use."""
+Endpoint = Literal["responses", "chat", "completions", "messages", "gemini"]
+"""The endpoints that relay model output, by the names that provider records use. `messages` is Anthropic's API, `gemini`
+Google's `generateContent`."""
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     model: str
     """The upstream's own name of the model."""
+    endpoint: Endpoint = "responses"
+    """The dialect that is spoken there."""
     refuses: frozenset[str] = frozenset()
     """Request members that the deployment does not take."""
     stores: bool = False
@@ -59,6 +63,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     gateway_state: bool = True
     """Stored responses and conversations are ours; the upstream call is stateless."""
     cut_reported_as_completed: bool = False
+    max_output_tokens: int | None = None
+    """The most that the model can put out, where known; Anthropic's API has no request without a limit."""
     quirks: Quirks = Quirks()
 
 
@@ -207,7 +213,7 @@ def refuse_unsupported(members: jsonio.Members, destination: Destination) -> Non
     if destination.refuses.isdisjoint(members):
         return
     for name in sorted(destination.refuses & members.keys()):
-        if _says_nothing(name, members[name]):
+        if says_nothing(name, members[name]):
             del members[name]
             continue
         raise UnsupportedParameter(
@@ -217,7 +223,8 @@ def refuse_unsupported(members: jsonio.Members, destination: Destination) -> Non
         )
 
 
-def _says_nothing(name: str, value: msgspec.Raw) -> bool:
+def says_nothing(name: str, value: msgspec.Raw) -> bool:
+    """Whether leaving the member out asks for the same."""
     if value == jsonio.NULL:
         return True
     neutral = _NEUTRAL.get(name)

@@ -8,9 +8,9 @@ import msgspec
 
 from tidegate.access.keys import KeyRing
 from tidegate.config.schema import Config
-from tidegate.dialects.dialect import Destination
+from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.profile import PROFILES, Profile
-from tidegate.providers.record import Clocks, Endpoint
+from tidegate.providers.record import Clocks
 from tidegate.providers.registry import REGISTRY
 from tidegate.routing.catalog import Alias, Catalog, Deployment, Target
 from tidegate.upstream.provider import Upstream

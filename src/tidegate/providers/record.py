@@ -7,9 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from tidegate.dialects.dialect import Quirks
+from tidegate.dialects.dialect import Endpoint, Quirks
 
-Endpoint = Literal["responses", "chat", "completions"]
 Auth = Literal["bearer", "optional-bearer", "none"]
 State = Literal["gateway", "provider"]
 
@@ -18,8 +17,11 @@ PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
         "responses": "/responses",
         "chat": "/chat/completions",
         "completions": "/completions",
+        "messages": "/messages",
+        "gemini": "/models/{model}:{method}",
     }
 )
+"""Below the base URL. Gemini's names the model, and a method that depends on streaming."""
 
 SILENT_REASONING_S: Final = 600.0
 """First-event and idle clock of a model that thinks without sending a byte."""

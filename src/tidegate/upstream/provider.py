@@ -11,7 +11,8 @@ from urllib.parse import quote, urlsplit
 
 from tidegate import __version__
 from tidegate.config.schema import ProviderConfig
-from tidegate.providers.record import Endpoint, Provider
+from tidegate.dialects.dialect import Endpoint
+from tidegate.providers.record import Provider
 from tidegate.upstream.egress import Resolver, Route, tls_context
 from tidegate.upstream.pool import Pool
 from tidegate.upstream.proxy import Proxy, proxy_from_environment

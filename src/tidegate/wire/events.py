@@ -1,14 +1,54 @@
-"""The neutral vocabulary that dialects share."""
+"""The neutral vocabulary that dialects share: usage, and the canonical events of an answer.
+
+The events of one answer keep these laws, which :class:`Laws` checks:
+
+- `Started` comes first, and once; it may be absent only before `Failed`.
+- Deltas stand between it and the ending.
+- A call is started before its deltas and ended before the ending; `index` tells calls of one answer apart.
+- Every choice that said anything ends with one `ChoiceEnd`, before `Finished`.
+- Exactly one of `Finished` and `Failed` comes, and nothing after it.
+"""
+
+from typing import Literal
 
 import msgspec
 
 from tidegate.wire import jsonio
+from tidegate.wire.errors import TidegateError
 
-__all__ = ["BYTES_PER_TOKEN", "Usage", "estimate_tokens"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "Annotation",
+    "ChoiceEnd",
+    "Event",
+    "Failed",
+    "Finished",
+    "Laws",
+    "MediaDelta",
+    "MessageEnd",
+    "Opaque",
+    "Ping",
+    "Reason",
+    "ReasoningDelta",
+    "ReasoningEnd",
+    "RefusalDelta",
+    "Seal",
+    "Started",
+    "TextDelta",
+    "ToolCallDelta",
+    "ToolCallEnd",
+    "ToolCallStart",
+    "Usage",
+    "UsageReport",
+    "estimate_tokens",
+]
 
 BYTES_PER_TOKEN = 4
 """For estimates: four bytes of UTF-8 are about one token in English, and about one in Chinese too (three bytes a
 character, somewhat under one token each)."""
+
+Reason = Literal["stop", "length", "content_filter", "tool_calls", "refusal"]
+"""Why an answer ended (protocol §5.3). `refusal` is the model's own, `content_filter` the provider's."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -52,6 +92,224 @@ class Usage(msgspec.Struct, frozen=True):
                 "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
             }
         )
+
+
+class Seal(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider needs back byte for byte to go on reasoning (protocol §5.4), and only that provider can read.
+
+    `kind` says where it came from: `signature` (of Anthropic thinking, whose text is `text`), `redacted` (Anthropic
+    redacted thinking), `thought_signature` (Gemini; `call_id` names the function call that had it, `anchor` is `text`
+    when a text part had it), `encrypted` (OpenAI's own `encrypted_content`), `reasoning_details` (a JSON array as
+    OpenRouter-like providers have it), `reasoning_content` (chat servers that want their plain reasoning back).
+    """
+
+    kind: Literal["signature", "redacted", "thought_signature", "encrypted", "reasoning_details", "reasoning_content"]
+    data: str
+    text: str = ""
+    call_id: str = ""
+    anchor: str = ""
+
+
+class Started(msgspec.Struct, gc=False):
+    """The provider has begun. `model` is its own name of the model, empty when it did not say."""
+
+    model: str = ""
+
+
+class TextDelta(msgspec.Struct, gc=False):
+    """A piece of the answer's text. `choice` counts from 0 and is above it only when several answers were asked for."""
+
+    text: str
+    choice: int = 0
+    logprobs: list[msgspec.Raw] | None = None
+    """Entries `{token, logprob, bytes, top_logprobs}`, which chat and Responses share."""
+
+
+class RefusalDelta(msgspec.Struct, gc=False):
+    text: str
+    choice: int = 0
+
+
+class MessageEnd(msgspec.Struct, gc=False):
+    """The text so far is complete: text that comes later belongs to another message item, or block. Dialects without
+    such items never say so, and the message ends with its choice."""
+
+    choice: int = 0
+
+
+class Annotation(msgspec.Struct, gc=False):
+    """An annotation of the open message, in the form of the Responses API (protocol §1.5)."""
+
+    value: msgspec.Raw
+    choice: int = 0
+
+
+class ReasoningDelta(msgspec.Struct, gc=False):
+    """A piece of reasoning: what the model thought (`text`) or what it says it thought (`summary`), whose parts are
+    counted by `part`. The first one opens a reasoning item."""
+
+    text: str
+    kind: Literal["text", "summary"] = "text"
+    part: int = 0
+    choice: int = 0
+
+
+class ReasoningEnd(msgspec.Struct, gc=False):
+    """The open reasoning item is complete; without one, an item with nothing to read. A decoder sets `seal`; encoders
+    get `encrypted`, the same in the form that a client may see."""
+
+    seal: Seal | None = None
+    encrypted: str = ""
+    choice: int = 0
+
+
+class ToolCallStart(msgspec.Struct, gc=False):
+    """A call begins. `index` is its own among all calls of the answer, whatever the choice."""
+
+    index: int
+    call_id: str
+    name: str
+    custom: bool = False
+    namespace: str = ""
+    choice: int = 0
+
+
+class ToolCallDelta(msgspec.Struct, gc=False):
+    """A piece of the arguments, or of a custom tool's input."""
+
+    index: int
+    text: str
+
+
+class ToolCallEnd(msgspec.Struct, gc=False):
+    index: int
+
+
+class MediaDelta(msgspec.Struct, gc=False):
+    """A generated image, whole, as base64."""
+
+    media_type: str
+    data: str
+    choice: int = 0
+
+
+class Opaque(msgspec.Struct, gc=False):
+    """An output item without a canonical form (hosted tools and their like), complete, in the Responses form."""
+
+    type: str
+    item: msgspec.Raw
+
+
+class UsageReport(msgspec.Struct, gc=False):
+    """Figures so far; a later report replaces an earlier one."""
+
+    usage: Usage
+
+
+class ChoiceEnd(msgspec.Struct, gc=False):
+    reason: Reason
+    choice: int = 0
+    stop_sequence: str = ""
+
+
+class Finished(msgspec.Struct, gc=False):
+    """The answer is complete, and the provider said so."""
+
+
+class Failed(msgspec.Struct, gc=False):
+    """The answer is broken: an error that the provider reported, or bytes that are not what its dialect promises."""
+
+    error: TidegateError
+
+
+class Ping(msgspec.Struct, gc=False):
+    """The provider is still there."""
+
+
+Event = (
+    Started
+    | TextDelta
+    | RefusalDelta
+    | MessageEnd
+    | Annotation
+    | ReasoningDelta
+    | ReasoningEnd
+    | ToolCallStart
+    | ToolCallDelta
+    | ToolCallEnd
+    | MediaDelta
+    | Opaque
+    | UsageReport
+    | ChoiceEnd
+    | Finished
+    | Failed
+    | Ping
+)
+
+
+class Laws:
+    """Checks the laws of the module as events pass. For tests and fuzzing."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._ended = False
+        self._open_calls: set[int] = set()
+        self._known_calls: set[int] = set()
+        self._open_choices: set[int] = set()
+        self._closed_choices: set[int] = set()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    def check(self, event: Event) -> None:
+        """Raises AssertionError, naming the law that `event` breaks."""
+        if self._ended:
+            raise AssertionError(f"{event!r} comes after the ending")
+        if isinstance(event, Failed):
+            self._ended = True
+            return
+        if isinstance(event, Started):
+            if self._started:
+                raise AssertionError("Started comes twice")
+            self._started = True
+            return
+        if isinstance(event, Ping):
+            return
+        if not self._started:
+            raise AssertionError(f"{event!r} comes before Started")
+        if isinstance(event, ToolCallStart | ToolCallDelta | ToolCallEnd):
+            self._check_call(event)
+        if isinstance(event, ChoiceEnd):
+            if event.choice in self._closed_choices:
+                raise AssertionError(f"choice {event.choice} ends twice")
+            self._closed_choices.add(event.choice)
+            self._open_choices.discard(event.choice)
+        elif isinstance(event, Finished):
+            if self._open_calls:
+                raise AssertionError(f"calls {sorted(self._open_calls)} are still open at the end")
+            if self._open_choices:
+                raise AssertionError(f"choices {sorted(self._open_choices)} are still open at the end")
+            if not self._closed_choices:
+                raise AssertionError("the answer finished without the end of any choice")
+            self._ended = True
+        else:
+            choice = getattr(event, "choice", None)
+            if choice in self._closed_choices:
+                raise AssertionError(f"{event!r} belongs to a choice that has ended")
+            if choice is not None:
+                self._open_choices.add(choice)
+
+    def _check_call(self, event: ToolCallStart | ToolCallDelta | ToolCallEnd) -> None:
+        if isinstance(event, ToolCallStart):
+            if event.index in self._known_calls:
+                raise AssertionError(f"call {event.index} starts twice")
+            self._known_calls.add(event.index)
+            self._open_calls.add(event.index)
+        elif event.index not in self._open_calls:
+            raise AssertionError(f"{event!r} belongs to no open call")
+        elif isinstance(event, ToolCallEnd):
+            self._open_calls.discard(event.index)
 
 
 def estimate_tokens(size: int) -> int:

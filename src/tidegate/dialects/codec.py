@@ -1,0 +1,289 @@
+"""Between a dialect and the canonical form: what each dialect offers to the hub, in both directions.
+
+As the client's dialect it reads requests (`Request.canonical`) and writes answers (`StreamEncoder`, `encode_answer`); as
+a provider's it writes requests (`encode_request`) and reads answers (`StreamDecoder`, `decode_answer`).
+"""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import msgspec
+
+from tidegate.dialects.dialect import Call, Destination, Endpoint, says_nothing
+from tidegate.wire import jsonio
+from tidegate.wire.errors import TidegateError, UnsupportedParameter
+from tidegate.wire.events import (
+    Annotation,
+    ChoiceEnd,
+    Event,
+    MediaDelta,
+    MessageEnd,
+    Opaque,
+    Reason,
+    ReasoningDelta,
+    ReasoningEnd,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    Usage,
+    UsageReport,
+)
+from tidegate.wire.items import (
+    CanonicalRequest,
+    Choice,
+    FunctionCall,
+    ImagePart,
+    Item,
+    Message,
+    OpaqueItem,
+    Output,
+    Part,
+    Reasoning,
+    RefusalPart,
+    TextPart,
+    data_url,
+)
+
+__all__ = [
+    "BridgedRequest",
+    "Collector",
+    "Losses",
+    "StreamDecoder",
+    "StreamEncoder",
+    "UpstreamDialect",
+    "json_object_or_none",
+    "text_of",
+]
+
+
+class StreamDecoder(Protocol):
+    """A provider's stream in, canonical events out, by the laws of `wire.events`, for any split of the bytes.
+
+    Nothing is raised: bytes that are not what the dialect promises give `Failed` as the last event, behind what came
+    whole before them. After an ending every call returns an empty list.
+    """
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that `data` completes."""
+
+    def eof(self) -> list[Event]:
+        """The provider's message has ended. The last event is an ending, unless one came before: `Finished` only if the
+        answer was complete."""
+
+
+class StreamEncoder(Protocol):
+    """Canonical events in, whole frames of the client's dialect out. Trusts the laws of `wire.events`, and that a
+    `UsageReport` comes before `Finished`."""
+
+    committed: bool
+    """Whether anything was handed out that another attempt could not go on behind."""
+
+    def attempt(self, destination: Destination) -> None:
+        """Whose answer follows. Only before `committed`."""
+
+    def encode(self, events: Iterable[Event]) -> bytes:
+        """Frames for `events`; `Finished` brings the ending. `Failed` is not among them."""
+
+    def fail(self, error: TidegateError) -> bytes:
+        """The frames that tell a client, after status 200, that the answer is broken. Open items are closed."""
+
+    def ping(self) -> bytes:
+        """What keeps a silent stream alive in the eyes of clients and proxies."""
+
+
+class BridgedRequest(Protocol):
+    """A validated request of the client's dialect, ready to be answered by a provider of another one."""
+
+    def canonical(self) -> CanonicalRequest:
+        """All that the client asked for, in no dialect. Raises InvalidRequest for what no canonical form can hold."""
+
+    def encoder(self, call: Call) -> StreamEncoder:
+        """For the answer, when it streams."""
+
+    def encode_answer(self, output: Output, call: Call, destination: Destination) -> bytes:
+        """The answer in one body."""
+
+
+class UpstreamDialect(Protocol):
+    """A dialect as providers speak it."""
+
+    @property
+    def name(self) -> Endpoint: ...
+
+    def encode_request(self, request: CanonicalRequest, destination: Destination, losses: "Losses") -> bytes:
+        """The body for the provider. Everything in `request` is either in it or told to `losses`."""
+
+    def decoder(self, destination: Destination) -> StreamDecoder:
+        """For one answer that streams."""
+
+    def decode_answer(self, body: bytes, destination: Destination) -> list[Event]:
+        """An answer in one body, as the events that a stream of it would have had: deltas are whole.
+
+        Raises WireError when it is not what the dialect promises, and TidegateError for an error with status 200.
+        """
+
+
+class Losses:
+    """What of one request the target's API cannot carry.
+
+    `hint` is for what changes no answer: it is left out and named. `refuse` is for all else: a 400 that names the
+    client's own parameter, or, where the route allows it, left out and named as well. The names go into the response
+    header `tidegate-dropped`.
+    """
+
+    def __init__(self, request: CanonicalRequest, destination: Destination, *, allowed: bool) -> None:
+        self._names = request.names
+        self._destination = destination
+        self._allowed = allowed
+        self.dropped: dict[str, None] = {}
+        """Names in the order in which they were met."""
+        for name in request.hints:
+            self.hint(name)
+        for name in request.unknown:
+            self.refuse(name)
+
+    def hint(self, name: str) -> None:
+        """`name` is a member of CanonicalRequest, or the client's own name of one that has no canonical form."""
+        self.dropped[self._names.get(name, name)] = None
+
+    def refuse(self, name: str, why: str = "") -> None:
+        """Raises UnsupportedParameter unless losses are allowed. `why` is a sentence that says what would work."""
+        name = self._names.get(name, name)
+        if not self._allowed:
+            raise UnsupportedParameter(
+                f"Unsupported parameter: '{name}' is not supported by provider '{self._destination.provider}' "
+                f"(model '{self._destination.model}').{f' {why}' if why else ''} Leave it out, or send the request to a "
+                "model whose provider has it.",
+                param=name,
+            )
+        self.dropped[name] = None
+
+    def put(self, members: dict[str, Any], member: str, value: Any, name: str) -> None:
+        """Set `members[member]`, the target's name of the canonical `name`, unless the deployment refuses it."""
+        if member in self._destination.refuses:
+            if not says_nothing(member, jsonio.raw(value)):
+                self.refuse(name)
+            return
+        members[member] = value
+
+
+class Collector:
+    """Events of an answer, folded into the whole of it."""
+
+    def __init__(self) -> None:
+        self._model = ""
+        self._usage = Usage()
+        self._items: dict[int, list[Item]] = {}
+        self._messages: dict[int, Message] = {}
+        self._reasoning: dict[int, Reasoning] = {}
+        self._calls: dict[int, FunctionCall] = {}
+        self._ends: dict[int, ChoiceEnd] = {}
+
+    def add(self, event: Event) -> None:
+        """Endings and pings are not kept: who collects has looked at them."""
+        match event:
+            case TextDelta():
+                part = self._part(event.choice, TextPart)
+                part.text += event.text
+                part.logprobs.extend(event.logprobs or ())
+            case RefusalDelta():
+                self._part(event.choice, RefusalPart).refusal += event.text
+            case Annotation():
+                self._part(event.choice, TextPart).annotations.append(event.value)
+            case MessageEnd():
+                self._messages.pop(event.choice, None)
+            case ReasoningDelta():
+                self._add_reasoning(event)
+            case ReasoningEnd():
+                item = self._reasoning.pop(event.choice, None) or self._open_reasoning(event.choice)
+                self._reasoning.pop(event.choice, None)
+                item.seal = event.seal
+                item.encrypted = event.encrypted
+            case ToolCallStart():
+                call = FunctionCall(
+                    call_id=event.call_id, name=event.name, arguments="", custom=event.custom, namespace=event.namespace
+                )
+                self._calls[event.index] = call
+                self._of(event.choice).append(call)
+            case ToolCallDelta():
+                self._calls[event.index].arguments += event.text
+            case MediaDelta():
+                url = data_url(event.media_type, event.data)
+                self._message(event.choice).content.append(ImagePart(url=url))
+            case Opaque():
+                self._of(0).append(OpaqueItem(type=event.type, value=event.item))
+            case UsageReport():
+                self._usage = event.usage
+            case ChoiceEnd():
+                self._ends[event.choice] = event
+                self._of(event.choice)
+            case Started():
+                self._model = event.model
+            case ToolCallEnd():
+                pass  # the call was kept when it began
+            case _:
+                pass
+
+    def output(self) -> Output:
+        """The whole answer. Choices stand in their order, whatever order they came in."""
+        return Output(
+            choices=[
+                Choice(items=items, reason=self._reason(choice), stop_sequence=self._stop_sequence(choice))
+                for choice, items in sorted(self._items.items())
+            ],
+            usage=self._usage,
+            model=self._model,
+        )
+
+    def _reason(self, choice: int) -> Reason:
+        end = self._ends.get(choice)
+        return end.reason if end is not None else "stop"
+
+    def _stop_sequence(self, choice: int) -> str:
+        end = self._ends.get(choice)
+        return end.stop_sequence if end is not None else ""
+
+    def _of(self, choice: int) -> list[Item]:
+        return self._items.setdefault(choice, [])
+
+    def _message(self, choice: int) -> Message:
+        message = self._messages.get(choice)
+        if message is None:
+            message = self._messages[choice] = Message(role="assistant", content=[])
+            self._of(choice).append(message)
+        return message
+
+    def _part(self, choice: int, kind: type[Any]) -> Any:
+        content: list[Part] = self._message(choice).content
+        if not content or not isinstance(content[-1], kind):
+            content.append(TextPart(text="") if kind is TextPart else RefusalPart(refusal=""))
+        return content[-1]
+
+    def _open_reasoning(self, choice: int) -> Reasoning:
+        item = self._reasoning[choice] = Reasoning(summary=[], content=[])
+        self._of(choice).append(item)
+        return item
+
+    def _add_reasoning(self, event: ReasoningDelta) -> None:
+        item = self._reasoning.get(event.choice) or self._open_reasoning(event.choice)
+        parts = item.summary if event.kind == "summary" else item.content
+        while len(parts) <= event.part:
+            parts.append("")
+        parts[event.part] += event.text
+
+
+def text_of(parts: Iterable[Part]) -> str:
+    """The text parts, joined."""
+    return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def json_object_or_none(text: str) -> msgspec.Raw | None:
+    """`text` as a JSON object, for APIs whose arguments are objects; None when it is none."""
+    try:
+        jsonio.members(text.encode())
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch, UnicodeEncodeError):
+        return None
+    return msgspec.Raw(text.encode())
