@@ -63,19 +63,21 @@ BROKEN: dict[str, list[Event]] = {
 }
 
 
-def test_a_whole_answer_keeps_the_laws() -> None:
+def check(events: list[Event]) -> Laws:
     laws = Laws()
-    for event in WHOLE:
+    for event in events:
         laws.check(event)
-    assert laws.ended
+    return laws
+
+
+def test_a_whole_answer_keeps_the_laws() -> None:
+    assert check(WHOLE).ended
 
 
 @pytest.mark.parametrize("law", BROKEN)
 def test_each_law_is_checked(law: str) -> None:
-    laws = Laws()
     with pytest.raises(AssertionError, match=law):
-        for event in BROKEN[law]:
-            laws.check(event)
+        check(BROKEN[law])
 
 
 def test_an_answer_is_folded_in_the_order_in_which_its_items_began() -> None:
