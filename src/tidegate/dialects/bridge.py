@@ -238,8 +238,10 @@ class BridgedStream:
         return self._relay(self._decoder.eof())
 
     def finish(self) -> bytes:
-        """Nothing: what a decoder has seen whole, it has said."""
-        return self._of_native(self._native.finish()) if self._decoder is None else b""
+        if self._decoder is None:
+            return self._of_native(self._native.finish())
+        events = self._decoder.eof()
+        return self._relay(events) if events and isinstance(events[-1], Finished) else b""
 
     def ping(self) -> bytes:
         return self._native.ping() if self._decoder is None else self._encoder.ping()
