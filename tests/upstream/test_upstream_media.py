@@ -55,6 +55,8 @@ class Site:
         self.pages: dict[str, bytes] = {}
         self.asked: list[bytes] = []
         self.port = 0
+        self.cut = 0
+        self.closed = asyncio.Event()
 
     def page(self, path: str, head: str, body: bytes = b"") -> str:
         """Its URL under a name that only the test's resolver knows."""
@@ -66,12 +68,16 @@ class Site:
         self.asked.append(head)
         path = head.split(b" ")[1].decode()
         answer = self.pages.get(path)
-        if answer is None:
-            await asyncio.sleep(30)
-        else:
-            writer.write(answer)
-            await writer.drain()
-        writer.close()
+        try:
+            if answer is not None:
+                writer.write(answer)
+                writer.write_eof()
+            await reader.read()  # until the other side has closed
+        except ConnectionError:
+            self.cut += 1
+        finally:
+            writer.close()
+            self.closed.set()
 
 
 def resolver(names: dict[str, list[str]]) -> Callable[[str, int], Any]:
@@ -102,7 +108,10 @@ async def fetching(
         site.port = server.sockets[0].getsockname()[1]
         known = {"site.test": ["127.0.0.1"], **(names or {})}
         yield site, MediaFetcher(policy or EgressPolicy(allow_private=True), loop, wheel, resolver=resolver(known))
+        if site.asked:
+            await site.closed.wait()
         server.close()
+    await asyncio.sleep(0)
     wheel.close()
 
 
