@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-Endpoint = Literal["responses", "chat", "completions", "messages", "gemini"]
+Endpoint = Literal["responses", "chat", "completions", "messages", "gemini", "embeddings"]
 """The endpoints that relay model output, by the names that provider records use. `messages` is Anthropic's API, `gemini`
 Google's `generateContent`."""
 
@@ -42,6 +42,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """The items of its Responses answers break the grammar (see `dialects.responses.repair`)."""
     echoes_request: bool = True
     """Its response object repeats the request's members. False: what stands there is a filling."""
+    embeddings_of_gemini: bool = False
+    """Embeddings are asked for in the form of Gemini's `batchEmbedContents`."""
     output_limit: int | None = None
     """Tokens after which it cuts an answer when the request sets no limit."""
 

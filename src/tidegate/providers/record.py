@@ -19,6 +19,7 @@ PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
         "completions": "/completions",
         "messages": "/messages",
         "gemini": "/models/{model}:{method}",
+        "embeddings": "/embeddings",
     }
 )
 """Below the base URL. Gemini's names the model, and a method that depends on streaming."""
