@@ -22,6 +22,7 @@ from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.snapshot import Path, Snapshot
 from tidegate.upstream.attempt import Attempt
 from tidegate.upstream.connection import Clocks, Headers
+from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors
 from tidegate.wire.events import Usage
 
@@ -87,8 +88,8 @@ class Exchange:
         "_total_s",
         "_usage",
         "client",
+        "look_at",
         "request_id",
-        "wheel_slot",
     )
 
     def __init__(
@@ -134,7 +135,7 @@ class Exchange:
         self._first_event_at = 0.0
         self._total_s: float | None = None
         self._usage: Usage = _NO_USAGE
-        self.wheel_slot = -1
+        self.look_at = UNWATCHED
 
     # -- what the server calls ----------------------------------------------------------------------------------
 
@@ -175,7 +176,7 @@ class Exchange:
     @property
     def send_stall(self) -> float:
         """Seconds that the client may refuse to read."""
-        return self._path.clocks.send_stall if self._path is not None else DEFAULT_SEND_STALL_S
+        return self._path.send_stall if self._path is not None else DEFAULT_SEND_STALL_S
 
     # -- admit and plan -----------------------------------------------------------------------------------------
 
@@ -246,23 +247,26 @@ class Exchange:
         self._heard = False
         if stream is not None:
             stream.attempt(path.destination)
-        given = path.clocks if stream is not None else path.unstreamed
+        clocks = path.unstreamed if stream is None else path.streamed
+        if self._total_s is not None:
+            clocks = self._lowered(clocks, self._total_s)
         self._attempt = Attempt(
             path.upstream.pool,
             self._gateway.loop,
             path.upstream.request(self._dialect.name, body, stream=stream is not None),
             self,
-            self._clocks(given.connect, given.first_event, given.idle, given.total),
+            clocks,
+            begun_at=self._received_at,
             wait_for_event=stream is not None,
         )
         self._attempt.start()
 
-    def _clocks(self, connect: float, first_event: float | None, idle: float | None, total: float | None) -> Clocks:
-        """All attempts share one total clock: it starts with the request."""
-        if self._total_s is not None and (total is None or self._total_s < total):
-            total = self._total_s
-        total_at = None if total is None else self._received_at + total
-        return Clocks(connect=connect, first_event=first_event, idle=idle, total_at=total_at, total_s=total)
+    @staticmethod
+    def _lowered(clocks: Clocks, total_s: float) -> Clocks:
+        """The same clocks, with the total that the client asks for if it is shorter."""
+        if clocks.total is not None and clocks.total <= total_s:
+            return clocks
+        return Clocks(connect=clocks.connect, first_event=clocks.first_event, idle=clocks.idle, total=total_s)
 
     def _drop_attempt(self) -> None:
         if self._attempt is not None:

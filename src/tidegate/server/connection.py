@@ -16,6 +16,7 @@ from tidegate.server.cycle import Cycle
 from tidegate.server.incoming import Incoming
 from tidegate.server.origin import cors_fields, preflight_fields
 from tidegate.server.reader import Reader
+from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Connection(asyncio.Protocol):
         "chunked",
         "client",
         "keep_alive",
-        "wheel_slot",
+        "look_at",
     )
 
     def __init__(
@@ -102,7 +103,7 @@ class Connection(asyncio.Protocol):
         self.keep_alive = True
         self.chunked = True
         self.client = ""
-        self.wheel_slot = -1
+        self.look_at = UNWATCHED
 
     # -- transport ----------------------------------------------------------------------------------------------
 
