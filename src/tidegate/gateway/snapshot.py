@@ -10,9 +10,10 @@ from tidegate.access.keys import KeyRing
 from tidegate.config.schema import Config
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.profile import PROFILES, Profile
-from tidegate.providers.record import Clocks
+from tidegate.providers import record as records
 from tidegate.providers.registry import REGISTRY
 from tidegate.routing.catalog import Alias, Catalog, Deployment, Target
+from tidegate.upstream.connection import Clocks
 from tidegate.upstream.provider import Upstream
 from tidegate.wire.errors import InvalidRequest, ModelNotFound
 
@@ -26,10 +27,14 @@ class Path(msgspec.Struct, frozen=True):
 
     upstream: Upstream
     destination: Destination
-    clocks: Clocks
+    streamed: Clocks
     unstreamed: Clocks
-    name: bytes
-    """`provider/model` as a header value."""
+    send_stall: float
+    """Seconds that a client may refuse to read."""
+    name: str
+    """`provider/model`, fit for a header."""
+    fields: bytes
+    """The response headers that name it, up to the number of attempts."""
 
 
 class Snapshot:
@@ -120,11 +125,11 @@ class Snapshot:
         record = upstream.record
         if endpoint not in record.speaks:
             return None
-        clocks = record.clocks_for(deployment.model, stream=True)
+        streamed = record.clocks_for(deployment.model, stream=True)
         unstreamed = record.clocks_for(deployment.model, stream=False)
         if deployment.alias:
             timeouts = self.config.models[deployment.alias].choices[deployment.position].timeouts
-            clocks = timeouts.over(clocks)
+            streamed = timeouts.over(streamed)
             unstreamed = timeouts.over(unstreamed)
         destination = Destination(
             provider=deployment.provider,
@@ -137,7 +142,20 @@ class Snapshot:
             cut_reported_as_completed=record.cut_reported_as_completed,
             quirks=record.quirks,
         )
-        return Path(upstream, destination, clocks, unstreamed, _header_value(deployment.name))
+        name = _header_value(deployment.name)
+        return Path(
+            upstream,
+            destination,
+            _clocks(streamed),
+            _clocks(unstreamed),
+            streamed.send_stall,
+            name.decode("ascii"),
+            b"tidegate-deployment: %b\r\ntidegate-attempts: " % name,
+        )
+
+
+def _clocks(given: records.Clocks) -> Clocks:
+    return Clocks(connect=given.connect, first_event=given.first_event, idle=given.idle, total=given.total)
 
 
 def _header_value(text: str) -> bytes:

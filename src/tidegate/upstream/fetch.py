@@ -30,10 +30,8 @@ async def fetch(pool: Pool, request: list[bytes], *, timeout_s: float, body_limi
     """Send `request` and return what comes back. Raises TidegateError."""
     loop = asyncio.get_running_loop()
     answer = _Answer(loop, body_limit)
-    clocks = Clocks(
-        connect=timeout_s, first_event=None, idle=timeout_s, total_at=loop.time() + timeout_s, total_s=timeout_s
-    )
-    attempt = Attempt(pool, loop, request, answer, clocks, wait_for_event=False)
+    clocks = Clocks(connect=timeout_s, first_event=None, idle=timeout_s, total=timeout_s)
+    attempt = Attempt(pool, loop, request, answer, clocks, begun_at=loop.time(), wait_for_event=False)
     answer.attempt = attempt
     attempt.start()
     try:
