@@ -12,7 +12,7 @@ from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import Usage
 
-__all__ = ["ChoicesStream", "Kind", "complete_choices"]
+__all__ = ["CHOICE_LIMIT", "ChoicesStream", "Kind", "complete_choices", "known_reason"]
 
 Kind = Literal["chat.completion.chunk", "text_completion"]
 """The `object` of a chunk."""
@@ -257,7 +257,7 @@ class ChoicesStream:
                 continue
             if reason not in _FINISH_REASONS:
                 odd = True
-                reason = _known(reason)
+                reason = known_reason(reason)
                 if reason is None:
                     return self._broken(f"it broke the answer off (finish_reason '{choice.finish_reason}')")
             self._finished.add(index)
@@ -480,7 +480,7 @@ def _complete_choices(body: bytes, call: Call, destination: Destination, kind: K
             raise WireError(f"the provider's answer has a choice without '{carrier}'")
         if not choice.finish_reason:
             raise WireError("the provider's answer has a choice without finish_reason")
-        reason = _known(choice.finish_reason)
+        reason = known_reason(choice.finish_reason)
         if reason is None:
             raise UpstreamBroken(
                 f"Provider '{destination.provider}': it broke the answer off (finish_reason '{choice.finish_reason}')."
@@ -515,7 +515,7 @@ def _with_own_model(content: jsonio.Members, destination: Destination) -> jsonio
 # -- mending ----------------------------------------------------------------------------------------------------
 
 
-def _known(reason: str) -> str | None:
+def known_reason(reason: str) -> str | None:
     """The reason inside the enumeration; None for one that reports a break. One that we cannot place means `stop`."""
     if reason in _FINISH_REASONS:
         return reason
@@ -579,7 +579,7 @@ def _mended_reason(value: msgspec.Raw) -> msgspec.Raw:
         reason = jsonio.decode(value, _text)
     except jsonio.SchemaMismatch:
         return jsonio.NULL
-    return jsonio.raw(_known(reason) or "stop") if reason else jsonio.NULL
+    return jsonio.raw(known_reason(reason) or "stop") if reason else jsonio.NULL
 
 
 class _ThreeFigures(msgspec.Struct):

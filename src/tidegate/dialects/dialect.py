@@ -32,7 +32,7 @@ Google's `generateContent`."""
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a provider's answers leave the API, beyond what is repaired for everyone. All of it costs time per frame."""
+    """Where a provider leaves the API, beyond what is repaired for everyone. In answers all of it costs time per frame."""
 
     model_suffix: str = ""
     """What it appends to the model's name in its answers."""
@@ -46,6 +46,13 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """Embeddings are asked for in the form of Gemini's `batchEmbedContents`."""
     output_limit: int | None = None
     """Tokens after which it cuts an answer when the request sets no limit."""
+    openai_chat: bool = False
+    """Its chat endpoint takes what only OpenAI's has: custom tools, `allowed_tools`, the role `developer`, files by id,
+    refusals and cache breakpoints in messages. What it writes as text is text: it has no `<think>` in its answers."""
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What chat calls the limit of an answer. The older name is known everywhere but to OpenAI's reasoning models."""
+    reasoning_back: Literal["", "reasoning_content", "reasoning"] = ""
+    """The member of an assistant message in which its chat endpoint wants its own reasoning back, to go on from it."""
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):

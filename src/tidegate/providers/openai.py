@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Quirks
 from tidegate.providers.record import NOT_IN_RESPONSES, Provider
 
 OPENAI: Final = Provider(
@@ -16,5 +17,6 @@ OPENAI: Final = Provider(
     stores=True,
     reasons_silently=("o1*", "o3*", "o4*", "gpt-5*-pro*", "*deep-research*"),
     default_model="gpt-5.2",
+    quirks=Quirks(openai_chat=True, max_tokens_name="max_completion_tokens"),
     documentation="https://platform.openai.com/docs/api-reference",
 )

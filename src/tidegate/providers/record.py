@@ -100,7 +100,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """A Responses answer that hit `max_output_tokens` says `completed`; the gateway has to look at the usage."""
 
     quirks: Quirks = Quirks()
-    """Where its answers leave the API, and so have to be rewritten frame by frame."""
+    """Where it leaves the API."""
 
     clocks: Clocks = Clocks()
     reasons_silently: tuple[str, ...] = ()

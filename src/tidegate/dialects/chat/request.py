@@ -5,10 +5,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from tidegate.dialects.chat.canonical import canonical_request
+from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, refuse_unsupported
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
+from tidegate.wire.items import CanonicalRequest, Output
 
 __all__ = ["ChatBody", "ChatDialect", "ChatRequest", "StreamOptions", "forward_choices"]
 
@@ -84,6 +87,7 @@ class ChatBody(msgspec.Struct):
     safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
     tools: list[Tool] | None = None
     tool_choice: str | ToolChoice | None = None
+    functions: list[ToolFunction] | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: str | None = None
@@ -116,12 +120,31 @@ class ChatRequest:
         return forward_choices(self._body, destination, stream=self.wants_stream)
 
     def open(self, call: Call) -> ChoicesStream:
-        options = self.typed.stream_options
-        wants_usage = options is not None and options.include_usage is True
-        return ChoicesStream(call, kind="chat.completion.chunk", wants_usage=wants_usage, choices=self.typed.n or 1)
+        return ChoicesStream(
+            call, kind="chat.completion.chunk", wants_usage=self._wants_usage, choices=self.typed.n or 1
+        )
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
         return complete_choices(body, call, destination, kind="chat.completion.chunk")
+
+    def canonical(self) -> CanonicalRequest:
+        return canonical_request(self._body)
+
+    def encoder(self, call: Call) -> ChatEncoder:
+        return ChatEncoder(call, wants_usage=self._wants_usage, legacy_functions=self._speaks_of_functions)
+
+    def encode_answer(self, output: Output, call: Call, destination: Destination) -> bytes:
+        return chat_answer(output, call, destination, legacy_functions=self._speaks_of_functions)
+
+    @property
+    def _wants_usage(self) -> bool:
+        options = self.typed.stream_options
+        return options is not None and options.include_usage is True
+
+    @property
+    def _speaks_of_functions(self) -> bool:
+        """The client knows calls only by their name of 2023."""
+        return bool(self.typed.functions) and not self.typed.tools
 
 
 class ChatDialect:
