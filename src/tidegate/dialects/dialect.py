@@ -65,6 +65,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     cut_reported_as_completed: bool = False
     max_output_tokens: int | None = None
     """The most that the model can put out, where known; Anthropic's API has no request without a limit."""
+    drops: bool = False
+    """What the deployment cannot carry is left out and named, instead of refused."""
     quirks: Quirks = Quirks()
 
 
