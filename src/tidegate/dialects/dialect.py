@@ -20,6 +20,7 @@ __all__ = [
     "Quirks",
     "Request",
     "Stream",
+    "Traits",
     "estimated_usage",
     "refuse_unsupported",
     "says_nothing",
@@ -55,6 +56,24 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """The member of an assistant message in which its chat endpoint wants its own reasoning back, to go on from it."""
 
 
+class Traits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model takes of Anthropic's Messages API, which differs from generation to generation. The defaults fit
+    servers that merely speak that API."""
+
+    thinking: Literal["adaptive", "budget", "none"] = "budget"
+    """How thinking is asked for: `adaptive` with an effort, or `enabled` with a budget of tokens."""
+    always_thinks: bool = False
+    """Thinking cannot be switched off."""
+    efforts: tuple[str, ...] = ()
+    """What `output_config.effort` may be, from little to much; empty where there is no such member."""
+    sampling: bool = True
+    """It takes `temperature`, `top_p` and `top_k`."""
+    formats: bool = True
+    """It takes `output_config.format`."""
+    system_turns: bool = False
+    """A message of the role `system` may stand behind one of the user."""
+
+
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """The deployment a request goes to, as far as a dialect has to know it."""
 
@@ -76,6 +95,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """The most that the model can put out, where known; Anthropic's API has no request without a limit."""
     drops: bool = False
     """What the deployment cannot carry is left out and named, instead of refused."""
+    traits: Traits = Traits()
     quirks: Quirks = Quirks()
 
 

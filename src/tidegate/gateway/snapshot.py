@@ -140,6 +140,8 @@ class Snapshot:
             include_usage=record.include_usage,
             gateway_state=record.state == "gateway",
             cut_reported_as_completed=record.cut_reported_as_completed,
+            max_output_tokens=record.max_output_of(deployment.model),
+            traits=record.traits_of(deployment.model),
             quirks=record.quirks,
         )
         name = _header_value(deployment.name)

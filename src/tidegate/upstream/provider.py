@@ -147,7 +147,9 @@ class Upstream:
         """The header fields that no request changes: the provider's, then the credential, then the operator's."""
         fields = {"user-agent": f"tidegate/{__version__}"}
         fields.update((header.lower(), value) for header, value in self.record.headers.items())
-        if credential is not None and self.record.auth != "none":
+        if credential is not None and self.record.auth == "x-api-key":
+            fields["x-api-key"] = credential
+        elif credential is not None and self.record.auth != "none":
             fields["authorization"] = f"Bearer {credential}"
         if self._proxy is not None and self._proxy.authorization is not None and self._scheme == "http":
             fields["proxy-authorization"] = self._proxy.authorization
