@@ -28,7 +28,8 @@ from tidegate.dialects.chat import ChatDialect
 from tidegate.dialects.dialect import Call, Destination, Stream
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses import ResponsesDialect
-from tidegate.gateway.gateway import DIALECTS, Gateway
+from tidegate.gateway.dialects import CLIENT_DIALECTS
+from tidegate.gateway.gateway import Gateway
 from tidegate.server.connection import Connection
 from tidegate.upstream.connection import Connection as UpstreamConnection
 from tidegate.wire.sse import FrameDecoder
@@ -99,7 +100,7 @@ class _House:
         self.upstream.connection_made(cast("asyncio.Transport", _Transport(_nowhere)))
         pool.put(self.upstream)
         self.answered = 0
-        app = SimpleNamespace(gateway=self.gateway, hot={one.path.encode("ascii"): one for one in DIALECTS})
+        app = SimpleNamespace(gateway=self.gateway, hot={one.path.encode("ascii"): one for one in CLIENT_DIALECTS})
         state = SimpleNamespace(connections=set(), tasks=set(), total_requests=0, default_headers=[(b"date", b"now")])
         self.client = Connection(cast("Any", SimpleNamespace(app=app)), cast("Any", state), {}, loop)
         self.client.connection_made(cast("asyncio.Transport", _Transport(self._count)))

@@ -11,6 +11,8 @@ import msgspec
 from tidegate.dialects.codec import BridgedRequest, Collector, Losses, StreamDecoder, StreamEncoder, UpstreamDialect
 from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, Stream, estimated_usage
 from tidegate.dialects.envelope import PREFIX, Sealer
+from tidegate.dialects.responses.encoder import ResponsesEncoder
+from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.stops import StopFilter
 from tidegate.wire.errors import TidegateError
 from tidegate.wire.events import (
@@ -31,6 +33,7 @@ from tidegate.wire.items import CanonicalRequest, Item, Reasoning
 
 __all__ = ["Bridge", "BridgedStream"]
 
+_BEGINS = (ResponsesStream, ResponsesEncoder)
 _CUT = frozenset({"length", "content_filter", "refusal"})
 """Reasons with which an answer is not complete."""
 
@@ -68,6 +71,15 @@ class Bridge:
         self._asked = asked
         self._dialect = dialect
         return dialect.encode_request(asked, destination, losses), tuple(losses.dropped)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the present attempt is in another dialect."""
+        return self._dialect is not None
+
+    def leave(self) -> None:
+        """The present attempt is in the client's own dialect."""
+        self._dialect = None
 
     def open(self, native: Stream) -> "BridgedStream":
         """The stream towards the client; `native` relays the attempts that need no bridge."""
@@ -187,6 +199,7 @@ class BridgedStream:
         "_call",
         "_decoder",
         "_encoder",
+        "_held",
         "_native",
         "_stops",
         "_watch",
@@ -198,6 +211,8 @@ class BridgedStream:
         self._native = native
         self._encoder = encoder
         self._call = call
+        self._held = b""
+        """Frames of a read that ended in failure before commit: they go out before whatever comes next."""
         self._decoder: StreamDecoder | None = None
         """None while the attempt is the native stream's."""
         self._stops: StopFilter | None = None
@@ -209,6 +224,8 @@ class BridgedStream:
         return self._native.committed or self._encoder.committed
 
     def attempt(self, destination: Destination) -> None:
+        if self._decoder is not None:
+            self._hand_over(self._encoder, self._native)
         self.outcome = None
         self._decoder = None
         self._native.outcome = None
@@ -216,6 +233,8 @@ class BridgedStream:
 
     def attempt_bridged(self, destination: Destination) -> None:
         """The same for an attempt whose request `Bridge.forward` has made."""
+        if self._decoder is None:
+            self._hand_over(self._native, self._encoder)
         self.outcome = None
         self._decoder = self._bridge.decoder(destination)
         self._stops = self._bridge.stop_filter()
@@ -227,9 +246,11 @@ class BridgedStream:
         if decoder is None:
             return self._of_native(self._native.feed(data))
         events = decoder.feed(data)
-        if len(events) == 1 and type(events[0]) is TextDelta and self._stops is None and self._watch is not None:
-            self._watch.count(events[0].text)
-            return self._encoder.encode(events)
+        if len(events) == 1 and not self._held:
+            event = events[0]
+            if type(event) is TextDelta and self._stops is None and self._watch is not None:
+                self._watch.count(event.text)
+                return self._encoder.encode(events)
         return self._relay(events)
 
     def eof(self) -> bytes:
@@ -248,7 +269,10 @@ class BridgedStream:
 
     def fail(self, error: TidegateError) -> bytes:
         self.outcome = Outcome("failed", error)
-        return self._native.fail(error) if self._decoder is None else self._encoder.fail(error)
+        if self._decoder is None:
+            return self._native.fail(error)
+        held, self._held = self._held, b""
+        return held + self._encoder.fail(error)
 
     def usage(self) -> Usage:
         return self._native.usage() if self._watch is None or self._decoder is None else self._watch.usage()
@@ -265,11 +289,23 @@ class BridgedStream:
         if self._stops is not None:
             events = self._stops.feed(events)
         out = self._encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
+        if self._held:
+            out, self._held = self._held + out, b""
         if watch.failure is not None:
             self.outcome = Outcome("failed", watch.failure)
+            if not self._encoder.committed:
+                self._held = out
+                return b""
         elif watch.finished:
             self.outcome = Outcome(watch.status)
         return out
+
+    def _hand_over(self, last: object, next_: object) -> None:
+        """What an attempt has begun without commit, the next one goes on with: only Responses has such frames."""
+        if isinstance(last, _BEGINS) and isinstance(next_, _BEGINS):
+            begun = last.hand_over()
+            held, self._held = self._held, b""
+            next_.go_on(msgspec.structs.replace(begun, held=held + begun.held))
 
 
 def _has_stop(destination: Destination) -> bool:

@@ -16,6 +16,7 @@ __all__ = [
     "Destination",
     "Dialect",
     "Endpoint",
+    "OpenAIErrors",
     "Outcome",
     "Quirks",
     "Request",
@@ -117,9 +118,15 @@ class Request(Protocol):
 
     model: str | None
     stream: bool | None
+    dropped: tuple[str, ...]
+    """Names of members that the last `forward` left out."""
 
     @property
     def wants_stream(self) -> bool: ...
+
+    @property
+    def wants_stop(self) -> bool:
+        """Whether there are sequences at which the answer is to stop."""
 
     @property
     def end_user(self) -> str | None: ...
@@ -164,8 +171,10 @@ class Stream(Protocol):
     `outcome` is set once, by the event that ends the stream.
     """
 
-    committed: bool
     outcome: Outcome | None
+
+    @property
+    def committed(self) -> bool: ...
 
     def attempt(self, destination: Destination) -> None:
         """Another upstream is about to answer. Only before commit."""
@@ -200,6 +209,22 @@ class Dialect(Protocol):
 
     def parse(self, body: bytes) -> Request:
         """Decode and validate. Raises InvalidRequest."""
+
+    def error_status(self, error: TidegateError) -> int:
+        """The HTTP status with which this API reports `error`."""
+
+    def error_body(self, error: TidegateError, request_id: str) -> bytes:
+        """The body in which this API's clients look for an error."""
+
+
+class OpenAIErrors:
+    """How OpenAI's APIs report errors."""
+
+    def error_status(self, error: TidegateError) -> int:
+        return error.http_status
+
+    def error_body(self, error: TidegateError, request_id: str) -> bytes:
+        return error.body()
 
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -239,19 +264,26 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 of meaning. Null is one for every member."""
 
 
-def refuse_unsupported(members: jsonio.Members, destination: Destination) -> None:
-    """Take out members that the deployment does not know where they say nothing; refuse the rest aloud."""
+def refuse_unsupported(members: jsonio.Members, destination: Destination) -> tuple[str, ...]:
+    """Take out members that the deployment does not know where they say nothing; refuse the rest aloud, or, where losses
+    are allowed, take them out and return their names. Raises UnsupportedParameter."""
     if destination.refuses.isdisjoint(members):
-        return
+        return ()
+    dropped = []
     for name in sorted(destination.refuses & members.keys()):
         if says_nothing(name, members[name]):
             del members[name]
+            continue
+        if destination.drops:
+            del members[name]
+            dropped.append(name)
             continue
         raise UnsupportedParameter(
             f"Unsupported parameter: '{name}' is not supported by provider '{destination.provider}' "
             f"(model '{destination.model}'). Leave it out, or send the request to a model whose provider has it.",
             param=name,
         )
+    return tuple(dropped)
 
 
 def says_nothing(name: str, value: msgspec.Raw) -> bool:

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, Stream, estimated_usage, refuse_unsupported
+from tidegate.dialects.dialect import (
+    Answer,
+    Call,
+    Destination,
+    Endpoint,
+    OpenAIErrors,
+    Stream,
+    estimated_usage,
+    refuse_unsupported,
+)
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.usage import read_usage_object
 from tidegate.dialects.validation import invalid, parse
@@ -37,16 +46,21 @@ _decoder = jsonio.decoder(EmbeddingsBody)
 class EmbeddingsRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: EmbeddingsBody) -> None:
         self._body = body
+        self.dropped: tuple[str, ...] = ()
         self.typed = typed
         self.model = typed.model
         self.stream: bool | None = False
 
     @property
     def wants_stream(self) -> bool:
+        return False
+
+    @property
+    def wants_stop(self) -> bool:
         return False
 
     @property
@@ -64,7 +78,7 @@ class EmbeddingsRequest:
             return self._for_gemini(destination)
         members = jsonio.members(self._body)
         members["model"] = jsonio.raw(destination.model)
-        refuse_unsupported(members, destination)
+        self.dropped = refuse_unsupported(members, destination)
         return jsonio.encode(members)
 
     def open(self, call: Call) -> Stream:
@@ -131,7 +145,7 @@ class EmbeddingsRequest:
         return Answer(_answer(kept, destination.model, usage), usage, "completed")
 
 
-class EmbeddingsDialect:
+class EmbeddingsDialect(OpenAIErrors):
     """See :class:`tidegate.dialects.dialect.Dialect`."""
 
     name: Endpoint = "embeddings"

@@ -7,12 +7,14 @@ provider's bytes and the client's.
 import email.utils
 import math
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, cast
 
 from tidegate.access.keys import Principal
 from tidegate.access.usage import UsageEntry
 from tidegate.config.units import Duration
+from tidegate.dialects.bridge import Bridge, BridgedStream
+from tidegate.dialects.codec import BridgedRequest
 from tidegate.dialects.dialect import Answer, Call, Dialect, Outcome, Request, Stream, estimated_usage
 from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
@@ -50,6 +52,10 @@ MODEL_NAME_LIMIT = 1024
 
 DEFAULT_SEND_STALL_S = 30.0
 
+DROPPED_NAMES_LIMIT = 64
+DROPPED_NAME_LIMIT = 100
+"""Most names in `tidegate-dropped`, and most characters of one."""
+
 _NO_USAGE = Usage()
 
 _response_ids = IdSupply("resp_", 24)
@@ -62,11 +68,13 @@ class Exchange:
     __slots__ = (
         "_attempt",
         "_attempts",
+        "_bridge",
         "_call",
         "_collected",
         "_collected_bytes",
         "_dialect",
         "_downstream",
+        "_dropped",
         "_end_user",
         "_first_event_at",
         "_gateway",
@@ -118,6 +126,8 @@ class Exchange:
         self._end_user = ""
         self._model = ""
         self._stream: Stream | None = None
+        self._bridge: Bridge | None = None
+        self._dropped: tuple[str, ...] = ()
         self._step = 0
         self._path: Path | None = None
         self._attempt: Attempt | None = None
@@ -200,7 +210,7 @@ class Exchange:
             profile = chosen
         elif principal.profile:
             profile = PROFILES[principal.profile]
-        self._plan: list[Path] = snapshot.plan(model, self._dialect.name, self._dialect.path)
+        self._plan: list[Path] = snapshot.plan(model, self._dialect.name, self._dialect.path, principal.unsupported)
         timeout = headers.get(b"tidegate-timeout")
         self._total_s = None if timeout is None else _read_timeout(timeout)
         self._call = Call(
@@ -210,8 +220,19 @@ class Exchange:
             profile=profile,
             request_bytes=len(body),
         )
-        if request.wants_stream:
+        streams = request.wants_stream
+        if streams:
             self._stream = request.open(self._call)
+        for path in self._plan:
+            if path.bridge is not None or (path.emulation is not None and request.wants_stop):
+                self._build_bridge(cast("BridgedRequest", request))
+                break
+
+    def _build_bridge(self, request: BridgedRequest) -> None:
+        """Some attempt will go to a provider of another dialect."""
+        bridge = self._bridge = Bridge(request, self._call, sealer=self._gateway.sealer, tenant=self._principal.project)
+        if self._stream is not None:
+            self._stream = bridge.open(self._stream)
 
     # -- attempt ------------------------------------------------------------------------------------------------
 
@@ -220,8 +241,15 @@ class Exchange:
         self._step += 1
         request = self._request
         assert request is not None
-        body = request.forward(path.destination)
         stream = self._stream
+        bridge = self._bridge
+        if bridge is None:
+            body = request.forward(path.destination)
+            self._dropped = request.dropped
+            if stream is not None:
+                stream.attempt(path.destination)
+        else:
+            body = self._cross(bridge, path, request)
         self._path = path
         self._attempts += 1
         # What belongs to one attempt; nothing reads it before there was one.
@@ -231,8 +259,6 @@ class Exchange:
         self._retry_after: float | None = None
         self._limits = b""
         self._heard = False
-        if stream is not None:
-            stream.attempt(path.destination)
         clocks = path.unstreamed if stream is None else path.streamed
         if self._total_s is not None:
             clocks = self._lowered(clocks, self._total_s)
@@ -240,13 +266,29 @@ class Exchange:
         attempt = self._attempt = Attempt(
             upstream.pool,
             self._gateway.loop,
-            upstream.request(self._dialect.name, body, stream=stream is not None),
+            upstream.request(path.destination.endpoint, body, stream=stream is not None),
             self,
             clocks,
             begun_at=self._received_at,
             wait_for_event=stream is not None,
         )
         attempt.start()
+
+    def _cross(self, bridge: Bridge, path: Path, request: Request) -> bytes:
+        """The body for a provider where some provider of the plan needs the bridge, perhaps this one."""
+        dialect = path.bridge or (path.emulation if request.wants_stop else None)
+        stream = cast("BridgedStream | None", self._stream)
+        if dialect is None:
+            body = request.forward(path.destination)
+            self._dropped = request.dropped
+            if stream is not None:
+                stream.attempt(path.destination)
+            bridge.leave()
+        else:
+            body, self._dropped = bridge.forward(dialect, path.destination)
+            if stream is not None:
+                stream.attempt_bridged(path.destination)
+        return body
 
     @staticmethod
     def _lowered(clocks: Clocks, total_s: float) -> Clocks:
@@ -455,7 +497,11 @@ class Exchange:
             )
             return
         try:
-            answer = self._request.complete(body, self._call, self._path.destination)
+            bridge = self._bridge
+            if bridge is not None and bridge.crossed:
+                answer = bridge.complete(body, self._path.destination)
+            else:
+                answer = self._request.complete(body, self._call, self._path.destination)
         except errors.WireError as error:
             self._on_failure(errors.UpstreamBroken(f"Provider '{self._provider}': {error}."))
         except errors.TidegateError as error:
@@ -570,13 +616,20 @@ class Exchange:
         path = self._path
         if path is None:
             return b""
-        return b"%b%d\r\ntidegate-profile: %b\r\nopenai-processing-ms: %d\r\n%b" % (
+        return b"%b%d\r\ntidegate-profile: %b\r\nopenai-processing-ms: %d\r\n%b%b" % (
             path.fields,
             self._attempts,
             _PROFILE_NAMES[self._call.profile.name],
             (now - self._started_at) * 1000,
             self._limits,
+            _dropped_field(self._dropped) if self._dropped else b"",
         )
+
+
+def _dropped_field(names: Iterable[str]) -> bytes:
+    """The header that names what the provider was not told. Names may be the client's own: only what fits a header."""
+    shown = [name for name in names if name.isascii() and name.isprintable() and len(name) <= DROPPED_NAME_LIMIT]
+    return b"tidegate-dropped: %b\r\n" % ", ".join(shown[:DROPPED_NAMES_LIMIT]).encode("ascii")
 
 
 def _unix_time() -> int:

@@ -7,10 +7,7 @@ from collections.abc import Iterable, Mapping
 from tidegate.access.keys import Principal
 from tidegate.access.usage import UsageEntry
 from tidegate.config.schema import Config
-from tidegate.dialects.chat import ChatDialect
-from tidegate.dialects.completions import CompletionsDialect
-from tidegate.dialects.dialect import Dialect
-from tidegate.dialects.responses import ResponsesDialect
+from tidegate.dialects.envelope import KEY_BYTES, Sealer
 from tidegate.gateway.exchange import Exchange
 from tidegate.gateway.models import Model, fetch_listings
 from tidegate.gateway.snapshot import Snapshot
@@ -20,10 +17,7 @@ from tidegate.upstream.provider import Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire.errors import ShuttingDown
 
-__all__ = ["DIALECTS", "Gateway"]
-
-DIALECTS: tuple[Dialect, ...] = (ResponsesDialect(), ChatDialect(), CompletionsDialect())
-"""Every endpoint that relays model output."""
+__all__ = ["Gateway"]
 
 
 class Gateway:
@@ -37,8 +31,10 @@ class Gateway:
         environment: Mapping[str, str] | None = None,
         embedded: Mapping[str, str] | None = None,
         request_log: LineWriter | None = None,
+        envelope_key: bytes | None = None,
     ) -> None:
-        """`embedded` gives the base URLs of servers that this process runs itself, by kind.
+        """`embedded` gives the base URLs of servers that this process runs itself, by kind. Without an `envelope_key`
+        the reasoning that clients carry is good for as long as the process lives.
 
         Raises ProviderUnusable.
         """
@@ -49,6 +45,7 @@ class Gateway:
         self.exchanges: set[Exchange] = set()
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False
+        self.sealer = Sealer(envelope_key or os.urandom(KEY_BYTES))
         self._environment = os.environ if environment is None else environment
         self._embedded = dict(embedded or {})
         self._request_log = request_log

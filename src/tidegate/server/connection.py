@@ -270,7 +270,14 @@ class Connection(asyncio.Protocol):
         self.finished()
 
     def refuse(self, error: errors.TidegateError, fields: bytes = b"") -> None:
-        self.respond(error.http_status, fields + reply.error_fields(error), error.body())
+        fields += reply.error_fields(error)
+        dialect = self._request.dialect if self._request is not None else None
+        if dialect is None:
+            self.respond(error.http_status, fields, error.body())
+        else:
+            self.respond(
+                dialect.error_status(error), fields, dialect.error_body(error, self.request_id.decode("latin-1"))
+            )
 
     # -- what every answer needs --------------------------------------------------------------------------------
 

@@ -120,10 +120,11 @@ _TOOL_MEMBERS = frozenset(OfferedTool.__struct_fields__)
 class MessagesRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: MessagesBody) -> None:
         self._body = body
+        self.dropped: tuple[str, ...] = ()
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -133,6 +134,10 @@ class MessagesRequest:
         return self.stream is True
 
     @property
+    def wants_stop(self) -> bool:
+        return bool(self.typed.stop_sequences)
+
+    @property
     def end_user(self) -> str | None:
         return None if self.typed.metadata is None else self.typed.metadata.user_id
 
@@ -140,7 +145,7 @@ class MessagesRequest:
         members = jsonio.members(self._body)
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
-        refuse_unsupported(members, destination)
+        self.dropped = refuse_unsupported(members, destination)
         return jsonio.encode(members)
 
     def open(self, call: Call) -> MessagesStream:
