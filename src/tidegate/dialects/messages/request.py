@@ -111,6 +111,11 @@ _NAMES = {
 }
 """Members of the canonical request by the names that they have here."""
 
+_HINTS = {
+    "messages": "This is /v1/messages; 'input' belongs to /v1/responses, 'prompt' to /v1/completions.",
+    "max_tokens": "This API has no default for it.",
+}
+
 _REFUSED = frozenset({"container", "mcp_servers", "inference_geo"})
 """Members without a canonical form that an answer depends on, or the place where it may be made."""
 
@@ -263,7 +268,7 @@ _MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 
 def parse_request(body: bytes) -> MessagesRequest:
     """Decode and validate. Raises InvalidRequest."""
-    typed = parse(body, _decoder)
+    typed = parse(body, _decoder, _HINTS)
     for index, tool in enumerate(typed.tools or ()):
         if tool.type in (None, "custom"):
             if not tool.name:
