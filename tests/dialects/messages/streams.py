@@ -34,7 +34,7 @@ def frame(type_: str, **members: Any) -> bytes:
 
 
 def start(**usage: int) -> bytes:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_01",
         "type": "message",
         "role": "assistant",
@@ -218,7 +218,7 @@ def plain(output: Output) -> Any:
 
 def message(stream: bytes) -> dict[str, Any]:
     """The whole message that the SDK makes of a stream: what the same answer would be in one body."""
-    found = anthropic_message(stream).to_dict()
+    found: dict[str, Any] = anthropic_message(stream).to_dict()
     for content in found["content"]:
         content.pop("parsed_output", None)
     return found

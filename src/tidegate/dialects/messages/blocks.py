@@ -201,8 +201,9 @@ class Reader:
             if bytes(content).lstrip()[:1] == b'"':
                 return [TextPart(text=jsonio.decode(content, _text))]
             return self.parts(Blocks(jsonio.decode(content, _block_list), jsonio.elements(content), path))
-        except jsonio.SchemaMismatch as error:
-            place = f"{path}{error.path}" if error.path.startswith("[") else path
+        except (jsonio.SchemaMismatch, jsonio.InvalidJSON) as error:
+            inner = getattr(error, "path", "")
+            place = f"{path}{inner}" if inner.startswith("[") else path
             raise invalid(place, "expected a string or an array of content blocks.", "invalid_type") from None
 
 

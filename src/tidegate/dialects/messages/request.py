@@ -305,11 +305,22 @@ _NEEDED: dict[str, tuple[str, ...]] = {
 """Members that a block of a type cannot be without. Types that are not here travel on as they are."""
 
 
+_NEEDED_OF_SOURCE: dict[str, tuple[str, ...]] = {
+    "base64": ("media_type", "data"),
+    "url": ("url",),
+    "file": ("file_id",),
+    "text": ("data",),
+    "content": ("content",),
+}
+
+
 def _check_block(block: ContentBlock, path: str) -> None:
     for name in _NEEDED.get(block.type, ()):
         value = getattr(block, name)
         if value is None or (isinstance(value, msgspec.Raw) and jsonio.is_null(value)):
             raise missing(f"{path}.{name}")
+    if block.type == "tool_use" and not bytes(block.input).startswith(b"{"):
+        raise invalid(f"{path}.input", "expected an object.", "invalid_type")
     if isinstance(block.source, Source):
         _check_source(block.source, f"{path}.source")
     elif block.type in ("image", "document"):
@@ -317,6 +328,7 @@ def _check_block(block: ContentBlock, path: str) -> None:
 
 
 def _check_source(source: Source, path: str) -> None:
-    for name in {"base64": ("media_type", "data"), "url": ("url",), "file": ("file_id",)}.get(source.type, ()):
-        if getattr(source, name) is None:
+    for name in _NEEDED_OF_SOURCE.get(source.type, ()):
+        value = getattr(source, name)
+        if value is None or value == jsonio.EMPTY:
             raise missing(f"{path}.{name}")
