@@ -46,7 +46,7 @@ async def fetch_listing(upstream: Upstream, *, quiet: bool = False) -> tuple[Mod
     log = get_logger()
     report = log.debug if quiet else log.info
     try:
-        answer = await fetch(upstream.pool, upstream.get("/models"), timeout_s=LIST_TIMEOUT_S)
+        answer = await fetch(upstream.pool, upstream.get(upstream.record.models_path), timeout_s=LIST_TIMEOUT_S)
         if answer.status != 200:
             report("model_list_unavailable", provider=upstream.name, status=answer.status)
             return None

@@ -84,6 +84,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     speaks: tuple[Endpoint, ...] = ("chat",)
     paths: Mapping[Endpoint, str] = PATHS
+    models_path: str = "/models"
+    """Where the list of models stands, below the base URL."""
     refuses: Mapping[Endpoint, frozenset[str]] = {}
     """Documented request members the provider answers with an error or silently ignores, per endpoint.
 

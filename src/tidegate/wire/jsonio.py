@@ -18,6 +18,7 @@ __all__ = [
     "Members",
     "Raw",
     "SchemaMismatch",
+    "absent",
     "anything",
     "check_utf8",
     "decode",
@@ -118,6 +119,11 @@ def encode(value: Any) -> bytes:
 def raw(value: Any) -> msgspec.Raw:
     """`value` as a JSON value ready to be placed among members."""
     return msgspec.Raw(_encoder.encode(value))
+
+
+def absent() -> msgspec.Raw:
+    """`EMPTY`, as the factory of a member's default: the JSON schema of a Struct has no room for the value itself."""
+    return EMPTY
 
 
 def is_null(value: msgspec.Raw) -> bool:

@@ -37,7 +37,7 @@ class OfferedTool(msgspec.Struct):
     type: str | None = None
     name: str | None = None
     description: str | None = None
-    input_schema: msgspec.Raw = jsonio.EMPTY
+    input_schema: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     strict: bool | None = None
     cache_control: jsonio.Members | None = None
 
@@ -56,7 +56,7 @@ class Thinking(msgspec.Struct):
 
 class Form(msgspec.Struct):
     type: str
-    schema: msgspec.Raw = jsonio.EMPTY
+    schema: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
 
 
 class OutputConfig(msgspec.Struct):
@@ -110,6 +110,11 @@ _NAMES = {
     "breakpoint": "cache_control",
 }
 """Members of the canonical request by the names that they have here."""
+
+_HINTS = {
+    "messages": "This is /v1/messages; 'input' belongs to /v1/responses, 'prompt' to /v1/completions.",
+    "max_tokens": "This API has no default for it.",
+}
 
 _REFUSED = frozenset({"container", "mcp_servers", "inference_geo"})
 """Members without a canonical form that an answer depends on, or the place where it may be made."""
@@ -268,7 +273,7 @@ _MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 
 def parse_request(body: bytes) -> MessagesRequest:
     """Decode and validate. Raises InvalidRequest."""
-    typed = parse(body, _decoder)
+    typed = parse(body, _decoder, _HINTS)
     for index, tool in enumerate(typed.tools or ()):
         if tool.type in (None, "custom"):
             if not tool.name:
@@ -305,11 +310,22 @@ _NEEDED: dict[str, tuple[str, ...]] = {
 """Members that a block of a type cannot be without. Types that are not here travel on as they are."""
 
 
+_NEEDED_OF_SOURCE: dict[str, tuple[str, ...]] = {
+    "base64": ("media_type", "data"),
+    "url": ("url",),
+    "file": ("file_id",),
+    "text": ("data",),
+    "content": ("content",),
+}
+
+
 def _check_block(block: ContentBlock, path: str) -> None:
     for name in _NEEDED.get(block.type, ()):
         value = getattr(block, name)
         if value is None or (isinstance(value, msgspec.Raw) and jsonio.is_null(value)):
             raise missing(f"{path}.{name}")
+    if block.type == "tool_use" and not bytes(block.input).startswith(b"{"):
+        raise invalid(f"{path}.input", "expected an object.", "invalid_type")
     if isinstance(block.source, Source):
         _check_source(block.source, f"{path}.source")
     elif block.type in ("image", "document"):
@@ -317,6 +333,7 @@ def _check_block(block: ContentBlock, path: str) -> None:
 
 
 def _check_source(source: Source, path: str) -> None:
-    for name in {"base64": ("media_type", "data"), "url": ("url",), "file": ("file_id",)}.get(source.type, ()):
-        if getattr(source, name) is None:
+    for name in _NEEDED_OF_SOURCE.get(source.type, ()):
+        value = getattr(source, name)
+        if value is None or value == jsonio.EMPTY:
             raise missing(f"{path}.{name}")

@@ -202,10 +202,9 @@ class _Conversation:
         self._turns[-1].blocks.extend(blocks)
 
     def _add_call(self, call: FunctionCall) -> None:
-        name = f"{call.namespace}__{call.name}" if call.namespace else call.name
-        self.called[name] = None
+        self.called[call.name] = None
         known = self._fresh_id(call.call_id)
-        self._add("assistant", [{"type": "tool_use", "id": known, "name": name, "input": input_of(call)}])
+        self._add("assistant", [{"type": "tool_use", "id": known, "name": call.name, "input": input_of(call)}])
         self._open.append((call, known))
 
     def _fresh_id(self, call_id: str) -> str:
@@ -309,9 +308,7 @@ class _Conversation:
             return {"type": "image", "source": {"type": "url", "url": part.url}}
         found = parse_data_url(part.url)
         if found is None:
-            raise InvalidRequest(
-                "Invalid image: a data URL must be base64.", param=self._param, code="invalid_image_url"
-            )
+            raise InvalidRequest("Invalid image: a data URL must be base64.", param=self._param)
         media_type, data = found
         if media_type == "image/jpg":
             media_type = "image/jpeg"
