@@ -137,3 +137,11 @@ def error_of(events: list[Event]) -> Any:
 
 def plain(value: msgspec.Raw) -> Any:
     return jsonio.anything(value)
+
+
+def shown(events: Iterable[Event]) -> list[str]:
+    """Events in a form that can be compared: errors are only alike when they say the same."""
+    return [
+        str(event) if isinstance(event, Failed) else f"{type(event).__name__} {msgspec.json.encode(event).decode()}"
+        for event in events
+    ]

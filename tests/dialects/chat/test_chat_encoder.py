@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 import pytest
 from hypothesis import given
@@ -146,8 +146,8 @@ def encoded(events: list[Event], **members: Any) -> bytes:
 def accumulated(out: bytes) -> dict[str, Any]:
     """The answer as the SDK's own accumulator has it, fed by the SDK's own stream."""
     headers = {"content-type": "text/event-stream"}
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=out, headers=headers))
-    client = openai.OpenAI(api_key="k", base_url="http://lab/v1", http_client=httpx.Client(transport=transport))
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=out, headers=headers))
+    client = openai.OpenAI(api_key="k", base_url="http://lab/v1", http_client=httpx2.Client(transport=transport))
     state = ChatCompletionStreamState()
     with client:
         for chunk in client.chat.completions.create(model="m", messages=[], stream=True):
