@@ -185,7 +185,7 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
             continue
         if name not in _HINTS:
             unknown.append(name)
-        elif not (name == "truncation" and value == b'"disabled"'):
+        elif not (name == "truncation" and bytes(value) == b'"disabled"'):
             hints.append(name)
     items = _items(members, tools, names)
     thinking = _value(members, "reasoning", _thinking) or _Thinking()

@@ -330,7 +330,7 @@ class ResponsesDecoder:
             raise WireError("a delta has no text")
         if record.repeated:
             return
-        logprobs = jsonio.elements(event.logprobs) if len(event.logprobs) > 2 and event.logprobs != b"null" else []
+        logprobs = _list(event.logprobs)
         said = record.at("text", event.content_index or 0)
         if event.delta or logprobs:
             self._say_text(record, said, event.delta, logprobs)
@@ -416,8 +416,7 @@ class ResponsesDecoder:
         place = event.content_index or 0
         match stem:
             case "output_text":
-                logprobs = jsonio.elements(event.logprobs) if event.logprobs not in (b"", b"null") else []
-                self._rest_of_text(record, place, found.text or "", logprobs)
+                self._rest_of_text(record, place, found.text or "", _list(event.logprobs))
             case "refusal":
                 self._rest_of_refusal(record, place, found.refusal or "")
             case "reasoning_summary_text":
@@ -483,6 +482,7 @@ class ResponsesDecoder:
         known = self._by_id.get(item.id) if item.id else None
         if known is not None and (self._destination.quirks.loose_items or known.index == event.output_index):
             known.repeated = known.repeated or known.ended or known.spoke
+            self._now = None
             return
         record = self._new_record(item.type, item.id or "", event.output_index)
         if record.kind in _CALLS:
@@ -768,3 +768,7 @@ def _text_or_empty(value: msgspec.Raw) -> str:
         return jsonio.decode(value, _string)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
         return ""
+
+
+def _list(value: msgspec.Raw) -> list[msgspec.Raw]:
+    return [] if jsonio.is_null(value) else jsonio.elements(value)

@@ -115,7 +115,7 @@ def _refuse_what_is_lacking(request: CanonicalRequest, losses: Losses) -> None:
         losses.refuse("stop")
     if request.n > 1:
         losses.refuse("n")
-    if request.logit_bias and request.logit_bias != b"{}":
+    if request.logit_bias and bytes(request.logit_bias) != b"{}":
         losses.refuse("logit_bias")
     for name in ("frequency_penalty", "presence_penalty"):
         if getattr(request, name):
