@@ -212,6 +212,7 @@ class ResponsesEncoder:
         return self._taken()
 
     def fail(self, error: TidegateError) -> bytes:
+        self.committed = True
         self._begin()
         if isinstance(self._pending, _Call):
             self._release("incomplete")
