@@ -49,6 +49,8 @@ Slot = Literal["text", "refusal", "summary", "thought", "arguments"]
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TEXT_DELTA: Final = "response.output_text.delta"
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
+_MOST_PARTS: Final = 4096
+"""Parts of one item; each costs memory."""
 _RECORD_SIZE: Final = 512
 """About what is kept of an item whose words are not."""
 
@@ -180,6 +182,8 @@ class _Record:
     def at(self, slot: Slot, place: int) -> _Said:
         said = self.said.get((slot, place))
         if said is None:
+            if len(self.said) >= _MOST_PARTS:
+                raise WireError(f"an item has more than {_MOST_PARTS} parts")
             said = self.said[slot, place] = _Said()
         return said
 
@@ -519,9 +523,12 @@ class ResponsesDecoder:
         for place, part in enumerate(item.content or ()):
             self._rest_of_part(record, place, part)
         if self._message is record:
-            self._message = None
-            self._now = None
-            self._out.append(MessageEnd())
+            self._end_message()
+
+    def _end_message(self) -> None:
+        self._message = None
+        self._now = None
+        self._out.append(MessageEnd())
 
     def _complete_reasoning(self, record: _Record, item: _Item) -> None:
         if not record.ended:
@@ -568,7 +575,11 @@ class ResponsesDecoder:
         if record.kind == "image_generation_call":
             item = jsonio.decode(value, _item)
             if item.result:
+                # An item of its own: what is said before and after it belongs to other messages.
+                if self._message is not None:
+                    self._end_message()
                 self._out.append(MediaDelta(f"image/{item.output_format or 'png'}", item.result))
+                self._out.append(MessageEnd())
                 return
         self._out.append(Opaque(record.kind, value.copy()))
 

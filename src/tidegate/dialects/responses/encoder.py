@@ -58,6 +58,8 @@ __all__ = ["ResponsesEncoder", "encode_answer"]
 
 Status = Literal["completed", "incomplete"]
 
+_ITEM_SIZE: Final = 256
+"""About what an item costs beside its words."""
 _DONE: Final = b"data: [DONE]\n\n"
 _LENGTH = jsonio.raw({"reason": "max_output_tokens"})
 _FILTERED = jsonio.raw({"reason": "content_filter"})
@@ -575,6 +577,7 @@ class ResponsesEncoder:
 
     def _done(self, item: _Item, value: bytes) -> None:
         self._finished[item.at] = value
+        self._beside += _ITEM_SIZE
         self._event(b"response.output_item.done", b',"output_index":%d,"item":%b' % (item.at, value))
 
     def _hold(self, item: _Message | _Reasoning | _Call) -> None:
