@@ -493,6 +493,7 @@ class TestEndings:
             {"type": "error", **error},
             {"type": "error", "error": error},
             {"error": error},
+            {"type": "provider_error", "error": error},
             {"type": "response.failed", "response": {"status": "failed", "error": error}},
             ended(kind="completed", error=error),
         ):

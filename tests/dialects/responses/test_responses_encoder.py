@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tests.dialects import common
 from tests.dialects.common import RESPONSE_ID, destination
 from tests.dialects.responses.client import answer, encoder, final, lawful, open_responses, sent, streamed, told
-from tidegate.dialects.codec import Collector
+from tidegate.dialects.codec import BridgedRequest, Collector, StreamEncoder
 from tidegate.dialects.dialect import Quirks
 from tidegate.dialects.responses import ResponsesDialect, held
+from tidegate.dialects.responses.decoder import ResponsesDecoder
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.wire import errors
@@ -21,6 +22,7 @@ from tidegate.wire.events import (
     Annotation,
     ChoiceEnd,
     Event,
+    Failed,
     Finished,
     MediaDelta,
     MessageEnd,
@@ -241,6 +243,12 @@ class TestCalls:
     def test_a_call_without_arguments_has_an_empty_object(self) -> None:
         out = sent(answer(*called(0, "")))
         assert final(out)["output"][0]["arguments"] == "{}"
+
+    def test_a_call_without_an_id_gets_one(self) -> None:
+        out = sent(answer(ToolCallStart(0, "", "f"), ToolCallEnd(0), ToolCallStart(1, "", "f"), ToolCallEnd(1)))
+        ids = [item["call_id"] for item in final(out)["output"]]
+        assert len(set(ids)) == 2
+        assert all(0 < len(name) <= 64 for name in ids)
 
     def test_custom_tools_have_their_own_events(self) -> None:
         out = sent(answer(*called(0, "*** Begin Patch\n", name="apply_patch", custom=True)))
@@ -598,6 +606,23 @@ class TestWholeAnswers:
         part = self.body(answer(TextDelta("a", 0, [raw(entry)]), Annotation(raw(CITATION))))["output"][0]["content"][0]
         assert part["annotations"] == [CITATION]
         assert part["logprobs"] == [{"token": "a", "logprob": -1.0, "bytes": [97], "top_logprobs": []}]
+
+
+@pytest.mark.parametrize("name", common.names("responses"))
+def test_every_recorded_stream_comes_out_by_the_book(name: str) -> None:
+    made = encoder()
+    decoder = ResponsesDecoder(destination())
+    out = b""
+    for event in [*decoder.feed(common.vector(name)), *decoder.eof()]:
+        out += made.fail(event.error) if isinstance(event, Failed) else made.encode([event])
+    told(out)
+
+
+def test_a_request_and_its_encoder_are_what_the_bridge_expects() -> None:
+    request: BridgedRequest = ResponsesDialect().parse(common.body("responses"))
+    made: StreamEncoder = request.encoder(common.call())
+    made.attempt(destination())
+    assert made.encode([Started("m")]).count(b"\n\n") == 2
 
 
 def test_an_encoder_is_light_on_memory_and_time() -> None:

@@ -195,6 +195,25 @@ class _Record:
 class ResponsesDecoder:
     """See :class:`tidegate.dialects.codec.StreamDecoder`."""
 
+    __slots__ = (
+        "_by_id",
+        "_by_index",
+        "_calls",
+        "_destination",
+        "_ended",
+        "_frames",
+        "_held",
+        "_message",
+        "_now",
+        "_now_id",
+        "_now_index",
+        "_out",
+        "_provider",
+        "_records",
+        "_started",
+        "_thinking",
+    )
+
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
         self._provider = destination.provider
@@ -299,8 +318,10 @@ class ResponsesDecoder:
             handler(self, kind, event, data)
         elif not kind:
             self._on_untyped(data)
+        elif frame.event == b"error":
+            self._on_error(kind, event, data)
         else:
-            self._start(None)
+            self._on_unknown(kind, data)
 
     def _start(self, upstream: jsonio.Members | None) -> None:
         if not self._started:
@@ -321,6 +342,15 @@ class ResponsesDecoder:
         if jsonio.is_null(found):
             raise WireError("an event of the stream has no type")
         self._fail(from_error_object(found, self._provider))
+
+    def _on_unknown(self, kind: str, data: bytes) -> None:
+        """Progress of hosted tools and what is newer than we are. An error by another name is one."""
+        if not kind.startswith("response."):
+            found = jsonio.decode(data, _error_event).error
+            if not jsonio.is_null(found):
+                self._fail(from_error_object(found, self._provider))
+                return
+        self._start(None)
 
     def _on_error(self, kind: str, event: _Event, data: bytes) -> None:
         found = jsonio.decode(data, _error_event).error

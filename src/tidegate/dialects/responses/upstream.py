@@ -76,7 +76,11 @@ class ResponsesUpstream:
             include.append(_LOGPROBS)
             if request.top_logprobs:
                 losses.put(members, "top_logprobs", request.top_logprobs, "top_logprobs")
-        if destination.encrypted_reasoning and ("reasoning" in members or _has_reasoning(request)):
+        if (
+            destination.encrypted_reasoning
+            and "include" not in destination.refuses
+            and ("reasoning" in members or _has_reasoning(request))
+        ):
             include.append(_ENCRYPTED)
         if include:
             losses.put(members, "include", include, "top_logprobs")
