@@ -525,6 +525,16 @@ class TestHandOver:
         assert texts(final(out)) == ["a"]
 
 
+    def test_nothing_of_a_failed_attempt_stays(self) -> None:
+        made = encoder()
+        out = made.encode([Started("tide-0"), UsageReport(Usage(90, 90)), ChoiceEnd("length")])
+        assert not made.committed
+        made.attempt(destination(endpoint="chat", provider="spare", model="tide-2"))
+        response = final(out + made.encode(lawful(answer(TextDelta("a")))))
+        assert response["status"] == "completed"
+        assert response["usage"]["input_tokens"] == 5
+
+
 # -- whole answers ------------------------------------------------------------------------------------------------
 
 WORDS = st.sampled_from(["潮", "汐", " tide", "🌊", "", "\n", '"', "é"])

@@ -208,6 +208,8 @@ class ResponsesEncoder:
         self._destination = destination
         self._model = destination.model
         self._usage = None
+        self._details = None
+        self._cut.clear()
         self._envelope.keep_upstream_identity = False
 
     def hand_over(self) -> Begun:
