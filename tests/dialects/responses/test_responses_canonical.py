@@ -129,7 +129,7 @@ class TestItems:
         ) == [
             FunctionCall(call_id="a", name="f", arguments="{}", id="fc_1"),
             FunctionOutput(call_id="a", content=[TextPart(text="7")]),
-            FunctionCall(call_id="b", name="sea__tide", arguments="{}", namespace="sea"),
+            FunctionCall(call_id="b", name="sea__tide", arguments="{}"),
             FunctionOutput(call_id="b", content=[TextPart(text="x"), ImagePart(url="data:image/png;base64,aGk=")]),
             FunctionCall(call_id="c", name="patch", arguments="*** x", custom=True),
             FunctionOutput(call_id="c", content=[TextPart(text="Done")], custom=True),

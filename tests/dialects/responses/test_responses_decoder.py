@@ -422,7 +422,7 @@ class TestCalls:
         spaced = call("tide", at=1, namespace="sea")
         one, two = output(stream(done(custom), done(spaced, 1), ended())).choices[0].items
         assert one == FunctionCall(call_id="c", name="patch", arguments="*** x", custom=True)
-        assert two == FunctionCall(call_id="call_1", name="sea__tide", arguments='{"a":1}', namespace="sea")
+        assert two == FunctionCall(call_id="call_1", name="tide", arguments='{"a":1}', namespace="sea")
 
     def test_a_call_that_nobody_named_is_no_answer(self) -> None:
         found = stream(

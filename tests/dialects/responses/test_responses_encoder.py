@@ -269,7 +269,7 @@ class TestCalls:
     def test_names_of_a_namespace_come_back_as_the_client_gave_them(self) -> None:
         inner = {"type": "function", "name": "tide", "parameters": {}, "strict": False}
         tools = [{"type": "namespace", "name": "sea", "description": "The sea.", "tools": [inner]}]
-        for event in (ToolCallStart(0, "c", "sea__tide"), ToolCallStart(0, "c", "sea__tide", False, "sea")):
+        for event in (ToolCallStart(0, "c", "sea__tide"), ToolCallStart(0, "c", "tide", False, "sea")):
             item = final(sent(answer(event, ToolCallEnd(0)), tools=tools))["output"][0]
             assert (item["namespace"], item["name"]) == ("sea", "tide")
 
@@ -523,7 +523,6 @@ class TestHandOver:
         made.attempt(destination(endpoint="chat", provider="spare", model="tide-2"))
         out += made.encode(lawful(answer(TextDelta("a"))))
         assert texts(final(out)) == ["a"]
-
 
     def test_nothing_of_a_failed_attempt_stays(self) -> None:
         made = encoder()

@@ -117,6 +117,7 @@ class TestItems:
             FunctionCall(call_id="b", name="patch", arguments="*** x", custom=True),
             FunctionOutput(call_id="b", content=[ImagePart(url="data:image/png;base64,aGk=")], custom=True),
             FunctionOutput(call_id="b", content=[]),
+            FunctionCall(call_id="c", name="tide", namespace="sea", arguments="{}"),
         ) == [
             {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "a", "output": "7"},
@@ -127,6 +128,7 @@ class TestItems:
                 "output": [{"type": "input_image", "image_url": "data:image/png;base64,aGk=", "detail": "auto"}],
             },
             {"type": "function_call_output", "call_id": "b", "output": ""},
+            {"type": "function_call", "call_id": "c", "name": "sea__tide", "arguments": "{}"},
         ]
 
     def test_a_seal_goes_back_as_it_came(self) -> None:

@@ -14,7 +14,6 @@ from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses.held import HELD_LIMIT
 from tidegate.dialects.responses.response import failure, true_status
-from tidegate.dialects.responses.tools import flat_name
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -592,11 +591,10 @@ class ResponsesDecoder:
             return
         index = record.call = self._calls
         self._calls += 1
-        namespace = item.namespace or ""
         call_id = item.call_id or record.id or f"call_{index}"
-        name = flat_name(namespace, item.name) if namespace else item.name
         self._start(None)
-        self._out.append(ToolCallStart(index, call_id, name, record.kind == "custom_tool_call", namespace))
+        custom = record.kind == "custom_tool_call"
+        self._out.append(ToolCallStart(index, call_id, item.name, custom, item.namespace or ""))
         if record.buffer:
             self._out.append(ToolCallDelta(index, "".join(record.buffer)))
             record.buffer.clear()

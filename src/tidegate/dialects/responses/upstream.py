@@ -8,6 +8,7 @@ from tidegate.dialects.codec import Losses
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.responses.decoder import ResponsesDecoder, decode_answer
 from tidegate.dialects.responses.request import ID_NEEDED
+from tidegate.dialects.responses.tools import flat_name
 from tidegate.wire import jsonio
 from tidegate.wire.events import Event
 from tidegate.wire.items import (
@@ -275,11 +276,12 @@ def _item(item: Item, destination: Destination, losses: Losses) -> Any:
             if item.phase:
                 members["phase"] = item.phase
             return members
-        case FunctionCall(custom=True):
-            return {"type": "custom_tool_call", "call_id": item.call_id, "name": item.name, "input": item.arguments}
         case FunctionCall():
-            arguments = item.arguments or "{}"
-            return {"type": "function_call", "call_id": item.call_id, "name": item.name, "arguments": arguments}
+            name = flat_name(item.namespace, item.name) if item.namespace else item.name
+            head = {"call_id": item.call_id, "name": name}
+            if item.custom:
+                return {"type": "custom_tool_call", **head, "input": item.arguments}
+            return {"type": "function_call", **head, "arguments": item.arguments or "{}"}
         case FunctionOutput():
             if item.is_error:
                 losses.hint("is_error")
