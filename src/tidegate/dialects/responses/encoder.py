@@ -25,6 +25,7 @@ from tidegate.dialects.responses.output import (
     reasoning_item,
     refusal_part,
     text_part,
+    with_call_id,
     with_id,
 )
 from tidegate.dialects.responses.response import Envelope, is_cut
@@ -58,6 +59,8 @@ __all__ = ["ResponsesEncoder", "encode_answer"]
 
 Status = Literal["completed", "incomplete"]
 
+_ITEM_SIZE: Final = 256
+"""About what an item costs beside its words."""
 _DONE: Final = b"data: [DONE]\n\n"
 _LENGTH = jsonio.raw({"reason": "max_output_tokens"})
 _FILTERED = jsonio.raw({"reason": "content_filter"})
@@ -121,7 +124,7 @@ class _Call(_Item):
 
     def __init__(self, call: FunctionCall, at: int, choice: int, response_id: str) -> None:
         super().__init__("custom_tool_call" if call.custom else "function_call", at, choice, response_id)
-        self.call = call
+        self.call = with_call_id(call, self.id)
         self.name = b"response.custom_tool_call_input" if call.custom else b"response.function_call_arguments"
         self.text = bytearray()
         self.head = b""
@@ -137,6 +140,35 @@ class ResponsesEncoder:
     `encode` raises WireError, at the beginning of a call and with nothing lost, once an answer is longer than
     `HELD_LIMIT` bytes: its last event has to repeat all of it.
     """
+
+    __slots__ = (
+        "_beside",
+        "_call",
+        "_calls",
+        "_cut",
+        "_destination",
+        "_details",
+        "_envelope",
+        "_finished",
+        "_message_parts",
+        "_messages",
+        "_model",
+        "_named",
+        "_names",
+        "_next",
+        "_out",
+        "_parts",
+        "_pending",
+        "_reasoning",
+        "_refused",
+        "_sequence",
+        "_size",
+        "_stage",
+        "_thought",
+        "_thoughts",
+        "_usage",
+        "committed",
+    )
 
     def __init__(self, envelope: Envelope, call: Call, names: ToolNames | None = None) -> None:
         self._envelope = envelope
@@ -176,6 +208,8 @@ class ResponsesEncoder:
         self._destination = destination
         self._model = destination.model
         self._usage = None
+        self._details = None
+        self._cut.clear()
         self._envelope.keep_upstream_identity = False
 
     def hand_over(self) -> Begun:
@@ -212,6 +246,7 @@ class ResponsesEncoder:
         return self._taken()
 
     def fail(self, error: TidegateError) -> bytes:
+        self.committed = True
         self._begin()
         if isinstance(self._pending, _Call):
             self._release("incomplete")
@@ -440,7 +475,7 @@ class ResponsesEncoder:
         call = FunctionCall(call_id=event.call_id, name=name, namespace=namespace, arguments="", custom=event.custom)
         item = self._calls[event.index] = _Call(call, self._take_index(), event.choice, self._call.response_id)
         item.head = self._delta_head(item.name, item.where)
-        self._added(item, call_item(item.id, "in_progress", call, b""))
+        self._added(item, call_item(item.id, "in_progress", item.call, b""))
 
     def _on_call_delta(self, event: ToolCallDelta) -> None:
         item = self._calls.get(event.index)
@@ -574,6 +609,7 @@ class ResponsesEncoder:
 
     def _done(self, item: _Item, value: bytes) -> None:
         self._finished[item.at] = value
+        self._beside += _ITEM_SIZE
         self._event(b"response.output_item.done", b',"output_index":%d,"item":%b' % (item.at, value))
 
     def _hold(self, item: _Message | _Reasoning | _Call) -> None:
