@@ -8,7 +8,7 @@ from msgspec import Meta
 from tidegate.dialects.chat import StreamOptions, forward_choices
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.completions.encoder import CompletionsEncoder, completions_answer
-from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, says_nothing
+from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, says_nothing
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Message, Output, TextPart
