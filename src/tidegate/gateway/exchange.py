@@ -4,6 +4,7 @@ Nothing here waits. Each step runs in the callback that makes it possible, so th
 provider's bytes and the client's.
 """
 
+import asyncio
 import email.utils
 import math
 import time
@@ -76,6 +77,7 @@ class Exchange:
         "_downstream",
         "_dropped",
         "_end_user",
+        "_fetching",
         "_first_event_at",
         "_gateway",
         "_headers",
@@ -127,6 +129,7 @@ class Exchange:
         self._model = ""
         self._stream: Stream | None = None
         self._bridge: Bridge | None = None
+        self._fetching: asyncio.Task[None] | None = None
         self._dropped: tuple[str, ...] = ()
         self._step = 0
         self._path: Path | None = None
@@ -242,14 +245,17 @@ class Exchange:
         request = self._request
         assert request is not None
         stream = self._stream
-        bridge = self._bridge
-        if bridge is None:
-            body = request.forward(path.destination)
-            self._dropped = request.dropped
-            if stream is not None:
-                stream.attempt(path.destination)
-        else:
-            body = self._cross(bridge, path, request)
+        if self._bridge is not None:
+            self._cross(self._bridge, path, request)
+            return
+        body = request.forward(path.destination)
+        self._dropped = request.dropped
+        if stream is not None:
+            stream.attempt(path.destination)
+        self._send(path, body)
+
+    def _send(self, path: Path, body: bytes) -> None:
+        stream = self._stream
         self._path = path
         self._attempts += 1
         # What belongs to one attempt; nothing reads it before there was one.
@@ -274,8 +280,8 @@ class Exchange:
         )
         attempt.start()
 
-    def _cross(self, bridge: Bridge, path: Path, request: Request) -> bytes:
-        """The body for a provider where some provider of the plan needs the bridge, perhaps this one."""
+    def _cross(self, bridge: Bridge, path: Path, request: Request) -> None:
+        """An attempt where some provider of the plan needs the bridge, perhaps this one."""
         dialect = path.bridge or (path.emulation if request.wants_stop else None)
         stream = cast("BridgedStream | None", self._stream)
         if dialect is None:
@@ -285,10 +291,38 @@ class Exchange:
                 stream.attempt(path.destination)
             bridge.leave()
         else:
+            urls = bridge.media(path.destination)
+            if urls:
+                self._path = path
+                self._fetching = self._gateway.loop.create_task(self._fetch(bridge, path, request, urls))
+                return
             body, self._dropped = bridge.forward(dialect, path.destination)
             if stream is not None:
                 stream.attempt_bridged(path.destination)
-        return body
+        self._send(path, body)
+
+    async def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
+        """The provider takes only bytes: fetch what the client's URLs point to, then go on."""
+        media = self._gateway.media
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {url: group.create_task(media.fetch(url, param=self._dialect.media_param)) for url in urls}
+        except BaseExceptionGroup as problems:
+            self._fetching = None
+            first = problems.exceptions[0]
+            if isinstance(first, errors.TidegateError):
+                self._break(first)
+            else:
+                self._on_bug(first if isinstance(first, Exception) else RuntimeError(repr(first)))
+            return
+        self._fetching = None
+        bridge.fetched({url: task.result() for url, task in tasks.items()})
+        try:
+            self._cross(bridge, path, request)
+        except errors.TidegateError as error:
+            self._break(error)
+        except Exception as bug:
+            self._on_bug(bug)
 
     @staticmethod
     def _lowered(clocks: Clocks, total_s: float) -> Clocks:
@@ -298,6 +332,9 @@ class Exchange:
         return Clocks(connect=clocks.connect, first_event=clocks.first_event, idle=clocks.idle, total=total_s)
 
     def _drop_attempt(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+            self._fetching = None
         if self._attempt is not None:
             self._attempt.abort()
             self._attempt = None

@@ -95,6 +95,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns of upstream model names that only the Responses endpoint has (S67)."""
     encrypted_reasoning: bool = False
     """`include: ["reasoning.encrypted_content"]` works, so a stateless call keeps the model's reasoning."""
+    fetches_urls: bool = True
+    """It fetches images and files behind URLs itself. False: it takes only their bytes."""
     include_usage: bool = True
     """`stream_options.include_usage` is accepted on chat and completions."""
     stores: bool = False
