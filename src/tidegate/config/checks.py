@@ -95,7 +95,7 @@ def _provider(name: str, provider: ProviderConfig, path: str) -> Iterator[Proble
         yield Problem(
             path=f"{path}.base_url", message=f'is missing: kind "{provider.kind}" has no address of its own; give one'
         )
-    yield from _credentials(provider, path, required=known.auth == "bearer", variables=known.env)
+    yield from _credentials(provider, path, required=known.auth not in ("optional-bearer", "none"), variables=known.env)
     yield from _headers(provider, f"{path}.headers")
     if provider.proxy is not None and provider.proxy.reveal() != "none":
         parts = _split(provider.proxy.reveal())

@@ -250,7 +250,7 @@ class Exchange:
         self._attempt = Attempt(
             path.upstream.pool,
             self._gateway.loop,
-            path.upstream.request(self._dialect.name, body, stream=stream is not None),
+            path.upstream.request(self._dialect.name, body, stream=stream is not None, model=path.destination.model),
             self,
             self._clocks(given.connect, given.first_event, given.idle, given.total),
             wait_for_event=stream is not None,

@@ -9,7 +9,7 @@ import msgspec
 
 from tidegate.dialects.dialect import Endpoint, Quirks
 
-Auth = Literal["bearer", "optional-bearer", "none"]
+Auth = Literal["bearer", "optional-bearer", "x-goog-api-key", "none"]
 State = Literal["gateway", "provider"]
 
 PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(

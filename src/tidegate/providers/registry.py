@@ -7,6 +7,7 @@ from typing import Final
 from tidegate.providers.dashscope import DASHSCOPE
 from tidegate.providers.deepseek import DEEPSEEK
 from tidegate.providers.fireworks import FIREWORKS
+from tidegate.providers.gemini import GEMINI
 from tidegate.providers.groq import GROQ
 from tidegate.providers.llamacpp import LLAMACPP
 from tidegate.providers.lmstudio import LMSTUDIO
@@ -29,6 +30,7 @@ from tidegate.providers.zhipu import ZHIPU
 _RECORDS: Final = (
     OPENAI,
     OPENROUTER,
+    GEMINI,
     DEEPSEEK,
     GROQ,
     MISTRAL,

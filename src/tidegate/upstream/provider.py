@@ -23,6 +23,12 @@ __all__ = ["MAX_CONNECTIONS", "ProviderUnusable", "Upstream"]
 SHORTEST_SECRET = 6
 """A shorter header value is no secret, and may be part of any word."""
 
+HEADS_KEPT = 256
+"""Heads of requests that are kept ready, one for each path."""
+
+PATH_KEPT = 512
+"""Longest path whose head is kept."""
+
 MAX_CONNECTIONS = 20_000
 """Most connections to one provider; beyond it requests are refused, not queued."""
 
@@ -95,9 +101,13 @@ class Upstream:
         self._fixed = [self._fields(credential) for credential in credentials or [None]]
         self._heads: dict[tuple[str, str, bool], list[bytes]] = {}
 
-    def request(self, endpoint: Endpoint, body: bytes, *, stream: bool) -> list[bytes]:
-        """A POST to `endpoint`, head and body, with the credential whose turn it is."""
-        head = self._head("POST", self.record.paths[endpoint], stream=stream)
+    def request(self, endpoint: Endpoint, body: bytes, *, stream: bool, model: str = "") -> list[bytes]:
+        """A POST to `endpoint`, head and body, with the credential whose turn it is. `model` is for paths that name it."""
+        path = self.record.paths[endpoint]
+        if "{" in path:
+            method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+            path = path.replace("{method}", method).replace("{model}", quote(model, safe=""))
+        head = self._head("POST", path, stream=stream)
         head = b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
         return [head + body] if len(body) < 65536 else [head, body]
 
@@ -132,14 +142,19 @@ class Upstream:
             for fixed in self._fixed:
                 fields = "".join(f"{name}: {value}\r\n" for name, value in {**ours, **fixed}.items())
                 heads.append(f"{method} {target} HTTP/1.1\r\n{fields}".encode("latin-1"))
-            self._heads[method, path, stream] = heads
+            if len(path) <= PATH_KEPT:
+                if len(self._heads) >= HEADS_KEPT:
+                    self._heads.clear()  # clients choose what models a path may name
+                self._heads[method, path, stream] = heads
         return heads[next(self._turns)] if len(heads) > 1 else heads[0]
 
     def _fields(self, credential: str | None) -> dict[str, str]:
         """The header fields that no request changes: the provider's, then the credential, then the operator's."""
         fields = {"user-agent": f"tidegate/{__version__}"}
         fields.update((header.lower(), value) for header, value in self.record.headers.items())
-        if credential is not None and self.record.auth != "none":
+        if credential is not None and self.record.auth == "x-goog-api-key":
+            fields["x-goog-api-key"] = credential
+        elif credential is not None and self.record.auth != "none":
             fields["authorization"] = f"Bearer {credential}"
         if self._proxy is not None and self._proxy.authorization is not None and self._scheme == "http":
             fields["proxy-authorization"] = self._proxy.authorization
