@@ -11,7 +11,7 @@ from tests.upstream.stage import CANARY, OK, Peer, Provider, Stage, run
 from tidegate.config.schema import ProviderConfig
 from tidegate.config.secret import Secret
 from tidegate.upstream.fetch import fetch
-from tidegate.upstream.provider import HEADS_KEPT, PATH_KEPT, ProviderUnusable, Upstream
+from tidegate.upstream.provider import HEADS_KEPT, MODEL_KEPT, ProviderUnusable, Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire import errors
 
@@ -211,16 +211,15 @@ def test_fetch_returns_status_and_body_and_keeps_the_connection() -> None:
     async def scenario() -> None:
         async with Provider(script) as provider, Stage(provider.url) as stage:
             for _ in range(3):
-                assert await fetch(stage.pool, stage.upstream.get("/models"), timeout_s=2) == (200, b"ok")
+                answer = await fetch(stage.pool, stage.upstream.get("/models"), timeout_s=2)
+                assert (answer.status, answer.body) == (200, b"ok")
             assert len(provider.peers) == 1
             assert stage.pool.idle_count == 1
 
     run(scenario)
 
 
-def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.upstream.fetch.BODY_LIMIT", 1000)
-
+def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         if peer.number == 0:
@@ -231,7 +230,7 @@ def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled(monkeypatch:
         async with Provider(script) as provider, Stage(provider.url) as stage:
             request = stage.upstream.get("/models")
             with pytest.raises(errors.UpstreamBroken, match="longer than 1000 bytes"):
-                await fetch(stage.pool, request, timeout_s=2)
+                await fetch(stage.pool, request, timeout_s=2, body_limit=1000)
             with pytest.raises(errors.UpstreamTimeout):
                 await fetch(stage.pool, request, timeout_s=0.2)
             task = asyncio.ensure_future(fetch(stage.pool, request, timeout_s=5))
@@ -273,7 +272,7 @@ def test_heads_for_ever_new_models_are_not_kept_for_ever() -> None:
     one = upstream(kind="gemini")
     for number in range(3 * HEADS_KEPT):
         one.request("gemini", b"{}", stream=False, model=f"m{number}")
-    one.request("gemini", b"{}", stream=False, model="x" * (PATH_KEPT + 1))
-    kept = vars(one)["_heads"]
+    one.request("gemini", b"{}", stream=False, model="x" * (MODEL_KEPT + 1))
+    kept = vars(one)["_posts"]
     assert 0 < len(kept) <= HEADS_KEPT
-    assert all(len(path) <= PATH_KEPT for _, path, _ in kept)
+    assert all(len(model) <= MODEL_KEPT for _, _, model in kept)

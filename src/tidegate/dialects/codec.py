@@ -117,7 +117,7 @@ class UpstreamDialect(Protocol):
         """The body for the provider. Everything in `request` is either in it or told to `losses`."""
 
     def decoder(self, destination: Destination, request: CanonicalRequest) -> StreamDecoder:
-        """For one answer that streams. `request` is what it answers: its tools say how calls are read."""
+        """For one answer that streams. `request` is what was asked: names may have been changed on the way."""
 
     def decode_answer(self, body: bytes, destination: Destination, request: CanonicalRequest) -> list[Event]:
         """An answer in one body, as the events that a stream of it would have had: deltas are whole.

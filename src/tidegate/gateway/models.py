@@ -69,11 +69,11 @@ async def fetch_listing(upstream: Upstream, *, quiet: bool = False) -> tuple[Mod
     report = log.debug if quiet else log.info
     try:
         path = _GOOGLE_PATH if "gemini" in upstream.record.speaks else "/models"
-        status, body = await fetch(upstream.pool, upstream.get(path), timeout_s=LIST_TIMEOUT_S)
-        if status != 200:
-            report("model_list_unavailable", provider=upstream.name, status=status)
+        answer = await fetch(upstream.pool, upstream.get(path), timeout_s=LIST_TIMEOUT_S)
+        if answer.status != 200:
+            report("model_list_unavailable", provider=upstream.name, status=answer.status)
             return None
-        found = jsonio.decode(body, _list).entries()
+        found = jsonio.decode(answer.body, _list).entries()
     except TidegateError as error:
         report("model_list_unavailable", provider=upstream.name, reason=error.message)
         return None

@@ -22,13 +22,14 @@ _decoder = jsonio.decoder(GeminiBody)
 class GeminiRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_array", "_body", "_camel", "model", "stream", "typed")
+    __slots__ = ("_array", "_body", "_camel", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, camel: bytes, typed: GeminiBody, model: str, *, stream: bool, array: bool) -> None:
         """`camel` is `body` in camel case. `array`: the stream is one JSON array instead of events."""
         self._body = body
         self._camel = camel
         self._array = array
+        self.dropped: tuple[str, ...] = ()
         self.typed = typed
         self.model: str | None = model or None
         self.stream: bool | None = stream
@@ -38,18 +39,24 @@ class GeminiRequest:
         return self.stream is True
 
     @property
+    def wants_stop(self) -> bool:
+        config = self.typed.generation_config
+        return config is not None and bool(config.stop_sequences)
+
+    @property
     def end_user(self) -> str | None:
         return None
 
     def forward(self, destination: Destination) -> bytes:
         """The body as it came: model and method stand in the address."""
         members = jsonio.members(self._body)
+        self.dropped = ()
         named = "model" in members
         if not named and destination.refuses.isdisjoint(members):
             return self._body
         if named:
             members["model"] = jsonio.raw(f"models/{destination.model}")
-        refuse_unsupported(members, destination)
+        self.dropped = refuse_unsupported(members, destination)
         return jsonio.encode(members)
 
     def open(self, call: Call) -> GeminiRelay:
