@@ -272,7 +272,7 @@ class Exchange:
         attempt = self._attempt = Attempt(
             upstream.pool,
             self._gateway.loop,
-            upstream.request(path.destination.endpoint, body, stream=stream is not None),
+            upstream.request(path.destination.endpoint, body, stream=stream is not None, model=path.destination.model),
             self,
             clocks,
             begun_at=self._received_at,
