@@ -80,6 +80,7 @@ _STATUS_OF_CODE = {
 _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
+    "billing_error": 402,
     "permission_error": 403,
     "not_found_error": 404,
     "request_too_large": 413,
@@ -91,6 +92,13 @@ _STATUS_OF_TYPE = {
     "service_unavailable_error": 503,
     "overloaded_error": 503,
 }
+
+_SAID = (
+    ("prompt is too long", 400, "context_length_exceeded"),
+    ("input length and `max_tokens` exceed context limit", 400, "context_length_exceeded"),
+    ("credit balance is too low", 429, "insufficient_quota"),
+)
+"""What Anthropic's API says only in words, under the type `invalid_request_error`: status and code that it stands for."""
 
 _SECRET = re.compile(
     r"\b(?:sk|rk|gsk|xai|nvapi|pplx|csk|tgp|fw)[-_][A-Za-z0-9_*-]{8,}"
@@ -194,6 +202,8 @@ def _classify(
     status: int, found: _ErrorObject, provider: str, retry_after: float | None, subject: str
 ) -> errors.TidegateError:
     text = _text(found.message)
+    if status == 400 and found.code is None and found.type == "invalid_request_error":
+        status, found.code = next(((s, code) for words, s, code in _SAID if words in text), (status, None))
     code = found.code if isinstance(found.code, str) and not found.code.isdigit() and _is_name(found.code) else None
     param = found.param if isinstance(found.param, str) and _is_name(found.param) else None
     said = f"{subject}: {text}" if text else f"{subject}."

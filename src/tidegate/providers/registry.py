@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from tidegate.providers.anthropic import ANTHROPIC
 from tidegate.providers.dashscope import DASHSCOPE
 from tidegate.providers.deepseek import DEEPSEEK
 from tidegate.providers.fireworks import FIREWORKS
@@ -28,6 +29,7 @@ from tidegate.providers.zhipu import ZHIPU
 
 _RECORDS: Final = (
     OPENAI,
+    ANTHROPIC,
     OPENROUTER,
     DEEPSEEK,
     GROQ,

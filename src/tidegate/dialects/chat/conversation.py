@@ -198,13 +198,12 @@ class Conversation:
             message["reasoning_details"] = merged_details(details)
 
     def _call(self, call: FunctionCall) -> dict[str, Any]:
-        name = f"{call.namespace}__{call.name}" if call.namespace else call.name
         if not call.custom:
-            function = {"name": name, "arguments": call.arguments or "{}"}
+            function = {"name": call.name, "arguments": call.arguments or "{}"}
         elif self._official:
-            return {"id": call.call_id, "type": "custom", "custom": {"name": name, "input": call.arguments}}
+            return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
         else:
-            function = {"name": name, "arguments": jsonio.encode({WRAPPED_INPUT: call.arguments}).decode()}
+            function = {"name": call.name, "arguments": jsonio.encode({WRAPPED_INPUT: call.arguments}).decode()}
         return {"id": call.call_id, "type": "function", "function": function}
 
     def _result(self, item: FunctionOutput, extras: list[tuple[str, Part]]) -> dict[str, Any]:

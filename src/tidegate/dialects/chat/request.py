@@ -8,7 +8,7 @@ from msgspec import Meta
 from tidegate.dialects.chat.canonical import canonical_request
 from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
-from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, refuse_unsupported
+from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, refuse_unsupported
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
@@ -100,10 +100,11 @@ _decoder = jsonio.decoder(ChatBody)
 class ChatRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: ChatBody) -> None:
         self._body = body
+        self.dropped: tuple[str, ...] = ()
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -113,11 +114,16 @@ class ChatRequest:
         return self.stream is True
 
     @property
+    def wants_stop(self) -> bool:
+        return bool(self.typed.stop)
+
+    @property
     def end_user(self) -> str | None:
         return self.typed.safety_identifier or self.typed.user
 
     def forward(self, destination: Destination) -> bytes:
-        return forward_choices(self._body, destination, stream=self.wants_stream)
+        body, self.dropped = forward_choices(self._body, destination, stream=self.wants_stream)
+        return body
 
     def open(self, call: Call) -> ChoicesStream:
         return ChoicesStream(
@@ -147,7 +153,7 @@ class ChatRequest:
         return bool(self.typed.functions) and not self.typed.tools
 
 
-class ChatDialect:
+class ChatDialect(OpenAIErrors):
     """See :class:`tidegate.dialects.dialect.Dialect`."""
 
     name: Endpoint = "chat"
@@ -176,8 +182,8 @@ class ChatDialect:
 _ONLY_USAGE = jsonio.raw({"include_usage": True})
 
 
-def forward_choices(body: bytes, destination: Destination, *, stream: bool) -> bytes:
-    """The body for the upstream, for chat and for text completions.
+def forward_choices(body: bytes, destination: Destination, *, stream: bool) -> tuple[bytes, tuple[str, ...]]:
+    """The body for the upstream, for chat and for text completions, and the names of what was left out.
 
     Usage is asked for on every stream that can have it: the ledger needs it, and the frame is withheld from a client
     that did not ask.
@@ -193,5 +199,5 @@ def forward_choices(body: bytes, destination: Destination, *, stream: bool) -> b
             members["stream_options"] = jsonio.raw({**jsonio.members(options), "include_usage": True})
     elif not destination.include_usage:
         members.pop("stream_options", None)
-    refuse_unsupported(members, destination)
-    return jsonio.encode(members)
+    dropped = refuse_unsupported(members, destination)
+    return jsonio.encode(members), dropped

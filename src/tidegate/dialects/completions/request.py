@@ -8,7 +8,7 @@ from msgspec import Meta
 from tidegate.dialects.chat import StreamOptions, forward_choices
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.completions.encoder import CompletionsEncoder, completions_answer
-from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, says_nothing
+from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, says_nothing
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Message, Output, TextPart
@@ -53,10 +53,11 @@ _NAMES = {
 class CompletionsRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: CompletionsBody) -> None:
         self._body = body
+        self.dropped: tuple[str, ...] = ()
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -66,11 +67,16 @@ class CompletionsRequest:
         return self.stream is True
 
     @property
+    def wants_stop(self) -> bool:
+        return bool(self.typed.stop)
+
+    @property
     def end_user(self) -> str | None:
         return self.typed.user
 
     def forward(self, destination: Destination) -> bytes:
-        return forward_choices(self._body, destination, stream=self.wants_stream)
+        body, self.dropped = forward_choices(self._body, destination, stream=self.wants_stream)
+        return body
 
     def open(self, call: Call) -> ChoicesStream:
         return ChoicesStream(call, kind="text_completion", wants_usage=self._wants_usage, choices=self._choices)
@@ -151,7 +157,7 @@ class CompletionsRequest:
         return prompts * (self.typed.n or 1)
 
 
-class CompletionsDialect:
+class CompletionsDialect(OpenAIErrors):
     """See :class:`tidegate.dialects.dialect.Dialect`."""
 
     name: Endpoint = "completions"
