@@ -62,6 +62,8 @@ class Conversation:
         """Reasoning whose message is not known yet."""
         self._turns: dict[str, _Turn] = {}
         """Call ids and where they were last used."""
+        self._extras: list[dict[str, Any]] = []
+        """The content of the last user message that is not the user's own."""
 
     def messages(self) -> list[dict[str, Any]]:
         for item in self._request.items:
@@ -86,7 +88,7 @@ class Conversation:
         for entry in self._order:
             match entry:
                 case Message():
-                    out.append(self._message(entry))
+                    self._put_message(entry, out)
                 case FunctionOutput():
                     self._check_unmatched(entry)
                     extras: list[tuple[str, Part]] = []
@@ -139,11 +141,16 @@ class Conversation:
     def _role(self, role: Role) -> str:
         return "system" if role == "developer" and not self._official else role
 
-    def _message(self, item: Message) -> dict[str, Any]:
+    def _put_message(self, item: Message, out: list[dict[str, Any]]) -> None:
+        if item.role == "user" and not item.name and out and out[-1]["content"] is self._extras:
+            # One message: the templates of many models want users and assistants to take turns.
+            self._extras.extend(self._parts(item.content))
+            self._extras = []
+            return
         message: dict[str, Any] = {"role": self._role(item.role), "content": self._content(item.content)}
         if item.name:
             message["name"] = item.name
-        return message
+        out.append(message)
 
     def _put_turn(self, turn: _Turn, out: list[dict[str, Any]]) -> None:
         message: dict[str, Any] = {"role": "assistant", "content": None}
@@ -191,7 +198,7 @@ class Conversation:
             elif self._reasoning_back:
                 plain.extend(thought.content or thought.summary)
             else:
-                self._losses.hint("reasoning_items")
+                self._losses.hint("reasoning_content")
         if plain:
             message[self._reasoning_back or "reasoning_content"] = "".join(plain)
         if details:
@@ -236,6 +243,7 @@ class Conversation:
                 content.append({"type": "text", "text": what})
                 said = what
             content.extend(self._parts([part]))
+        self._extras = content
         out.append({"role": "user", "content": content})
 
     def _content(self, parts: Iterable[Part], joint: str = "\n") -> str | list[dict[str, Any]]:

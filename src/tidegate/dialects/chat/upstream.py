@@ -8,7 +8,7 @@ A chat message cannot hold all that an item can. What follows from that:
   results (protocol §5.1).
 - `is_error` has no member: such a result begins with "Error: ".
 - A custom tool becomes a function with one string, `input`, where the endpoint has functions only; its grammar stands in
-  the description. `decoder` turns its calls back.
+  the description, where nobody enforces it. `decoder` turns its calls back.
 - Annotations and logprobs of earlier answers are not sent: no model reads them.
 - Reasoning goes back only as the provider gave it, or as plain text to one that asks for that (`Quirks.reasoning_back`).
 """
@@ -202,6 +202,8 @@ def _tool(tool: Tool, destination: Destination, losses: Losses) -> dict[str, Any
     function: dict[str, Any] = {"name": tool.name}
     if tool.custom:
         function["description"] = _wrapped_description(tool)
+        if tool.format:
+            losses.hint("grammar")
         function["parameters"] = _WRAPPED_PARAMETERS
         return {"type": "function", "function": function}
     if tool.description:
