@@ -396,6 +396,25 @@ def test_empty_arguments_are_an_object() -> None:
     assert messages(call(1, arguments=""))[0]["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
+@pytest.mark.parametrize(
+    ("length", "given", "kept"),
+    [
+        (None, "call_" + "a" * 35, True),
+        (None, "toolu_" + "a" * 60, False),
+        (9, "abcDEF123", True),
+        (9, "call_1", False),
+    ],
+)
+def test_call_ids_are_those_that_the_provider_takes(length: int | None, given: str, kept: bool) -> None:
+    to = provider(quirks=Quirks(call_id_length=length))
+    found = messages(call(1, call_id=given), FunctionOutput(call_id=given, content=[]), to=to)
+    used = found[0]["tool_calls"][0]["id"]
+    assert used == found[1]["tool_call_id"]
+    assert (used == given) is kept
+    assert len(used) <= 40
+    assert length is None or (len(used) == length and used.isalnum())
+
+
 def test_custom_calls_are_wrapped_like_their_tool() -> None:
     item = call(1, arguments='*** "潮"', custom=True)
     [found] = messages(item)[0]["tool_calls"]

@@ -1,5 +1,6 @@
 """The items of a canonical request → the messages of a chat request."""
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,6 +33,9 @@ __all__ = ["WRAPPED_INPUT", "Conversation"]
 WRAPPED_INPUT = "input"
 """The only parameter of a function that stands for a custom tool."""
 
+_LONGEST_ID = 40
+"""Characters of a call id that OpenAI's chat endpoint takes; other APIs have longer ones."""
+
 
 class _Turn:
     """One message of the assistant and what belongs right behind it."""
@@ -55,6 +59,7 @@ class Conversation:
         self._request = request
         self._official = destination.quirks.openai_chat
         self._reasoning_back = destination.quirks.reasoning_back
+        self._id_length = destination.quirks.call_id_length
         self._losses = losses
         self._order: list[_Turn | Message | FunctionOutput] = []
         self._open: _Turn | None = None
@@ -208,10 +213,22 @@ class Conversation:
         if not call.custom:
             function = {"name": call.name, "arguments": call.arguments or "{}"}
         elif self._official:
-            return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+            return {
+                "id": self._id(call.call_id),
+                "type": "custom",
+                "custom": {"name": call.name, "input": call.arguments},
+            }
         else:
             function = {"name": call.name, "arguments": jsonio.encode({WRAPPED_INPUT: call.arguments}).decode()}
-        return {"id": call.call_id, "type": "function", "function": function}
+        return {"id": self._id(call.call_id), "type": "function", "function": function}
+
+    def _id(self, call_id: str) -> str:
+        """The id, or, where the provider does not take it, another one that is always the same."""
+        length = self._id_length
+        if length is None:
+            return call_id if len(call_id) <= _LONGEST_ID else f"call_{_digest(call_id)[:24]}"
+        fits = len(call_id) == length and call_id.isascii() and call_id.isalnum()
+        return call_id if fits else _digest(call_id)[:length]
 
     def _result(self, item: FunctionOutput, extras: list[tuple[str, Part]]) -> dict[str, Any]:
         """The tool's message; what it cannot hold goes to `extras`."""
@@ -231,7 +248,7 @@ class Conversation:
                 texts[0] = msgspec.structs.replace(first, text=f"Error: {first.text}")
             else:
                 texts.insert(0, TextPart(text="Error"))
-        return {"role": "tool", "tool_call_id": item.call_id, "content": self._content(texts)}
+        return {"role": "tool", "tool_call_id": self._id(item.call_id), "content": self._content(texts)}
 
     def _put_extras(self, extras: list[tuple[str, Part]], out: list[dict[str, Any]]) -> None:
         if not extras:
@@ -320,3 +337,7 @@ class Conversation:
 
     def _unmatched(self, message: str) -> InvalidRequest:
         return InvalidRequest(message, param=self._request.names.get("items", "input"))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
