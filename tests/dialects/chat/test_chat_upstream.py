@@ -230,6 +230,13 @@ def test_a_custom_tool_becomes_a_function_with_one_text() -> None:
     assert "lark grammar:\nstart: /a/" in function["description"]
 
 
+@pytest.mark.parametrize("to", [OPENAI, LAB])
+def test_a_format_that_cannot_be_read_is_the_clients_mistake(to: Destination) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        body(asked(tools=[Tool(name="p", custom=True, format=jsonio.raw({"type": "grammar", "syntax": 7}))]), to)
+    assert caught.value.param == "tools"
+
+
 def test_functions_of_servers_have_parameters() -> None:
     schema = jsonio.raw({"type": "object", "properties": {"x": {}}})
     tools: list[Tool | HostedTool] = [Tool(name="f"), Tool(name="g", parameters=schema, strict=False)]

@@ -91,7 +91,7 @@ def annotation_of(given: Any) -> dict[str, Any] | None:
     if not isinstance(given, dict):
         return None
     kind = given.get("type")
-    if kind in _CITATIONS:
+    if isinstance(kind, str) and kind in _CITATIONS:
         return {name: value for name, value in given.items() if name != "annotation_index"}
     nested = given.get("url_citation")
     cited: Mapping[str, Any] = nested if isinstance(nested, dict) else given
