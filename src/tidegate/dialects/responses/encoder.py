@@ -681,6 +681,8 @@ class ResponsesEncoder:
         self._out.append(b"event: %b\ndata: %b\n\n" % (name, data) if self._named else b"data: %b\n\n" % data)
 
     def _taken(self) -> bytes:
+        if len(self._out) == 1:
+            return self._out.pop()
         out = b"".join(self._out)
         self._out.clear()
         return out
