@@ -290,6 +290,23 @@ class TestOtherItems:
         out = sent(answer(TextDelta("a"), Opaque("web_search_call", raw(item)), TextDelta("b")))
         assert final(out)["output"][1] == item
 
+    def test_pretty_printed_json_stays_on_one_line(self) -> None:
+        item = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": ACTION}
+        pretty = msgspec.Raw(json.dumps(item, indent=2).replace("\n", "\r\n").encode())
+        tools = [{"type": "function", "name": "f", "parameters": {}, "strict": False}]
+        body = json.dumps({"input": "x", "stream": True, "tools": tools}, indent=2).encode()
+        made = ResponsesDialect().parse(body).encoder(common.call())
+        made.attempt(destination(endpoint="chat"))
+        entry = msgspec.Raw(b'{"token":\n3}')
+        cited = msgspec.Raw(json.dumps(CITATION, indent=1).encode())
+        out = made.encode(answer(TextDelta("a", 0, [entry]), Annotation(cited), Opaque("web_search_call", pretty)))
+        frames = out.split(b"\n\n")
+        assert all(frame.count(b"\n") == 1 for frame in frames if frame)
+        assert b"\r" not in out
+        events = common.events(out)
+        assert events[-1]["response"]["output"][1] == item
+        assert events[-1]["response"]["tools"] == tools
+
     def test_an_item_without_id_gets_one(self) -> None:
         out = sent(answer(Opaque("compaction", raw({"type": "compaction", "encrypted_content": "x"}))))
         assert final(out)["output"][0]["id"].startswith("compaction_")
