@@ -186,7 +186,7 @@ def _announce(config: Config, port: int, models: "list[Model]") -> None:
     for name, provider in config.providers.items():
         record = provider.record()
         where = record.base_url or "simulated answers, no key needed"
-        note = "" if provider.credentials or record.auth != "bearer" else "  (no credential)"
+        note = "" if provider.credentials or not record.needs_credential else "  (no credential)"
         lines.append(f"  {name:<{width}}  {where}{note}")
     real = [one.id for one in models if one.owned_by != "sim"]
     model = config.defaults.model or next(iter(real or [one.id for one in models]), "")

@@ -33,7 +33,7 @@ def test_every_record_in_the_package_is_registered_once() -> None:
 
 def test_the_kinds_that_are_promised_are_there() -> None:
     promised = (
-        "openai openai-compatible openrouter deepseek groq mistral together fireworks xai moonshot dashscope zhipu "
+        "openai anthropic openai-compatible openrouter deepseek groq mistral together fireworks xai moonshot dashscope zhipu "
         "siliconflow ollama vllm llamacpp sglang lmstudio transformers sim"
     )
     assert set(promised.split()) <= set(REGISTRY)
@@ -75,7 +75,7 @@ def test_an_address_is_missing_only_where_another_source_is_sure(record: Provide
 def test_credentials_come_from_plausible_variables(record: Provider) -> None:
     for name in (*record.env, *record.base_url_env):
         assert re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*_(API_KEY|API_TOKEN|BASE_URL)", name)
-    assert bool(record.env) or record.auth != "bearer"
+    assert bool(record.env) or not record.needs_credential
 
 
 def test_no_two_providers_share_a_variable() -> None:
@@ -120,7 +120,7 @@ def test_the_example_of_the_documentation_loads(record: Provider, language: str)
     config = load(block[1], "tidegate.toml", dict.fromkeys(record.env, KEY))
     (provider,) = config.providers.values()
     assert provider.kind == record.kind
-    if record.auth == "bearer":
+    if record.needs_credential:
         assert provider.credentials[0].reveal() == KEY
     if "base_url" in tomllib.loads(block[1])["providers"].get(record.kind, {}):
         assert provider.record().base_url in (record.base_url, *record.regions)

@@ -11,7 +11,7 @@ from tests.upstream.stage import CANARY, OK, Peer, Provider, Stage, run
 from tidegate.config.schema import ProviderConfig
 from tidegate.config.secret import Secret
 from tidegate.upstream.fetch import fetch
-from tidegate.upstream.provider import ProviderUnusable, Upstream
+from tidegate.upstream.provider import HEADS_KEPT, MODEL_KEPT, ProviderUnusable, Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire import errors
 
@@ -62,6 +62,15 @@ def test_an_address_becomes_host_and_target(base_url: str, host: str, target: st
     assert line == f"POST {target} HTTP/1.1"
     assert fields["host"] == host
     assert next(iter(fields)) == "host"
+
+
+def test_a_key_goes_where_its_provider_looks_for_it() -> None:
+    one = upstream("https://api.anthropic.com/v1", kind="anthropic", credentials=[Secret(CANARY)])
+    head = one.request("messages", b"{}", stream=True)[0].decode("latin-1")
+    assert head.startswith("POST /v1/messages HTTP/1.1\r\n")
+    assert f"\r\nx-api-key: {CANARY}\r\n" in head
+    assert "\r\nanthropic-version: 2023-06-01\r\n" in head
+    assert "authorization" not in head
 
 
 @pytest.mark.parametrize(
@@ -211,16 +220,15 @@ def test_fetch_returns_status_and_body_and_keeps_the_connection() -> None:
     async def scenario() -> None:
         async with Provider(script) as provider, Stage(provider.url) as stage:
             for _ in range(3):
-                assert await fetch(stage.pool, stage.upstream.get("/models"), timeout_s=2) == (200, b"ok")
+                answer = await fetch(stage.pool, stage.upstream.get("/models"), timeout_s=2)
+                assert (answer.status, answer.body) == (200, b"ok")
             assert len(provider.peers) == 1
             assert stage.pool.idle_count == 1
 
     run(scenario)
 
 
-def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.upstream.fetch.BODY_LIMIT", 1000)
-
+def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         if peer.number == 0:
@@ -231,7 +239,7 @@ def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled(monkeypatch:
         async with Provider(script) as provider, Stage(provider.url) as stage:
             request = stage.upstream.get("/models")
             with pytest.raises(errors.UpstreamBroken, match="longer than 1000 bytes"):
-                await fetch(stage.pool, request, timeout_s=2)
+                await fetch(stage.pool, request, timeout_s=2, body_limit=1000)
             with pytest.raises(errors.UpstreamTimeout):
                 await fetch(stage.pool, request, timeout_s=0.2)
             task = asyncio.ensure_future(fetch(stage.pool, request, timeout_s=5))
@@ -242,3 +250,38 @@ def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled(monkeypatch:
             assert stage.pool.open_count == 0
 
     run(scenario)
+
+
+def test_a_path_may_name_the_model_and_the_method() -> None:
+    one = upstream(kind="gemini", credentials=(Secret(CANARY),))
+    streamed = one.request("gemini", b"{}", stream=True, model="gemini-3-flash")[0].decode()
+    assert streamed.startswith("POST /v1/models/gemini-3-flash:streamGenerateContent?alt=sse HTTP/1.1\r\n")
+    assert f"\r\nx-goog-api-key: {CANARY}\r\n" in streamed
+    assert "authorization" not in streamed
+    whole = one.request("gemini", b"{}", stream=False, model="gemini-3-flash")[0].decode()
+    assert whole.startswith("POST /v1/models/gemini-3-flash:generateContent HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        ("../../admin", "..%2F..%2Fadmin"),
+        ("a?key=x#y", "a%3Fkey%3Dx%23y"),
+        ("a b\r\nx-evil: 1", "a%20b%0D%0Ax-evil%3A%201"),
+        ("潮:汐@{method}", "%E6%BD%AE%3A%E6%B1%90%40%7Bmethod%7D"),
+        ("50%", "50%25"),
+    ],
+)
+def test_a_models_name_cannot_leave_its_place_in_the_path(model: str, target: str) -> None:
+    raw = upstream(kind="gemini").request("gemini", b"{}", stream=False, model=model)[0].decode()
+    assert raw.startswith(f"POST /v1/models/{target}:generateContent HTTP/1.1\r\n")
+
+
+def test_heads_for_ever_new_models_are_not_kept_for_ever() -> None:
+    one = upstream(kind="gemini")
+    for number in range(3 * HEADS_KEPT):
+        one.request("gemini", b"{}", stream=False, model=f"m{number}")
+    one.request("gemini", b"{}", stream=False, model="x" * (MODEL_KEPT + 1))
+    kept = vars(one)["_posts"]
+    assert 0 < len(kept) <= HEADS_KEPT
+    assert all(len(model) <= MODEL_KEPT for _, _, model in kept)

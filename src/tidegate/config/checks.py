@@ -95,7 +95,7 @@ def _provider(name: str, provider: ProviderConfig, path: str) -> Iterator[Proble
         yield Problem(
             path=f"{path}.base_url", message=f'is missing: kind "{provider.kind}" has no address of its own; give one'
         )
-    yield from _credentials(provider, path, required=known.auth == "bearer", variables=known.env)
+    yield from _credentials(provider, path, required=known.needs_credential, variables=known.env)
     yield from _headers(provider, f"{path}.headers")
     if provider.proxy is not None and provider.proxy.reveal() != "none":
         parts = _split(provider.proxy.reveal())
@@ -124,7 +124,7 @@ def _address(url: str, path: str) -> Iterator[Problem]:
         yield Problem(path=path, message="has a user or password in it; put the key into `credentials`")
     elif parts.query or parts.fragment:
         yield Problem(path=path, message="has a query or fragment; the address ends with the path, such as `/v1`")
-    elif any(parts.path.endswith(end) for end in ("/chat/completions", "/responses", "/completions")):
+    elif any(parts.path.endswith(end) for end in ("/chat/completions", "/responses", "/completions", "/messages")):
         yield Problem(path=path, message="names an endpoint; the address ends before it, such as `/v1`")
 
 

@@ -116,10 +116,10 @@ class UpstreamDialect(Protocol):
     def encode_request(self, request: CanonicalRequest, destination: Destination, losses: "Losses") -> bytes:
         """The body for the provider. Everything in `request` is either in it or told to `losses`."""
 
-    def decoder(self, destination: Destination) -> StreamDecoder:
-        """For one answer that streams."""
+    def decoder(self, destination: Destination, request: CanonicalRequest) -> StreamDecoder:
+        """For one answer that streams. `request` is what was asked: names may have been changed on the way."""
 
-    def decode_answer(self, body: bytes, destination: Destination) -> list[Event]:
+    def decode_answer(self, body: bytes, destination: Destination, request: CanonicalRequest) -> list[Event]:
         """An answer in one body, as the events that a stream of it would have had: deltas are whole.
 
         Raises WireError when it is not what the dialect promises, and TidegateError for an error with status 200.

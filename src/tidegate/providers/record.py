@@ -7,9 +7,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from tidegate.dialects.dialect import Endpoint, Quirks
+from tidegate.dialects.dialect import Endpoint, Quirks, Traits
 
-Auth = Literal["bearer", "optional-bearer", "none"]
+Auth = Literal["bearer", "optional-bearer", "x-api-key", "x-goog-api-key", "none"]
+"""How a credential is sent; only `optional-bearer` and `none` can do without one."""
 State = Literal["gateway", "provider"]
 
 PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
@@ -19,6 +20,7 @@ PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
         "completions": "/completions",
         "messages": "/messages",
         "gemini": "/models/{model}:{method}",
+        "embeddings": "/embeddings",
     }
 )
 """Below the base URL. Gemini's names the model, and a method that depends on streaming."""
@@ -82,13 +84,19 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     speaks: tuple[Endpoint, ...] = ("chat",)
     paths: Mapping[Endpoint, str] = PATHS
+    models_path: str = "/models"
+    """Where the list of models stands, below the base URL."""
     refuses: Mapping[Endpoint, frozenset[str]] = {}
     """Documented request members the provider answers with an error or silently ignores, per endpoint.
 
     The gateway answers 400 naming the member when a client sends it with a value other than its default.
     """
+    responses_only: tuple[str, ...] = ()
+    """Patterns of upstream model names that only the Responses endpoint has (S67)."""
     encrypted_reasoning: bool = False
     """`include: ["reasoning.encrypted_content"]` works, so a stateless call keeps the model's reasoning."""
+    fetches_urls: bool = True
+    """It fetches images and files behind URLs itself. False: it takes only their bytes."""
     include_usage: bool = True
     """`stream_options.include_usage` is accepted on chat and completions."""
     stores: bool = False
@@ -98,8 +106,13 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     cut_reported_as_completed: bool = False
     """A Responses answer that hit `max_output_tokens` says `completed`; the gateway has to look at the usage."""
 
+    max_output: tuple[tuple[str, int], ...] = ()
+    """Patterns of upstream model names, and the most tokens that the model can put out; the first that fits counts."""
+    traits: tuple[tuple[str, Traits], ...] = ()
+    """Patterns of upstream model names, and what the model takes of the Messages API; the first that fits counts."""
+
     quirks: Quirks = Quirks()
-    """Where its answers leave the API, and so have to be rewritten frame by frame."""
+    """Where it leaves the API."""
 
     clocks: Clocks = Clocks()
     reasons_silently: tuple[str, ...] = ()
@@ -113,6 +126,25 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine's own model list says in `owned_by`: tells engines apart that share a port."""
     documentation: str = ""
     """Where the provider documents this API."""
+
+    @property
+    def needs_credential(self) -> bool:
+        """Whether no call can do without a credential."""
+        return self.auth not in ("optional-bearer", "none")
+
+    def max_output_of(self, model: str) -> int | None:
+        """The most tokens that this upstream model can put out; None when the record does not know."""
+        return next((most for pattern, most in self.max_output if fnmatchcase(model, pattern)), None)
+
+    def traits_of(self, model: str) -> Traits:
+        """What this upstream model takes of the Messages API."""
+        return next((traits for pattern, traits in self.traits if fnmatchcase(model, pattern)), Traits())
+
+    def speaks_for(self, model: str) -> tuple[Endpoint, ...]:
+        """The endpoints that serve this upstream model, in the order in which the provider is best served."""
+        if any(fnmatchcase(model, pattern) for pattern in self.responses_only):
+            return ("responses",)
+        return self.speaks
 
     def is_silent(self, model: str) -> bool:
         """Whether this upstream model may think for minutes without sending a byte."""

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from tidegate.providers.anthropic import ANTHROPIC
 from tidegate.providers.dashscope import DASHSCOPE
 from tidegate.providers.deepseek import DEEPSEEK
 from tidegate.providers.fireworks import FIREWORKS
+from tidegate.providers.gemini import GEMINI
 from tidegate.providers.groq import GROQ
 from tidegate.providers.llamacpp import LLAMACPP
 from tidegate.providers.lmstudio import LMSTUDIO
@@ -28,7 +30,9 @@ from tidegate.providers.zhipu import ZHIPU
 
 _RECORDS: Final = (
     OPENAI,
+    ANTHROPIC,
     OPENROUTER,
+    GEMINI,
     DEEPSEEK,
     GROQ,
     MISTRAL,

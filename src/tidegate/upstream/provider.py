@@ -23,8 +23,17 @@ __all__ = ["MAX_CONNECTIONS", "ProviderUnusable", "Upstream"]
 SHORTEST_SECRET = 6
 """A shorter header value is no secret, and may be part of any word."""
 
+HEADS_KEPT = 256
+"""Paths for which the head of a request is kept ready."""
+
+MODEL_KEPT = 256
+"""Longest name of a model for which it is."""
+
 MAX_CONNECTIONS = 20_000
 """Most connections to one provider; beyond it requests are refused, not queued."""
+
+JOINED_BYTES = 65536
+"""A shorter body goes out in one piece with its head."""
 
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[0-9A-Za-z._~:%-]+")
@@ -93,17 +102,23 @@ class Upstream:
         self._secrets = [secret for secret in known if secret is not None and len(secret) >= SHORTEST_SECRET]
         self._turns = itertools.cycle(range(max(1, len(credentials))))
         self._fixed = [self._fields(credential) for credential in credentials or [None]]
-        self._heads: dict[tuple[str, str, bool], list[bytes]] = {}
+        self._naming = frozenset(endpoint for endpoint, path in self.record.paths.items() if "{model}" in path)
+        self._posts: dict[tuple[Endpoint, bool, str], list[bytes]] = {}
 
-    def request(self, endpoint: Endpoint, body: bytes, *, stream: bool) -> list[bytes]:
-        """A POST to `endpoint`, head and body, with the credential whose turn it is."""
-        head = self._head("POST", self.record.paths[endpoint], stream=stream)
-        head = b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
-        return [head + body] if len(body) < 65536 else [head, body]
+    def request(self, endpoint: Endpoint, body: bytes, *, stream: bool, model: str = "") -> list[bytes]:
+        """A POST to `endpoint`, head and body, with the credential whose turn it is. `model` is for paths that name it."""
+        key = (endpoint, stream, model if endpoint in self._naming else "")
+        heads = self._posts.get(key) or self._posting(key)
+        head = heads[0] if len(heads) == 1 else heads[next(self._turns)]
+        size = len(body)
+        if size < JOINED_BYTES:
+            return [b"%b%d\r\n\r\n%b" % (head, size, body)]
+        return [b"%b%d\r\n\r\n" % (head, size), body]
 
     def get(self, path: str) -> list[bytes]:
         """A GET of `path` below the base URL."""
-        return [self._head("GET", path, stream=False) + b"\r\n"]
+        heads = self._heads("GET", path, stream=False)
+        return [heads[next(self._turns)] + b"\r\n"]
 
     def redacted(self, text: str) -> str:
         """`text`, which a provider has sent, without any secret of ours that it repeats (P8)."""
@@ -115,31 +130,45 @@ class Upstream:
         """Close idle connections; running exchanges end by themselves."""
         self.pool.close()
 
-    def _head(self, method: str, path: str, *, stream: bool) -> bytes:
-        heads = self._heads.get((method, path, stream))
-        if heads is None:
-            target = quote(self._base_path + path, safe=_TARGET)
-            if self._proxy is not None and self._scheme == "http":  # RFC 9112 §3.2.2: absolute-form
-                target = f"http://{self._authority}{target}"
-            ours = {
-                "host": self._authority,
-                "accept": "text/event-stream" if stream else "application/json",
-                "accept-encoding": "identity",
-            }
-            if method == "POST":
-                ours["content-type"] = "application/json"
-            heads = []
-            for fixed in self._fixed:
-                fields = "".join(f"{name}: {value}\r\n" for name, value in {**ours, **fixed}.items())
-                heads.append(f"{method} {target} HTTP/1.1\r\n{fields}".encode("latin-1"))
-            self._heads[method, path, stream] = heads
-        return heads[next(self._turns)] if len(heads) > 1 else heads[0]
+    def _posting(self, key: tuple[Endpoint, bool, str]) -> list[bytes]:
+        """The heads of requests to one endpoint, up to the length of their body; kept, within limits."""
+        endpoint, stream, model = key
+        path = self.record.paths[endpoint]
+        if endpoint in self._naming:
+            method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+            path = path.replace("{method}", method).replace("{model}", quote(model, safe=""))
+        heads = [b"%bcontent-length: " % head for head in self._heads("POST", path, stream=stream)]
+        if len(model) <= MODEL_KEPT:
+            if len(self._posts) >= HEADS_KEPT:
+                self._posts.clear()  # clients choose what models a path names
+            self._posts[key] = heads
+        return heads
+
+    def _heads(self, method: str, path: str, *, stream: bool) -> list[bytes]:
+        """The head of a request with each of the credentials, without its last, empty line."""
+        target = quote(self._base_path + path, safe=_TARGET)
+        if self._proxy is not None and self._scheme == "http":  # RFC 9112 §3.2.2: absolute-form
+            target = f"http://{self._authority}{target}"
+        ours = {
+            "host": self._authority,
+            "accept": "text/event-stream" if stream else "application/json",
+            "accept-encoding": "identity",
+        }
+        if method == "POST":
+            ours["content-type"] = "application/json"
+        heads = []
+        for fixed in self._fixed:
+            fields = "".join(f"{name}: {value}\r\n" for name, value in {**ours, **fixed}.items())
+            heads.append(f"{method} {target} HTTP/1.1\r\n{fields}".encode("latin-1"))
+        return heads
 
     def _fields(self, credential: str | None) -> dict[str, str]:
         """The header fields that no request changes: the provider's, then the credential, then the operator's."""
         fields = {"user-agent": f"tidegate/{__version__}"}
         fields.update((header.lower(), value) for header, value in self.record.headers.items())
-        if credential is not None and self.record.auth != "none":
+        if credential is not None and self.record.auth in ("x-api-key", "x-goog-api-key"):
+            fields[self.record.auth] = credential
+        elif credential is not None and self.record.auth != "none":
             fields["authorization"] = f"Bearer {credential}"
         if self._proxy is not None and self._proxy.authorization is not None and self._scheme == "http":
             fields["proxy-authorization"] = self._proxy.authorization

@@ -125,11 +125,12 @@ _STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 class ResponsesRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "_members", "model", "stream", "typed")
+    __slots__ = ("_body", "_members", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: ResponsesBody) -> None:
         self._body = body
         self._members: jsonio.Members | None = None
+        self.dropped: tuple[str, ...] = ()
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -137,6 +138,10 @@ class ResponsesRequest:
     @property
     def wants_stream(self) -> bool:
         return self.stream is True
+
+    @property
+    def wants_stop(self) -> bool:
+        return bool(self.typed.stop)
 
     @property
     def end_user(self) -> str | None:
@@ -167,7 +172,7 @@ class ResponsesRequest:
                 members["include"] = jsonio.raw([*dict.fromkeys([*(self.typed.include or ()), _ENCRYPTED])])
             if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
                 members["input"] = _without_ids(members["input"], self.typed.input)
-        refuse_unsupported(members, destination)
+        self.dropped = refuse_unsupported(members, destination)
         return jsonio.encode(members)
 
     def open(self, call: Call) -> ResponsesStream:

@@ -1,0 +1,42 @@
+"""Errors in the words of Anthropic's API (protocol §5.3)."""
+
+from tidegate.wire import jsonio, sse
+from tidegate.wire.errors import TidegateError
+
+__all__ = ["error_body", "error_frame", "error_type"]
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def error_type(error: TidegateError) -> str:
+    """The `type` that clients of this API look at. Where the class knows no better, the status tells."""
+    known = error.anthropic_type
+    return _TYPES.get(error.http_status, known) if known == "api_error" else known
+
+
+def error_body(error: TidegateError, request_id: str | None = None) -> bytes:
+    """The envelope: `{"type": "error", "error": {"type", "message"}, "request_id"}`."""
+    return jsonio.encode(
+        {
+            "type": "error",
+            "error": {"type": error_type(error), "message": error.message},
+            "request_id": request_id,
+        }
+    )
+
+
+def error_frame(error: TidegateError) -> bytes:
+    """The event with which a stream breaks off."""
+    return sse.encode(error_body(error), b"error")

@@ -1,0 +1,108 @@
+"""Usage in the terms of Anthropic's API, whose `input_tokens` leave out what was read from the cache or written to it."""
+
+from typing import Any
+
+import msgspec
+
+from tidegate.wire import jsonio
+from tidegate.wire.events import Usage
+
+__all__ = ["Figures", "as_messages"]
+
+_MOST = 2**53 - 1
+
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+class _Details(msgspec.Struct, gc=False):
+    thinking_tokens: float | None = None
+
+
+class _UsageObject(msgspec.Struct, gc=False):
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    cache_read_input_tokens: float | None = None
+    cache_creation_input_tokens: float | None = None
+    output_tokens_details: _Details | None = None
+
+
+_usage_object = jsonio.decoder(_UsageObject)
+
+
+class Figures:
+    """What a provider has said so far of one answer. Each `usage` object is cumulative: what it says stands, what it
+    leaves out stays (protocol §5.3)."""
+
+    __slots__ = ("_counts", "_thinking")
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._thinking = 0
+
+    @property
+    def found(self) -> bool:
+        return bool(self._counts)
+
+    def read(self, value: msgspec.Raw) -> bool:
+        """Takes in a `usage` object; true when it counts the output. A member of a wrong type counts as absent."""
+        if jsonio.is_null(value):
+            return False
+        try:
+            given = jsonio.decode(value, _usage_object)
+        except jsonio.InvalidJSON:
+            return False
+        except jsonio.SchemaMismatch:
+            given = _loosely(value)
+        for name in _COUNTS:
+            count = getattr(given, name)
+            if count is not None:
+                self._counts[name] = int(min(max(count, 0), _MOST))
+        if given.output_tokens_details is not None and given.output_tokens_details.thinking_tokens is not None:
+            self._thinking = int(min(max(given.output_tokens_details.thinking_tokens, 0), _MOST))
+        return given.output_tokens is not None
+
+    def usage(self) -> Usage:
+        counts = self._counts
+        read = counts.get("cache_read_input_tokens", 0)
+        written = counts.get("cache_creation_input_tokens", 0)
+        return Usage(
+            input_tokens=counts.get("input_tokens", 0) + read + written,
+            output_tokens=counts.get("output_tokens", 0),
+            cached_tokens=read,
+            cache_write_tokens=written,
+            reasoning_tokens=self._thinking,
+        )
+
+
+def as_messages(usage: Usage) -> jsonio.Raw:
+    """The `usage` object of a message."""
+    return jsonio.raw(
+        {
+            "input_tokens": max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens),
+            "cache_creation_input_tokens": usage.cache_write_tokens,
+            "cache_read_input_tokens": usage.cached_tokens,
+            "output_tokens": usage.output_tokens,
+            "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
+        }
+    )
+
+
+def _loosely(value: msgspec.Raw) -> _UsageObject:
+    found = _UsageObject()
+    try:
+        content = jsonio.anything(value)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        return found
+    if not isinstance(content, dict):
+        return found
+    for name in _COUNTS:
+        setattr(found, name, _number(content.get(name)))
+    details = content.get("output_tokens_details")
+    if isinstance(details, dict):
+        found.output_tokens_details = _Details(_number(details.get("thinking_tokens")))
+    return found
+
+
+def _number(value: Any) -> float | None:
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST
+    return float(value) if fits else None

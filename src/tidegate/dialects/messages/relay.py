@@ -1,0 +1,235 @@
+"""Answers of a provider that speaks the Messages API too: they go on as they come."""
+
+import msgspec
+
+from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
+from tidegate.dialects.failure import from_error_object
+from tidegate.dialects.messages.decoder import REASONS, raise_error
+from tidegate.dialects.messages.failures import error_frame
+from tidegate.dialects.messages.figures import Figures, as_messages
+from tidegate.wire import jsonio, sse
+from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
+from tidegate.wire.events import Usage
+
+__all__ = ["PING", "MessagesStream", "complete"]
+
+PING = sse.encode(b'{"type": "ping"}', b"ping")
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _Delta(msgspec.Struct, gc=False):
+    text: str | None = None
+    partial_json: str | None = None
+    thinking: str | None = None
+    stop_reason: str | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    usage: msgspec.Raw = jsonio.EMPTY
+
+
+class _Frame(msgspec.Struct, gc=False):
+    """All that a forwarded frame is asked for: what it is, how much it holds, what it says of the end."""
+
+    type: str = ""
+    delta: _Delta | None = None
+    message: _Message | None = None
+    usage: msgspec.Raw = jsonio.EMPTY
+    error: msgspec.Raw = jsonio.EMPTY
+
+
+_frame = jsonio.decoder(_Frame)
+_members = jsonio.decoder(jsonio.Members)
+_type = jsonio.decoder(str)
+
+
+class MessagesStream:
+    """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; only `message_stop` behind a stop reason is an
+    ending."""
+
+    __slots__ = (
+        "_call",
+        "_counted",
+        "_decoder",
+        "_delta_bytes",
+        "_destination",
+        "_figures",
+        "_reason",
+        "committed",
+        "outcome",
+    )
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._destination: Destination | None = None
+        self._begin()
+        self.committed = False
+        self.outcome: Outcome | None = None
+
+    def _begin(self) -> None:
+        self._decoder = sse.FrameDecoder()
+        self._figures = Figures()
+        self._counted = False
+        """Whether the output was counted to its end."""
+        self._delta_bytes = 0
+        self._reason = ""
+
+    def attempt(self, destination: Destination) -> None:
+        self._destination = destination
+        self._begin()
+
+    def feed(self, data: bytes) -> bytes:
+        try:
+            frames = self._decoder.feed(data)
+            if len(frames) == 1:
+                return self._frame(frames[0])
+        except WireError as error:
+            return self._broken(str(error))
+        except sse.FrameError as error:
+            out = self._read(error.frames)
+            if self.outcome is None:
+                self._broken(str(error))
+            return out
+        return self._read(frames)
+
+    def _read(self, frames: list[sse.Frame]) -> bytes:
+        out = []
+        for frame in frames:
+            try:
+                out.append(self._frame(frame))
+            except WireError as error:
+                self._broken(str(error))
+        return b"".join(out)
+
+    def eof(self) -> bytes:
+        out = b""
+        tail = self._decoder.eof()
+        if tail is not None and self.outcome is None:
+            try:
+                out = self._frame(tail)
+            except WireError:
+                out = b""
+        if self.outcome is None:
+            self._broken("the stream ended without 'message_stop'")
+        return out
+
+    def finish(self) -> bytes:
+        return b""  # without `message_stop` there is no end, however long one waits
+
+    def ping(self) -> bytes:
+        return PING
+
+    def fail(self, error: TidegateError) -> bytes:
+        self.outcome = Outcome("failed", error)
+        return error_frame(error)
+
+    def usage(self) -> Usage:
+        if self._counted:
+            return self._figures.usage()
+        guess = estimated_usage(self._call.request_bytes, self._delta_bytes)
+        if not self._figures.found:
+            return guess
+        # What `message_start` counts of the output is only its beginning.
+        known = self._figures.usage()
+        return msgspec.structs.replace(known, output_tokens=guess.output_tokens, estimated=True)
+
+    # -- one frame ----------------------------------------------------------------------------------------------
+
+    def _frame(self, frame: sse.Frame) -> bytes:
+        if self.outcome is not None:
+            return b""
+        data = frame.data
+        if not data:
+            return frame.raw if self.committed else b""
+        try:
+            found = _frame.decode(data)
+        except _UNREADABLE as error:
+            found = _odd(data, error)
+        kind = found.type
+        if kind == "content_block_delta":
+            delta = found.delta
+            if delta is not None:
+                text = delta.text or delta.partial_json or delta.thinking
+                if text:
+                    self._delta_bytes += len(text) if text.isascii() else len(text.encode())
+        elif kind == "message_delta":
+            if found.delta is not None and found.delta.stop_reason:
+                self._reason = found.delta.stop_reason
+            self._counted = self._figures.read(found.usage) or self._counted
+        elif kind == "message_start":
+            if found.message is not None:
+                self._figures.read(found.message.usage)
+        elif kind == "message_stop":
+            if not self._reason:
+                return self._broken("the stream ended without a stop reason")
+            self.outcome = Outcome(_status(self._reason))
+        elif kind == "ping":
+            return frame.raw if self.committed else b""
+        elif kind == "error" or (not kind and not jsonio.is_null(found.error)):
+            self.outcome = Outcome("failed", from_error_object(found.error or b"null", self._provider))
+            return b""
+        self.committed = True
+        if frame.event:
+            return frame.raw
+        # The official clients pass over a frame that has no name.
+        return sse.encode(data, kind.encode()) if kind.isidentifier() else frame.raw
+
+    @property
+    def _provider(self) -> str:
+        return self._destination.provider if self._destination is not None else ""
+
+    def _broken(self, what: str) -> bytes:
+        self.outcome = Outcome("failed", UpstreamBroken(f"Provider '{self._provider}': {what}."))
+        return b""
+
+
+def _odd(data: bytes, error: Exception) -> _Frame:
+    """A frame that does not fit; one of a type that we do not know may have members of any shape. Raises WireError."""
+    kind = ""
+    if isinstance(error, msgspec.ValidationError):
+        try:
+            kind = jsonio.decode(_members.decode(data).get("type", jsonio.NULL), _type)
+        except (*_UNREADABLE, jsonio.InvalidJSON, jsonio.SchemaMismatch):
+            kind = ""
+    if not kind or kind.startswith(("message_", "content_block_")) or kind == "error":
+        raise WireError(f"an event of the stream cannot be read: {error}")
+    return _Frame(type=kind)
+
+
+def _status(reason: str) -> str:
+    return "completed" if REASONS.get(reason, "stop") in ("stop", "tool_calls") else "incomplete"
+
+
+class _Whole(msgspec.Struct):
+    type: str | None = None
+    content: list[msgspec.Raw] | None = None
+    stop_reason: str | None = None
+    usage: msgspec.Raw = jsonio.EMPTY
+    error: msgspec.Raw = jsonio.EMPTY
+
+
+_whole = jsonio.decoder(_Whole)
+
+
+def complete(body: bytes, call: Call, destination: Destination) -> Answer:
+    """A whole message, as it came; usage is put in where it is missing.
+
+    Raises WireError when it is no message, and TidegateError for an error in a body with status 200.
+    """
+    try:
+        jsonio.check_utf8(body)
+        whole = jsonio.decode(body, _whole)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+        raise WireError(f"the provider's answer cannot be read: {error}") from None
+    raise_error(whole.type, whole.error, destination.provider)
+    if whole.content is None:
+        raise WireError("the provider's answer has no 'content'")
+    if not whole.stop_reason:
+        raise WireError("the provider's answer has no 'stop_reason'")
+    figures = Figures()
+    if figures.read(whole.usage):
+        return Answer(body, figures.usage(), _status(whole.stop_reason))
+    usage = estimated_usage(call.request_bytes, sum(map(len, whole.content)))
+    mended = jsonio.encode({**jsonio.members(body), "usage": as_messages(usage)})
+    return Answer(mended, usage, _status(whole.stop_reason))

@@ -1,0 +1,339 @@
+"""The request of `POST /v1/messages`: validation, the body that goes upstream, and the canonical form."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from tidegate.dialects.codec import StreamEncoder
+from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.messages.blocks import Blocks, ContentBlock, Reader, Source
+from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
+from tidegate.dialects.messages.relay import MessagesStream, complete
+from tidegate.dialects.validation import invalid, missing, parse
+from tidegate.wire import jsonio
+from tidegate.wire.items import (
+    CanonicalRequest,
+    HostedTool,
+    Message,
+    Output,
+    OutputFormat,
+    TextPart,
+    Tool,
+    ToolChoice,
+)
+
+__all__ = ["MessagesBody", "MessagesRequest", "parse_request"]
+
+
+class InputMessage(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[ContentBlock]
+
+
+class OfferedTool(msgspec.Struct):
+    """A tool of the client (`type` absent or `custom`), or one that the provider runs itself."""
+
+    type: str | None = None
+    name: str | None = None
+    description: str | None = None
+    input_schema: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
+    strict: bool | None = None
+    cache_control: jsonio.Members | None = None
+
+
+class Choice(msgspec.Struct):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(msgspec.Struct):
+    type: str
+    budget_tokens: Annotated[int, Meta(ge=1)] | None = None
+    display: str | None = None
+
+
+class Form(msgspec.Struct):
+    type: str
+    schema: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
+
+
+class OutputConfig(msgspec.Struct):
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    format: Form | None = None
+
+
+class Metadata(msgspec.Struct):
+    user_id: str | None = None
+
+
+class MessagesBody(msgspec.Struct):
+    """The documented members with their ranges. Members that we do not know travel on unread."""
+
+    messages: Annotated[list[InputMessage], Meta(min_length=1)]
+    max_tokens: Annotated[int, Meta(ge=0)]
+    model: str | None = None
+    system: str | list[ContentBlock] | None = None
+    tools: list[OfferedTool] | None = None
+    tool_choice: Choice | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
+    stop_sequences: list[str] | None = None
+    stream: bool | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    metadata: Metadata | None = None
+    service_tier: str | None = None
+    cache_control: jsonio.Members | None = None
+
+
+class _RawMessage(msgspec.Struct):
+    content: msgspec.Raw
+
+
+_decoder = jsonio.decoder(MessagesBody)
+_raw_messages = jsonio.decoder(list[_RawMessage])
+
+_NAMES = {
+    "items": "messages",
+    "instructions": "system",
+    "max_output_tokens": "max_tokens",
+    "stop": "stop_sequences",
+    "format": "output_config.format",
+    "effort": "output_config.effort",
+    "reasoning_budget": "thinking.budget_tokens",
+    "reasoning_summary": "thinking.display",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+    "user": "metadata.user_id",
+    "breakpoint": "cache_control",
+}
+"""Members of the canonical request by the names that they have here."""
+
+_HINTS = {
+    "messages": "This is /v1/messages; 'input' belongs to /v1/responses, 'prompt' to /v1/completions.",
+    "max_tokens": "This API has no default for it.",
+}
+
+_REFUSED = frozenset({"container", "mcp_servers", "inference_geo"})
+"""Members without a canonical form that an answer depends on, or the place where it may be made."""
+
+_TOOL_MEMBERS = frozenset(OfferedTool.__struct_fields__)
+
+
+class MessagesRequest:
+    """A validated request of this dialect."""
+
+    __slots__ = ("_body", "dropped", "model", "stream", "typed")
+
+    def __init__(self, body: bytes, typed: MessagesBody) -> None:
+        self._body = body
+        self.dropped: tuple[str, ...] = ()
+        self.typed = typed
+        self.model = typed.model
+        self.stream = typed.stream
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.stream is True
+
+    @property
+    def wants_stop(self) -> bool:
+        return bool(self.typed.stop_sequences)
+
+    @property
+    def end_user(self) -> str | None:
+        return None if self.typed.metadata is None else self.typed.metadata.user_id
+
+    def forward(self, destination: Destination) -> bytes:
+        members = jsonio.members(self._body)
+        members["model"] = jsonio.raw(destination.model)
+        members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
+        self.dropped = refuse_unsupported(members, destination)
+        return jsonio.encode(members)
+
+    def open(self, call: Call) -> MessagesStream:
+        return MessagesStream(call)
+
+    def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
+        return complete(body, call, destination)
+
+    def encoder(self, call: Call) -> StreamEncoder:
+        return MessagesEncoder(call)
+
+    def encode_answer(self, output: Output, call: Call, destination: Destination) -> bytes:
+        return encode_message(output, call, destination)
+
+    def canonical(self) -> CanonicalRequest:
+        typed = self.typed
+        if typed.max_tokens == 0:
+            raise invalid(
+                "max_tokens", "only a provider of this API can fill its cache without an answer; give at least 1."
+            )
+        reader = Reader()
+        members = jsonio.members(self._body)
+        request = CanonicalRequest(
+            model=typed.model or "",
+            items=[],
+            max_output_tokens=typed.max_tokens,
+            temperature=typed.temperature,
+            top_p=typed.top_p,
+            top_k=typed.top_k,
+            stop=tuple(typed.stop_sequences or ()),
+            user=self.end_user or "",
+            service_tier={"standard_only": "default"}.get(typed.service_tier or "", typed.service_tier or ""),
+            stream=self.wants_stream,
+        )
+        if isinstance(typed.system, str):
+            request.instructions = typed.system
+        elif typed.system:
+            if len(typed.system) == 1 and typed.system[0].cache_control is None:
+                request.instructions = typed.system[0].text or ""
+            else:
+                system = Blocks(typed.system, jsonio.elements(members["system"]), "system")
+                request.items.append(Message(role="system", content=reader.parts(system)))
+        raws = jsonio.decode(members["messages"], _raw_messages)
+        for place, (message, raw) in enumerate(zip(typed.messages, raws, strict=True)):
+            if isinstance(message.content, str):
+                request.items.append(Message(role=message.role, content=[TextPart(text=message.content)]))
+                continue
+            blocks = Blocks(message.content, jsonio.elements(raw.content), f"messages[{place}].content")
+            if message.role == "assistant":
+                request.items.extend(reader.assistant(blocks))
+            else:
+                request.items.extend(reader.user(blocks, message.role))
+        names = dict(_NAMES)
+        self._read_tools(request, reader, members)
+        self._read_thinking(request, names)
+        unknown = []
+        for name, value in members.items():
+            if name not in MessagesBody.__struct_fields__ and not jsonio.is_null(value):
+                if name in _REFUSED:
+                    unknown.append(name)
+                else:
+                    reader.hints[name] = None
+        if typed.cache_control is not None:
+            reader.hints["cache_control"] = None
+        request.names = names
+        request.hints = tuple(reader.hints)
+        request.unknown = tuple(unknown)
+        return request
+
+    def _read_tools(self, request: CanonicalRequest, reader: Reader, members: jsonio.Members) -> None:
+        typed = self.typed
+        if typed.tools:
+            for tool, value in zip(typed.tools, jsonio.elements(members["tools"]), strict=True):
+                if tool.type not in (None, "custom"):
+                    request.tools.append(HostedTool(type=tool.type or "", value=value))
+                    continue
+                for name in jsonio.members(value).keys() - _TOOL_MEMBERS:
+                    reader.hints[f"tools.{name}"] = None
+                request.tools.append(
+                    Tool(
+                        name=tool.name or "",
+                        description=tool.description or "",
+                        parameters=tool.input_schema,
+                        strict=tool.strict,
+                        breakpoint=tool.cache_control is not None,
+                    )
+                )
+        choice = typed.tool_choice
+        if choice is None:
+            return
+        if choice.type == "tool":
+            request.tool_choice = ToolChoice(mode="function", names=(choice.name or "",))
+        else:
+            request.tool_choice = ToolChoice(mode=_MODES[choice.type])
+        if choice.disable_parallel_tool_use is not None:
+            request.parallel_tool_calls = not choice.disable_parallel_tool_use
+
+    def _read_thinking(self, request: CanonicalRequest, names: dict[str, str]) -> None:
+        config, thinking = self.typed.output_config, self.typed.thinking
+        if config is not None:
+            request.effort = config.effort or ""
+            if config.format is not None:
+                request.format = OutputFormat(
+                    type="json_schema", name="output", schema=config.format.schema, strict=True
+                )
+        if thinking is None:
+            return
+        if thinking.type in ("disabled", "between_tools"):
+            request.effort = "none"
+            names["effort"] = "thinking"
+            return
+        if thinking.budget_tokens is not None:
+            request.reasoning_budget = thinking.budget_tokens
+        if thinking.display != "omitted":
+            request.reasoning_summary = "auto"
+
+
+_MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def parse_request(body: bytes) -> MessagesRequest:
+    """Decode and validate. Raises InvalidRequest."""
+    typed = parse(body, _decoder, _HINTS)
+    for index, tool in enumerate(typed.tools or ()):
+        if tool.type in (None, "custom"):
+            if not tool.name:
+                raise missing(f"tools[{index}].name")
+            if jsonio.is_null(tool.input_schema):
+                raise missing(f"tools[{index}].input_schema", 'A tool without input has the schema {"type": "object"}.')
+    choice = typed.tool_choice
+    if choice is not None and choice.type == "tool" and not choice.name:
+        raise missing("tool_choice.name")
+    if typed.thinking is not None and typed.thinking.type == "enabled" and typed.thinking.budget_tokens is None:
+        raise missing("thinking.budget_tokens")
+    form = None if typed.output_config is None else typed.output_config.format
+    if form is not None and form.type == "json_schema" and jsonio.is_null(form.schema):
+        raise missing("output_config.format.schema")
+    if isinstance(typed.system, list):
+        for place, block in enumerate(typed.system):
+            _check_block(block, f"system[{place}]")
+    for index, message in enumerate(typed.messages):
+        if isinstance(message.content, list):
+            for place, block in enumerate(message.content):
+                _check_block(block, f"messages[{index}].content[{place}]")
+    return MessagesRequest(body, typed)
+
+
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "text": ("text",),
+    "image": ("source",),
+    "document": ("source",),
+    "tool_use": ("id", "name", "input"),
+    "tool_result": ("tool_use_id",),
+    "thinking": ("thinking", "signature"),
+    "redacted_thinking": ("data",),
+}
+"""Members that a block of a type cannot be without. Types that are not here travel on as they are."""
+
+
+_NEEDED_OF_SOURCE: dict[str, tuple[str, ...]] = {
+    "base64": ("media_type", "data"),
+    "url": ("url",),
+    "file": ("file_id",),
+    "text": ("data",),
+    "content": ("content",),
+}
+
+
+def _check_block(block: ContentBlock, path: str) -> None:
+    for name in _NEEDED.get(block.type, ()):
+        value = getattr(block, name)
+        if value is None or (isinstance(value, msgspec.Raw) and jsonio.is_null(value)):
+            raise missing(f"{path}.{name}")
+    if block.type == "tool_use" and not bytes(block.input).startswith(b"{"):
+        raise invalid(f"{path}.input", "expected an object.", "invalid_type")
+    if isinstance(block.source, Source):
+        _check_source(block.source, f"{path}.source")
+    elif block.type in ("image", "document"):
+        raise invalid(f"{path}.source", "expected an object, got a string.", "invalid_type")
+
+
+def _check_source(source: Source, path: str) -> None:
+    for name in _NEEDED_OF_SOURCE.get(source.type, ()):
+        value = getattr(source, name)
+        if value is None or value == jsonio.EMPTY:
+            raise missing(f"{path}.{name}")

@@ -1,0 +1,47 @@
+"""Ids that nobody can guess."""
+
+import binascii
+import os
+import weakref
+
+__all__ = ["IdSupply"]
+
+BATCH = 64
+"""Ids made at once: the system call for their random bytes costs as much as ten of them."""
+
+
+class IdSupply:
+    """Makes ids of a prefix and so many random bytes in hexadecimal, from the system's secure source."""
+
+    def __init__(self, prefix: bytes, size: int) -> None:
+        self._prefix = prefix
+        self._size = size
+        self._ready: list[bytes] = []
+        _supplies.add(self)
+
+    def take(self) -> bytes:
+        """An id, given to nobody else."""
+        if not self._ready:
+            self._fill()
+        return self._ready.pop()
+
+    def forget(self) -> None:
+        """Throw away what is ready."""
+        self._ready.clear()
+
+    def _fill(self) -> None:
+        prefix, digits = self._prefix, 2 * self._size
+        block = binascii.hexlify(os.urandom(BATCH * self._size))
+        self._ready = [prefix + block[at : at + digits] for at in range(0, len(block), digits)]
+
+
+_supplies: "weakref.WeakSet[IdSupply]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for supply in _supplies:
+        supply.forget()
+
+
+if hasattr(os, "register_at_fork"):  # POSIX: two processes must not hand out the same ids
+    os.register_at_fork(after_in_child=_after_fork)
