@@ -534,7 +534,12 @@ class TestEndings:
         assert isinstance(last.error, errors.UpstreamBroken)
         assert len(found) == 3
 
-    def test_a_frame_without_end_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_bytes_that_are_not_utf8_are_called_that(self) -> None:
+        last = decode([vector("responses-not-utf8")])[-1]
+        assert isinstance(last, Failed)
+        assert "not valid UTF-8" in last.error.message
+
+    def test_calls_without_end_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tidegate.dialects.responses.decoder.HELD_LIMIT", 2000)
         calls = [added(call("", "", at), at) for at in range(9)]
         assert isinstance(stream(*calls)[-1], Failed)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.dialects import common
 from tests.dialects.common import RESPONSE_ID, destination
 from tests.dialects.responses.client import answer, encoder, final, lawful, open_responses, sent, streamed, told
+from tidegate.dialects.chat.upstream import ChatUpstream
 from tidegate.dialects.codec import BridgedRequest, Collector, StreamEncoder
 from tidegate.dialects.dialect import Quirks
 from tidegate.dialects.responses import ResponsesDialect, held
@@ -40,6 +41,7 @@ from tidegate.wire.events import (
     Usage,
     UsageReport,
 )
+from tidegate.wire.items import CanonicalRequest
 
 ACTION = {"type": "search", "query": "潮"}
 CITATION = {"type": "url_citation", "start_index": 0, "end_index": 2, "url": "https://tide.example", "title": "Tide"}
@@ -638,6 +640,18 @@ class TestWholeAnswers:
 def test_every_recorded_stream_comes_out_by_the_book(name: str) -> None:
     made = encoder()
     decoder = ResponsesDecoder(destination())
+    out = b""
+    for event in [*decoder.feed(common.vector(name)), *decoder.eof()]:
+        out += made.fail(event.error) if isinstance(event, Failed) else made.encode([event])
+    told(out)
+
+
+@pytest.mark.parametrize("name", common.names("chat"))
+def test_every_recorded_chat_stream_comes_out_by_the_book(name: str) -> None:
+    to = destination(endpoint="chat")
+    asked = CanonicalRequest(model="m", items=[], n=2 if name == "chat-two" else 1)
+    decoder = ChatUpstream().decoder(to, asked)
+    made = encoder(to=to)
     out = b""
     for event in [*decoder.feed(common.vector(name)), *decoder.eof()]:
         out += made.fail(event.error) if isinstance(event, Failed) else made.encode([event])

@@ -296,6 +296,7 @@ class ResponsesDecoder:
         except _UNREADABLE:
             if data.strip() == b"[DONE]":
                 return
+            jsonio.check_utf8(data)
             event = _Event(type=jsonio.decode(data, _type).type)
         kind = event.type
         if kind == _TEXT_DELTA:
