@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from google import genai
 from google.genai import types
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dialects.gemini.samples import deployment, end, frames, said
-from tidegate.dialects.codec import Losses
-from tidegate.dialects.gemini import GeminiDialect, GeminiRequest, GeminiUpstream
+from tidegate.dialects.codec import BridgedRequest, Losses, UpstreamDialect
+from tidegate.dialects.dialect import Dialect, Request
+from tidegate.dialects.gemini import GeminiBody, GeminiDialect, GeminiRequest, GeminiUpstream
 from tidegate.dialects.gemini.contents import FOREIGN_SIGNATURE
 from tidegate.dialects.gemini.openapi import json_schema
 from tidegate.dialects.gemini.spelling import camel_case
@@ -548,3 +550,16 @@ def test_the_official_client_is_understood() -> None:
         Message(role="user", content=[ImagePart(url="data:image/png;base64,//77")]),
     ]
     assert isinstance(second.items[2], Reasoning)
+
+
+def test_the_dialect_is_what_the_gateway_expects() -> None:
+    dialect: Dialect = GeminiDialect()
+    upstream: UpstreamDialect = GeminiUpstream()
+    request = parse(generationConfig={"stopSequences": ["a"]})
+    plain: Request = request
+    bridged: BridgedRequest = request
+    assert (dialect.name, upstream.name, plain.wants_stop) == ("gemini", "gemini", True)
+    assert bridged.canonical().stop == ("a",)
+    assert dialect.error_status(InvalidRequest("m")) == 400
+    assert json.loads(dialect.error_body(InvalidRequest("m"), "req_1"))["error"]["status"] == "INVALID_ARGUMENT"
+    assert msgspec.json.schema(GeminiBody)["$defs"]["GeminiBody"]["required"] == ["contents"]
