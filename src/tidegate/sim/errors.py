@@ -1,4 +1,4 @@
-"""OpenAI's error envelope, and the sim's own refusals."""
+"""The error envelopes of OpenAI and of Google, and the sim's own refusals."""
 
 from typing import Any
 
@@ -25,8 +25,38 @@ def error_object(
     return {"message": message, "type": kind, "param": param, "code": code}
 
 
+_RPC = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def google_error(
+    status: int, message: str, *, kind: str | None = None, code: str | None = None, retry_after: str | None = None
+) -> dict[str, Any]:
+    """The `error` member in Google's form; `kind` is its `status`, `code` the reason in its details."""
+    error: dict[str, Any] = {
+        "code": status,
+        "message": message,
+        "status": kind or _RPC.get(status, "INTERNAL" if status >= 500 else "INVALID_ARGUMENT"),
+    }
+    details = []
+    if code is not None:
+        details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": code})
+    if retry_after is not None:
+        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_after}s"})
+    return {**error, "details": details} if details else error
+
+
 class Refusal(Exception):
-    """A request that the sim, playing OpenAI, answers with an error status."""
+    """A request that the sim, playing a provider, answers with an error status."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)

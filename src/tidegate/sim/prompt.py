@@ -1,4 +1,4 @@
-"""Prompt: what a request says, read the same way from all three dialects."""
+"""Prompt: what a request says, read the same way from all dialects."""
 
 from typing import Any, Literal, TypeGuard
 
@@ -8,12 +8,13 @@ from tidegate.sim.errors import Refusal
 
 MAX_CHOICES = 128
 
-Endpoint = Literal["responses", "chat", "completions"]
+Endpoint = Literal["responses", "chat", "completions", "gemini"]
 ENDPOINTS: dict[str, Endpoint] = {
     "/v1/responses": "responses",
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
 }
+"""But for Gemini's, which name the model."""
 
 
 class Tool(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ import copy
 
 import msgspec
 
-from tidegate.sim import chat, responses
+from tidegate.sim import chat, gemini, responses
 from tidegate.sim.case import Case
 from tidegate.sim.sse import Event, Stream
 
@@ -16,6 +16,8 @@ def _failure(case: Case, stream: Stream, *, announced: bool) -> None:
     sequence = case.sequence(case.after)
     if case.prompt.endpoint == "responses":
         end = responses.failure(case.options, case.stamp, case.prompt, sequence, announced=announced)
+    elif case.prompt.endpoint == "gemini":
+        end = gemini.failure(case.options, case.stamp, case.prompt, in_chunk=not announced)
     else:
         end = chat.failure(case.options, case.stamp, case.prompt, in_chunk=not announced)
     stream.events[case.after :] = end
@@ -51,6 +53,8 @@ def unknown(case: Case, stream: Stream) -> None:
     name = UNKNOWN_EVENT
     if case.prompt.endpoint == "responses":
         _insert(Event({"type": name, "sequence_number": case.sequence(case.after), "height": 3}, name), case, stream)
+    elif case.prompt.endpoint == "gemini":
+        stream.events.insert(case.after, Event({"tidalWave": {"height": 3}}))
     else:
         stream.events.insert(case.after, Event({"object": name, "height": 3, "choices": []}))
 
@@ -101,6 +105,8 @@ def _finish_at(stream: Stream) -> int:
                 return at
             if any(choice.get("finish_reason") for choice in data.get("choices", ())):
                 return at
+            if any(candidate.get("finishReason") for candidate in data.get("candidates", ())):
+                return at
     return len(stream.events) - 1
 
 
@@ -113,7 +119,7 @@ def dup_finish(_case: Case, stream: Stream) -> None:
 
 
 def dup_role(case: Case, stream: Stream) -> None:
-    if case.prompt.endpoint != "completions":
+    if case.prompt.endpoint in ("responses", "chat"):
         _dup(stream, 1 if case.prompt.endpoint == "responses" else 0)
 
 
