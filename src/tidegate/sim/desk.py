@@ -7,19 +7,24 @@ from typing import Any
 
 import msgspec
 
-from tidegate.sim import chat, completions, responses
+from tidegate.sim import chat, completions, messages, responses
 from tidegate.sim.case import Case
-from tidegate.sim.errors import Refusal, error_object
+from tidegate.sim.errors import Refusal, envelope
 from tidegate.sim.faults import FAULTS
 from tidegate.sim.options import OptionError, Options, read_options, split_model
-from tidegate.sim.prompt import ENDPOINTS, Endpoint, Prompt, read_prompt
+from tidegate.sim.prompt import COUNT_PATH, ENDPOINTS, Endpoint, Prompt, count_tokens, read_prompt
 from tidegate.sim.reply import SSE_TYPE, Reply, Step, error_reply, json_reply, plain_reply, steps
 from tidegate.sim.reply_faults import HTML
 from tidegate.sim.scripts import SCRIPTS, Script, answers
 from tidegate.sim.sse import comment, encode, frame
 from tidegate.sim.stamp import new_stamp
 
-_DIALECTS: dict[Endpoint, ModuleType] = {"responses": responses, "chat": chat, "completions": completions}
+_DIALECTS: dict[Endpoint, ModuleType] = {
+    "responses": responses,
+    "chat": chat,
+    "completions": completions,
+    "messages": messages,
+}
 # A benchmark uses a handful.
 MAX_BENCH_ANSWERS = 256
 # Models with the option `times`.
@@ -57,6 +62,9 @@ class Desk:
         path = path.partition("?")[0]
         endpoint = ENDPOINTS.get(path)
         try:
+            if path == COUNT_PATH and method == "POST":
+                counted = {"input_tokens": count_tokens(body)}
+                return steps(json_reply(msgspec.json.encode(counted)), _PLAIN)
             if endpoint is None:
                 return steps(self._elsewhere(method, path), _PLAIN)
             if method != "POST":
@@ -67,7 +75,11 @@ class Desk:
                 )
             return self._bench_steps(path, body) or self._generate(endpoint, body, reused=reused)
         except Refusal as refusal:
-            return steps(error_reply(refusal.error, refusal.status), _PLAIN)
+            if endpoint == "messages" or path == COUNT_PATH:
+                said = envelope("messages", refusal.status, str(refusal))
+            else:
+                said = {"error": refusal.error}
+            return steps(error_reply(said, refusal.status), _PLAIN)
 
     def _elsewhere(self, method: str, path: str) -> Reply:
         if method in ("GET", "HEAD"):
@@ -163,13 +175,15 @@ def _model_object(name: str) -> dict[str, Any]:
 
 def _reply(script: Script, options: Options, prompt: Prompt, *, reused: bool) -> Reply:
     if options.status is not None:
-        return _status_reply(options)
+        return _status_reply(options, prompt.endpoint)
     stamp = new_stamp(options)
     said = answers(script, options, prompt)
     dialect = _DIALECTS[prompt.endpoint]
     fault = FAULTS[options.fault] if options.fault is not None else None
     case = Case(prompt=prompt, options=options, stamp=stamp, stream=None, reused=reused)
     headers = [("x-request-id", f"req_{stamp.seed}"), ("openai-version", "2020-10-01"), ("openai-processing-ms", "1")]
+    if prompt.endpoint == "messages":
+        headers = [("request-id", f"req_{stamp.seed[:24]}"), ("anthropic-organization-id", "sim")]
     if prompt.stream:
         case.stream = dialect.stream(said, prompt, options, stamp)
         if fault is not None and fault.on_events is not None:
@@ -190,7 +204,7 @@ def _reply(script: Script, options: Options, prompt: Prompt, *, reused: bool) ->
     return reply
 
 
-def _status_reply(options: Options) -> Reply:
+def _status_reply(options: Options, endpoint: Endpoint) -> Reply:
     status = options.status or 500
     if options.body == "html":
         reply = plain_reply("text/html", HTML, status)
@@ -200,7 +214,7 @@ def _status_reply(options: Options) -> Reply:
         reply = plain_reply("application/json", b"", status)
     else:
         message = options.message or f"The sim was asked for status {status}."
-        reply = error_reply(error_object(status, message, kind=options.type, code=options.code), status)
+        reply = error_reply(envelope(endpoint, status, message, kind=options.type, code=options.code), status)
     for name, value in (("retry-after", options.retry_after), ("retry-after-ms", options.retry_after_ms)):
         if value is not None:
             reply.headers.append((name, value))

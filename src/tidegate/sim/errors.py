@@ -1,4 +1,4 @@
-"""OpenAI's error envelope, and the sim's own refusals."""
+"""The error envelopes of OpenAI and Anthropic, and the sim's own refusals."""
 
 from typing import Any
 
@@ -25,8 +25,29 @@ def error_object(
     return {"message": message, "type": kind, "param": param, "code": code}
 
 
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def envelope(endpoint: str | None, status: int, message: str, **given: str | None) -> dict[str, Any]:
+    """The body of an error in the words of the API that `endpoint` belongs to. `given` are kind, param and code."""
+    if endpoint != "messages":
+        return {"error": error_object(status, message, **given)}
+    kind = given.get("kind") or _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": None}
+
+
 class Refusal(Exception):
-    """A request that the sim, playing OpenAI, answers with an error status."""
+    """A request that the sim, playing a provider, answers with an error status."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)

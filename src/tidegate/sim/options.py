@@ -45,6 +45,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     field: Annotated[Literal["reasoning_content", "reasoning"], _about("reasoning: the delta's member name (chat)")] = (
         "reasoning_content"
     )
+    redacted: Annotated[bool, _about("reasoning: as redacted thinking (messages)")] = False
     finish: Annotated[
         Literal["stop", "length", "content_filter", "tool_calls", "none"] | None,
         _about("how the answer ends, whatever the script; none: no finish chunk, no terminal event"),

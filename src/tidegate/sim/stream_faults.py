@@ -4,7 +4,7 @@ import copy
 
 import msgspec
 
-from tidegate.sim import chat, responses
+from tidegate.sim import chat, messages, responses
 from tidegate.sim.case import Case
 from tidegate.sim.sse import Event, Stream
 
@@ -16,6 +16,8 @@ def _failure(case: Case, stream: Stream, *, announced: bool) -> None:
     sequence = case.sequence(case.after)
     if case.prompt.endpoint == "responses":
         end = responses.failure(case.options, case.stamp, case.prompt, sequence, announced=announced)
+    elif case.prompt.endpoint == "messages":
+        end = messages.failure(case.options)
     else:
         end = chat.failure(case.options, case.stamp, case.prompt, in_chunk=not announced)
     stream.events[case.after :] = end
@@ -51,12 +53,14 @@ def unknown(case: Case, stream: Stream) -> None:
     name = UNKNOWN_EVENT
     if case.prompt.endpoint == "responses":
         _insert(Event({"type": name, "sequence_number": case.sequence(case.after), "height": 3}, name), case, stream)
+    elif case.prompt.endpoint == "messages":
+        stream.events.insert(case.after, Event({"type": name, "height": 3, "index": "high"}, name))
     else:
         stream.events.insert(case.after, Event({"object": name, "height": 3, "choices": []}))
 
 
 def garbage(case: Case, stream: Stream) -> None:
-    name = "response.output_text.delta" if case.prompt.endpoint == "responses" else None
+    name = {"responses": "response.output_text.delta", "messages": "content_block_delta"}.get(case.prompt.endpoint)
     stream.events.insert(case.after, Event(GARBAGE, name))
 
 
@@ -97,7 +101,7 @@ def _finish_at(stream: Stream) -> int:
     for at, event in enumerate(stream.events):
         data = event.data
         if isinstance(data, dict):
-            if event.name in ("response.completed", "response.incomplete", "response.failed"):
+            if event.name in ("response.completed", "response.incomplete", "response.failed", "message_stop"):
                 return at
             if any(choice.get("finish_reason") for choice in data.get("choices", ())):
                 return at

@@ -119,6 +119,9 @@ _HINTS = {
 _REFUSED = frozenset({"container", "mcp_servers", "inference_geo"})
 """Members without a canonical form that an answer depends on, or the place where it may be made."""
 
+_ENVELOPE = "tgr1_"
+"""How the envelope begins in which the gateway gives other providers' reasoning to clients."""
+
 _TOOL_MEMBERS = frozenset(OfferedTool.__struct_fields__)
 
 
@@ -145,6 +148,8 @@ class MessagesRequest:
         members = jsonio.members(self._body)
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
+        if _ENVELOPE.encode() in self._body:
+            members["messages"] = _without_envelopes(members["messages"], self.typed.messages)
         refuse_unsupported(members, destination)
         return jsonio.encode(members)
 
@@ -264,6 +269,25 @@ class MessagesRequest:
 
 
 _MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def _without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> msgspec.Raw:
+    """The messages without thinking that another provider signed: this one would refuse them for it (protocol §5.4)."""
+    kept: list[Any] = []
+    for raw, message in zip(jsonio.elements(value), messages, strict=True):
+        if isinstance(message.content, str) or not any(map(_is_enveloped, message.content)):
+            kept.append(raw)
+            continue
+        members = jsonio.members(raw)
+        blocks = zip(jsonio.elements(members["content"]), message.content, strict=True)
+        if left := [own for own, block in blocks if not _is_enveloped(block)]:
+            kept.append({**members, "content": left})
+    return jsonio.raw(kept)
+
+
+def _is_enveloped(block: ContentBlock) -> bool:
+    carrier = {"thinking": block.signature, "redacted_thinking": block.data}.get(block.type)
+    return carrier is not None and carrier.startswith(_ENVELOPE)
 
 
 def parse_request(body: bytes) -> MessagesRequest:
