@@ -28,7 +28,8 @@ from tidegate.dialects.chat import ChatDialect
 from tidegate.dialects.dialect import Call, Destination, Stream
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses import ResponsesDialect
-from tidegate.gateway.gateway import DIALECTS, Gateway
+from tidegate.gateway.dialects import CLIENT_DIALECTS
+from tidegate.gateway.gateway import Gateway
 from tidegate.server.connection import Connection
 from tidegate.upstream.connection import Connection as UpstreamConnection
 from tidegate.wire.sse import FrameDecoder
@@ -99,7 +100,7 @@ class _House:
         self.upstream.connection_made(cast("asyncio.Transport", _Transport(_nowhere)))
         pool.put(self.upstream)
         self.answered = 0
-        app = SimpleNamespace(gateway=self.gateway, hot={one.path.encode("ascii"): one for one in DIALECTS})
+        app = SimpleNamespace(gateway=self.gateway, hot={one.path.encode("ascii"): one for one in CLIENT_DIALECTS})
         state = SimpleNamespace(connections=set(), tasks=set(), total_requests=0, default_headers=[(b"date", b"now")])
         self.client = Connection(cast("Any", SimpleNamespace(app=app)), cast("Any", state), {}, loop)
         self.client.connection_made(cast("asyncio.Transport", _Transport(self._count)))
@@ -161,13 +162,18 @@ def _settle(gateway: Gateway) -> Callable[[], object]:
             ending="completed",
             duration_ms=12.5,
             first_event_ms=12.5,
+            stream=False,
             key="bench",
             project="default",
             model="plain/whole",
             deployment="plain/whole",
             attempts=1,
             input_tokens=120,
+            cached_tokens=0,
+            cache_write_tokens=0,
             output_tokens=38,
+            reasoning_tokens=0,
+            estimated=False,
             client="127.0.0.1",
         )
         gateway.settle(entry, "plain")

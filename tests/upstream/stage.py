@@ -324,19 +324,14 @@ class Stage:
     ) -> Answer:
         """Starts an attempt; the answer has it as `attempt`."""
         answer = answer or Answer()
-        clocks = Clocks(
-            connect=connect,
-            first_event=first_event,
-            idle=idle,
-            total_at=None if total is None else self.loop.time() + total,
-            total_s=total,
-        )
+        clocks = Clocks(connect=connect, first_event=first_event, idle=idle, total=total)
         answer.attempt = Attempt(
             self.pool,
             self.loop,
             self.upstream.request("chat", body, stream=stream),
             answer,
             clocks,
+            begun_at=self.loop.time(),
             wait_for_event=stream,
         )
         answer.attempt.start()

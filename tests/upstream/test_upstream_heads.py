@@ -220,16 +220,15 @@ def test_fetch_returns_status_and_body_and_keeps_the_connection() -> None:
     async def scenario() -> None:
         async with Provider(script) as provider, Stage(provider.url) as stage:
             for _ in range(3):
-                assert await fetch(stage.pool, stage.upstream.get("/models"), timeout_s=2) == (200, b"ok")
+                answer = await fetch(stage.pool, stage.upstream.get("/models"), timeout_s=2)
+                assert (answer.status, answer.body) == (200, b"ok")
             assert len(provider.peers) == 1
             assert stage.pool.idle_count == 1
 
     run(scenario)
 
 
-def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.upstream.fetch.BODY_LIMIT", 1000)
-
+def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         if peer.number == 0:
@@ -240,7 +239,7 @@ def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled(monkeypatch:
         async with Provider(script) as provider, Stage(provider.url) as stage:
             request = stage.upstream.get("/models")
             with pytest.raises(errors.UpstreamBroken, match="longer than 1000 bytes"):
-                await fetch(stage.pool, request, timeout_s=2)
+                await fetch(stage.pool, request, timeout_s=2, body_limit=1000)
             with pytest.raises(errors.UpstreamTimeout):
                 await fetch(stage.pool, request, timeout_s=0.2)
             task = asyncio.ensure_future(fetch(stage.pool, request, timeout_s=5))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.upstream.stage import run, until
-from tidegate.upstream.wheel import BUCKET_S, Wheel
+from tidegate.upstream.wheel import BUCKET_S, UNWATCHED, Wheel
 
 
 class Clock:
@@ -56,7 +56,7 @@ class Handle:
 
 class Item:
     def __init__(self, act: Callable[["Item", float], float | None] = lambda item, now: None) -> None:
-        self.wheel_slot = -1
+        self.look_at = UNWATCHED
         self.looks: list[float] = []
         self._act = act
 

@@ -21,6 +21,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     project: str
     model: str = ""
     profile: str = ""
+    unsupported: str = ""
+    """`refuse` or `drop`; empty where the key does not say."""
     models: tuple[str, ...] = ()
     """Patterns of allowed model names; empty allows all."""
 
@@ -45,7 +47,12 @@ class KeyRing:
     def __init__(self, keys: Iterable[KeyConfig]) -> None:
         self._principals = {
             key.sha256(): Principal(
-                key=key.name, project=key.project, model=key.model, profile=key.profile or "", models=key.models
+                key=key.name,
+                project=key.project,
+                model=key.model,
+                profile=key.profile or "",
+                unsupported=key.unsupported or "",
+                models=key.models,
             )
             for key in keys
         }

@@ -14,6 +14,7 @@ from tidegate.dialects.dialect import Endpoint
 from tidegate.providers.record import Clocks, Provider, State
 from tidegate.providers.registry import REGISTRY
 
+Unsupported = Literal["refuse", "drop"]
 Profile = Literal["openai", "openresponses", "anyfast", "kkiai", "deepintshield"]
 
 HASHED: Final = "sha256:"
@@ -90,7 +91,9 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     ] = _duration("30s")
     data_dir: Annotated[
         str,
-        Meta(description="Folder for Tidegate's own data, of which there is none yet. Empty: the user's data folder."),
+        Meta(
+            description="Folder for Tidegate's own data: the key of reasoning envelopes. Empty: the user's data folder."
+        ),
     ] = ""
 
 
@@ -105,6 +108,38 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
         Profile,
         Meta(description="Compatibility profile: the shape of what clients see."),
     ] = "openai"
+    unsupported: Annotated[
+        Unsupported,
+        Meta(
+            description="What becomes of a request member that the chosen provider cannot honour: `refuse` answers 400 and "
+            "names it, `drop` leaves it out and names it in the response header `tidegate-dropped`."
+        ),
+    ] = "refuse"
+
+
+class Egress(msgspec.Struct, frozen=True, kw_only=True):
+    """What is fetched on behalf of clients: images and files behind URLs, for providers that take only bytes."""
+
+    fetch_media: Annotated[
+        bool, Meta(description="Fetch them. Off: such requests get a 400 that asks for a data URL.")
+    ] = True
+    allow_private: Annotated[
+        bool,
+        Meta(
+            description="Also from this machine and private networks. Metadata services, link-local and multicast "
+            "addresses are never fetched from."
+        ),
+    ] = False
+    max_media: Annotated[
+        Size, Meta(description="Largest single image or file.", extra={"least": Size(1024), "most": Size(1024**3)})
+    ] = Size(20 * 1024**2)
+    timeout: Annotated[
+        Duration,
+        Meta(
+            description="Time for one of them, redirects included.",
+            extra={"least": _duration("100ms"), "most": _duration("5m")},
+        ),
+    ] = _duration("10s")
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,6 +328,12 @@ class KeyConfig(msgspec.Struct, frozen=True, kw_only=True):
         Profile | None,
         Meta(description="Compatibility profile of this key. Unset: `defaults.profile`."),
     ] = None
+    unsupported: Annotated[
+        Unsupported | None,
+        Meta(
+            description="`refuse` or `drop`, for requests with this key. Unset: as the alias, else `defaults.unsupported`."
+        ),
+    ] = None
 
     def sha256(self) -> bytes:
         """The SHA-256 digest of the key text, in whichever form the configuration gives the secret."""
@@ -328,6 +369,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="Models tried in this order when the chosen target fails before the answer begins."),
     ] = ()
+    unsupported: Annotated[
+        Unsupported | None,
+        Meta(description="`refuse` or `drop`, for requests to this alias. Unset: `defaults.unsupported`."),
+    ] = None
 
     @property
     def choices(self) -> tuple[Target, ...]:
@@ -367,6 +412,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Keys that clients present. As soon as there is one, every request needs one."),
     ] = ()
     models: Annotated[dict[str, ModelConfig], Meta(description="Model aliases.")] = {}
+    egress: Annotated[Egress, Meta(description="What is fetched on behalf of clients.")] = Egress()
     logging: Annotated[Logging, Meta(description="What is logged, and how.")] = Logging()
 
 

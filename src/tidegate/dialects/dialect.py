@@ -16,6 +16,7 @@ __all__ = [
     "Destination",
     "Dialect",
     "Endpoint",
+    "OpenAIErrors",
     "Outcome",
     "Quirks",
     "Request",
@@ -27,13 +28,13 @@ __all__ = [
 ]
 
 
-Endpoint = Literal["responses", "chat", "completions", "messages", "gemini"]
+Endpoint = Literal["responses", "chat", "completions", "messages", "gemini", "embeddings"]
 """The endpoints that relay model output, by the names that provider records use. `messages` is Anthropic's API, `gemini`
 Google's `generateContent`."""
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a provider's answers leave the API, beyond what is repaired for everyone. All of it costs time per frame."""
+    """Where a provider leaves the API, beyond what is repaired for everyone. In answers all of it costs time per frame."""
 
     model_suffix: str = ""
     """What it appends to the model's name in its answers."""
@@ -43,8 +44,17 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """The items of its Responses answers break the grammar (see `dialects.responses.repair`)."""
     echoes_request: bool = True
     """Its response object repeats the request's members. False: what stands there is a filling."""
+    embeddings_of_gemini: bool = False
+    """Embeddings are asked for in the form of Gemini's `batchEmbedContents`."""
     output_limit: int | None = None
     """Tokens after which it cuts an answer when the request sets no limit."""
+    openai_chat: bool = False
+    """Its chat endpoint takes what only OpenAI's has: custom tools, `allowed_tools`, the role `developer`, files by id,
+    refusals and cache breakpoints in messages. What it writes as text is text: it has no `<think>` in its answers."""
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What chat calls the limit of an answer. The older name is known everywhere but to OpenAI's reasoning models."""
+    reasoning_back: Literal["", "reasoning_content", "reasoning"] = ""
+    """The member of an assistant message in which its chat endpoint wants its own reasoning back, to go on from it."""
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,9 +118,15 @@ class Request(Protocol):
 
     model: str | None
     stream: bool | None
+    dropped: tuple[str, ...]
+    """Names of members that the last `forward` left out."""
 
     @property
     def wants_stream(self) -> bool: ...
+
+    @property
+    def wants_stop(self) -> bool:
+        """Whether there are sequences at which the answer is to stop."""
 
     @property
     def end_user(self) -> str | None: ...
@@ -155,8 +171,10 @@ class Stream(Protocol):
     `outcome` is set once, by the event that ends the stream.
     """
 
-    committed: bool
     outcome: Outcome | None
+
+    @property
+    def committed(self) -> bool: ...
 
     def attempt(self, destination: Destination) -> None:
         """Another upstream is about to answer. Only before commit."""
@@ -191,6 +209,22 @@ class Dialect(Protocol):
 
     def parse(self, body: bytes) -> Request:
         """Decode and validate. Raises InvalidRequest."""
+
+    def error_status(self, error: TidegateError) -> int:
+        """The HTTP status with which this API reports `error`."""
+
+    def error_body(self, error: TidegateError, request_id: str) -> bytes:
+        """The body in which this API's clients look for an error."""
+
+
+class OpenAIErrors:
+    """How OpenAI's APIs report errors."""
+
+    def error_status(self, error: TidegateError) -> int:
+        return error.http_status
+
+    def error_body(self, error: TidegateError, request_id: str) -> bytes:
+        return error.body()
 
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -230,19 +264,26 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 of meaning. Null is one for every member."""
 
 
-def refuse_unsupported(members: jsonio.Members, destination: Destination) -> None:
-    """Take out members that the deployment does not know where they say nothing; refuse the rest aloud."""
+def refuse_unsupported(members: jsonio.Members, destination: Destination) -> tuple[str, ...]:
+    """Take out members that the deployment does not know where they say nothing; refuse the rest aloud, or, where losses
+    are allowed, take them out and return their names. Raises UnsupportedParameter."""
     if destination.refuses.isdisjoint(members):
-        return
+        return ()
+    dropped = []
     for name in sorted(destination.refuses & members.keys()):
         if says_nothing(name, members[name]):
             del members[name]
+            continue
+        if destination.drops:
+            del members[name]
+            dropped.append(name)
             continue
         raise UnsupportedParameter(
             f"Unsupported parameter: '{name}' is not supported by provider '{destination.provider}' "
             f"(model '{destination.model}'). Leave it out, or send the request to a model whose provider has it.",
             param=name,
         )
+    return tuple(dropped)
 
 
 def says_nothing(name: str, value: msgspec.Raw) -> bool:

@@ -7,11 +7,7 @@ from collections.abc import Iterable, Mapping
 from tidegate.access.keys import Principal
 from tidegate.access.usage import UsageEntry
 from tidegate.config.schema import Config
-from tidegate.dialects.chat import ChatDialect
-from tidegate.dialects.completions import CompletionsDialect
-from tidegate.dialects.dialect import Dialect
-from tidegate.dialects.responses import ResponsesDialect
-from tidegate.gateway.downstream import Downstream
+from tidegate.dialects.envelope import KEY_BYTES, Sealer
 from tidegate.gateway.exchange import Exchange
 from tidegate.gateway.models import Model, fetch_listings
 from tidegate.gateway.snapshot import Snapshot
@@ -21,10 +17,7 @@ from tidegate.upstream.provider import Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire.errors import ShuttingDown
 
-__all__ = ["DIALECTS", "Gateway"]
-
-DIALECTS: tuple[Dialect, ...] = (ResponsesDialect(), ChatDialect(), CompletionsDialect())
-"""Every endpoint that relays model output."""
+__all__ = ["Gateway"]
 
 
 class Gateway:
@@ -38,8 +31,10 @@ class Gateway:
         environment: Mapping[str, str] | None = None,
         embedded: Mapping[str, str] | None = None,
         request_log: LineWriter | None = None,
+        envelope_key: bytes | None = None,
     ) -> None:
-        """`embedded` gives the base URLs of servers that this process runs itself, by kind.
+        """`embedded` gives the base URLs of servers that this process runs itself, by kind. Without an `envelope_key`
+        the reasoning that clients carry is good for as long as the process lives.
 
         Raises ProviderUnusable.
         """
@@ -50,6 +45,7 @@ class Gateway:
         self.exchanges: set[Exchange] = set()
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False
+        self.sealer = Sealer(envelope_key or os.urandom(KEY_BYTES))
         self._environment = os.environ if environment is None else environment
         self._embedded = dict(embedded or {})
         self._request_log = request_log
@@ -63,24 +59,11 @@ class Gateway:
         """Who calls. Raises InvalidKey."""
         return self.snapshot.keys.authenticate(headers)
 
-    def open_exchange(
-        self,
-        downstream: Downstream,
-        dialect: Dialect,
-        principal: Principal,
-        headers: Mapping[bytes, bytes],
-        *,
-        request_id: bytes,
-        client: str,
-    ) -> Exchange:
-        """A new request on a hot route, ready for its body."""
-        return Exchange(self, downstream, dialect, principal, headers, request_id=request_id, client=client)
-
     def settle(self, entry: UsageEntry, provider: str) -> None:
         """Record one usage entry: numbers and one log line."""
         series = self.metrics.series(entry.endpoint, provider)
-        series.statuses[entry.status] = series.statuses.get(entry.status, 0) + 1
-        series.endings[entry.ending] = series.endings.get(entry.ending, 0) + 1
+        series.statuses[entry.status] += 1
+        series.endings[entry.ending] += 1
         series.attempts += entry.attempts
         series.duration.observe(entry.duration_ms / 1000)
         if entry.first_event_ms is not None:

@@ -46,11 +46,11 @@ async def fetch_listing(upstream: Upstream, *, quiet: bool = False) -> tuple[Mod
     log = get_logger()
     report = log.debug if quiet else log.info
     try:
-        status, body = await fetch(upstream.pool, upstream.get(upstream.record.models_path), timeout_s=LIST_TIMEOUT_S)
-        if status != 200:
-            report("model_list_unavailable", provider=upstream.name, status=status)
+        answer = await fetch(upstream.pool, upstream.get(upstream.record.models_path), timeout_s=LIST_TIMEOUT_S)
+        if answer.status != 200:
+            report("model_list_unavailable", provider=upstream.name, status=answer.status)
             return None
-        found = jsonio.decode(body, _list)
+        found = jsonio.decode(answer.body, _list)
     except TidegateError as error:
         report("model_list_unavailable", provider=upstream.name, reason=error.message)
         return None

@@ -1,18 +1,21 @@
 """Everything that a request is decided by, immutable: a reload makes a new one and swaps it in whole."""
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 import msgspec
 
 from tidegate.access.keys import KeyRing
 from tidegate.config.schema import Config
+from tidegate.dialects.codec import UpstreamDialect
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.profile import PROFILES, Profile
-from tidegate.providers.record import Clocks
+from tidegate.gateway.dialects import UPSTREAM_DIALECTS
+from tidegate.providers import record as records
 from tidegate.providers.registry import REGISTRY
 from tidegate.routing.catalog import Alias, Catalog, Deployment, Target
+from tidegate.upstream.connection import Clocks
 from tidegate.upstream.provider import Upstream
 from tidegate.wire.errors import InvalidRequest, ModelNotFound
 
@@ -26,10 +29,18 @@ class Path(msgspec.Struct, frozen=True):
 
     upstream: Upstream
     destination: Destination
-    clocks: Clocks
+    bridge: UpstreamDialect | None
+    """The provider's dialect, where it is not the client's."""
+    emulation: UpstreamDialect | None
+    """What takes the place of a missing `bridge` for a request with stop sequences, which the provider does not know."""
+    streamed: Clocks
     unstreamed: Clocks
-    name: bytes
-    """`provider/model` as a header value."""
+    send_stall: float
+    """Seconds that a client may refuse to read."""
+    name: str
+    """`provider/model`, fit for a header."""
+    fields: bytes
+    """The response headers that name it, up to the number of attempts."""
 
 
 class Snapshot:
@@ -54,8 +65,8 @@ class Snapshot:
             for endpoint in get_args(Endpoint)
         }
         """The providers that serve each endpoint."""
-        self._paths: dict[tuple[Deployment, Endpoint], Path | None] = {}
-        self._plans: dict[tuple[str, Endpoint], list[Path]] = {}
+        self._paths: dict[tuple[Deployment, Endpoint, str], Path | None] = {}
+        self._plans: dict[tuple[str, Endpoint, str], list[Path]] = {}
 
     def _listed(self, name: str) -> tuple[str, ...] | None:
         """What a provider is known to offer. The simulator never stands in for a model that nobody else is known to
@@ -68,13 +79,13 @@ class Snapshot:
         """The same configuration, with other knowledge of what providers offer."""
         return Snapshot(self.config, self.upstreams, {**self.listings, **listings})
 
-    def plan(self, model: str, endpoint: Endpoint, path: str) -> list[Path]:
+    def plan(self, model: str, endpoint: Endpoint, path: str, unsupported: str) -> list[Path]:
         """The attempts for a model name, best first; weighted targets are drawn anew each time.
 
-        Raises ModelNotFound, and InvalidRequest when no provider of the model serves `endpoint`, whose public path is
+        `unsupported` is the key's word on what a provider cannot honour: `refuse`, `drop`, or empty. Raises ModelNotFound, and InvalidRequest when no provider of the model serves `endpoint`, whose public path is
         `path`.
         """
-        known = self._plans.get((model, endpoint))
+        known = self._plans.get((model, endpoint, unsupported))
         if known is not None:
             return known
         draw = random.random()  # noqa: S311 - load balancing, not a secret
@@ -82,7 +93,7 @@ class Snapshot:
             steps = self.catalog.plan(model, draw, self.able[endpoint])
         except ModelNotFound as error:
             raise self._with_advice(error, model) from None
-        found = [one for step in steps if (one := self.path(step, endpoint)) is not None]
+        found = [one for step in steps if (one := self.path(step, endpoint, unsupported)) is not None]
         if not found:
             provider = steps[0].provider
             raise InvalidRequest(
@@ -94,7 +105,7 @@ class Snapshot:
         if not self.config.models:  # without aliases nothing is drawn
             if len(self._plans) >= _REMEMBERED:
                 self._plans.clear()
-            self._plans[model, endpoint] = found
+            self._plans[model, endpoint, unsupported] = found
         return found
 
     def _with_advice(self, error: ModelNotFound, model: str) -> ModelNotFound:
@@ -105,41 +116,71 @@ class Snapshot:
         advice = f"To use provider '{kind.kind}', set {kind.env[0]} and start again, or add [providers.{kind.kind}]."
         return ModelNotFound(f"{error.message} {advice}", param="model")
 
-    def path(self, deployment: Deployment, endpoint: Endpoint) -> Path | None:
-        """How `deployment` is called for `endpoint`; None when its provider does not speak it."""
-        key = (deployment, endpoint)
+    def path(self, deployment: Deployment, endpoint: Endpoint, unsupported: str) -> Path | None:
+        """How `deployment` is called for `endpoint`; None when its provider speaks nothing that could serve it."""
+        key = (deployment, endpoint, unsupported)
         if key in self._paths:
             return self._paths[key]
         if len(self._paths) >= _REMEMBERED:  # names come from clients, so that there is no end to them
             self._paths.clear()
-        found = self._paths[key] = self._find(deployment, endpoint)
+        found = self._paths[key] = self._find(deployment, endpoint, unsupported)
         return found
 
-    def _find(self, deployment: Deployment, endpoint: Endpoint) -> Path | None:
+    def _find(self, deployment: Deployment, endpoint: Endpoint, unsupported: str) -> Path | None:
         upstream = self.upstreams[deployment.provider]
         record = upstream.record
-        if endpoint not in record.speaks:
+        spoken = _spoken(record.speaks_for(deployment.model), endpoint)
+        if spoken is None:
             return None
-        clocks = record.clocks_for(deployment.model, stream=True)
+        streamed = record.clocks_for(deployment.model, stream=True)
         unstreamed = record.clocks_for(deployment.model, stream=False)
         if deployment.alias:
-            timeouts = self.config.models[deployment.alias].choices[deployment.position].timeouts
-            clocks = timeouts.over(clocks)
+            alias = self.config.models[deployment.alias]
+            unsupported = unsupported or alias.unsupported or ""
+            timeouts = alias.choices[deployment.position].timeouts
+            streamed = timeouts.over(streamed)
             unstreamed = timeouts.over(unstreamed)
+        refuses = record.refuses.get(spoken, frozenset())
         destination = Destination(
             provider=deployment.provider,
             model=deployment.model,
-            refuses=record.refuses.get(endpoint, frozenset()),
+            endpoint=spoken,
+            refuses=refuses,
             stores=record.stores,
             encrypted_reasoning=record.encrypted_reasoning,
             include_usage=record.include_usage,
             gateway_state=record.state == "gateway",
             cut_reported_as_completed=record.cut_reported_as_completed,
+            drops=(unsupported or self.config.defaults.unsupported) == "drop",
             max_output_tokens=record.max_output_of(deployment.model),
             traits=record.traits_of(deployment.model),
             quirks=record.quirks,
         )
-        return Path(upstream, destination, clocks, unstreamed, _header_value(deployment.name))
+        name = _header_value(deployment.name)
+        return Path(
+            upstream,
+            destination,
+            UPSTREAM_DIALECTS[spoken] if spoken != endpoint else None,
+            UPSTREAM_DIALECTS.get(spoken) if "stop" in refuses else None,
+            _clocks(streamed),
+            _clocks(unstreamed),
+            streamed.send_stall,
+            name.decode("ascii"),
+            b"tidegate-deployment: %b\r\ntidegate-attempts: " % name,
+        )
+
+
+def _spoken(speaks: Sequence[Endpoint], endpoint: Endpoint) -> Endpoint | None:
+    """The dialect for a request to `endpoint`: its own where the provider speaks it, else the first that the hub knows."""
+    if endpoint in speaks:
+        return endpoint
+    if endpoint == "embeddings":
+        return None
+    return next((one for one in speaks if one in UPSTREAM_DIALECTS), None)
+
+
+def _clocks(given: records.Clocks) -> Clocks:
+    return Clocks(connect=given.connect, first_event=given.first_event, idle=given.idle, total=given.total)
 
 
 def _header_value(text: str) -> bytes:

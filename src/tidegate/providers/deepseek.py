@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Quirks
 from tidegate.providers.record import NOT_IN_RESPONSES, Provider
 
 # While a request waits, DeepSeek sends SSE comments, which count as bytes: no model of its own is silent.
@@ -17,5 +18,6 @@ DEEPSEEK: Final = Provider(
         "chat": frozenset({"logit_bias", "n"}),
     },
     default_model="deepseek-v4-flash",
+    quirks=Quirks(reasoning_back="reasoning_content"),
     documentation="https://api-docs.deepseek.com/",
 )

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Quirks
 from tidegate.providers.record import NOT_IN_RESPONSES, Provider
 
 GROQ: Final = Provider(
@@ -15,5 +16,6 @@ GROQ: Final = Provider(
         "chat": frozenset({"logit_bias", "logprobs", "n", "top_logprobs"}),
     },
     default_model="openai/gpt-oss-20b",
+    quirks=Quirks(max_tokens_name="max_completion_tokens"),
     documentation="https://console.groq.com/docs/openai",
 )

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Quirks
 from tidegate.providers.record import LOCAL_CLOCKS, Provider
 
 # Responses requests become chat requests inside the server, sampling members included.
@@ -15,5 +16,6 @@ LLAMACPP: Final = Provider(
     clocks=LOCAL_CLOCKS,
     local_ports=(8080,),
     owned_by="llamacpp",
+    quirks=Quirks(reasoning_back="reasoning_content"),
     documentation="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
 )

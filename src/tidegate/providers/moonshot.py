@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Quirks
 from tidegate.providers.record import Provider
 
 MOONSHOT: Final = Provider(
@@ -12,5 +13,6 @@ MOONSHOT: Final = Provider(
     env=("MOONSHOT_API_KEY",),
     speaks=("chat",),
     refuses={"chat": frozenset({"logit_bias", "logprobs", "top_logprobs"})},
+    quirks=Quirks(reasoning_back="reasoning_content"),
     documentation="https://platform.moonshot.ai/docs/api/chat",
 )

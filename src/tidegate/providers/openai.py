@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Quirks
 from tidegate.providers.record import NOT_IN_RESPONSES, Provider
 
 OPENAI: Final = Provider(
@@ -10,11 +11,21 @@ OPENAI: Final = Provider(
     base_url="https://api.openai.com/v1",
     env=("OPENAI_API_KEY",),
     base_url_env=("OPENAI_BASE_URL",),
-    speaks=("responses", "chat", "completions"),
+    speaks=("responses", "chat", "completions", "embeddings"),
     refuses={"responses": NOT_IN_RESPONSES},
+    responses_only=(
+        "o1-pro*",
+        "o3-pro*",
+        "codex-*",
+        "gpt-5*-codex*",
+        "gpt-5*-pro*",
+        "*deep-research*",
+        "computer-use-*",
+    ),
     encrypted_reasoning=True,
     stores=True,
     reasons_silently=("o1*", "o3*", "o4*", "gpt-5*-pro*", "*deep-research*"),
     default_model="gpt-5.2",
+    quirks=Quirks(openai_chat=True, max_tokens_name="max_completion_tokens"),
     documentation="https://platform.openai.com/docs/api-reference",
 )

@@ -20,6 +20,7 @@ PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
         "completions": "/completions",
         "messages": "/messages",
         "gemini": "/models/{model}:{method}",
+        "embeddings": "/embeddings",
     }
 )
 """Below the base URL. Gemini's names the model, and a method that depends on streaming."""
@@ -90,6 +91,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     The gateway answers 400 naming the member when a client sends it with a value other than its default.
     """
+    responses_only: tuple[str, ...] = ()
+    """Patterns of upstream model names that only the Responses endpoint has (S67)."""
     encrypted_reasoning: bool = False
     """`include: ["reasoning.encrypted_content"]` works, so a stateless call keeps the model's reasoning."""
     include_usage: bool = True
@@ -107,7 +110,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns of upstream model names, and what the model takes of the Messages API; the first that fits counts."""
 
     quirks: Quirks = Quirks()
-    """Where its answers leave the API, and so have to be rewritten frame by frame."""
+    """Where it leaves the API."""
 
     clocks: Clocks = Clocks()
     reasons_silently: tuple[str, ...] = ()
@@ -134,6 +137,12 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     def traits_of(self, model: str) -> Traits:
         """What this upstream model takes of the Messages API."""
         return next((traits for pattern, traits in self.traits if fnmatchcase(model, pattern)), Traits())
+
+    def speaks_for(self, model: str) -> tuple[Endpoint, ...]:
+        """The endpoints that serve this upstream model, in the order in which the provider is best served."""
+        if any(fnmatchcase(model, pattern) for pattern in self.responses_only):
+            return ("responses",)
+        return self.speaks
 
     def is_silent(self, model: str) -> bool:
         """Whether this upstream model may think for minutes without sending a byte."""

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Quirks
 from tidegate.providers.record import LOCAL_CLOCKS, Provider
 
 # Its Responses endpoint loses the stream's text and the tool calls of all but a few models, so it is not offered here;
@@ -16,5 +17,6 @@ SGLANG: Final = Provider(
     clocks=LOCAL_CLOCKS,
     local_ports=(30000,),
     owned_by="sglang",
+    quirks=Quirks(reasoning_back="reasoning_content"),
     documentation="https://docs.sglang.ai/basic_usage/openai_api.html",
 )

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Quirks
 from tidegate.providers.record import LOCAL_CLOCKS, Provider
 
 # Responses takes `stop`, `seed` and `logit_bias` beyond OpenAI's members and ignores the rest of the chat ones.
@@ -20,5 +21,6 @@ VLLM: Final = Provider(
     clocks=LOCAL_CLOCKS,
     local_ports=(8000,),
     owned_by="vllm",
+    quirks=Quirks(reasoning_back="reasoning_content"),
     documentation="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
 )

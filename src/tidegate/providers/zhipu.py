@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Quirks
 from tidegate.providers.record import Provider
 
 ZHIPU: Final = Provider(
@@ -16,5 +17,6 @@ ZHIPU: Final = Provider(
             {"frequency_penalty", "logit_bias", "logprobs", "n", "presence_penalty", "top_logprobs"},
         ),
     },
+    quirks=Quirks(reasoning_back="reasoning_content"),
     documentation="https://docs.bigmodel.cn/cn/guide/develop/openai/introduction",
 )

@@ -13,7 +13,8 @@ from starlette.routing import Route
 from tidegate import __version__
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway import models
-from tidegate.gateway.gateway import DIALECTS, Gateway
+from tidegate.gateway.dialects import CLIENT_DIALECTS
+from tidegate.gateway.gateway import Gateway
 from tidegate.server.cycle import AsgiApp, Receive, Scope, Send
 from tidegate.server.openapi import document
 from tidegate.telemetry.metrics import CONTENT_TYPE
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Application"]
 
-_PLANNED = ("/v1/embeddings", "/v1/audio/", "/v1/messages", "/v1beta/", "/v1/images", "/v1/files", "/v1/batches")
+_PLANNED = ("/v1/audio/", "/v1beta/", "/v1/images", "/v1/files", "/v1/batches")
 """Paths of neighbouring APIs that clients are known to try."""
 
 
@@ -39,7 +40,7 @@ class Application:
 
     def __init__(self, lifespan: "Lifespan") -> None:
         self._lifespan = lifespan
-        self.hot: Mapping[bytes, Dialect] = {dialect.path.encode("ascii"): dialect for dialect in DIALECTS}
+        self.hot: Mapping[bytes, Dialect] = {dialect.path.encode("ascii"): dialect for dialect in CLIENT_DIALECTS}
         self.cold: AsgiApp = self._starlette()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,9 +59,9 @@ class Application:
             ("/v1/models", ["GET"], self._models),
             ("/v1/models/{model:path}", ["GET"], self._model),
         ]
-        self._paths = [*(path for path, _, _ in cold if "{" not in path), *(one.path for one in DIALECTS)]
+        self._paths = [*(path for path, _, _ in cold if "{" not in path), *(one.path for one in CLIENT_DIALECTS)]
         routes = [Route(path, endpoint, methods=methods) for path, methods, endpoint in cold]
-        routes += [Route(one.path, self._not_hot, methods=["POST"]) for one in DIALECTS]
+        routes += [Route(one.path, self._not_hot, methods=["POST"]) for one in CLIENT_DIALECTS]
         app = Starlette(
             routes=routes,
             exception_handlers={TidegateError: _on_error, HTTPException: self._on_http_exception, Exception: _on_bug},

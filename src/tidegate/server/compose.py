@@ -20,6 +20,7 @@ from tidegate.server.app import Application
 from tidegate.server.connection import Connection
 from tidegate.server.cycle import Receive, Send
 from tidegate.server.discovery import discover
+from tidegate.server.envelope_key import KeyUnusable, envelope_key
 from tidegate.sim import SimServer
 from tidegate.telemetry import log
 from tidegate.upstream.provider import ProviderUnusable
@@ -144,7 +145,7 @@ class Lifespan:
         await receive()
         try:
             app.gateway = await self._start()
-        except ProviderUnusable as error:
+        except (ProviderUnusable, KeyUnusable) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -213,7 +214,12 @@ class Lifespan:
             self._lines.start()
         embedded = await self._embedded(self.config)
         self.gateway = Gateway(
-            loop, self.config, environment=self.environment, embedded=embedded, request_log=self._lines
+            loop,
+            self.config,
+            environment=self.environment,
+            embedded=embedded,
+            request_log=self._lines,
+            envelope_key=envelope_key(self.config, self.environment),
         )
         return self.gateway
 

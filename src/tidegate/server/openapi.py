@@ -8,6 +8,8 @@ import msgspec
 from tidegate import __version__
 from tidegate.dialects.chat import ChatBody
 from tidegate.dialects.completions import CompletionsBody
+from tidegate.dialects.embeddings import EmbeddingsBody
+from tidegate.dialects.messages import MessagesBody
 from tidegate.dialects.responses import ResponsesBody
 
 __all__ = ["document"]
@@ -16,6 +18,8 @@ _BODIES = (
     ("/v1/responses", ResponsesBody, "Create a response"),
     ("/v1/chat/completions", ChatBody, "Create a chat completion"),
     ("/v1/completions", CompletionsBody, "Create a text completion"),
+    ("/v1/messages", MessagesBody, "Create a message (Anthropic)"),
+    ("/v1/embeddings", EmbeddingsBody, "Create embeddings"),
 )
 _READS = (
     ("/v1/models", "List the models"),

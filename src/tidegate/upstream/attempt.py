@@ -1,6 +1,7 @@
 """One attempt: a request sent to one provider, its clocks, and a close that nothing can skip."""
 
 import asyncio
+import math
 
 from tidegate.upstream.connection import Clocks, Connection, Headers, Receiver
 from tidegate.upstream.encoding import BodyDecoder, decoder_for
@@ -31,6 +32,7 @@ class Attempt:
         "_pool",
         "_receiver",
         "_request",
+        "_total_at",
         "_wait_for_event",
     )
 
@@ -42,13 +44,16 @@ class Attempt:
         receiver: Receiver,
         clocks: Clocks,
         *,
+        begun_at: float,
         wait_for_event: bool,
     ) -> None:
+        """`begun_at` is the loop time from which the total clock counts."""
         self._pool = pool
         self._loop = loop
         self._request = request
         self._receiver = receiver
         self._clocks = clocks
+        self._total_at = math.inf if clocks.total is None else begun_at + clocks.total
         self._wait_for_event = wait_for_event
         self._connection: Connection | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -109,15 +114,14 @@ class Attempt:
     async def _open_and_send(self) -> None:
         seconds = self._clocks.connect
         clock = "connect"
-        if self._clocks.total_at is not None:
-            left = self._clocks.total_at - self._loop.time()
-            if left < seconds:
-                seconds, clock = left, "total"
+        left = self._total_at - self._loop.time()
+        if left < seconds:
+            seconds, clock = left, "total"
         try:
             async with asyncio.timeout(seconds):
                 connection = await self._pool.open()
         except TimeoutError:
-            limit = self._clocks.total_s if clock == "total" else self._clocks.connect
+            limit = self._clocks.total if clock == "total" else self._clocks.connect
             self._failed(errors.UpstreamTimeout(f"no connection within {limit:g} s ({clock} clock).", clock))
         except errors.TidegateError as error:
             self._failed(error)
@@ -136,7 +140,7 @@ class Attempt:
         self._connection = connection
         if self._paused:
             connection.pause()
-        connection.send(self._request, self, self._clocks, wait_for_event=self._wait_for_event)
+        connection.send(self._request, self, self._clocks, self._total_at, wait_for_event=self._wait_for_event)
         # Chunks go straight to the receiver; an encoded body makes a detour through `upstream_body`.
         if connection.receiver is self:
             connection.deliver = self._receiver.upstream_body

@@ -5,11 +5,13 @@ receiver that is told of them.
 """
 
 import asyncio
+import math
 import ssl
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
+from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors
 
 if TYPE_CHECKING:
@@ -26,30 +28,26 @@ DRAIN_LIMIT_S = 1.0
 PIECE_BYTES = 256 * 1024
 """A longer request goes out in pieces of this size: TLS would encrypt, and hold a second time, all of it at once."""
 
+LOOK_S = 3600.0
+"""How often a connection is looked at whose clocks are all off."""
+
 Headers = list[tuple[bytes, bytes]]
 """Header fields in the order they came, names in lower case."""
 
 
 class Clocks:
-    """The deadlines of one attempt, in seconds; None switches a clock off. `total_at` is a loop time, not a length,
-    because it is shared by all attempts of one request."""
+    """The deadlines of a call, in seconds; None switches a clock off. `total` counts from the start of the request, so
+    that its attempts share it."""
 
-    __slots__ = ("connect", "first_event", "idle", "total_at", "total_s")
+    __slots__ = ("connect", "first_event", "idle", "shortest", "total")
 
-    def __init__(
-        self,
-        *,
-        connect: float,
-        first_event: float | None,
-        idle: float | None,
-        total_at: float | None,
-        total_s: float | None,
-    ) -> None:
+    def __init__(self, *, connect: float, first_event: float | None, idle: float | None, total: float | None) -> None:
         self.connect = connect
         self.first_event = first_event
         self.idle = idle
-        self.total_at = total_at
-        self.total_s = total_s
+        self.total = total
+        self.shortest = min(clock for clock in (first_event, idle, LOOK_S) if clock is not None)
+        """The clock among those that start anew while an answer comes which runs out first."""
 
 
 class Receiver(Protocol):
@@ -71,11 +69,12 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_awaited",
         "_dry_bytes",
         "_ended",
         "_final_head",
+        "_head_bytes",
         "_head_since",
-        "_header_bytes",
         "_headers",
         "_keep_alive",
         "_loop",
@@ -95,12 +94,13 @@ class Connection(asyncio.Protocol):
         "fresh",
         "idle_until",
         "last_read",
+        "look_at",
         "on_body",
         "paused",
         "receiver",
         "started_at",
+        "total_at",
         "used",
-        "wheel_slot",
     )
 
     def __init__(self, pool: "Pool", loop: asyncio.AbstractEventLoop) -> None:
@@ -110,7 +110,8 @@ class Connection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append
         self._headers: Headers = []
-        self._header_bytes = 0
+        self._head_bytes = 0
+        """Bytes of the reads that brought any of the head: no less than it has. Trailers are added."""
         self._dry_bytes = 0
         """Bytes since the last of the body: head, chunk framing, trailers."""
         self._head_since = 0.0
@@ -121,10 +122,14 @@ class Connection(asyncio.Protocol):
         self._ended = False
         self._may_write = True
         self._unsent: memoryview | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        """One for all answers of the connection. It refers to its callbacks, and they to it, until the end."""
+        self._awaited = False
+        """An answer, or the rest of one, is to come."""
         self.receiver: Receiver | None = None
         self.deliver = _drop
         self.clocks: Clocks | None = None
+        self.total_at = math.inf
         self.awaiting_first_event = False
         self.started_at = 0.0
         self.last_read = 0.0
@@ -135,13 +140,15 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.draining_until = 0.0
         self.idle_until = 0.0
-        self.wheel_slot = -1
+        self.look_at = UNWATCHED
 
     # -- what an attempt does with it ---------------------------------------------------------------------------
 
-    def send(self, request: list[bytes], receiver: Receiver, clocks: Clocks, *, wait_for_event: bool) -> None:
+    def send(
+        self, request: list[bytes], receiver: Receiver, clocks: Clocks, total_at: float, *, wait_for_event: bool
+    ) -> None:
         """Start an exchange. `wait_for_event` arms the first-event clock until :meth:`saw_event`; without it only the
-        total clock runs until the head has come (design §9, non-streaming calls)."""
+        total clock, which ends at loop time `total_at`, runs until the head has come (design §9, non-streaming calls)."""
         self.fresh = True
         transport = self._transport
         if transport is None or transport.is_closing():  # closed, and the loop has not told us yet
@@ -152,24 +159,29 @@ class Connection(asyncio.Protocol):
         self.receiver = receiver
         self.deliver = receiver.upstream_body
         self.clocks = clocks
+        self.total_at = total_at
         self.awaiting_first_event = wait_for_event
         self.started_at = self.last_read = now
-        self._parser = httptools.HttpResponseParser(self)
+        self._awaited = True
         self._headers = []
-        self._header_bytes = self._dry_bytes = self._status = 0
+        self._head_bytes = self._dry_bytes = self._status = 0
         self._head_since = 0.0
         self._final_head = self._ended = self._until_eof = False
         transport.write(request[0])
         if len(request) > 1:
             self._unsent = memoryview(request[1])
             self._send_more()
-        self._pool.wheel.watch(self, self._next_deadline(now))
+        # From now on there is a look at least once in the shortest clock (see `check`). Whatever starts a clock anew in
+        # between leaves the next look in time, so that only this place and `release` ask for one.
+        look_at = now + clocks.shortest
+        if look_at > total_at:
+            look_at = total_at
+        if self.look_at > look_at:
+            self._pool.wheel.watch(self, look_at)
 
     def saw_event(self) -> None:
         """The first event is there: from now on the idle clock runs."""
         self.awaiting_first_event = False
-        if not self.closed and self.receiver is not None:
-            self._pool.wheel.watch(self, self._next_deadline(self.last_read))
 
     def pause(self) -> None:
         """Stop reading: the client does not keep up."""
@@ -185,8 +197,6 @@ class Connection(asyncio.Protocol):
             if self.awaiting_first_event:
                 self.started_at = now
             self._transport.resume_reading()
-            if not self.closed and self.receiver is not None:
-                self._pool.wheel.watch(self, self._next_deadline(now))
 
     def release(self) -> None:
         """The receiver has all it needs. Reuse the connection if the rest of the answer ends soon, else close it."""
@@ -213,9 +223,11 @@ class Connection(asyncio.Protocol):
         self.last_read = self._loop.time()
         self.fresh = False
         parser = self._parser
-        if parser is None:
+        if parser is None or not self._awaited:
             self._shut()  # bytes that nobody asked for: an answer to nothing cannot be told from one to our next request
             return
+        if not self._final_head:
+            self._head_bytes += len(data)
         problem: errors.TidegateError | None = None
         try:
             parser.feed_data(data)
@@ -237,7 +249,7 @@ class Connection(asyncio.Protocol):
             self._fail(problem)
 
     def eof_received(self) -> bool:
-        if self._parser is not None and self._until_eof and not self.closed and self._closed_on_purpose():
+        if self._awaited and self._until_eof and not self.closed and self._closed_on_purpose():
             self._ended = True
             self._finish()
         else:
@@ -274,14 +286,20 @@ class Connection(asyncio.Protocol):
         self._head_since = self.last_read
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value) + 4
-        if self._header_bytes > HEADER_LIMIT:
-            raise _head_too_long()
-        if not self._final_head:  # else a trailer field, which nothing here asked for (RFC 9110 §6.5.1)
+        if not self._final_head:
             self._headers.append((name.lower(), value))
+            return
+        # A trailer field, which nothing here asked for (RFC 9110 §6.5.1).
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > HEADER_LIMIT:
+            raise _head_too_long()
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
+        if self._head_bytes > HEADER_LIMIT:
+            self._head_bytes = sum(len(name) + len(value) + 4 for name, value in self._headers)
+            if self._head_bytes > HEADER_LIMIT:
+                raise _head_too_long()
         status = self._parser.get_status_code()
         self._status = status
         if status < 200:
@@ -301,8 +319,6 @@ class Connection(asyncio.Protocol):
         self._until_eof = not length_known
         receiver = self.receiver
         if receiver is not None:
-            if not self.awaiting_first_event:
-                self._pool.wheel.watch(self, self._next_deadline(self.last_read))
             receiver.upstream_head(status, self._headers)
 
     def on_message_complete(self) -> None:
@@ -321,8 +337,6 @@ class Connection(asyncio.Protocol):
                 if self._final_head
                 else _head_too_long()
             )
-        elif not self._final_head and self.receiver is not None:
-            self._pool.wheel.watch(self, self._next_deadline(self.last_read))
 
     def _problem(self, error: Exception) -> errors.TidegateError:
         """What an exception of the parser says about the answer."""
@@ -342,7 +356,7 @@ class Connection(asyncio.Protocol):
         """The wheel's look: fire the first clock that has run out."""
         if self.closed:
             return None
-        if self._parser is None:
+        if not self._awaited:
             if now >= self.idle_until:
                 self._shut()
                 return None
@@ -352,18 +366,19 @@ class Connection(asyncio.Protocol):
                 self._shut()
                 return None
             return self.draining_until
-        due = self._next_deadline(now)
+        due = self._deadline()
         if due > now:
-            return due
+            # A clock that starts anew after this look runs at least as long as the shortest one.
+            assert self.clocks is not None
+            return min(due, now + self.clocks.shortest)
         self._fail(self._timeout(now))
         return None
 
-    def _next_deadline(self, now: float) -> float:
+    def _deadline(self) -> float:
+        """Loop time at which the first clock runs out, as things stand."""
         clocks = self.clocks
         assert clocks is not None
-        due = now + 3600.0
-        if clocks.total_at is not None and clocks.total_at < due:
-            due = clocks.total_at
+        due = self.total_at
         if self.paused:
             return due
         if self.awaiting_first_event:
@@ -381,8 +396,8 @@ class Connection(asyncio.Protocol):
     def _timeout(self, now: float) -> errors.UpstreamTimeout:
         clocks = self.clocks
         assert clocks is not None
-        if clocks.total_at is not None and now >= clocks.total_at:
-            return errors.UpstreamTimeout(f"no complete answer within {clocks.total_s:g} s (total clock).", "total")
+        if now >= self.total_at:
+            return errors.UpstreamTimeout(f"no complete answer within {clocks.total:g} s (total clock).", "total")
         if self.awaiting_first_event:
             if self._unsent is not None:
                 return errors.UpstreamTimeout(
@@ -404,7 +419,7 @@ class Connection(asyncio.Protocol):
         receiver = self.receiver
         self.receiver = None
         self.deliver = _drop
-        self._parser = None
+        self._awaited = False
         self.used = True
         if self.paused:
             self.resume()
@@ -453,6 +468,7 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
+        self._awaited = False
         self._parser = None
         self._unsent = None
         self._pool.wheel.forget(self)

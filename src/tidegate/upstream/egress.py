@@ -14,7 +14,7 @@ from tidegate.upstream.connection import Connection
 from tidegate.upstream.proxy import Proxy
 from tidegate.wire import errors
 
-__all__ = ["Resolver", "Route", "connect_socket", "tls_context"]
+__all__ = ["Resolver", "Route", "connect_socket", "system_resolver", "tls_context"]
 
 ATTEMPT_DELAY_S = 0.25
 """RFC 8305 §5: how long one address may try before the next one is started beside it."""
@@ -87,7 +87,7 @@ class Route:
         self._context = context
         self._proxy = proxy
         self._proxy_context = proxy_context
-        self._resolver = resolver or _system_resolver(loop)
+        self._resolver = resolver or system_resolver(loop)
         self._lookup: asyncio.Future[list[tuple[Any, ...]]] | None = None
 
     async def connect(self, make: Callable[[], Connection]) -> Connection:
@@ -220,7 +220,9 @@ def _tls_failure(host: str, error: OSError) -> errors.UpstreamUnreachable:
     return errors.UpstreamUnreachable(f"the TLS handshake with {host} failed: {reason}.")
 
 
-def _system_resolver(loop: asyncio.AbstractEventLoop) -> Resolver:
+def system_resolver(loop: asyncio.AbstractEventLoop) -> Resolver:
+    """The system's own lookup, in a thread."""
+
     async def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
         return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 

@@ -59,9 +59,11 @@ class Pool:
         if self.closing:
             connection.abort()
             return
-        connection.idle_until = self._loop.time() + IDLE_LIMIT_S
+        idle_until = connection.last_read + IDLE_LIMIT_S
+        connection.idle_until = idle_until
         self._idle[connection] = None
-        self.wheel.watch(connection, connection.idle_until)
+        if connection.look_at > idle_until:
+            self.wheel.watch(connection, idle_until)
 
     def drop(self, connection: Connection) -> None:
         """Forget a connection that is closed."""

@@ -7,17 +7,21 @@ deadline has really passed. Buckets are 250 ms wide, so a clock fires at most th
 
 import asyncio
 import heapq
-from typing import Protocol
+import math
+from typing import Final, Protocol
 
-__all__ = ["BUCKET_S", "Watched", "Wheel"]
+__all__ = ["BUCKET_S", "UNWATCHED", "Watched", "Wheel"]
 
 BUCKET_S = 0.25
 
+UNWATCHED: Final = math.inf
+
 
 class Watched(Protocol):
-    """Something with deadlines. `wheel_slot` belongs to the wheel and starts at -1."""
+    """Something with deadlines. `look_at` is the loop time of the next planned look: the wheel writes it, and whoever is
+    content with a look at or before some time may compare instead of calling. It starts at `UNWATCHED`."""
 
-    wheel_slot: int
+    look_at: float
 
     def check(self, now: float) -> float | None:
         """Act on what is overdue at `now` (loop time, seconds) and return when to look again; None: no more."""
@@ -38,31 +42,31 @@ class Wheel:
     def watch(self, item: Watched, at: float) -> None:
         """Look at `item` at loop time `at`. An earlier look that is already planned stays and serves for both."""
         slot = int(at / BUCKET_S) + 1
-        planned = item.wheel_slot
-        if 0 <= planned <= slot:
+        planned = item.look_at
+        if planned <= slot * BUCKET_S:
             return
-        if planned >= 0:
-            self._buckets[planned].discard(item)
+        if planned != UNWATCHED:
+            self._buckets[round(planned / BUCKET_S)].discard(item)
         self._place(item, slot)
 
     def forget(self, item: Watched) -> None:
         """Stop watching `item`; harmless when it is not watched."""
-        if item.wheel_slot >= 0:
-            self._buckets[item.wheel_slot].discard(item)
-            item.wheel_slot = -1
+        if item.look_at != UNWATCHED:
+            self._buckets[round(item.look_at / BUCKET_S)].discard(item)
+            item.look_at = UNWATCHED
 
     def close(self) -> None:
         """Watch nothing any more."""
         self._disarm()
         for bucket in self._buckets.values():
             for item in bucket:
-                item.wheel_slot = -1
+                item.look_at = UNWATCHED
             bucket.clear()
         self._buckets.clear()
         self._due.clear()
 
     def _place(self, item: Watched, slot: int) -> None:
-        item.wheel_slot = slot
+        item.look_at = slot * BUCKET_S
         bucket = self._buckets.get(slot)
         if bucket is None:
             self._buckets[slot] = {item}
@@ -106,12 +110,12 @@ class Wheel:
             self._disarm()
 
     def _look(self, item: Watched, now: float, current: int) -> None:
-        item.wheel_slot = -1
+        item.look_at = UNWATCHED
         try:
             again = item.check(now)
         except Exception as bug:
             # The clocks of everybody else hang on this turn.
             self._loop.call_exception_handler({"message": f"{type(item).__name__}.check failed", "exception": bug})
             return
-        if again is not None and item.wheel_slot < 0:
+        if again is not None and item.look_at == UNWATCHED:
             self._place(item, max(int(again / BUCKET_S), current) + 1)

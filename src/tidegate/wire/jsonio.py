@@ -18,6 +18,7 @@ __all__ = [
     "Members",
     "Raw",
     "SchemaMismatch",
+    "absent",
     "anything",
     "check_utf8",
     "decode",
@@ -93,7 +94,10 @@ def decode(data: bytes | msgspec.Raw, using: msgspec.json.Decoder[T]) -> T:
 
 def members(data: bytes | msgspec.Raw) -> Members:
     """The members of one object, values untouched. Raises InvalidJSON or SchemaMismatch."""
-    return decode(data, _members)
+    try:
+        return _members.decode(data)
+    except Exception:
+        return decode(data, _members)  # once more, to say what is wrong
 
 
 def elements(data: bytes | msgspec.Raw) -> list[msgspec.Raw]:
@@ -115,6 +119,11 @@ def encode(value: Any) -> bytes:
 def raw(value: Any) -> msgspec.Raw:
     """`value` as a JSON value ready to be placed among members."""
     return msgspec.Raw(_encoder.encode(value))
+
+
+def absent() -> msgspec.Raw:
+    """`EMPTY`, as the factory of a member's default: the JSON schema of a Struct has no room for the value itself."""
+    return EMPTY
 
 
 def is_null(value: msgspec.Raw) -> bool:

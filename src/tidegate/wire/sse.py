@@ -42,17 +42,29 @@ class FrameDecoder:
     A frame is handed out with the read that completes it: a final `\\r` is not held back to see whether `\\n` follows.
     """
 
-    __slots__ = ("_buffer", "_limit", "_skip_line_feed", "_started")
+    __slots__ = ("_buffer", "_clean", "_limit", "_skip_line_feed", "_started")
 
     def __init__(self, limit: int = FRAME_LIMIT) -> None:
         self._buffer = bytearray()
         self._limit = limit
         self._skip_line_feed = False
         self._started = False
+        self._clean = False
+        """Nothing of earlier reads matters to the next one."""
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes. Raises FrameError when one grows over the limit; the decoder is of no
         use then."""
+        if self._clean and len(data) <= self._limit:
+            frame = _parse_usual(data)
+            if frame is not None:
+                return [frame]
+        self._clean = False
+        frames = self._feed(data)
+        self._clean = self._started and not self._buffer and not self._skip_line_feed
+        return frames
+
+    def _feed(self, data: bytes) -> list[Frame]:
         if not self._started:
             data = self._strip_byte_order_mark(data)
             if not self._started:
@@ -136,16 +148,26 @@ def comment(text: bytes = b"") -> bytes:
 
 
 def _parse(raw: bytes) -> Frame:
-    """Read one frame. The two shapes that nearly every frame has are recognised without splitting lines."""
+    """Read one frame."""
+    return _parse_usual(raw) or _parse_lines(raw)
+
+
+def _parse_usual(raw: bytes) -> Frame | None:
+    """The frame, if `raw` is one whole frame of the two shapes that nearly every frame has; no lines are split then."""
     last = len(raw) - 2
     if raw.startswith(b"data: "):
-        if raw.find(b"\n", 6) == last and raw.find(b"\r", 6) < 0:
+        if raw.find(b"\n") == last and raw[-1] == 10 and b"\r" not in raw:
             return Frame(raw, b"", raw[6:last])
     elif raw.startswith(b"event: "):
-        line = raw.find(b"\n", 7)
-        if raw.startswith(b"data: ", line + 1) and raw.find(b"\n", line + 7) == last and raw.find(b"\r") < 0:
+        line = raw.find(b"\n")
+        if (
+            raw.find(b"\n", line + 1) == last
+            and raw.startswith(b"data: ", line + 1)
+            and raw[-1] == 10
+            and b"\r" not in raw
+        ):
             return Frame(raw, raw[7:line], raw[line + 7 : last])
-    return _parse_lines(raw)
+    return None
 
 
 def _parse_lines(raw: bytes) -> Frame:

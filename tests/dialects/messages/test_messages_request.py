@@ -131,11 +131,11 @@ def test_thoughts_that_another_provider_signed_do_not_go_to_this_one() -> None:
         {"type": "thinking", "thinking": "tgr1_", "signature": "c2ln"},
         text("so"),
     ]
-    sent = json.loads(
-        parse(
-            messages=[*said("user", text("tgr1_")), *said("assistant", *blocks), *said("assistant", *blocks[:2])]
-        ).forward(destination())
+    request = parse(
+        messages=[*said("user", text("tgr1_")), *said("assistant", *blocks), *said("assistant", *blocks[:2])]
     )
+    sent = json.loads(request.forward(destination()))
+    assert request.dropped == ("reasoning_items",)
     assert sent["messages"] == [*said("user", text("tgr1_")), *said("assistant", *blocks[2:])]
 
 

@@ -1,11 +1,15 @@
 """Anthropic Messages (`POST /v1/messages`), as clients and as providers speak it."""
 
 from tidegate.dialects.dialect import Endpoint
-from tidegate.dialects.messages.failures import error_body
+from tidegate.dialects.messages.failures import error_body, error_type
 from tidegate.dialects.messages.request import MessagesBody, MessagesRequest, parse_request
 from tidegate.dialects.messages.upstream import MessagesUpstream
+from tidegate.wire.errors import TidegateError
 
 __all__ = ["MessagesBody", "MessagesDialect", "MessagesRequest", "MessagesUpstream", "error_body"]
+
+OVERLOADED = 529
+"""Anthropic's own status for a service that is overloaded (protocol §5.3)."""
 
 
 class MessagesDialect:
@@ -17,3 +21,9 @@ class MessagesDialect:
 
     def parse(self, body: bytes) -> MessagesRequest:
         return parse_request(body)
+
+    def error_status(self, error: TidegateError) -> int:
+        return OVERLOADED if error_type(error) == "overloaded_error" else error.http_status
+
+    def error_body(self, error: TidegateError, request_id: str) -> bytes:
+        return error_body(error, request_id)

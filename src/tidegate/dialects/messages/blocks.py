@@ -34,7 +34,7 @@ class Source(msgspec.Struct):
     data: str | None = None
     url: str | None = None
     file_id: str | None = None
-    content: msgspec.Raw = jsonio.EMPTY
+    content: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
 
 
 class ContentBlock(msgspec.Struct):
@@ -45,16 +45,16 @@ class ContentBlock(msgspec.Struct):
     source: Source | str | None = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw = jsonio.EMPTY
+    input: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     tool_use_id: str | None = None
-    content: msgspec.Raw = jsonio.EMPTY
+    content: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     is_error: bool | None = None
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
     title: str | None = None
     context: str | None = None
-    citations: msgspec.Raw = jsonio.EMPTY
+    citations: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     cache_control: jsonio.Members | None = None
 
 

@@ -1,12 +1,12 @@
 """OpenAI Responses (`POST /v1/responses`)."""
 
-from tidegate.dialects.dialect import Endpoint
+from tidegate.dialects.dialect import Endpoint, OpenAIErrors
 from tidegate.dialects.responses.request import ResponsesBody, ResponsesRequest, parse_request
 
 __all__ = ["ResponsesBody", "ResponsesDialect", "ResponsesRequest"]
 
 
-class ResponsesDialect:
+class ResponsesDialect(OpenAIErrors):
     """See :class:`tidegate.dialects.dialect.Dialect`."""
 
     name: Endpoint = "responses"

@@ -6,11 +6,15 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
+from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.response import Envelope, complete
 from tidegate.dialects.responses.stream import ResponsesStream
+from tidegate.dialects.responses.tools import ToolNames
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, NotFound, UnsupportedParameter
+from tidegate.wire.items import CanonicalRequest, Output
 
 __all__ = ["ResponsesBody", "ResponsesRequest", "parse_request"]
 
@@ -121,11 +125,12 @@ _STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 class ResponsesRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "_members", "model", "stream", "typed")
+    __slots__ = ("_body", "_members", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: ResponsesBody) -> None:
         self._body = body
         self._members: jsonio.Members | None = None
+        self.dropped: tuple[str, ...] = ()
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -133,6 +138,10 @@ class ResponsesRequest:
     @property
     def wants_stream(self) -> bool:
         return self.stream is True
+
+    @property
+    def wants_stop(self) -> bool:
+        return bool(self.typed.stop)
 
     @property
     def end_user(self) -> str | None:
@@ -146,16 +155,12 @@ class ResponsesRequest:
         return self._members
 
     def forward(self, destination: Destination) -> bytes:
-        if self.typed.background:
-            raise UnsupportedParameter(
-                "Unsupported parameter: 'background' needs stored responses, which this gateway does not keep.",
-                param="background",
-            )
+        self._refuse_background()
         members = dict(self.members)
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
         if destination.gateway_state:
-            self._refuse_state_we_lack(destination)
+            self._refuse_state_we_lack(f"provider '{destination.provider}' is")
             for name in _STATE_MEMBERS:
                 members.pop(name, None)
             if destination.stores:
@@ -167,7 +172,7 @@ class ResponsesRequest:
                 members["include"] = jsonio.raw([*dict.fromkeys([*(self.typed.include or ()), _ENCRYPTED])])
             if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
                 members["input"] = _without_ids(members["input"], self.typed.input)
-        refuse_unsupported(members, destination)
+        self.dropped = refuse_unsupported(members, destination)
         return jsonio.encode(members)
 
     def open(self, call: Call) -> ResponsesStream:
@@ -176,8 +181,31 @@ class ResponsesRequest:
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
         return complete(body, Envelope(self, call), call, destination)
 
-    def _refuse_state_we_lack(self, destination: Destination) -> None:
-        """A request must never lose its history in silence: what we do not hold is refused as the API refuses it."""
+    def canonical(self) -> CanonicalRequest:
+        """See :class:`tidegate.dialects.codec.BridgedRequest`."""
+        self._refuse_background()
+        self._refuse_state_we_lack("providers of other dialects are")
+        return canonical_request(self.members, self.typed)
+
+    def encoder(self, call: Call) -> ResponsesEncoder:
+        return ResponsesEncoder(Envelope(self, call), call, self._tool_names())
+
+    def encode_answer(self, output: Output, call: Call, destination: Destination) -> bytes:
+        return encode_answer(output, Envelope(self, call), call, destination, self._tool_names())
+
+    def _tool_names(self) -> ToolNames:
+        return read_tool_names(self.members) if b'"namespace"' in self._body else ToolNames()
+
+    def _refuse_background(self) -> None:
+        if self.typed.background:
+            raise UnsupportedParameter(
+                "Unsupported parameter: 'background' needs stored responses, which this gateway does not keep.",
+                param="background",
+            )
+
+    def _refuse_state_we_lack(self, who_is: str) -> None:
+        """A request must never lose its history in silence: what we do not hold is refused as the API refuses it.
+        `who_is` called without state, in words."""
         typed = self.typed
         if typed.previous_response_id is not None:
             raise InvalidRequest(
@@ -190,8 +218,8 @@ class ResponsesRequest:
             raise NotFound(f"Conversation with id '{name}' not found.", param="conversation")
         if typed.prompt is not None:
             raise UnsupportedParameter(
-                f"Unsupported parameter: 'prompt' names a template that the provider stores, but provider "
-                f"'{destination.provider}' is called without state. Set state = \"provider\" for it to use templates.",
+                f"Unsupported parameter: 'prompt' names a template that the provider stores, but {who_is} called "
+                'without state. Set state = "provider" for a provider of Responses to use templates.',
                 param="prompt",
             )
         if isinstance(typed.input, list):
@@ -249,7 +277,7 @@ def _is_reference(item: InputItem) -> bool:
     return item.type == "item_reference" or (item.type is None and item.id is not None and item.role is None)
 
 
-_ID_NEEDED = frozenset(
+ID_NEEDED = frozenset(
     {
         "code_interpreter_call",
         "computer_call",
@@ -272,6 +300,6 @@ def _without_ids(value: msgspec.Raw, typed: list[InputItem]) -> msgspec.Raw:
     """Item ids are ours or another provider's: a stateless upstream would look them up and answer 404 (protocol §1.4)."""
     items = jsonio.decode(value, _items)
     for item, known in zip(items, typed, strict=True):
-        if known.type not in _ID_NEEDED:
+        if known.type not in ID_NEEDED:
             item.pop("id", None)
     return jsonio.raw(items)

@@ -10,8 +10,10 @@ from typing import ClassVar, TypeVar
 import msgspec
 
 from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
-from tidegate.dialects.failure import INPUT_CODES, from_error_object
+from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
+from tidegate.dialects.responses.begun import Begun
+from tidegate.dialects.responses.broken import error_event, error_member
 from tidegate.dialects.responses.held import HeldItems
 from tidegate.dialects.responses.repair import Event, Repair
 from tidegate.dialects.responses.response import Envelope, failure, finish, is_cut, true_status
@@ -25,19 +27,6 @@ __all__ = ["ResponsesStream"]
 T = TypeVar("T")
 
 DONE = b"data: [DONE]\n\n"
-
-_CLIENT_CODES = INPUT_CODES | frozenset(
-    {
-        "server_error",
-        "rate_limit_exceeded",
-        "vector_store_timeout",
-        # Codex acts on these three, and OpenAI sends them, though the SDKs' enumeration does not have them.
-        "context_length_exceeded",
-        "insufficient_quota",
-        "usage_not_included",
-    }
-)
-"""Codes of `response.error` that clients know; every other code of ours goes into the message (design §6)."""
 
 _OFFICIAL = {
     "response.reasoning.delta": "response.reasoning_text.delta",
@@ -182,20 +171,27 @@ class ResponsesStream:
         if self._repair is not None:
             out.append(self._all(self._repair.end(cut=False)))
         out.append(self._error_frame(error))
-        code = error.code or "server_error"
-        known = code if code in _CLIENT_CODES else "server_error"
-        message = error.message if known == code else f"{code}: {error.message}"
         body = self._envelope.snapshot(
             self._upstream,
             "failed",
             model=self._model,
             output=self._items.at_a_break(),
             usage=self.usage(),
-            error=jsonio.raw({"code": known, "message": message}),
+            error=error_member(error),
         )
         out.append(self._terminal("response.failed", body))
         self.outcome = Outcome("failed", error)
         return b"".join(out)
+
+    def hand_over(self) -> Begun:
+        """What has begun, for a :class:`ResponsesEncoder` to go on with. Only before commit; this stream is of no use
+        then."""
+        return Begun(envelope=self._envelope, stage=self._stage, sequence=self._sequence, held=self._held)
+
+    def go_on(self, begun: Begun) -> None:
+        """Go on behind what a :class:`ResponsesEncoder` has begun. Before `attempt`."""
+        self._envelope = begun.envelope
+        self._stage, self._sequence, self._held = begun.stage, begun.sequence, begun.held
 
     def usage(self) -> Usage:
         return self._usage or estimated_usage(self._call.request_bytes, self._delta_bytes)
@@ -417,13 +413,9 @@ class ResponsesStream:
         return self._encode(kind, b'{"type":"%b","response":%b,"sequence_number":%d}' % (name, response, sequence))
 
     def _error_frame(self, error: TidegateError) -> bytes:
-        """Flat and nested at once: each client reads one of the two (protocol §4.1)."""
         sequence = self._sequence
         self._sequence = sequence + 1
-        code = error.code
-        nested = {"type": error.openai_type, "code": code, "message": error.message, "param": error.param}
-        content = {"type": "error", "code": code, "message": error.message, "param": error.param, "error": nested}
-        return self._encode("error", jsonio.encode({**content, "sequence_number": sequence}))
+        return self._encode("error", error_event(error, sequence))
 
     def _encode(self, kind: str, data: bytes) -> bytes:
         return sse.encode(data, b"" if self._call.profile.responses_data_only else kind.encode())

@@ -5,10 +5,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from tidegate.dialects.chat.canonical import canonical_request
+from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
-from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, refuse_unsupported
+from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, refuse_unsupported
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
+from tidegate.wire.items import CanonicalRequest, Output
 
 __all__ = ["ChatBody", "ChatDialect", "ChatRequest", "StreamOptions", "forward_choices"]
 
@@ -84,6 +87,7 @@ class ChatBody(msgspec.Struct):
     safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
     tools: list[Tool] | None = None
     tool_choice: str | ToolChoice | None = None
+    functions: list[ToolFunction] | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: str | None = None
@@ -96,10 +100,11 @@ _decoder = jsonio.decoder(ChatBody)
 class ChatRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: ChatBody) -> None:
         self._body = body
+        self.dropped: tuple[str, ...] = ()
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -109,22 +114,46 @@ class ChatRequest:
         return self.stream is True
 
     @property
+    def wants_stop(self) -> bool:
+        return bool(self.typed.stop)
+
+    @property
     def end_user(self) -> str | None:
         return self.typed.safety_identifier or self.typed.user
 
     def forward(self, destination: Destination) -> bytes:
-        return forward_choices(self._body, destination, stream=self.wants_stream)
+        body, self.dropped = forward_choices(self._body, destination, stream=self.wants_stream)
+        return body
 
     def open(self, call: Call) -> ChoicesStream:
-        options = self.typed.stream_options
-        wants_usage = options is not None and options.include_usage is True
-        return ChoicesStream(call, kind="chat.completion.chunk", wants_usage=wants_usage, choices=self.typed.n or 1)
+        return ChoicesStream(
+            call, kind="chat.completion.chunk", wants_usage=self._wants_usage, choices=self.typed.n or 1
+        )
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
         return complete_choices(body, call, destination, kind="chat.completion.chunk")
 
+    def canonical(self) -> CanonicalRequest:
+        return canonical_request(self._body)
 
-class ChatDialect:
+    def encoder(self, call: Call) -> ChatEncoder:
+        return ChatEncoder(call, wants_usage=self._wants_usage, legacy_functions=self._speaks_of_functions)
+
+    def encode_answer(self, output: Output, call: Call, destination: Destination) -> bytes:
+        return chat_answer(output, call, destination, legacy_functions=self._speaks_of_functions)
+
+    @property
+    def _wants_usage(self) -> bool:
+        options = self.typed.stream_options
+        return options is not None and options.include_usage is True
+
+    @property
+    def _speaks_of_functions(self) -> bool:
+        """The client knows calls only by their name of 2023."""
+        return bool(self.typed.functions) and not self.typed.tools
+
+
+class ChatDialect(OpenAIErrors):
     """See :class:`tidegate.dialects.dialect.Dialect`."""
 
     name: Endpoint = "chat"
@@ -153,8 +182,8 @@ class ChatDialect:
 _ONLY_USAGE = jsonio.raw({"include_usage": True})
 
 
-def forward_choices(body: bytes, destination: Destination, *, stream: bool) -> bytes:
-    """The body for the upstream, for chat and for text completions.
+def forward_choices(body: bytes, destination: Destination, *, stream: bool) -> tuple[bytes, tuple[str, ...]]:
+    """The body for the upstream, for chat and for text completions, and the names of what was left out.
 
     Usage is asked for on every stream that can have it: the ledger needs it, and the frame is withheld from a client
     that did not ask.
@@ -170,5 +199,5 @@ def forward_choices(body: bytes, destination: Destination, *, stream: bool) -> b
             members["stream_options"] = jsonio.raw({**jsonio.members(options), "include_usage": True})
     elif not destination.include_usage:
         members.pop("stream_options", None)
-    refuse_unsupported(members, destination)
-    return jsonio.encode(members)
+    dropped = refuse_unsupported(members, destination)
+    return jsonio.encode(members), dropped

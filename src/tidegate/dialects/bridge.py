@@ -1,0 +1,313 @@
+"""From a client's dialect to a provider's and back, through the canonical form.
+
+Only for attempts whose provider speaks another dialect, or lacks something that is made up for here: a request in one
+dialect that a provider speaks as well goes on as the client's own bytes, and never comes this way.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from tidegate.dialects.codec import BridgedRequest, Collector, Losses, StreamDecoder, StreamEncoder, UpstreamDialect
+from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, Stream, estimated_usage
+from tidegate.dialects.envelope import PREFIX, Sealer
+from tidegate.dialects.responses.encoder import ResponsesEncoder
+from tidegate.dialects.responses.stream import ResponsesStream
+from tidegate.dialects.stops import StopFilter
+from tidegate.wire.errors import TidegateError
+from tidegate.wire.events import (
+    ChoiceEnd,
+    Event,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    ReasoningEnd,
+    RefusalDelta,
+    Seal,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+)
+from tidegate.wire.items import CanonicalRequest, Item, Reasoning
+
+__all__ = ["Bridge", "BridgedStream"]
+
+_BEGINS = (ResponsesStream, ResponsesEncoder)
+_CUT = frozenset({"length", "content_filter", "refusal"})
+"""Reasons with which an answer is not complete."""
+
+
+class Bridge:
+    """One request on its way to providers of other dialects: what it asks in canonical form, and for whom envelopes are
+    opened and made."""
+
+    def __init__(self, request: BridgedRequest, call: Call, *, sealer: Sealer, tenant: str) -> None:
+        self._request = request
+        self._call = call
+        self._sealer = sealer
+        self._tenant = tenant
+        self._canonical: CanonicalRequest | None = None
+        self._stops: tuple[str, ...] = ()
+        self._asked: CanonicalRequest | None = None
+        self._dialect: UpstreamDialect | None = None
+
+    def forward(self, dialect: UpstreamDialect, destination: Destination) -> tuple[bytes, tuple[str, ...]]:
+        """The body for `destination`, which speaks `dialect`, and the names of what was left out.
+
+        Raises InvalidRequest, and UnsupportedParameter for what the deployment cannot honour.
+        """
+        canonical = self._canonical
+        if canonical is None:
+            canonical = self._canonical = self._request.canonical()
+        losses = Losses(canonical, destination, allowed=destination.drops)
+        items = [self._opened(item, destination, losses) for item in canonical.items]
+        asked = msgspec.structs.replace(
+            canonical, model=destination.model, items=[item for item in items if item is not None]
+        )
+        self._stops = ()
+        if asked.stop and not _has_stop(destination):
+            self._stops, asked.stop = asked.stop, ()
+        self._asked = asked
+        self._dialect = dialect
+        return dialect.encode_request(asked, destination, losses), tuple(losses.dropped)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the present attempt is in another dialect."""
+        return self._dialect is not None
+
+    def leave(self) -> None:
+        """The present attempt is in the client's own dialect."""
+        self._dialect = None
+
+    def open(self, native: Stream) -> "BridgedStream":
+        """The stream towards the client; `native` relays the attempts that need no bridge."""
+        return BridgedStream(self, native, self._request.encoder(self._call), self._call)
+
+    def decoder(self, destination: Destination) -> StreamDecoder:
+        assert self._dialect is not None
+        assert self._asked is not None
+        return self._dialect.decoder(destination, self._asked)
+
+    def stop_filter(self) -> StopFilter | None:
+        """What cuts the present attempt's answer where its provider has no `stop`."""
+        if not self._stops:
+            return None
+        assert self._asked is not None
+        return StopFilter(self._stops, choices=self._asked.n)
+
+    def complete(self, body: bytes, destination: Destination) -> Answer:
+        """The client's body for an answer that came as one (see `Request.complete`)."""
+        assert self._dialect is not None
+        assert self._asked is not None
+        events = self._dialect.decode_answer(body, destination, self._asked)
+        stops = self.stop_filter()
+        if stops is not None:
+            events = stops.feed(events)
+        watch = Watch(self, destination, self._call)
+        collector = Collector()
+        for event in watch.pass_on(events, ended=True):
+            collector.add(event)
+        output = collector.output()
+        return Answer(self._request.encode_answer(output, self._call, destination), watch.usage(), watch.status)
+
+    def sealed(self, seal: Seal, destination: Destination) -> str:
+        """What the client gets of a seal. OpenAI's own encrypted content is sealed like all others: it fits only there."""
+        return self._sealer.seal(seal, tenant=self._tenant, provider=destination.provider, model=destination.model)
+
+    def _opened(self, item: Item, destination: Destination, losses: Losses) -> Item | None:
+        """A reasoning item with what its envelope holds for this provider, and without what is another's (protocol §5.4)."""
+        if not isinstance(item, Reasoning) or not item.encrypted:
+            return item
+        seal: Seal | None = None
+        if item.encrypted.startswith(PREFIX):
+            opened = self._sealer.open(item.encrypted, tenant=self._tenant)
+            if opened is not None and opened.provider == destination.provider:
+                seal = opened.seal
+        elif destination.endpoint == "responses" and destination.encrypted_reasoning:
+            seal = Seal(kind="encrypted", data=item.encrypted)
+        if seal is None:
+            losses.hint("reasoning.encrypted_content")
+        return msgspec.structs.replace(item, encrypted="", seal=seal)
+
+
+class Watch:
+    """Looks at the events of an answer as they pass: seals reasoning, keeps usage and the true status."""
+
+    __slots__ = ("_bridge", "_bytes", "_call", "_destination", "_usage", "failure", "finished", "status")
+
+    def __init__(self, bridge: Bridge, destination: Destination, call: Call) -> None:
+        self._bridge = bridge
+        self._destination = destination
+        self._call = call
+        self._bytes = 0
+        self._usage: Usage | None = None
+        self.status = "completed"
+        self.finished = False
+        self.failure: TidegateError | None = None
+
+    def count(self, text: str) -> None:
+        self._bytes += len(text) if text.isascii() else len(text.encode())
+
+    def usage(self) -> Usage:
+        return self._usage or estimated_usage(self._call.request_bytes, self._bytes)
+
+    def pass_on(self, events: Iterable[Event], *, ended: bool = False) -> list[Event]:
+        """`events` for the encoder: usage before the ending, and no failure among them. `ended`: no more will come, and
+        what is whole without an ending ends here."""
+        out: list[Event] = []
+        for event in events:
+            match event:
+                case (
+                    TextDelta(text=text)
+                    | RefusalDelta(text=text)
+                    | ReasoningDelta(text=text)
+                    | ToolCallDelta(text=text)
+                ):
+                    self.count(text)
+                case ReasoningEnd(seal=seal) if seal is not None:
+                    event = ReasoningEnd(None, self._bridge.sealed(seal, self._destination), event.choice)
+                case UsageReport(usage=usage):
+                    self._usage = usage
+                case ChoiceEnd(reason=reason) if reason in _CUT:
+                    self.status = "incomplete"
+                case Failed(error=error):
+                    self.failure = error
+                    return out
+                case Finished():
+                    self.finished = True
+                    if self._usage is None:
+                        out.append(UsageReport(self.usage()))
+                case _:
+                    pass
+            out.append(event)
+        if ended and not self.finished:
+            self.finished = True
+            if self._usage is None:
+                out.append(UsageReport(self.usage()))
+            out.append(Finished())
+        return out
+
+
+class BridgedStream:
+    """See :class:`tidegate.dialects.dialect.Stream`. Each attempt either goes through the native stream of the client's
+    dialect, or is decoded and encoded anew."""
+
+    __slots__ = (
+        "_bridge",
+        "_call",
+        "_decoder",
+        "_encoder",
+        "_held",
+        "_native",
+        "_stops",
+        "_watch",
+        "outcome",
+    )
+
+    def __init__(self, bridge: Bridge, native: Stream, encoder: StreamEncoder, call: Call) -> None:
+        self._bridge = bridge
+        self._native = native
+        self._encoder = encoder
+        self._call = call
+        self._held = b""
+        """Frames of a read that ended in failure before commit: they go out before whatever comes next."""
+        self._decoder: StreamDecoder | None = None
+        """None while the attempt is the native stream's."""
+        self._stops: StopFilter | None = None
+        self._watch: Watch | None = None
+        self.outcome: Outcome | None = None
+
+    @property
+    def committed(self) -> bool:
+        return self._native.committed or self._encoder.committed
+
+    def attempt(self, destination: Destination) -> None:
+        if self._decoder is not None:
+            self._hand_over(self._encoder, self._native)
+        self.outcome = None
+        self._decoder = None
+        self._native.outcome = None
+        self._native.attempt(destination)
+
+    def attempt_bridged(self, destination: Destination) -> None:
+        """The same for an attempt whose request `Bridge.forward` has made."""
+        if self._decoder is None:
+            self._hand_over(self._native, self._encoder)
+        self.outcome = None
+        self._decoder = self._bridge.decoder(destination)
+        self._stops = self._bridge.stop_filter()
+        self._watch = Watch(self._bridge, destination, self._call)
+        self._encoder.attempt(destination)
+
+    def feed(self, data: bytes) -> bytes:
+        decoder = self._decoder
+        if decoder is None:
+            return self._of_native(self._native.feed(data))
+        events = decoder.feed(data)
+        if len(events) == 1 and not self._held:
+            event = events[0]
+            if type(event) is TextDelta and self._stops is None and self._watch is not None:
+                self._watch.count(event.text)
+                return self._encoder.encode(events)
+        return self._relay(events)
+
+    def eof(self) -> bytes:
+        if self._decoder is None:
+            return self._of_native(self._native.eof())
+        return self._relay(self._decoder.eof())
+
+    def finish(self) -> bytes:
+        if self._decoder is None:
+            return self._of_native(self._native.finish())
+        events = self._decoder.eof()
+        return self._relay(events) if events and isinstance(events[-1], Finished) else b""
+
+    def ping(self) -> bytes:
+        return self._native.ping() if self._decoder is None else self._encoder.ping()
+
+    def fail(self, error: TidegateError) -> bytes:
+        self.outcome = Outcome("failed", error)
+        if self._decoder is None:
+            return self._native.fail(error)
+        held, self._held = self._held, b""
+        return held + self._encoder.fail(error)
+
+    def usage(self) -> Usage:
+        return self._native.usage() if self._watch is None or self._decoder is None else self._watch.usage()
+
+    def _of_native(self, out: bytes) -> bytes:
+        self.outcome = self._native.outcome
+        return out
+
+    def _relay(self, events: list[Event]) -> bytes:
+        watch = self._watch
+        assert watch is not None
+        if not events or self.outcome is not None:
+            return b""
+        if self._stops is not None:
+            events = self._stops.feed(events)
+        out = self._encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
+        if self._held:
+            out, self._held = self._held + out, b""
+        if watch.failure is not None:
+            self.outcome = Outcome("failed", watch.failure)
+            if not self._encoder.committed:
+                self._held = out
+                return b""
+        elif watch.finished:
+            self.outcome = Outcome(watch.status)
+        return out
+
+    def _hand_over(self, last: object, next_: object) -> None:
+        """What an attempt has begun without commit, the next one goes on with: only Responses has such frames."""
+        if isinstance(last, _BEGINS) and isinstance(next_, _BEGINS):
+            begun = last.hand_over()
+            held, self._held = self._held, b""
+            next_.go_on(msgspec.structs.replace(begun, held=held + begun.held))
+
+
+def _has_stop(destination: Destination) -> bool:
+    """Whether the deployment takes stop sequences by whatever name its dialect has for them."""
+    return destination.endpoint != "responses" and "stop" not in destination.refuses

@@ -1,0 +1,242 @@
+"""Canonical requests → bodies for chat endpoints of OpenAI and of servers that follow it.
+
+A chat message cannot hold all that an item can. What follows from that:
+
+- Adjacent reasoning, text and calls of the assistant become one message, and the results of its calls stand right behind
+  it, as the API asks.
+- Images, files and audio that a tool returned, and images that the assistant made, go into a user message behind the
+  results (protocol §5.1).
+- `is_error` has no member: such a result begins with "Error: ".
+- A custom tool becomes a function with one string, `input`, where the endpoint has functions only; its grammar stands in
+  the description. `decoder` turns its calls back.
+- Annotations and logprobs of earlier answers are not sent: no model reads them.
+- Reasoning goes back only as the provider gave it, or as plain text to one that asks for that (`Quirks.reasoning_back`).
+"""
+
+from typing import Any
+
+import msgspec
+
+from tidegate.dialects.chat.conversation import WRAPPED_INPUT, Conversation
+from tidegate.dialects.chat.decoder import ChatDecoder, decode_chat_answer
+from tidegate.dialects.codec import Losses
+from tidegate.dialects.dialect import Destination, Endpoint, says_nothing
+from tidegate.wire import jsonio
+from tidegate.wire.events import Event
+from tidegate.wire.items import CanonicalRequest, HostedTool, OutputFormat, Tool
+
+__all__ = ["ChatUpstream"]
+
+_WRAPPED_PARAMETERS = {
+    "type": "object",
+    "properties": {WRAPPED_INPUT: {"type": "string"}},
+    "required": [WRAPPED_INPUT],
+    "additionalProperties": False,
+}
+_NO_PARAMETERS = {"type": "object", "properties": {}}
+_OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+_BUDGETS = ((2048, "low"), (16_384, "medium"))
+"""Reasoning budgets in tokens, and the effort that is nearest."""
+
+
+class ChatUpstream:
+    """See :class:`tidegate.dialects.codec.UpstreamDialect`."""
+
+    name: Endpoint = "chat"
+
+    def encode_request(self, request: CanonicalRequest, destination: Destination, losses: Losses) -> bytes:
+        members: dict[str, Any] = {
+            "model": destination.model,
+            "messages": Conversation(request, destination, losses).messages(),
+            "stream": request.stream,
+        }
+        if request.stream and destination.include_usage:
+            members["stream_options"] = {"include_usage": True}
+        _put_tools(members, request, destination, losses)
+        _put_limit(members, request, destination, losses)
+        _put_sampling(members, request, destination, losses)
+        _put_reasoning(members, request, losses)
+        if request.format is not None and request.format.type != "text":
+            losses.put(members, "response_format", _response_format(request.format), "format")
+        _put_hints(members, request, destination, losses)
+        return jsonio.encode(members)
+
+    def decoder(self, destination: Destination, request: CanonicalRequest) -> ChatDecoder:
+        return ChatDecoder(destination, request)
+
+    def decode_answer(self, body: bytes, destination: Destination, request: CanonicalRequest) -> list[Event]:
+        return decode_chat_answer(body, destination, request)
+
+
+# -- members ----------------------------------------------------------------------------------------------------
+
+
+def _put_limit(members: dict[str, Any], request: CanonicalRequest, destination: Destination, losses: Losses) -> None:
+    if request.max_output_tokens is None:
+        return
+    name: str = destination.quirks.max_tokens_name
+    if name in destination.refuses:
+        name = _OTHER_NAME[name]
+    losses.put(members, name, request.max_output_tokens, "max_output_tokens")
+
+
+def _put_sampling(members: dict[str, Any], request: CanonicalRequest, destination: Destination, losses: Losses) -> None:
+    for name in ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty"):
+        value = getattr(request, name)
+        if value is not None:
+            losses.put(members, name, value, name)
+    if request.top_k is not None:
+        if destination.quirks.openai_chat:
+            losses.refuse("top_k")
+        else:
+            losses.put(members, "top_k", request.top_k, "top_k")
+    if request.stop:
+        losses.put(members, "stop", list(request.stop), "stop")
+    if request.n > 1:
+        losses.put(members, "n", request.n, "n")
+    if request.logit_bias:
+        losses.put(members, "logit_bias", request.logit_bias, "logit_bias")
+    if request.top_logprobs is not None:
+        losses.put(members, "logprobs", True, "top_logprobs")
+        if request.top_logprobs and "logprobs" in members:
+            losses.put(members, "top_logprobs", request.top_logprobs, "top_logprobs")
+
+
+def _put_reasoning(members: dict[str, Any], request: CanonicalRequest, losses: Losses) -> None:
+    effort = request.effort
+    budget = request.reasoning_budget
+    if budget is not None and not effort:
+        losses.hint("reasoning_budget")
+        if budget > 0:
+            effort = next((effort for most, effort in _BUDGETS if budget <= most), "high")
+    if effort:
+        losses.put(members, "reasoning_effort", effort, "effort")
+    if request.reasoning_summary:
+        losses.hint("reasoning_summary")
+
+
+def _put_hints(members: dict[str, Any], request: CanonicalRequest, destination: Destination, losses: Losses) -> None:
+    """What shapes no answer, or only its manner: where it is not taken it is left out, and named."""
+    for name in ("verbosity", "user", "safety_identifier", "service_tier", "prompt_cache_key"):
+        value = getattr(request, name)
+        if not value:
+            continue
+        if name not in destination.refuses:
+            members[name] = value
+        elif not says_nothing(name, jsonio.raw(value)):
+            losses.hint(name)
+    if request.metadata:
+        # Chat takes metadata only with answers that the provider stores.
+        losses.hint("metadata")
+
+
+def _response_format(form: OutputFormat) -> dict[str, Any]:
+    if form.type != "json_schema":
+        return {"type": form.type}
+    schema: dict[str, Any] = {"name": form.name}
+    if form.description:
+        schema["description"] = form.description
+    if form.schema:
+        schema["schema"] = form.schema
+    if form.strict is not None:
+        schema["strict"] = form.strict
+    return {"type": "json_schema", "json_schema": schema}
+
+
+# -- tools ------------------------------------------------------------------------------------------------------
+
+
+def _put_tools(members: dict[str, Any], request: CanonicalRequest, destination: Destination, losses: Losses) -> None:
+    official = destination.quirks.openai_chat
+    choice = request.tool_choice
+    allowed = choice.names if choice is not None and choice.mode == "allowed" and not official else None
+    tools: list[dict[str, Any]] = []
+    custom: set[str] = set()
+    for tool in request.tools:
+        if isinstance(tool, HostedTool):
+            losses.refuse("tools", f"A tool of type '{tool.type}' is run by the provider, and this one has none.")
+        elif allowed is None or tool.name in allowed:
+            tools.append(_tool(tool, destination, losses))
+            if tool.custom and official:
+                custom.add(tool.name)
+    if not tools:
+        return
+    losses.put(members, "tools", tools, "tools")
+    if "tools" not in members:
+        return
+    if choice is not None:
+        value: Any
+        match choice.mode:
+            case "function":
+                value = _named(choice.names[0], custom)
+            case "allowed" if official:
+                names = [_named(name, custom) for name in choice.names]
+                mode = "required" if choice.required else "auto"
+                value = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": names}}
+            case "allowed":
+                value = "required" if choice.required else "auto"
+            case _:
+                value = choice.mode
+        losses.put(members, "tool_choice", value, "tool_choice")
+    if request.parallel_tool_calls is not None:
+        losses.put(members, "parallel_tool_calls", request.parallel_tool_calls, "parallel_tool_calls")
+
+
+def _named(name: str, custom: set[str]) -> dict[str, Any]:
+    if name in custom:
+        return {"type": "custom", "custom": {"name": name}}
+    return {"type": "function", "function": {"name": name}}
+
+
+def _tool(tool: Tool, destination: Destination, losses: Losses) -> dict[str, Any]:
+    official = destination.quirks.openai_chat
+    if tool.breakpoint:
+        losses.hint("breakpoint")
+    if tool.custom and official:
+        custom: dict[str, Any] = {"name": tool.name}
+        if tool.description:
+            custom["description"] = tool.description
+        if tool.format:
+            custom["format"] = _custom_format(tool.format)
+        return {"type": "custom", "custom": custom}
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.custom:
+        function["description"] = _wrapped_description(tool)
+        function["parameters"] = _WRAPPED_PARAMETERS
+        return {"type": "function", "function": function}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.parameters:
+        function["parameters"] = tool.parameters
+    elif not official:
+        function["parameters"] = _NO_PARAMETERS
+    if tool.strict:  # False is what the API does anyway
+        function["strict"] = True
+    return {"type": "function", "function": function}
+
+
+class _Format(msgspec.Struct):
+    type: str
+    syntax: str = ""
+    definition: str = ""
+
+
+_format_decoder = jsonio.decoder(_Format)
+
+
+def _custom_format(form: msgspec.Raw) -> dict[str, Any]:
+    """The Responses form of a custom tool's format, which is flat, as chat nests it."""
+    given = jsonio.decode(form, _format_decoder)
+    if given.type != "grammar":
+        return {"type": given.type}
+    return {"type": "grammar", "grammar": {"syntax": given.syntax, "definition": given.definition}}
+
+
+def _wrapped_description(tool: Tool) -> str:
+    said = [tool.description] if tool.description else []
+    said.append(f"'{WRAPPED_INPUT}' is the tool's whole input as free text.")
+    if tool.format:
+        given = jsonio.decode(tool.format, _format_decoder)
+        if given.type == "grammar":
+            said.append(f"It must match this {given.syntax} grammar:\n{given.definition}")
+    return "\n\n".join(said)

@@ -1,0 +1,477 @@
+"""The client's request in canonical form, for providers that speak another dialect (protocol §1.2, §1.4, §5.1)."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from tidegate.dialects.responses.tools import ToolNames, flat_name, read_tools
+from tidegate.dialects.validation import invalid, missing
+from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest
+from tidegate.wire.items import (
+    AudioPart,
+    CanonicalRequest,
+    FilePart,
+    FunctionCall,
+    FunctionOutput,
+    HostedTool,
+    ImagePart,
+    Item,
+    Message,
+    OpaqueItem,
+    OpaquePart,
+    OutputFormat,
+    Part,
+    Reasoning,
+    RefusalPart,
+    TextPart,
+    Tool,
+    ToolChoice,
+)
+
+__all__ = ["canonical_request", "read_tool_names"]
+
+T = TypeVar("T")
+
+_NAMES: Final = {
+    "items": "input",
+    "format": "text.format",
+    "verbosity": "text.verbosity",
+    "effort": "reasoning.effort",
+    "reasoning_summary": "reasoning.summary",
+    "breakpoint": "prompt_cache_breakpoint",
+}
+"""Members of CanonicalRequest that this dialect calls otherwise."""
+
+_READ: Final = frozenset(
+    {
+        "frequency_penalty", "include", "input", "instructions", "max_output_tokens", "model", "n", "parallel_tool_calls",
+        "presence_penalty", "prompt_cache_key", "reasoning", "safety_identifier", "service_tier", "stop", "stream",
+        "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "user",
+    }
+)  # fmt: skip
+"""Members that have a canonical form."""
+
+_GATEWAY: Final = frozenset(
+    {
+        "background", "background_options", "conversation", "metadata", "previous_response_id", "prompt", "store",
+        "stream_options",
+    }
+)  # fmt: skip
+"""Members that the gateway sees to, or refuses, whoever answers."""
+
+_HINTS: Final = frozenset(
+    {
+        "client_metadata", "context_management", "max_tool_calls", "prompt_cache_options", "prompt_cache_retention",
+        "truncation",
+    }
+)  # fmt: skip
+"""Members that change no answer: caching, bookkeeping, and how an overlong input or too many hosted calls are cut."""
+
+_LOGPROBS: Final = "message.output_text.logprobs"
+_ENCRYPTED: Final = "reasoning.encrypted_content"
+_MODES: Final[dict[bytes, Literal["auto", "none", "required"]]] = {
+    b'"auto"': "auto",
+    b'"none"': "none",
+    b'"required"': "required",
+}
+_ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
+
+
+class _Item(msgspec.Struct):
+    type: str = ""
+    id: str | None = None
+    role: str | None = None
+    phase: str | None = None
+    content: str | list[msgspec.Raw] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    output: msgspec.Raw = jsonio.EMPTY
+    summary: list[msgspec.Raw] | None = None
+    encrypted_content: str | None = None
+    tools: list[msgspec.Raw] | None = None
+
+
+class _InputAudio(msgspec.Struct):
+    data: str
+    format: str
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    annotations: list[msgspec.Raw] | None = None
+    logprobs: list[msgspec.Raw] | None = None
+    image_url: str | None = None
+    file_id: str | None = None
+    detail: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
+    input_audio: _InputAudio | None = None
+    prompt_cache_breakpoint: msgspec.Raw = jsonio.EMPTY
+
+
+class _Format(msgspec.Struct):
+    type: str
+    name: str | None = None
+    description: str | None = None
+    schema: msgspec.Raw = jsonio.EMPTY
+    strict: bool | None = None
+
+
+class _Text(msgspec.Struct):
+    format: _Format | None = None
+    verbosity: str | None = None
+
+
+class _Thinking(msgspec.Struct):
+    effort: str | None = None
+    summary: str | None = None
+    generate_summary: str | None = None
+    context: str | None = None
+    mode: str | None = None
+
+
+class _NamedTool(msgspec.Struct):
+    type: str = ""
+    name: str | None = None
+    namespace: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    type: str = ""
+    name: str | None = None
+    namespace: str | None = None
+    mode: str | None = None
+    tools: list[_NamedTool] | None = None
+
+
+_item = jsonio.decoder(_Item)
+_part = jsonio.decoder(_Part)
+_text = jsonio.decoder(_Text)
+_thinking = jsonio.decoder(_Thinking)
+_choice = jsonio.decoder(_Choice)
+_string = jsonio.decoder(str)
+_whole_number = jsonio.decoder(int)
+
+
+def read_tool_names(members: jsonio.Members) -> ToolNames:
+    """The names of the tools alone, for the answer. Raises InvalidRequest."""
+    names = ToolNames()
+    _tools(members, names)
+    for _, item in _items_of(members):
+        if item.type == "additional_tools":
+            read_tools(item.tools or (), names, "input")
+    return names
+
+
+def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
+    """`members` are the client's own, `typed` the same as :class:`ResponsesBody`. State is resolved before.
+
+    Raises InvalidRequest for what has no canonical form.
+    """
+    names = ToolNames()
+    tools = _tools(members, names)
+    hints: list[str] = []
+    unknown: list[str] = []
+    for name, value in members.items():
+        if jsonio.is_null(value) or name in _READ or name in _GATEWAY or name in ("seed", "top_k", "logit_bias"):
+            continue
+        if name not in _HINTS:
+            unknown.append(name)
+        elif not (name == "truncation" and bytes(value) == b'"disabled"'):
+            hints.append(name)
+    items = _items(members, tools, names)
+    thinking = _value(members, "reasoning", _thinking) or _Thinking()
+    hints += [f"reasoning.{name}" for name in ("context",) if getattr(thinking, name) not in (None, "auto")]
+    if thinking.mode not in (None, "standard"):
+        unknown.append("reasoning.mode")
+    text = _value(members, "text", _text) or _Text()
+    include = typed.include or []
+    hints += [f"include[{name}]" for name in include if name not in (_LOGPROBS, _ENCRYPTED)]
+    top_logprobs = typed.top_logprobs or None
+    if _LOGPROBS in include:
+        top_logprobs = typed.top_logprobs or 0
+    tool_choice, odd = _tool_choice(members, names)
+    if odd:
+        unknown.append("tool_choice")
+    return CanonicalRequest(
+        model=typed.model or "",
+        instructions=typed.instructions or "",
+        items=items,
+        tools=tools,
+        tool_choice=tool_choice,
+        parallel_tool_calls=typed.parallel_tool_calls,
+        max_output_tokens=typed.max_output_tokens,
+        temperature=typed.temperature,
+        top_p=typed.top_p,
+        top_k=_value(members, "top_k", _whole_number),
+        stop=(typed.stop,) if isinstance(typed.stop, str) else tuple(typed.stop or ()),
+        n=typed.n or 1,
+        seed=_value(members, "seed", _whole_number),
+        frequency_penalty=typed.frequency_penalty,
+        presence_penalty=typed.presence_penalty,
+        logit_bias=_given(members.get("logit_bias", jsonio.EMPTY)),
+        top_logprobs=top_logprobs,
+        format=_format(text.format),
+        verbosity=text.verbosity or "",
+        effort=thinking.effort or "",
+        reasoning_summary=thinking.summary or thinking.generate_summary or "",
+        user=typed.user or "",
+        safety_identifier=typed.safety_identifier or "",
+        metadata=typed.metadata or {},
+        service_tier=typed.service_tier or "",
+        prompt_cache_key=typed.prompt_cache_key or "",
+        stream=typed.stream is True,
+        hints=tuple(hints),
+        unknown=tuple(unknown),
+        names=_NAMES,
+    )
+
+
+# -- tools and formats ------------------------------------------------------------------------------------------
+
+
+def _tools(members: jsonio.Members, names: ToolNames) -> list[Tool | HostedTool]:
+    given = members.get("tools", jsonio.NULL)
+    return [] if given == jsonio.NULL else read_tools(jsonio.elements(given), names, "tools")
+
+
+def _tool_choice(members: jsonio.Members, names: ToolNames) -> tuple[ToolChoice | None, bool]:
+    """The choice, and whether it is one that only this dialect knows: of a hosted tool."""
+    given = members.get("tool_choice", jsonio.NULL)
+    if given == jsonio.NULL:
+        return None, False
+    mode = _MODES.get(bytes(given))
+    if mode is not None:
+        return ToolChoice(mode=mode), False
+    choice = _read(given, _choice, "tool_choice")
+    if choice.type in ("function", "custom"):
+        if not choice.name:
+            raise missing("tool_choice.name")
+        return ToolChoice(mode="function", names=(_flat(choice.name, choice.namespace),)), False
+    if choice.type == "allowed_tools":
+        chosen = choice.tools or []
+        if all(tool.name and tool.type in ("function", "custom") for tool in chosen):
+            allowed = tuple(_flat(tool.name or "", tool.namespace) for tool in chosen)
+            return ToolChoice(mode="allowed", names=allowed, required=choice.mode == "required"), False
+    return None, True
+
+
+def _flat(name: str, namespace: str | None) -> str:
+    return flat_name(namespace, name) if namespace else name
+
+
+def _format(given: _Format | None) -> OutputFormat | None:
+    if given is None:
+        return None
+    if given.type == "json_schema":
+        return OutputFormat(
+            type="json_schema",
+            name=given.name or "",
+            description=given.description or "",
+            schema=_given(given.schema),
+            strict=given.strict,
+        )
+    return OutputFormat(type="json_object" if given.type == "json_object" else "text")
+
+
+# -- items ------------------------------------------------------------------------------------------------------
+
+
+def _items_of(members: jsonio.Members) -> Iterable[tuple[msgspec.Raw, _Item]]:
+    given = members.get("input", jsonio.NULL)
+    if bytes(memoryview(given)[:1]) == b"[":
+        for index, value in enumerate(jsonio.elements(given)):
+            yield value, _read(value, _item, f"input[{index}]")
+
+
+def _items(members: jsonio.Members, tools: list[Tool | HostedTool], names: ToolNames) -> list[Item]:
+    """`tools` grows by those that stand among the items."""
+    given = members.get("input", jsonio.NULL)
+    if bytes(memoryview(given)[:1]) == b'"':
+        return [Message(role="user", content=[TextPart(text=jsonio.decode(given, _string))])]
+    items: list[Item] = []
+    for index, (value, item) in enumerate(_items_of(members)):
+        at = f"input[{index}]"
+        if item.type == "additional_tools":
+            known = {tool.name for tool in tools if isinstance(tool, Tool)}
+            for tool in read_tools(item.tools or (), names, f"{at}.tools"):
+                if not isinstance(tool, Tool) or tool.name not in known:
+                    tools.append(tool)
+            continue
+        reader = _READERS.get(item.type)
+        if reader is not None:
+            items.append(reader(item, at))
+        else:
+            items.append(OpaqueItem(type=item.type, value=value))
+    return items
+
+
+def _message(item: _Item, at: str) -> Message:
+    if item.role not in _ROLES:
+        raise invalid(
+            f"{at}.role", f"'{item.role}' has no counterpart at this provider; expected 'user', 'assistant', 'system' or "
+            "'developer'."
+        )  # fmt: skip
+    return Message(
+        role=item.role,  # type: ignore[arg-type]
+        content=_content(item.content, f"{at}.content"),
+        id=item.id or "",
+        phase=item.phase or "",
+    )
+
+
+def _call(item: _Item, at: str) -> FunctionCall:
+    """The name is the flat one, as the provider gets it among the tools; the namespace is in it."""
+    if not item.call_id:
+        raise missing(f"{at}.call_id")
+    if not item.name:
+        raise missing(f"{at}.name")
+    custom = item.type == "custom_tool_call"
+    return FunctionCall(
+        call_id=item.call_id,
+        name=_flat(item.name, item.namespace),
+        arguments=(item.input if custom else item.arguments) or "",
+        id=item.id or "",
+        custom=custom,
+    )
+
+
+def _call_output(item: _Item, at: str) -> FunctionOutput:
+    if not item.call_id:
+        raise missing(f"{at}.call_id")
+    if jsonio.is_null(item.output):
+        raise missing(f"{at}.output")
+    opening = bytes(memoryview(item.output)[:1])
+    if opening == b'"':
+        content: list[Part] = [TextPart(text=jsonio.decode(item.output, _string))]
+    elif opening == b"[":
+        content = _content(jsonio.elements(item.output), f"{at}.output")
+    else:
+        raise invalid(f"{at}.output", "expected a string or an array of content parts.", "invalid_type")
+    return FunctionOutput(
+        call_id=item.call_id,
+        content=content,
+        custom=item.type == "custom_tool_call_output",
+        name=_flat(item.name, item.namespace) if item.name else "",
+    )
+
+
+def _reasoning(item: _Item, at: str) -> Reasoning:
+    return Reasoning(
+        summary=[
+            _read(part, _part, f"{at}.summary[{index}]").text or "" for index, part in enumerate(item.summary or ())
+        ],
+        content=[
+            _read(part, _part, f"{at}.content[{index}]").text or ""
+            for index, part in enumerate(item.content if isinstance(item.content, list) else ())
+        ],
+        encrypted=item.encrypted_content or "",
+        id=item.id or "",
+    )
+
+
+_READERS: Final[dict[str, Callable[[_Item, str], Item]]] = {
+    "": _message,
+    "message": _message,
+    "function_call": _call,
+    "custom_tool_call": _call,
+    "function_call_output": _call_output,
+    "custom_tool_call_output": _call_output,
+    "reasoning": _reasoning,
+}
+
+
+def _content(given: str | list[msgspec.Raw] | None, at: str) -> list[Part]:
+    if isinstance(given, str):
+        return [TextPart(text=given)]
+    return [_content_part(value, f"{at}[{index}]") for index, value in enumerate(given or ())]
+
+
+def _content_part(value: msgspec.Raw, at: str) -> Part:
+    part = _read(value, _part, at)
+    mark = not jsonio.is_null(part.prompt_cache_breakpoint)
+    match part.type:
+        case "input_text" | "output_text" | "text" | "reasoning_text" | "summary_text":
+            if part.text is None:
+                raise missing(f"{at}.text")
+            return TextPart(
+                text=part.text, annotations=part.annotations or [], logprobs=part.logprobs or [], breakpoint=mark
+            )
+        case "refusal":
+            return RefusalPart(refusal=part.refusal or "")
+        case "input_image":
+            if not part.image_url and not part.file_id:
+                raise missing(f"{at}.image_url", "An image is given by 'image_url' or 'file_id'.")
+            return ImagePart(
+                url=part.image_url or "",
+                file_id="" if part.image_url else part.file_id or "",
+                detail=part.detail or "",
+                breakpoint=mark,
+            )
+        case "input_file":
+            return _file(part, at, mark)
+        case "input_audio" if part.input_audio is not None:
+            return AudioPart(data=part.input_audio.data, format=part.input_audio.format)
+        case _:
+            return OpaquePart(type=part.type, value=value)
+
+
+def _file(part: _Part, at: str, mark: bool) -> FilePart:
+    name = part.filename or ""
+    if part.file_data:
+        return FilePart(data=_as_data_url(part.file_data, name), filename=name, breakpoint=mark)
+    if part.file_url:
+        return FilePart(url=part.file_url, filename=name, breakpoint=mark)
+    if part.file_id:
+        return FilePart(file_id=part.file_id, filename=name, breakpoint=mark)
+    raise missing(f"{at}.file_data", "A file is given by 'file_data', 'file_url' or 'file_id'.")
+
+
+def _as_data_url(data: str, filename: str) -> str:
+    """The API takes bare base64 as well; then the name of the file tells what it is."""
+    if data.startswith("data:"):
+        return data
+    ending = filename.rpartition(".")[2].lower()
+    return f"data:{_MEDIA_TYPES.get(ending, 'application/pdf')};base64,{data}"
+
+
+_MEDIA_TYPES: Final = {
+    "csv": "text/csv",
+    "html": "text/html",
+    "json": "application/json",
+    "md": "text/markdown",
+    "txt": "text/plain",
+    "xml": "text/xml",
+}
+
+
+# -- reading ----------------------------------------------------------------------------------------------------
+
+
+def _read(value: msgspec.Raw, using: "msgspec.json.Decoder[T]", at: str) -> T:
+    try:
+        return jsonio.decode(value, using)
+    except jsonio.SchemaMismatch as error:
+        place = f"{at}.{error.path}" if error.path else at
+        if error.missing:
+            raise missing(place) from None
+        raise invalid(place, f"{error.what}.", "invalid_type") from None
+    except jsonio.InvalidJSON as error:
+        raise InvalidRequest(f"Invalid '{at}': {error}", param=at, code="invalid_json") from None
+
+
+def _value(members: jsonio.Members, name: str, using: "msgspec.json.Decoder[T]") -> T | None:
+    value = members.get(name, jsonio.NULL)
+    return None if value == jsonio.NULL else _read(value, using, name)
+
+
+def _given(value: msgspec.Raw) -> msgspec.Raw:
+    return jsonio.EMPTY if jsonio.is_null(value) else value

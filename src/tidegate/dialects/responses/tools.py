@@ -1,0 +1,108 @@
+"""The client's tools: what the model may call, and under which names."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from tidegate.dialects.validation import invalid, missing
+from tidegate.wire import jsonio
+from tidegate.wire.items import FunctionCall, HostedTool, Tool
+
+__all__ = ["ToolNames", "flat_name", "read_tools"]
+
+_LONGEST_NAME = 64
+"""Most characters of a function's name that providers take (protocol §1.4)."""
+
+
+class _Tool(msgspec.Struct):
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: msgspec.Raw = jsonio.EMPTY
+    strict: bool | None = None
+    format: msgspec.Raw = jsonio.EMPTY
+    tools: list[msgspec.Raw] | None = None
+
+
+_tool = jsonio.decoder(_Tool)
+
+
+class ToolNames:
+    """Tools inside a namespace are flat everywhere but here: how the client calls them."""
+
+    __slots__ = ("_spaces",)
+
+    def __init__(self) -> None:
+        self._spaces: dict[str, tuple[str, str]] = {}
+
+    def add(self, namespace: str, name: str) -> str:
+        """The flat name of the tool."""
+        flat = flat_name(namespace, name)
+        self._spaces[flat] = (namespace, name)
+        return flat
+
+    def resolve(self, name: str, namespace: str = "") -> tuple[str, str]:
+        """Name and namespace as the client knows them. `namespace` is what the provider said, which knows flat names
+        only unless the namespace is its own."""
+        known = self._spaces.get(name) if not namespace else None
+        return (known[1], known[0]) if known is not None else (name, namespace)
+
+    def as_client_knows(self, call: FunctionCall) -> FunctionCall:
+        name, namespace = self.resolve(call.name, call.namespace)
+        if name == call.name and namespace == call.namespace:
+            return call
+        return msgspec.structs.replace(call, name=name, namespace=namespace)
+
+
+def flat_name(namespace: str, name: str) -> str:
+    """`ns__name`; one that is too long for providers ends in a digest, so that it stays the tool's own."""
+    flat = f"{namespace}__{name}"
+    if len(flat) <= _LONGEST_NAME:
+        return flat
+    return f"{flat[: _LONGEST_NAME - 9]}_{hashlib.sha256(flat.encode()).hexdigest()[:8]}"
+
+
+def read_tools(values: Iterable[msgspec.Raw], names: ToolNames, path: str) -> list[Tool | HostedTool]:
+    """`tools` of a request, or of an item. Namespaces are flattened. Raises InvalidRequest that names a place under
+    `path`."""
+    found: list[Tool | HostedTool] = []
+    for index, value in enumerate(values):
+        at = f"{path}[{index}]"
+        tool = _read(value, at)
+        if tool.type == "namespace":
+            if not tool.name:
+                raise missing(f"{at}.name")
+            for place, inner in enumerate(tool.tools or ()):
+                within = _read(inner, f"{at}.tools[{place}]")
+                found.append(_canonical(within, inner, f"{at}.tools[{place}]", names, tool.name))
+        else:
+            found.append(_canonical(tool, value, at, names, ""))
+    return found
+
+
+def _read(value: msgspec.Raw, at: str) -> _Tool:
+    try:
+        return jsonio.decode(value, _tool)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+        place = getattr(error, "path", "")
+        raise invalid(f"{at}.{place}" if place else at, f"{getattr(error, 'what', error)}.") from None
+
+
+def _canonical(tool: _Tool, value: msgspec.Raw, at: str, names: ToolNames, namespace: str) -> Tool | HostedTool:
+    if tool.type not in ("function", "custom"):
+        return HostedTool(type=tool.type, value=value)
+    if not tool.name:
+        raise missing(f"{at}.name", "Responses tools are flat: the name stands beside the type.")
+    members: dict[str, Any] = {
+        "name": names.add(namespace, tool.name) if namespace else tool.name,
+        "description": tool.description or "",
+    }
+    if tool.type == "custom":
+        return Tool(custom=True, format=_given(tool.format), **members)
+    return Tool(parameters=_given(tool.parameters), strict=tool.strict, **members)
+
+
+def _given(value: msgspec.Raw) -> msgspec.Raw:
+    return jsonio.EMPTY if jsonio.is_null(value) else value

@@ -1,0 +1,98 @@
+"""`stop` for providers that have no such parameter: the answer is cut where a stop sequence begins."""
+
+from collections.abc import Iterable
+
+from tidegate.wire.events import (
+    ChoiceEnd,
+    Event,
+    Finished,
+    MessageEnd,
+    TextDelta,
+    ToolCallEnd,
+    ToolCallStart,
+)
+
+__all__ = ["StopFilter"]
+
+
+class StopFilter:
+    """Canonical events in, the same out up to a stop sequence; `cut` is true from there on.
+
+    Text that may be the beginning of a stop sequence is held back until the next event tells; everything else goes on at
+    once. With several choices, each is cut by itself, and the answer ends when all that began are.
+    """
+
+    def __init__(self, stops: Iterable[str], *, choices: int = 1) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._choices = choices
+        self._held: dict[int, str] = {}
+        self._cut: set[int] = set()
+        self._open_calls: set[int] = set()
+        self.cut = False
+        """The answer is complete although the provider goes on: its call is to be ended."""
+
+    def feed(self, events: Iterable[Event]) -> list[Event]:
+        out: list[Event] = []
+        for event in events:
+            if self.cut:
+                break
+            if isinstance(event, TextDelta):
+                self._on_text(event, out)
+                continue
+            choice = getattr(event, "choice", None)
+            if choice is not None:
+                if choice in self._cut:
+                    continue
+                if choice in self._held:
+                    # What follows is no text of this message: the beginning of a stop sequence was none.
+                    self._release(choice, out)
+            if isinstance(event, ToolCallStart):
+                self._open_calls.add(event.index)
+            elif isinstance(event, ToolCallEnd):
+                self._open_calls.discard(event.index)
+            elif isinstance(event, Finished):
+                for held in list(self._held):
+                    self._release(held, out)
+            out.append(event)
+        return out
+
+    def _on_text(self, event: TextDelta, out: list[Event]) -> None:
+        choice = event.choice
+        if choice in self._cut:
+            return
+        text = self._held.pop(choice, "") + event.text
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            at, stop = min(found, key=lambda one: one[0])
+            if at:
+                out.append(TextDelta(text[:at], choice))
+            self._end(choice, stop, out)
+            return
+        keep = self._undecided(text)
+        if keep < len(text):
+            logprobs = event.logprobs if not keep and len(text) == len(event.text) else None
+            out.append(TextDelta(text[: len(text) - keep], choice, logprobs))
+        if keep:
+            self._held[choice] = text[len(text) - keep :]
+
+    def _undecided(self, text: str) -> int:
+        """How many characters at the end may be the beginning of a stop sequence."""
+        longest = 0
+        for stop in self._stops:
+            for size in range(min(len(stop) - 1, len(text)), longest, -1):
+                if stop.startswith(text[len(text) - size :]):
+                    longest = size
+                    break
+        return longest
+
+    def _release(self, choice: int, out: list[Event]) -> None:
+        out.append(TextDelta(self._held.pop(choice), choice))
+
+    def _end(self, choice: int, stop: str, out: list[Event]) -> None:
+        self._cut.add(choice)
+        out.append(MessageEnd(choice))
+        if len(self._cut) >= self._choices:
+            out.extend(ToolCallEnd(index) for index in sorted(self._open_calls))
+            self._open_calls.clear()
+            self.cut = True
+        out.append(ChoiceEnd("stop", choice, stop))

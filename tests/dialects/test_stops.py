@@ -1,0 +1,87 @@
+"""Stop sequences for providers that have none."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.dialects.stops import StopFilter
+from tidegate.wire.events import (
+    ChoiceEnd,
+    Event,
+    Finished,
+    Laws,
+    MessageEnd,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+)
+
+
+def text(events: list[Event], choice: int = 0) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta) and event.choice == choice)
+
+
+def cut_at_first(whole: str, stops: list[str]) -> tuple[str, bool]:
+    places = [at for stop in stops if (at := whole.find(stop)) >= 0]
+    return (whole[: min(places)], True) if places else (whole, False)
+
+
+@given(
+    st.lists(st.text("abX终止", max_size=4), max_size=12),
+    st.lists(st.text("abX终止", min_size=1, max_size=4), max_size=3),
+)
+def test_any_split_of_the_text_is_cut_at_the_same_place(pieces: list[str], stops: list[str]) -> None:
+    stream = StopFilter(stops)
+    out: list[Event] = [*stream.feed([Started()])]
+    for piece in pieces:
+        out += stream.feed([TextDelta(piece)])
+    out += stream.feed([ChoiceEnd("stop"), Finished()])
+    wanted, cut = cut_at_first("".join(pieces), stops)
+    assert text(out) == wanted
+    assert stream.cut is cut
+    ends = [event for event in out if isinstance(event, ChoiceEnd)]
+    assert len(ends) == 1
+    assert bool(ends[0].stop_sequence) is cut
+
+
+def test_only_what_may_begin_a_stop_sequence_waits() -> None:
+    stream = StopFilter(["\n\nHuman:"])
+    assert text(stream.feed([TextDelta("Hello")])) == "Hello"
+    assert text(stream.feed([TextDelta(" there\n")])) == " there"
+    assert text(stream.feed([TextDelta("\nfriend")])) == "\n\nfriend"
+
+
+def test_the_answer_ends_by_the_laws_where_it_is_cut() -> None:
+    stream = StopFilter(["END"])
+    laws = Laws()
+    events: list[Event] = [
+        Started(),
+        ToolCallStart(0, "call_1", "f"),
+        ToolCallDelta(0, "{}"),
+        TextDelta("one EN"),
+        TextDelta("D two"),
+    ]
+    out = stream.feed(events)
+    assert stream.cut
+    for event in [*out, Finished()]:
+        laws.check(event)
+    assert laws.ended
+    assert out[-3:] == [MessageEnd(), ToolCallEnd(0), ChoiceEnd("stop", 0, "END")]
+    assert stream.feed([TextDelta("more"), Finished()]) == []
+
+
+def test_each_choice_is_cut_by_itself_and_the_last_one_ends_the_answer() -> None:
+    stream = StopFilter(["."], choices=2)
+    first = stream.feed([Started(), TextDelta("a.b", 0), TextDelta("c", 1)])
+    assert (text(first, 0), text(first, 1)) == ("a", "c")
+    assert not stream.cut
+    second = stream.feed([TextDelta("d", 0), TextDelta("e.f", 1)])
+    assert (text(second, 0), text(second, 1)) == ("", "e")
+    assert stream.cut
+
+
+def test_text_before_a_call_is_not_held_back_behind_it() -> None:
+    stream = StopFilter(["END"])
+    out = stream.feed([Started(), TextDelta("about to E"), ToolCallStart(0, "call_1", "f")])
+    assert out[1:] == [TextDelta("about to "), TextDelta("E"), ToolCallStart(0, "call_1", "f")]
