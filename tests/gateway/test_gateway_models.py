@@ -157,6 +157,10 @@ def test_one_model_that_is_not_there_is_a_404(api: Api) -> None:
         ({"object": "list", "data": [{"id": "a", "created": 1.5, "owned_by": None}, {"id": "b"}]}, ["a", "b"]),
         ({"data": []}, []),
         ({"models": []}, None),
+        (
+            {"models": [{"name": "models/a"}, {"name": "tuned/b", "supportedGenerationMethods": ["embedContent"]}]},
+            ["a"],
+        ),
         ([], None),
         (b"<html>", None),
         ({"data": [{"id": 5}]}, None),

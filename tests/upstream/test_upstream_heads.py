@@ -11,7 +11,7 @@ from tests.upstream.stage import CANARY, OK, Peer, Provider, Stage, run
 from tidegate.config.schema import ProviderConfig
 from tidegate.config.secret import Secret
 from tidegate.upstream.fetch import fetch
-from tidegate.upstream.provider import ProviderUnusable, Upstream
+from tidegate.upstream.provider import HEADS_KEPT, MODEL_KEPT, ProviderUnusable, Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire import errors
 
@@ -250,3 +250,38 @@ def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled() -> None:
             assert stage.pool.open_count == 0
 
     run(scenario)
+
+
+def test_a_path_may_name_the_model_and_the_method() -> None:
+    one = upstream(kind="gemini", credentials=(Secret(CANARY),))
+    streamed = one.request("gemini", b"{}", stream=True, model="gemini-3-flash")[0].decode()
+    assert streamed.startswith("POST /v1/models/gemini-3-flash:streamGenerateContent?alt=sse HTTP/1.1\r\n")
+    assert f"\r\nx-goog-api-key: {CANARY}\r\n" in streamed
+    assert "authorization" not in streamed
+    whole = one.request("gemini", b"{}", stream=False, model="gemini-3-flash")[0].decode()
+    assert whole.startswith("POST /v1/models/gemini-3-flash:generateContent HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        ("../../admin", "..%2F..%2Fadmin"),
+        ("a?key=x#y", "a%3Fkey%3Dx%23y"),
+        ("a b\r\nx-evil: 1", "a%20b%0D%0Ax-evil%3A%201"),
+        ("潮:汐@{method}", "%E6%BD%AE%3A%E6%B1%90%40%7Bmethod%7D"),
+        ("50%", "50%25"),
+    ],
+)
+def test_a_models_name_cannot_leave_its_place_in_the_path(model: str, target: str) -> None:
+    raw = upstream(kind="gemini").request("gemini", b"{}", stream=False, model=model)[0].decode()
+    assert raw.startswith(f"POST /v1/models/{target}:generateContent HTTP/1.1\r\n")
+
+
+def test_heads_for_ever_new_models_are_not_kept_for_ever() -> None:
+    one = upstream(kind="gemini")
+    for number in range(3 * HEADS_KEPT):
+        one.request("gemini", b"{}", stream=False, model=f"m{number}")
+    one.request("gemini", b"{}", stream=False, model="x" * (MODEL_KEPT + 1))
+    kept = vars(one)["_posts"]
+    assert 0 < len(kept) <= HEADS_KEPT
+    assert all(len(model) <= MODEL_KEPT for _, _, model in kept)

@@ -94,6 +94,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     cut_reported_as_completed: bool = False
     max_output_tokens: int | None = None
     """The most that the model can put out, where known; Anthropic's API has no request without a limit."""
+    fetches_urls: bool = True
+    """The provider itself fetches images and files behind URLs. False: it takes only their bytes."""
     drops: bool = False
     """What the deployment cannot carry is left out and named, instead of refused."""
     traits: Traits = Traits()
@@ -209,6 +211,10 @@ class Dialect(Protocol):
 
     def parse(self, body: bytes) -> Request:
         """Decode and validate. Raises InvalidRequest."""
+
+    @property
+    def media_param(self) -> str:
+        """The member of a request in which images and files stand."""
 
     def error_status(self, error: TidegateError) -> int:
         """The HTTP status with which this API reports `error`."""

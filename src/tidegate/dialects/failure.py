@@ -1,4 +1,4 @@
-"""Errors as OpenAI-compatible providers report them → the error tree.
+"""Errors as providers report them, OpenAI-compatible ones and Google → the error tree.
 
 One mapping serves an error status and an error inside a stream that began with status 200, so that both are treated
 alike: the same retry decision, the same status towards the client.
@@ -93,6 +93,32 @@ _STATUS_OF_TYPE = {
     "overloaded_error": 503,
 }
 
+_STATUS_OF_RPC = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "INTERNAL": 500,
+    "UNKNOWN": 500,
+    "DATA_LOSS": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+"""`status` of Google's error objects (google.rpc.Code) and the HTTP status that each stands for."""
+
+_TOO_LONG = re.compile(r"input token count .{0,40}exceeds the maximum number of tokens")
+"""How Google says that the context is too long; it has no code for it, and clients act on the code."""
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+"""A google.protobuf.Duration in JSON."""
+
 _SAID = (
     ("prompt is too long", 400, "context_length_exceeded"),
     ("input length and `max_tokens` exceed context limit", 400, "context_length_exceeded"),
@@ -120,6 +146,10 @@ class _ErrorObject(msgspec.Struct):
     type: Any = None
     param: Any = None
     code: Any = None
+    status: Any = None
+    """Google's name of the kind of error."""
+    details: Any = None
+    """Google's further messages, each with its `@type`."""
 
 
 _anything = jsonio.decoder(Any)
@@ -128,7 +158,9 @@ _anything = jsonio.decoder(Any)
 def from_status(status: int, body: bytes, provider: str, retry_after: float | None = None) -> errors.TidegateError:
     """The error for an answer with an error status (`faults.md`, header and status mapping)."""
     found = _read(body)
-    if status == 400 and not _CREDENTIAL.isdisjoint((str(found.code), str(found.type))):
+    if status == 400 and (
+        not _CREDENTIAL.isdisjoint((str(found.code), str(found.type))) or _names_reason(found, "API_KEY_INVALID")
+    ):
         status = 401
     return _classify(status, found, provider, retry_after, f"Provider '{provider}' answered {status}")
 
@@ -141,8 +173,12 @@ def from_error_object(value: bytes | msgspec.Raw, provider: str) -> errors.Tideg
 
 def _status_of(found: _ErrorObject) -> int:
     code = found.code
+    if _names_reason(found, "API_KEY_INVALID"):
+        return 401
     if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600:
         return code
+    if isinstance(found.status, str) and found.status in _STATUS_OF_RPC:
+        return _STATUS_OF_RPC[found.status]
     if code is not None:
         known = _STATUS_OF_CODE.get(str(code))
         if known is not None:
@@ -172,6 +208,8 @@ def _read(body: bytes) -> _ErrorObject:
         type=inner.get("type"),
         param=inner.get("param"),
         code=inner.get("code"),
+        status=inner.get("status"),
+        details=inner.get("details"),
     )
     if found.type == "error":  # the type of the event, not of the error
         found.type = None
@@ -194,6 +232,24 @@ def _read_details(found: _ErrorObject, details: list[Any]) -> None:
         found.message = f"{found.param}: {found.message}"
 
 
+def _names_reason(found: _ErrorObject, reason: str) -> bool:
+    """Whether one of Google's details (google.rpc.ErrorInfo) gives this reason."""
+    return any(detail.get("reason") == reason for detail in _details(found))
+
+
+def _retry_delay(found: _ErrorObject) -> float | None:
+    """Seconds of google.rpc.RetryInfo."""
+    for detail in _details(found):
+        delay = detail.get("retryDelay")
+        if isinstance(delay, str) and (seconds := _DURATION.fullmatch(delay)):
+            return float(seconds[1])
+    return None
+
+
+def _details(found: _ErrorObject) -> list[dict[str, Any]]:
+    return [one for one in found.details if isinstance(one, dict)] if isinstance(found.details, list) else []
+
+
 def _first(content: dict[str, Any], *names: str) -> Any:
     return next((content[name] for name in names if content.get(name) not in (None, "", {})), None)
 
@@ -207,6 +263,10 @@ def _classify(
     code = found.code if isinstance(found.code, str) and not found.code.isdigit() and _is_name(found.code) else None
     param = found.param if isinstance(found.param, str) and _is_name(found.param) else None
     said = f"{subject}: {text}" if text else f"{subject}."
+    if retry_after is None:
+        retry_after = _retry_delay(found)
+    if code is None and status == 400 and _TOO_LONG.search(text):
+        code = "context_length_exceeded"
     if status in (401, 403):
         # The provider's text may hold part of our credential ("Incorrect API key provided: sk-…"): it stays here.
         return errors.UpstreamAuth(f"Provider '{provider}' refused the gateway's credential (status {status}).")

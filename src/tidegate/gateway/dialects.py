@@ -10,6 +10,7 @@ from tidegate.dialects.codec import UpstreamDialect
 from tidegate.dialects.completions import CompletionsDialect
 from tidegate.dialects.dialect import Dialect, Endpoint
 from tidegate.dialects.embeddings import EmbeddingsDialect
+from tidegate.dialects.gemini import GeminiUpstream
 from tidegate.dialects.messages import MessagesDialect, MessagesUpstream
 from tidegate.dialects.responses import ResponsesDialect
 from tidegate.dialects.responses.upstream import ResponsesUpstream
@@ -26,6 +27,11 @@ CLIENT_DIALECTS: Final[tuple[Dialect, ...]] = (
 """Every endpoint that relays model output."""
 
 UPSTREAM_DIALECTS: Final[Mapping[Endpoint, UpstreamDialect]] = MappingProxyType(
-    {"responses": ResponsesUpstream(), "chat": ChatUpstream(), "messages": MessagesUpstream()}
+    {
+        "responses": ResponsesUpstream(),
+        "chat": ChatUpstream(),
+        "messages": MessagesUpstream(),
+        "gemini": GeminiUpstream(),
+    }
 )
 """What the hub can translate any conversation into. Text completions have no conversation, and embeddings no text."""

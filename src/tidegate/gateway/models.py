@@ -34,8 +34,27 @@ class _Entry(msgspec.Struct):
     owned_by: str | None = None
 
 
+class _GoogleEntry(msgspec.Struct, rename="camel"):
+    name: str
+    supported_generation_methods: tuple[str, ...] = ("generateContent",)
+
+
 class _List(msgspec.Struct):
-    data: list[_Entry]
+    data: list[_Entry] | None = None
+    models: list[_GoogleEntry] | None = None
+    """In the place of `data` in Google's list."""
+
+    def entries(self) -> list[_Entry]:
+        """Raises SchemaMismatch when the body is no list of models."""
+        if self.data is not None:
+            return self.data
+        if self.models is None:
+            raise jsonio.SchemaMismatch("a required member is missing", "data", missing=True)
+        return [
+            _Entry(id=entry.name.removeprefix("models/"))
+            for entry in self.models
+            if "generateContent" in entry.supported_generation_methods
+        ]
 
 
 _list = jsonio.decoder(_List)
@@ -50,7 +69,7 @@ async def fetch_listing(upstream: Upstream, *, quiet: bool = False) -> tuple[Mod
         if answer.status != 200:
             report("model_list_unavailable", provider=upstream.name, status=answer.status)
             return None
-        found = jsonio.decode(answer.body, _list)
+        found = jsonio.decode(answer.body, _list).entries()
     except TidegateError as error:
         report("model_list_unavailable", provider=upstream.name, reason=error.message)
         return None
@@ -59,7 +78,7 @@ async def fetch_listing(upstream: Upstream, *, quiet: bool = False) -> tuple[Mod
         return None
     return tuple(
         Model(id=entry.id, created=_seconds(entry.created), owned_by=entry.owned_by or upstream.name)
-        for entry in found.data
+        for entry in found
         if entry.id
     )
 

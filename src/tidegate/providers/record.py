@@ -9,7 +9,7 @@ import msgspec
 
 from tidegate.dialects.dialect import Endpoint, Quirks, Traits
 
-Auth = Literal["bearer", "optional-bearer", "x-api-key", "none"]
+Auth = Literal["bearer", "optional-bearer", "x-api-key", "x-goog-api-key", "none"]
 """How a credential is sent; only `optional-bearer` and `none` can do without one."""
 State = Literal["gateway", "provider"]
 
@@ -95,6 +95,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns of upstream model names that only the Responses endpoint has (S67)."""
     encrypted_reasoning: bool = False
     """`include: ["reasoning.encrypted_content"]` works, so a stateless call keeps the model's reasoning."""
+    fetches_urls: bool = True
+    """It fetches images and files behind URLs itself. False: it takes only their bytes."""
     include_usage: bool = True
     """`stream_options.include_usage` is accepted on chat and completions."""
     stores: bool = False
@@ -128,7 +130,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def needs_credential(self) -> bool:
         """Whether no call can do without a credential."""
-        return self.auth in ("bearer", "x-api-key")
+        return self.auth not in ("optional-bearer", "none")
 
     def max_output_of(self, model: str) -> int | None:
         """The most tokens that this upstream model can put out; None when the record does not know."""

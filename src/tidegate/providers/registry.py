@@ -8,6 +8,7 @@ from tidegate.providers.anthropic import ANTHROPIC
 from tidegate.providers.dashscope import DASHSCOPE
 from tidegate.providers.deepseek import DEEPSEEK
 from tidegate.providers.fireworks import FIREWORKS
+from tidegate.providers.gemini import GEMINI
 from tidegate.providers.groq import GROQ
 from tidegate.providers.llamacpp import LLAMACPP
 from tidegate.providers.lmstudio import LMSTUDIO
@@ -31,6 +32,7 @@ _RECORDS: Final = (
     OPENAI,
     ANTHROPIC,
     OPENROUTER,
+    GEMINI,
     DEEPSEEK,
     GROQ,
     MISTRAL,

@@ -23,6 +23,12 @@ __all__ = ["MAX_CONNECTIONS", "ProviderUnusable", "Upstream"]
 SHORTEST_SECRET = 6
 """A shorter header value is no secret, and may be part of any word."""
 
+HEADS_KEPT = 256
+"""Paths for which the head of a request is kept ready."""
+
+MODEL_KEPT = 256
+"""Longest name of a model for which it is."""
+
 MAX_CONNECTIONS = 20_000
 """Most connections to one provider; beyond it requests are refused, not queued."""
 
@@ -96,14 +102,13 @@ class Upstream:
         self._secrets = [secret for secret in known if secret is not None and len(secret) >= SHORTEST_SECRET]
         self._turns = itertools.cycle(range(max(1, len(credentials))))
         self._fixed = [self._fields(credential) for credential in credentials or [None]]
-        self._posts: dict[tuple[Endpoint, bool], list[bytes]] = {}
+        self._naming = frozenset(endpoint for endpoint, path in self.record.paths.items() if "{model}" in path)
+        self._posts: dict[tuple[Endpoint, bool, str], list[bytes]] = {}
 
-    def request(self, endpoint: Endpoint, body: bytes, *, stream: bool) -> list[bytes]:
-        """A POST to `endpoint`, head and body, with the credential whose turn it is."""
-        heads = self._posts.get((endpoint, stream))
-        if heads is None:
-            made = self._heads("POST", self.record.paths[endpoint], stream=stream)
-            heads = self._posts[endpoint, stream] = [b"%bcontent-length: " % head for head in made]
+    def request(self, endpoint: Endpoint, body: bytes, *, stream: bool, model: str = "") -> list[bytes]:
+        """A POST to `endpoint`, head and body, with the credential whose turn it is. `model` is for paths that name it."""
+        key = (endpoint, stream, model if endpoint in self._naming else "")
+        heads = self._posts.get(key) or self._posting(key)
         head = heads[0] if len(heads) == 1 else heads[next(self._turns)]
         size = len(body)
         if size < JOINED_BYTES:
@@ -124,6 +129,20 @@ class Upstream:
     def close(self) -> None:
         """Close idle connections; running exchanges end by themselves."""
         self.pool.close()
+
+    def _posting(self, key: tuple[Endpoint, bool, str]) -> list[bytes]:
+        """The heads of requests to one endpoint, up to the length of their body; kept, within limits."""
+        endpoint, stream, model = key
+        path = self.record.paths[endpoint]
+        if endpoint in self._naming:
+            method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+            path = path.replace("{method}", method).replace("{model}", quote(model, safe=""))
+        heads = [b"%bcontent-length: " % head for head in self._heads("POST", path, stream=stream)]
+        if len(model) <= MODEL_KEPT:
+            if len(self._posts) >= HEADS_KEPT:
+                self._posts.clear()  # clients choose what models a path names
+            self._posts[key] = heads
+        return heads
 
     def _heads(self, method: str, path: str, *, stream: bool) -> list[bytes]:
         """The head of a request with each of the credentials, without its last, empty line."""
@@ -147,8 +166,8 @@ class Upstream:
         """The header fields that no request changes: the provider's, then the credential, then the operator's."""
         fields = {"user-agent": f"tidegate/{__version__}"}
         fields.update((header.lower(), value) for header, value in self.record.headers.items())
-        if credential is not None and self.record.auth == "x-api-key":
-            fields["x-api-key"] = credential
+        if credential is not None and self.record.auth in ("x-api-key", "x-goog-api-key"):
+            fields[self.record.auth] = credential
         elif credential is not None and self.record.auth != "none":
             fields["authorization"] = f"Bearer {credential}"
         if self._proxy is not None and self._proxy.authorization is not None and self._scheme == "http":

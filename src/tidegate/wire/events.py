@@ -51,7 +51,7 @@ Reason = Literal["stop", "length", "content_filter", "tool_calls", "refusal"]
 """Why an answer ended (protocol §5.3). `refusal` is the model's own, `content_filter` the provider's."""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer, in the terms of the Responses API: `input_tokens` includes the cached ones, `output_tokens`
     includes reasoning. `estimated` marks figures that no provider gave."""
 

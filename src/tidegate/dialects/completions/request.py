@@ -162,6 +162,7 @@ class CompletionsDialect(OpenAIErrors):
 
     name: Endpoint = "completions"
     path = "/v1/completions"
+    media_param = "prompt"
     body_type = CompletionsBody
 
     def parse(self, body: bytes) -> CompletionsRequest:

@@ -1,0 +1,464 @@
+"""A `generateContent` request → the canonical request (protocol §5.1)."""
+
+import base64
+import binascii
+from typing import Any, Final
+
+import msgspec
+
+from tidegate.dialects.gemini.contents import FOREIGN_SIGNATURE
+from tidegate.dialects.gemini.decoder import OPAQUE_PREFIX
+from tidegate.dialects.gemini.openapi import json_schema
+from tidegate.dialects.gemini.schema import (
+    Blob,
+    Content,
+    FileData,
+    FunctionCall,
+    FunctionDeclaration,
+    FunctionResponse,
+    GeminiBody,
+    GenerationConfig,
+    Part,
+    ToolConfig,
+    listed,
+)
+from tidegate.dialects.validation import invalid
+from tidegate.wire import items, jsonio
+
+__all__ = ["canonical", "check", "standard_base64"]
+
+_NAMES: Final = {
+    "items": "contents",
+    "instructions": "systemInstruction",
+    "tool_choice": "toolConfig.functionCallingConfig",
+    "user": "labels",
+    "metadata": "labels",
+    "service_tier": "serviceTier",
+    "max_output_tokens": "generationConfig.maxOutputTokens",
+    "temperature": "generationConfig.temperature",
+    "top_p": "generationConfig.topP",
+    "top_k": "generationConfig.topK",
+    "stop": "generationConfig.stopSequences",
+    "n": "generationConfig.candidateCount",
+    "seed": "generationConfig.seed",
+    "frequency_penalty": "generationConfig.frequencyPenalty",
+    "presence_penalty": "generationConfig.presencePenalty",
+    "top_logprobs": "generationConfig.logprobs",
+    "format": "generationConfig.responseMimeType",
+    "effort": "generationConfig.thinkingConfig.thinkingLevel",
+    "reasoning_budget": "generationConfig.thinkingConfig.thinkingBudget",
+    "reasoning_summary": "generationConfig.thinkingConfig.includeThoughts",
+}
+
+_HINTS: Final = frozenset(
+    {
+        "safetySettings",
+        "generationConfig.mediaResolution",
+        "generationConfig.modelSelectionConfig",
+        "generationConfig.routingConfig",
+        "toolConfig.includeServerSideToolInvocations",
+    }
+)
+"""Members for which other providers have no switch, and whose absence changes no answer that is not blocked."""
+
+_TOP: Final = frozenset(field.encode_name for field in msgspec.structs.fields(GeminiBody))
+_CONFIG: Final = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationConfig))
+_DATA: Final = frozenset(field.encode_name for field in msgspec.structs.fields(Part))
+_MAIN: Final = _DATA - {"thought", "thoughtSignature"}
+
+_LEVELS: Final = {"MINIMAL": "minimal", "LOW": "low", "MEDIUM": "medium", "HIGH": "high", "XHIGH": "xhigh"}
+_TIERS: Final = {"standard": "default", "unspecified": "", "service_tier_unspecified": ""}
+
+_AUDIO_FORMATS: Final = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav", "x-m4a": "m4a"}
+
+
+class _RawContent(msgspec.Struct):
+    parts: list[jsonio.Members] | jsonio.Members | None = None
+
+
+class _RawBody(msgspec.Struct, rename="camel"):
+    contents: list[_RawContent] | _RawContent
+    tools: list[jsonio.Members] | jsonio.Members | None = None
+    tool_config: jsonio.Members | None = None
+    generation_config: jsonio.Members | None = None
+
+
+_raw_body = jsonio.decoder(_RawBody)
+
+
+def canonical(body: bytes, typed: GeminiBody, model: str, *, stream: bool) -> items.CanonicalRequest:
+    """All that the client asked for. `body` is in camel case. Raises InvalidRequest."""
+    raw = jsonio.decode(body, _raw_body)
+    notes = _Notes()
+    for name, value in jsonio.members(body).items():
+        if name not in _TOP and name != "model" and not jsonio.is_null(value):
+            notes.hints.append(name)  # Google's own new members, and what clients add for themselves
+    if typed.safety_settings:
+        notes.add("safetySettings")
+    if typed.cached_content:
+        notes.add("cachedContent")
+    conversation = _Conversation(notes)
+    for place, (content, shown) in enumerate(zip(listed(typed.contents), listed(raw.contents), strict=True)):
+        conversation.add(place, content, listed(shown.parts))
+    request = items.CanonicalRequest(
+        model=model,
+        instructions=_instructions(typed.system_instruction),
+        items=conversation.items,
+        tools=_tools(typed, listed(raw.tools), notes),
+        tool_choice=_tool_choice(typed.tool_config, raw.tool_config or {}, notes),
+        metadata=dict(typed.labels or {}),
+        service_tier=_tier(typed.service_tier),
+        stream=stream,
+        names=_NAMES,
+    )
+    if typed.generation_config is not None:
+        _configure(request, typed.generation_config, raw.generation_config or {}, notes)
+    request.hints = tuple(dict.fromkeys(notes.hints))
+    request.unknown = tuple(dict.fromkeys(notes.unknown))
+    return request
+
+
+class _Notes:
+    """Members that have no canonical form."""
+
+    def __init__(self) -> None:
+        self.hints: list[str] = []
+        self.unknown: list[str] = []
+
+    def add(self, name: str) -> None:
+        (self.hints if name in _HINTS else self.unknown).append(name)
+
+
+def _instructions(given: Content | str | None) -> str:
+    if given is None or isinstance(given, str):
+        return given or ""
+    parts = listed(given.parts)
+    for place, part in enumerate(parts):
+        if part.text is None:
+            raise invalid(f"systemInstruction.parts[{place}]", "a system instruction has only text.")
+    return "\n".join(part.text or "" for part in parts)
+
+
+# -- the conversation -------------------------------------------------------------------------------------------------
+
+
+class _Conversation:
+    """Contents, part by part, as items. Calls without an id get one from their number in the conversation, which stays
+    the same while the conversation grows; results find their call by id, else by name and order."""
+
+    def __init__(self, notes: _Notes) -> None:
+        self.items: list[items.Item] = []
+        self._notes = notes
+        self._message: items.Message | None = None
+        self._role = ""
+        self._waiting: list[tuple[str, str]] = []
+        """Id and name of the calls that have no result yet."""
+        self._calls = 0
+
+    def add(self, place: int, content: Content, shown: list[jsonio.Members]) -> None:
+        role = content.role or "user"
+        if role != "model" or self._role != "model":
+            self._message = None  # Google's clients keep each chunk of a stream as a content; one answer is one message
+        self._role = role
+        if role not in ("user", "model", "function"):
+            raise invalid(f"contents[{place}].role", f"{role[:64]!r} is not allowed; expected 'user' or 'model'.")
+        for number, (part, members) in enumerate(zip(listed(content.parts), shown, strict=True)):
+            self._add_part(f"contents[{place}].parts[{number}]", role, part, members)
+
+    def _add_part(self, where: str, role: str, part: Part, members: jsonio.Members) -> None:
+        main = [name for name in members if name in _MAIN and not jsonio.is_null(members[name])]
+        if len(main) > 1:
+            raise invalid(where, f"a part has one kind of content, and this one has {' and '.join(sorted(main))}.")
+        if not main:
+            self._add_other(where, part, members)
+            return
+        for name, value in members.items():
+            if name not in _DATA and not jsonio.is_null(value):
+                (self._notes.unknown if name == "videoMetadata" else self._notes.hints).append(f"{where}.{name}")
+        signature = _signature(part.thought_signature)
+        if part.function_call is not None:
+            self._seal(signature)
+            self._add_call(part.function_call)
+        elif part.function_response is not None:
+            self._add_result(where, part.function_response)
+        elif part.thought is True and part.text is not None:
+            self._add_thought(part.text, signature)
+        elif part.text == "" and part.thought_signature is not None:
+            self._seal(signature)
+        else:
+            if signature:
+                self._seal(signature)
+            self._add_said(role, _said(part))
+            if signature:
+                self._message = None
+
+    def _add_said(self, role: str, part: items.Part) -> None:
+        if self._message is None:
+            self._message = items.Message(role="assistant" if role == "model" else "user", content=[])
+            self.items.append(self._message)
+        content = self._message.content
+        last = content[-1] if content else None
+        if role == "model" and isinstance(part, items.TextPart) and isinstance(last, items.TextPart):
+            last.text += part.text
+        else:
+            content.append(part)
+
+    def _add_thought(self, text: str, signature: str) -> None:
+        self._message = None
+        last = self.items[-1] if self.items else None
+        if isinstance(last, items.Reasoning) and not last.encrypted:
+            last.summary = ["".join(last.summary) + text]
+            last.encrypted = signature
+        else:
+            self.items.append(items.Reasoning(summary=[text] if text else [], encrypted=signature))
+
+    def _seal(self, signature: str) -> None:
+        """A signature on a part without thoughts stands in a reasoning item before it, or in the one that is there."""
+        self._message = None
+        if not signature:
+            return
+        last = self.items[-1] if self.items else None
+        if isinstance(last, items.Reasoning) and not last.encrypted:
+            last.encrypted = signature
+        else:
+            self.items.append(items.Reasoning(encrypted=signature))
+
+    def _add_call(self, call: FunctionCall) -> None:
+        self._message = None
+        call_id = call.id or f"call_gemini_{self._calls}"
+        self._calls += 1
+        self._waiting.append((call_id, call.name))
+        arguments = jsonio.encode(call.args or {}).decode()
+        self.items.append(items.FunctionCall(call_id=call_id, name=call.name, arguments=arguments))
+
+    def _add_result(self, where: str, result: FunctionResponse) -> None:
+        self._message = None
+        found = next((one for one in self._waiting if result.id and one[0] == result.id), None)
+        if found is None:
+            found = next((one for one in self._waiting if one[1] == result.name), None)
+        if found is not None:
+            self._waiting.remove(found)
+        elif not result.id:
+            raise invalid(
+                f"{where}.functionResponse", f"no call of a function {result.name[:64]!r} waits for a result."
+            )
+        call_id = found[0] if found is not None else result.id or ""
+        text, is_error = _result_text(result.response or {})
+        content: list[items.Part] = [items.TextPart(text=text)]
+        for part in result.parts or ():
+            if part.inline_data is not None:
+                content.append(_blob(part.inline_data))
+            elif part.file_data is not None:
+                content.append(_file(part.file_data))
+        self.items.append(items.FunctionOutput(call_id=call_id, content=content, is_error=is_error, name=result.name))
+
+    def _add_other(self, where: str, part: Part, members: jsonio.Members) -> None:
+        names = [name for name in members if name not in _DATA and name != "partMetadata"]
+        if not names:
+            if part.thought_signature is None:
+                raise invalid(
+                    where, "a part has 'text', 'inlineData', 'fileData', 'functionCall' or 'functionResponse'."
+                )
+            self._seal(_signature(part.thought_signature))
+            return
+        self._message = None
+        kind = OPAQUE_PREFIX + names[0]
+        self.items.append(items.OpaqueItem(type=kind, value=jsonio.raw({"type": kind, "part": members})))
+
+
+def _said(part: Part) -> items.Part:
+    if part.inline_data is not None:
+        return _blob(part.inline_data)
+    if part.file_data is not None:
+        return _file(part.file_data)
+    return items.TextPart(text=part.text or "")
+
+
+def _blob(blob: Blob) -> items.Part:
+    kind, _, form = blob.mime_type.partition("/")
+    data = standard_base64(blob.data)
+    if kind == "audio":
+        form = form.partition(";")[0]
+        return items.AudioPart(data=data, format=_AUDIO_FORMATS.get(form, form))
+    url = items.data_url(blob.mime_type, data)
+    if kind == "image":
+        return items.ImagePart(url=url)
+    return items.FilePart(data=url, filename=blob.display_name or "")
+
+
+def _file(file: FileData) -> items.Part:
+    if file.mime_type is not None and file.mime_type.startswith("image/"):
+        return items.ImagePart(url=file.file_uri)
+    return items.FilePart(url=file.file_uri, filename=file.display_name or "")
+
+
+def standard_base64(data: str) -> str:
+    """Proto JSON takes the alphabet of URLs as well, and leaves out padding; data URLs know one form."""
+    data = data.rstrip("=").replace("-", "+").replace("_", "/")
+    return data + "=" * (-len(data) % 4)
+
+
+def _signature(given: str | None) -> str:
+    """The envelope that our encoder put into base64; a signature of Google's own stays as it is, for who can read it."""
+    if not given or given == FOREIGN_SIGNATURE:
+        return ""
+    try:
+        text = base64.b64decode(standard_base64(given), validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError):
+        return given
+    return text if text.isprintable() else given
+
+
+def _result_text(response: jsonio.Members) -> tuple[str, bool]:
+    """A response object that only wraps a text (`output`, `result` or `error`) is that text; any other is its JSON."""
+    if len(response) == 1:
+        ((name, value),) = response.items()
+        content = jsonio.anything(value)
+        if isinstance(content, str) and name in ("output", "result", "error"):
+            return content, name == "error"
+        if name == "output":
+            return jsonio.encode(content).decode(), False
+    return jsonio.encode(response).decode(), False
+
+
+# -- tools ------------------------------------------------------------------------------------------------------------
+
+
+def _tools(typed: GeminiBody, shown: list[jsonio.Members], notes: _Notes) -> list[items.Tool | items.HostedTool]:
+    tools: list[items.Tool | items.HostedTool] = []
+    for place, (tool, members) in enumerate(zip(listed(typed.tools), shown, strict=True)):
+        for number, declared in enumerate(tool.function_declarations or ()):
+            tools.append(_declared(f"tools[{place}].functionDeclarations[{number}]", declared, notes))
+        tools.extend(
+            items.HostedTool(type=name, value=jsonio.raw({name: value}))
+            for name, value in members.items()
+            if name != "functionDeclarations" and not jsonio.is_null(value)
+        )
+    return tools
+
+
+def _declared(where: str, declared: FunctionDeclaration, notes: _Notes) -> items.Tool:
+    for name in ("response", "response_json_schema", "behavior"):
+        if not jsonio.is_null(getattr(declared, name)):
+            notes.hints.append(f"{where}.{'responseJsonSchema' if name == 'response_json_schema' else name}")
+    parameters = declared.parameters_json_schema
+    if jsonio.is_null(parameters):
+        parameters = jsonio.EMPTY
+        if not jsonio.is_null(declared.parameters):
+            parameters = _schema(f"{where}.parameters", declared.parameters)
+    return items.Tool(name=declared.name, description=declared.description or "", parameters=parameters)
+
+
+def _schema(where: str, schema: msgspec.Raw) -> msgspec.Raw:
+    try:
+        return json_schema(schema)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        raise invalid(where, "expected an object.", "invalid_type") from None
+
+
+def _tool_choice(typed: ToolConfig | None, shown: jsonio.Members, notes: _Notes) -> items.ToolChoice | None:
+    for name, value in shown.items():
+        if name != "functionCallingConfig" and not jsonio.is_null(value):
+            notes.add(f"toolConfig.{name}")
+    config = typed.function_calling_config if typed is not None else None
+    if config is None:
+        return None
+    mode = (config.mode or "AUTO").upper()
+    names = tuple(config.allowed_function_names or ())
+    if mode == "ANY":
+        if len(names) == 1:
+            return items.ToolChoice(mode="function", names=names)
+        return (
+            items.ToolChoice(mode="allowed", names=names, required=True) if names else items.ToolChoice(mode="required")
+        )
+    if mode == "NONE":
+        return items.ToolChoice(mode="none")
+    if mode == "VALIDATED":
+        notes.hints.append("toolConfig.functionCallingConfig.mode")
+    elif mode not in ("AUTO", "MODE_UNSPECIFIED"):
+        raise invalid(
+            "toolConfig.functionCallingConfig.mode",
+            f"{mode[:64]!r} is not allowed; expected one of 'AUTO', 'ANY', 'NONE', 'VALIDATED'.",
+        )
+    return items.ToolChoice(mode="allowed", names=names) if names else items.ToolChoice(mode="auto")
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def _tier(given: str | None) -> str:
+    tier = (given or "").lower().removeprefix("service_tier_")
+    return _TIERS.get(tier, tier)
+
+
+def _configure(request: items.CanonicalRequest, config: GenerationConfig, shown: jsonio.Members, notes: _Notes) -> None:
+    request.temperature = config.temperature
+    request.top_p = config.top_p
+    request.top_k = None if config.top_k is None else int(config.top_k)
+    request.max_output_tokens = config.max_output_tokens
+    request.stop = tuple(config.stop_sequences or ())
+    request.n = config.candidate_count or 1
+    request.seed = config.seed
+    request.frequency_penalty = config.frequency_penalty
+    request.presence_penalty = config.presence_penalty
+    if config.response_logprobs:
+        request.top_logprobs = config.logprobs or 0
+    for name, value in shown.items():
+        if name not in _CONFIG and name != "responseFormat" and not jsonio.is_null(value):
+            notes.add(f"generationConfig.{name}")
+    if any(one.upper() not in ("TEXT", "MODALITY_UNSPECIFIED") for one in config.response_modalities or ()):
+        notes.add("generationConfig.responseModalities")
+    request.format = _format(config, shown.get("responseFormat", jsonio.NULL), notes)
+    thinking = config.thinking_config
+    if thinking is not None:
+        budget = thinking.thinking_budget
+        request.reasoning_budget = budget if budget is not None and budget >= 0 else None
+        request.effort = _LEVELS.get((thinking.thinking_level or "").upper(), "")
+        request.reasoning_summary = "auto" if thinking.include_thoughts else ""
+
+
+class _TextFormat(msgspec.Struct, rename="camel"):
+    mime_type: str | None = None
+    schema: msgspec.Raw = jsonio.EMPTY
+
+
+class _ResponseFormat(msgspec.Struct):
+    text: _TextFormat
+
+
+_response_format = jsonio.decoder(_ResponseFormat)
+
+
+def _format(config: GenerationConfig, formats: msgspec.Raw, notes: _Notes) -> items.OutputFormat | None:
+    mime = config.response_mime_type or ""
+    schema = config.response_json_schema
+    if jsonio.is_null(schema) and not jsonio.is_null(config.response_schema):
+        schema = _schema("generationConfig.responseSchema", config.response_schema)
+    if not jsonio.is_null(formats):
+        try:
+            (one,) = jsonio.elements(formats) if bytes(formats).lstrip()[:1] == b"[" else [formats]
+            asked = jsonio.decode(one, _response_format)
+        except (ValueError, jsonio.SchemaMismatch):
+            notes.add("generationConfig.responseFormat")
+        else:
+            mime, schema = asked.text.mime_type or mime, asked.text.schema or schema
+    if mime in ("", "text/plain"):
+        return None
+    if mime != "application/json":
+        notes.add("generationConfig.responseMimeType")
+        return None
+    if jsonio.is_null(schema):
+        return items.OutputFormat(type="json_object")
+    return items.OutputFormat(type="json_schema", name="response", schema=schema)
+
+
+def check(typed: GeminiBody) -> None:
+    """What the schema alone does not say. Raises InvalidRequest naming the member."""
+    config = typed.generation_config
+    thinking = config.thinking_config if config is not None else None
+    level: Any = thinking.thinking_level if thinking is not None else None
+    if level is not None and level.upper() not in (*_LEVELS, "THINKING_LEVEL_UNSPECIFIED"):
+        raise invalid(
+            "generationConfig.thinkingConfig.thinkingLevel",
+            f"{level[:64]!r} is not allowed; expected one of {', '.join(repr(one) for one in _LEVELS)}.",
+        )

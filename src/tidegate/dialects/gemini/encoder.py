@@ -1,0 +1,344 @@
+"""Canonical events and outputs → what `generateContent` and `streamGenerateContent` answer (protocol §5.2)."""
+
+import base64
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from tidegate.dialects.codec import json_object_or_none
+from tidegate.dialects.dialect import Call, Destination
+from tidegate.dialects.gemini.answer import error_body, usage_metadata
+from tidegate.dialects.gemini.decoder import OPAQUE_PREFIX
+from tidegate.dialects.gemini.framing import Framing
+from tidegate.wire import jsonio
+from tidegate.wire.errors import TidegateError
+from tidegate.wire.events import (
+    Annotation,
+    ChoiceEnd,
+    Event,
+    Finished,
+    MediaDelta,
+    Opaque,
+    ReasoningDelta,
+    ReasoningEnd,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    Usage,
+    UsageReport,
+)
+from tidegate.wire.items import (
+    Choice,
+    FunctionCall,
+    ImagePart,
+    Message,
+    OpaqueItem,
+    Output,
+    Reasoning,
+    RefusalPart,
+    TextPart,
+    parse_data_url,
+)
+
+__all__ = ["GeminiEncoder", "encode_answer"]
+
+_REASONS: Final = {
+    "stop": "STOP",
+    "tool_calls": "STOP",
+    "length": "MAX_TOKENS",
+    "content_filter": "SAFETY",
+    "refusal": "SAFETY",
+}
+
+_PartMembers = dict[str, Any]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Candidate:
+    """What of one candidate is still to be sent."""
+
+    __slots__ = ("annotations", "ascii", "reason", "signature")
+
+    def __init__(self) -> None:
+        self.signature = ""
+        self.reason = ""
+        self.annotations: list[msgspec.Raw] = []
+        self.ascii = True
+
+
+class GeminiEncoder:
+    """See :class:`tidegate.dialects.codec.StreamEncoder`. Text goes out as it comes; a call goes out whole, because clients
+    of this API know no others; the finish reasons and the usage stand in the last chunk."""
+
+    __slots__ = ("_call", "_calls", "_candidates", "_framing", "_head", "_model", "_usage", "committed")
+
+    def __init__(self, call: Call, framing: Framing) -> None:
+        self._call = call
+        self._framing = framing
+        self._candidates: dict[int, _Candidate] = {}
+        self._calls: dict[int, tuple[ToolCallStart, list[str]]] = {}
+        self._usage = Usage()
+        self._model = ""
+        self._head = b""
+        self.committed = False
+
+    def attempt(self, destination: Destination) -> None:
+        self._model = destination.model
+        self._candidates = {}
+        self._calls = {}
+        self._set_head()
+
+    def encode(self, events: Iterable[Event]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            if isinstance(event, TextDelta):
+                candidate = self._candidate(event.choice)
+                candidate.ascii = candidate.ascii and event.text.isascii()
+                if candidate.signature or event.logprobs:
+                    more = {"logprobsResult": _logprobs(event.logprobs)} if event.logprobs else {}
+                    out.append(self._parts(event.choice, [{"text": event.text}], **more))
+                else:
+                    out.append(self._text(event.choice, event.text, b""))
+            elif isinstance(event, ReasoningDelta):
+                out.append(self._text(event.choice, event.text, b',"thought":true'))
+            else:
+                self._encode_other(event, out)
+        if out:
+            self.committed = True
+        return b"".join(out)
+
+    def fail(self, error: TidegateError) -> bytes:
+        return self._framing.frame(error_body(error)) + self._framing.end()
+
+    def ping(self) -> bytes:
+        return self._framing.ping()
+
+    def _encode_other(self, event: Event, out: list[bytes]) -> None:
+        match event:
+            case Started():
+                if event.model:
+                    self._model = event.model
+                    self._set_head()
+            case RefusalDelta():
+                self._candidate(event.choice).ascii &= event.text.isascii()
+                out.append(self._parts(event.choice, [{"text": event.text}]))
+            case ReasoningEnd():
+                if event.encrypted:
+                    candidate = self._candidate(event.choice)
+                    if candidate.signature:
+                        out.append(self._parts(event.choice, [{"text": ""}]))
+                    candidate.signature = _signature(event.encrypted)
+            case ToolCallStart():
+                self._calls[event.index] = (event, [])
+            case ToolCallDelta():
+                self._calls[event.index][1].append(event.text)
+            case ToolCallEnd():
+                start, pieces = self._calls.pop(event.index)
+                part = _call_part(start.call_id, start.name, start.namespace, "".join(pieces), custom=start.custom)
+                out.append(self._parts(start.choice, [part]))
+            case MediaDelta():
+                part = {"inlineData": {"mimeType": event.media_type, "data": event.data}}
+                out.append(self._parts(event.choice, [part]))
+            case Annotation():
+                self._candidate(event.choice).annotations.append(event.value)
+            case Opaque():
+                parts = _opaque_parts(event.type, event.item)
+                if parts:
+                    out.append(self._parts(0, parts))
+            case UsageReport():
+                self._usage = event.usage
+            case ChoiceEnd():
+                self._candidate(event.choice).reason = _REASONS[event.reason]
+            case Finished():
+                out.append(self._last())
+            case _:
+                pass  # the end of a message, and pings, have no form here
+
+    def _candidate(self, choice: int) -> _Candidate:
+        found = self._candidates.get(choice)
+        if found is None:
+            found = self._candidates[choice] = _Candidate()
+        return found
+
+    def _set_head(self) -> None:
+        model, response = _encode(self._model), _encode(_response_id(self._call))
+        self._head = b'"modelVersion":%b,"responseId":%b' % (model, response)
+
+    def _text(self, choice: int, text: str, more: bytes) -> bytes:
+        return self._framing.frame(
+            b'{"candidates":[{"content":{"parts":[{"text":%b%b}],"role":"model"},"index":%d}],%b}'
+            % (_encode(text), more, choice, self._head)
+        )
+
+    def _parts(self, choice: int, parts: list[_PartMembers], **more: Any) -> bytes:
+        candidate = self._candidate(choice)
+        if candidate.signature:
+            parts[0]["thoughtSignature"] = candidate.signature
+            candidate.signature = ""
+        content = {"content": {"parts": parts, "role": "model"}, "index": choice, **more}
+        return self._framing.frame(b'{"candidates":[%b],%b}' % (_encode(content), self._head))
+
+    def _last(self) -> bytes:
+        candidates = []
+        for choice, candidate in sorted(self._candidates.items()):
+            part: _PartMembers = {"text": ""}
+            if candidate.signature:
+                part["thoughtSignature"] = candidate.signature
+            content: dict[str, Any] = {
+                "content": {"parts": [part], "role": "model"},
+                "finishReason": candidate.reason,
+                "index": choice,
+            }
+            grounding = _grounding(candidate.annotations, None, exact=candidate.ascii)
+            if grounding is not None:
+                content["groundingMetadata"] = grounding
+            candidates.append(content)
+        data = b'{"candidates":%b,"usageMetadata":%b,%b}' % (
+            _encode(candidates),
+            bytes(usage_metadata(self._usage)),
+            self._head,
+        )
+        return self._framing.frame(data) + self._framing.end()
+
+
+def encode_answer(output: Output, call: Call, destination: Destination) -> bytes:
+    """The answer in one body (see `BridgedRequest.encode_answer`)."""
+    return jsonio.encode(
+        {
+            "candidates": [_whole(place, choice) for place, choice in enumerate(output.choices)],
+            "usageMetadata": usage_metadata(output.usage),
+            "modelVersion": output.model or destination.model,
+            "responseId": _response_id(call),
+        }
+    )
+
+
+def _whole(place: int, choice: Choice) -> dict[str, Any]:
+    parts: list[_PartMembers] = []
+    signature = ""
+    text: list[str] = []
+    cited: list[msgspec.Raw] = []
+    tokens: list[msgspec.Raw] = []
+    for item in choice.items:
+        made: list[_PartMembers] = []
+        match item:
+            case Reasoning():
+                if signature:
+                    parts.append({"text": "", "thoughtSignature": signature})
+                    signature = ""
+                parts.extend({"text": one, "thought": True} for one in (*item.summary, *item.content) if one)
+                signature = _signature(item.encrypted) if item.encrypted else ""
+            case Message():
+                for part in item.content:
+                    if isinstance(part, TextPart | RefusalPart):
+                        said = part.text if isinstance(part, TextPart) else part.refusal
+                        made.append({"text": said})
+                        text.append(said)
+                    elif isinstance(part, ImagePart) and (data := parse_data_url(part.url)) is not None:
+                        made.append({"inlineData": {"mimeType": data[0], "data": data[1]}})
+                    if isinstance(part, TextPart):
+                        cited.extend(part.annotations)
+                        tokens.extend(part.logprobs)
+            case FunctionCall():
+                made.append(_call_part(item.call_id, item.name, item.namespace, item.arguments, custom=item.custom))
+            case OpaqueItem():
+                made.extend(_opaque_parts(item.type, item.value))
+            case _:
+                pass  # results of tools are no part of an answer
+        if made and signature:
+            made[0]["thoughtSignature"] = signature
+            signature = ""
+        parts.extend(made)
+    if signature or not parts:
+        parts.append({"text": "", **({"thoughtSignature": signature} if signature else {})})
+    candidate: dict[str, Any] = {
+        "content": {"parts": parts, "role": "model"},
+        "finishReason": _REASONS[choice.reason],
+        "index": place,
+    }
+    grounding = _grounding(cited, "".join(text), exact=False)
+    if grounding is not None:
+        candidate["groundingMetadata"] = grounding
+    if tokens:
+        candidate["logprobsResult"] = _logprobs(tokens)
+    return candidate
+
+
+def _response_id(call: Call) -> str:
+    """Google's ids have no prefix."""
+    return call.response_id.removeprefix("resp_")
+
+
+def _signature(encrypted: str) -> str:
+    """The member is of type bytes: official clients decode it, and encode it again on the way back."""
+    return base64.b64encode(encrypted.encode()).decode()
+
+
+def _call_part(call_id: str, name: str, namespace: str, arguments: str, *, custom: bool) -> _PartMembers:
+    args: Any
+    if custom:
+        args = {"input": arguments}
+    else:
+        args = json_object_or_none(arguments or "{}")
+        if args is None:
+            args = {"_raw": arguments}  # what the model wrote is no JSON object; the client sees it all the same
+    return {"functionCall": {"id": call_id, "name": f"{namespace}__{name}" if namespace else name, "args": args}}
+
+
+def _opaque_parts(kind: str, item: msgspec.Raw) -> list[_PartMembers]:
+    """Parts of Google's own, and code that was run; other providers' items have no form here."""
+    content = jsonio.members(item)
+    if kind.startswith(OPAQUE_PREFIX) and "part" in content:
+        return [dict(jsonio.members(content["part"]))]
+    if kind != "code_interpreter_call":
+        return []
+    code = content.get("code", jsonio.NULL)
+    parts: list[_PartMembers] = [
+        {"executableCode": {"language": "PYTHON", "code": "" if jsonio.is_null(code) else code}}
+    ]
+    outputs = jsonio.anything(content.get("outputs", jsonio.NULL))
+    if isinstance(outputs, list):
+        logs = "".join(str(one["logs"]) for one in outputs if isinstance(one, dict) and "logs" in one)
+        failed = content.get("status") == jsonio.raw("failed")
+        outcome = "OUTCOME_FAILED" if failed else "OUTCOME_OK"
+        parts.append({"codeExecutionResult": {"outcome": outcome, "output": logs}})
+    return parts
+
+
+def _grounding(cited: list[msgspec.Raw], text: str | None, *, exact: bool) -> dict[str, Any] | None:
+    """`url_citation` annotations as grounding. Google counts bytes: without `text` places are only told when all of it
+    was ASCII (`exact`)."""
+    chunks: list[dict[str, Any]] = []
+    supports: list[dict[str, Any]] = []
+    for value in cited:
+        content = jsonio.anything(value)
+        if not isinstance(content, dict) or content.get("type") != "url_citation":
+            continue
+        start, end = content.get("start_index"), content.get("end_index")
+        segment: dict[str, Any] = {}
+        if isinstance(start, int) and isinstance(end, int) and (exact or text is not None):
+            if text is not None:
+                start, end = len(text[:start].encode()), len(text[:end].encode())
+            segment = {"startIndex": start, "endIndex": end}
+        supports.append({"segment": segment, "groundingChunkIndices": [len(chunks)]})
+        chunks.append({"web": {"uri": content.get("url"), "title": content.get("title")}})
+    return {"groundingChunks": chunks, "groundingSupports": supports} if chunks else None
+
+
+def _logprobs(entries: list[msgspec.Raw]) -> dict[str, Any]:
+    chosen: list[dict[str, Any]] = []
+    tops: list[dict[str, Any]] = []
+    for value in entries:
+        entry = jsonio.anything(value)
+        chosen.append(_token(entry))
+        tops.append({"candidates": [_token(one) for one in entry.get("top_logprobs") or ()]})
+    return {"chosenCandidates": chosen, "topCandidates": tops}
+
+
+def _token(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"token": entry.get("token"), "logProbability": entry.get("logprob")}

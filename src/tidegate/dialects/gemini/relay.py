@@ -1,0 +1,207 @@
+"""Gemini to Gemini: Google's chunks go on untouched, and are only read for how they end and what they cost."""
+
+import msgspec
+
+from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
+from tidegate.dialects.failure import from_error_object
+from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, ending, error_body, is_ending, read_usage
+from tidegate.dialects.gemini.framing import Framing
+from tidegate.wire import jsonio, sse
+from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
+from tidegate.wire.events import Usage
+
+__all__ = ["GeminiRelay", "complete_answer"]
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _Part(msgspec.Struct, gc=False, rename="camel"):
+    text: str | None = None
+    function_call: msgspec.Raw = jsonio.EMPTY
+
+
+class _Content(msgspec.Struct, gc=False):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct, gc=False, rename="camel"):
+    content: _Content | None = None
+    index: int | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+
+
+class _Feedback(msgspec.Struct, gc=False, rename="camel"):
+    block_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False, rename="camel"):
+    """All that a forwarded chunk is asked for."""
+
+    candidates: list[_Candidate] | None = None
+    usage_metadata: msgspec.Raw = jsonio.EMPTY
+    prompt_feedback: _Feedback | None = None
+    error: msgspec.Raw = jsonio.EMPTY
+
+
+_chunk = jsonio.decoder(_Chunk)
+
+
+class _Reader:
+    """What the chunks of one answer have said so far."""
+
+    __slots__ = ("_choices", "_finished", "_provider", "_seen", "size", "status", "usage")
+
+    def __init__(self, provider: str, choices: int) -> None:
+        self._provider = provider
+        self._choices = choices
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
+        self.status = "completed"
+        self.usage: Usage | None = None
+        self.size = 0
+
+    @property
+    def complete(self) -> bool:
+        return len(self._finished) >= max(self._choices, len(self._seen))
+
+    def read(self, data: bytes) -> None:
+        """Raises WireError for what is no chunk, and TidegateError for an error in its place."""
+        try:
+            if not data.isascii():
+                data.decode()
+            chunk = _chunk.decode(data)
+        except _UNREADABLE as error:
+            raise WireError(f"a chunk of the answer cannot be read: {error}") from None
+        if chunk.error and not jsonio.is_null(chunk.error):
+            raise from_error_object(chunk.error, self._provider)
+        if chunk.usage_metadata:
+            self.usage = read_usage(chunk.usage_metadata) or self.usage
+        for candidate in chunk.candidates or ():
+            self._read_candidate(candidate)
+        feedback = chunk.prompt_feedback
+        if feedback is not None and is_ending(feedback.block_reason) and not chunk.candidates:
+            self._finished.update(range(self._choices))
+            self.status = "incomplete"
+
+    def _read_candidate(self, candidate: _Candidate) -> None:
+        index = candidate.index or 0
+        if not 0 <= index < CANDIDATE_LIMIT:
+            raise WireError(f"a chunk has a candidate with index {index}")
+        self._seen.add(index)
+        if candidate.content is not None:
+            for part in candidate.content.parts or ():
+                text = part.text
+                if text:
+                    self.size += len(text) if text.isascii() else len(text.encode())
+                self.size += len(bytes(part.function_call))
+        if not is_ending(candidate.finish_reason):
+            return
+        reason = ending(candidate.finish_reason or "", candidate.finish_message or "", self._provider)
+        if isinstance(reason, TidegateError):
+            raise reason
+        self._finished.add(index)
+        if reason in ("length", "content_filter"):
+            self.status = "incomplete"
+
+
+class GeminiRelay:
+    """See :class:`tidegate.dialects.dialect.Stream`. Google's stream has no last frame: it is complete when the body ends
+    and every candidate has said why it finished."""
+
+    __slots__ = ("_call", "_choices", "_decoder", "_framing", "_provider", "_reader", "committed", "outcome")
+
+    def __init__(self, call: Call, framing: Framing, *, choices: int = 1) -> None:
+        self._call = call
+        self._framing = framing
+        self._choices = choices
+        self._provider = ""
+        self._decoder = sse.FrameDecoder()
+        self._reader = _Reader("", choices)
+        self.committed = False
+        self.outcome: Outcome | None = None
+
+    def attempt(self, destination: Destination) -> None:
+        self._provider = destination.provider
+        self._decoder = sse.FrameDecoder()
+        self._reader = _Reader(destination.provider, self._choices)
+
+    def feed(self, data: bytes) -> bytes:
+        try:
+            frames = self._decoder.feed(data)
+        except sse.FrameError as error:
+            out = self._read(error.frames)
+            if self.outcome is None:
+                self._broken(str(error))
+            return out
+        return self._read(frames)
+
+    def eof(self) -> bytes:
+        out = b""
+        tail = self._decoder.eof()
+        if tail is not None and tail.data and self.outcome is None and _is_chunk(tail.data):
+            out = self._read([sse.Frame(tail.raw, tail.event, tail.data)])
+        if self.outcome is None:
+            if self._reader.complete:
+                return out + self._end()
+            self._broken("the stream ended without a finish reason")
+        return out
+
+    def finish(self) -> bytes:
+        return self._end() if self.outcome is None and self._reader.complete else b""
+
+    def ping(self) -> bytes:
+        return self._framing.ping()
+
+    def fail(self, error: TidegateError) -> bytes:
+        self.outcome = Outcome("failed", error)
+        return self._framing.frame(error_body(error)) + self._framing.end()
+
+    def usage(self) -> Usage:
+        return self._reader.usage or estimated_usage(self._call.request_bytes, self._reader.size)
+
+    def _read(self, frames: list[sse.Frame]) -> bytes:
+        out = []
+        for frame in frames:
+            if self.outcome is not None:
+                break
+            if not frame.data:
+                if self.committed:
+                    out.append(self._framing.relay(frame))
+                continue
+            if frame.data.strip() == b"[DONE]":
+                continue  # proxies in front of Google add it
+            try:
+                self._reader.read(frame.data)
+            except WireError as error:
+                self._broken(str(error))
+            except TidegateError as error:
+                self.outcome = Outcome("failed", error)
+            else:
+                self.committed = True
+                out.append(self._framing.relay(frame))
+        return b"".join(out)
+
+    def _end(self) -> bytes:
+        self.outcome = Outcome(self._reader.status)
+        return self._framing.end()
+
+    def _broken(self, why: str) -> None:
+        self.outcome = Outcome("failed", UpstreamBroken(f"Provider '{self._provider}': {why}."))
+
+
+def complete_answer(body: bytes, call: Call, destination: Destination, *, choices: int = 1) -> Answer:
+    """An answer that came as one body (see `Request.complete`). It goes on as it is."""
+    reader = _Reader(destination.provider, choices)
+    reader.read(body)
+    if not reader.complete:
+        raise WireError("the provider's answer has no finish reason")
+    return Answer(body, reader.usage or estimated_usage(call.request_bytes, reader.size), reader.status)
+
+
+def _is_chunk(data: bytes) -> bool:
+    try:
+        _chunk.decode(data)
+    except _UNREADABLE:
+        return False
+    return True

@@ -1,0 +1,98 @@
+"""The client's body of `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`.
+
+Model and streaming stand in the address, and so does the form of the stream (`alt`).
+"""
+
+from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.gemini.canonical import canonical, check
+from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
+from tidegate.dialects.gemini.framing import ArrayFraming, Framing, SseFraming
+from tidegate.dialects.gemini.relay import GeminiRelay, complete_answer
+from tidegate.dialects.gemini.schema import GeminiBody, listed
+from tidegate.dialects.gemini.spelling import camel_case
+from tidegate.dialects.validation import invalid, missing, parse
+from tidegate.wire import jsonio
+from tidegate.wire.items import CanonicalRequest, Output
+
+__all__ = ["GeminiRequest", "parse_request"]
+
+_decoder = jsonio.decoder(GeminiBody)
+
+
+class GeminiRequest:
+    """A validated request of this dialect."""
+
+    __slots__ = ("_array", "_body", "_camel", "dropped", "model", "stream", "typed")
+
+    def __init__(self, body: bytes, camel: bytes, typed: GeminiBody, model: str, *, stream: bool, array: bool) -> None:
+        """`camel` is `body` in camel case. `array`: the stream is one JSON array instead of events."""
+        self._body = body
+        self._camel = camel
+        self._array = array
+        self.dropped: tuple[str, ...] = ()
+        self.typed = typed
+        self.model: str | None = model or None
+        self.stream: bool | None = stream
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.stream is True
+
+    @property
+    def wants_stop(self) -> bool:
+        config = self.typed.generation_config
+        return config is not None and bool(config.stop_sequences)
+
+    @property
+    def end_user(self) -> str | None:
+        return None
+
+    def forward(self, destination: Destination) -> bytes:
+        """The body as it came: model and method stand in the address."""
+        members = jsonio.members(self._body)
+        self.dropped = ()
+        named = "model" in members
+        if not named and destination.refuses.isdisjoint(members):
+            return self._body
+        if named:
+            members["model"] = jsonio.raw(f"models/{destination.model}")
+        self.dropped = refuse_unsupported(members, destination)
+        return jsonio.encode(members)
+
+    def open(self, call: Call) -> GeminiRelay:
+        return GeminiRelay(call, self._framing(), choices=self._choices)
+
+    def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
+        return complete_answer(body, call, destination, choices=self._choices)
+
+    def canonical(self) -> CanonicalRequest:
+        return canonical(self._camel, self.typed, self.model or "", stream=self.wants_stream)
+
+    def encoder(self, call: Call) -> GeminiEncoder:
+        return GeminiEncoder(call, self._framing())
+
+    def encode_answer(self, output: Output, call: Call, destination: Destination) -> bytes:
+        return encode_answer(output, call, destination)
+
+    def _framing(self) -> Framing:
+        return ArrayFraming() if self._array else SseFraming()
+
+    @property
+    def _choices(self) -> int:
+        config = self.typed.generation_config
+        return (config.candidate_count if config is not None else None) or 1
+
+
+def parse_request(body: bytes, *, model: str, stream: bool, alt: str) -> GeminiRequest:
+    """Decode and validate. Raises InvalidRequest."""
+    if alt not in ("", "json", "sse"):
+        raise invalid("alt", f"{alt[:64]!r} is not offered; expected 'sse' or 'json'.")
+    camel = camel_case(body)
+    typed = parse(camel, _decoder)
+    if not listed(typed.contents):
+        raise invalid("contents", "expected at least one content.")
+    for place, content in enumerate(listed(typed.contents)):
+        if not listed(content.parts):
+            raise missing(f"contents[{place}].parts")
+    check(typed)
+    return GeminiRequest(body, camel, typed, model, stream=stream, array=alt != "sse")

@@ -1,0 +1,60 @@
+"""Google's JSON has two spellings of every member, `systemInstruction` and `system_instruction`; here it gets one."""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from tidegate.wire import jsonio
+
+__all__ = ["camel_case"]
+
+_OWN: Final = frozenset(
+    {
+        "args",
+        "default",
+        "enum",
+        "example",
+        "labels",
+        "parameters",
+        "parametersJsonSchema",
+        "partMetadata",
+        "response",
+        "responseJsonSchema",
+        "responseSchema",
+        "schema",
+    }
+)
+"""Members whose content is the user's own, so that its names are not Google's."""
+
+_SNAKE: Final = re.compile(rb'"[a-z]+_[a-z_]+"\s*:')
+_UNDERSCORE: Final = re.compile(r"_([a-z])")
+
+
+def camel_case(body: bytes) -> bytes:
+    """`body` with Google's own members in camel case; the same bytes when they are so, or are no JSON object.
+
+    Values stay as they came. Where both spellings stand side by side, the last one counts, as for a repeated member.
+    """
+    if _SNAKE.search(body) is None:
+        return body
+    try:
+        return jsonio.encode(_renamed(msgspec.Raw(body)))
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch, RecursionError):
+        return body
+
+
+def _renamed(value: msgspec.Raw) -> Any:
+    """Only objects and arrays are opened, and only as far as they are Google's."""
+    text = bytes(value).lstrip()
+    if _SNAKE.search(text) is None:
+        return value
+    if text[:1] == b"{":
+        members: dict[str, Any] = {}
+        for name, inner in jsonio.members(value).items():
+            name = _UNDERSCORE.sub(lambda found: found[1].upper(), name)
+            members[name] = inner if name in _OWN else _renamed(inner)
+        return members
+    if text[:1] == b"[":
+        return [_renamed(one) for one in jsonio.elements(value)]
+    return value

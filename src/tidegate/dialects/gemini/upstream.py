@@ -1,0 +1,208 @@
+"""The canonical request → the body of `generateContent` (protocol §5.1), and the way back by the decoder."""
+
+from typing import Any, Final
+
+import msgspec
+
+from tidegate.dialects.codec import Losses, StreamDecoder, json_object_or_none
+from tidegate.dialects.dialect import Destination, Endpoint
+from tidegate.dialects.gemini.contents import Contents
+from tidegate.dialects.gemini.decoder import GeminiDecoder, decode_answer
+from tidegate.dialects.gemini.model import GeminiModel
+from tidegate.wire import jsonio
+from tidegate.wire.events import Event
+from tidegate.wire.items import CanonicalRequest, HostedTool, Tool, ToolChoice
+
+__all__ = ["GOOGLE_TOOLS", "GeminiUpstream"]
+
+GOOGLE_TOOLS: Final = frozenset(
+    {
+        "codeExecution",
+        "computerUse",
+        "enterpriseWebSearch",
+        "fileSearch",
+        "googleMaps",
+        "googleSearch",
+        "googleSearchRetrieval",
+        "mcpServers",
+        "retrieval",
+        "urlContext",
+    }
+)
+"""Tools that Google runs itself, by their member of `tools[]`."""
+
+_TIERS: Final = {"default": "standard", "standard": "standard", "flex": "flex", "priority": "priority"}
+_INT32: Final = 2**31
+
+_CONFIG: Final = (
+    ("temperature", "temperature"),
+    ("top_p", "topP"),
+    ("top_k", "topK"),
+    ("max_output_tokens", "maxOutputTokens"),
+    ("frequency_penalty", "frequencyPenalty"),
+    ("presence_penalty", "presencePenalty"),
+)
+
+
+class GeminiUpstream:
+    """See :class:`tidegate.dialects.codec.UpstreamDialect`."""
+
+    name: Endpoint = "gemini"
+
+    def encode_request(self, request: CanonicalRequest, destination: Destination, losses: Losses) -> bytes:
+        model = GeminiModel(destination.model)
+        contents = Contents(request, model, losses)
+        members: dict[str, Any] = {"contents": contents.build()}
+        if contents.system:
+            members["systemInstruction"] = {"parts": [{"text": text} for text in contents.system]}
+        _put_tools(members, request, losses)
+        config: dict[str, Any] = {}
+        for name, theirs in _CONFIG:
+            value = getattr(request, name)
+            if value is not None:
+                losses.put(config, theirs, value, name)
+        _put_rest(config, request, losses)
+        _put_format(config, request)
+        _put_thinking(config, request, model, losses)
+        if config:
+            members["generationConfig"] = config
+        _put_service(members, request, losses)
+        return jsonio.encode(members)
+
+    def decoder(self, destination: Destination, request: CanonicalRequest) -> StreamDecoder:
+        return GeminiDecoder(destination, request)
+
+    def decode_answer(self, body: bytes, destination: Destination, request: CanonicalRequest) -> list[Event]:
+        return decode_answer(body, destination, request)
+
+
+def _put_tools(members: dict[str, Any], request: CanonicalRequest, losses: Losses) -> None:
+    choice = request.tool_choice or ToolChoice(mode="auto")
+    declarations: list[dict[str, Any]] = []
+    tools: list[Any] = []
+    for tool in request.tools:
+        if isinstance(tool, HostedTool):
+            if tool.type in GOOGLE_TOOLS:
+                tools.append(tool.value)
+            else:
+                losses.refuse("tools", f"The tool '{tool.type}' is run by another provider.")
+        elif choice.mode != "allowed" or choice.required or tool.name in choice.names:
+            declarations.append(_declaration(tool, losses))
+    if declarations:
+        tools.insert(0, {"functionDeclarations": declarations})
+    if tools:
+        members["tools"] = tools
+    if not declarations:
+        return
+    config: dict[str, Any] = {}
+    if choice.mode == "none":
+        config["mode"] = "NONE"
+    elif choice.mode in ("required", "function") or (choice.mode == "allowed" and choice.required):
+        config["mode"] = "ANY"
+        if choice.names:
+            config["allowedFunctionNames"] = list(choice.names)
+    if config:
+        members["toolConfig"] = {"functionCallingConfig": config}
+
+
+def _declaration(tool: Tool, losses: Losses) -> dict[str, Any]:
+    """`parametersJsonSchema` takes JSON Schema as it is; the older `parameters` is a small subset of OpenAPI's."""
+    declaration: dict[str, Any] = {"name": tool.name}
+    description = tool.description
+    if tool.custom:
+        description = _with_grammar(tool, losses)
+        schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    else:
+        schema = tool.parameters
+        if tool.strict is True:
+            losses.hint("strict")
+    if tool.breakpoint:
+        losses.hint("breakpoint")
+    if description:
+        declaration["description"] = description
+    if schema and not (isinstance(schema, msgspec.Raw) and jsonio.is_null(schema)):
+        declaration["parametersJsonSchema"] = schema
+    return declaration
+
+
+def _with_grammar(tool: Tool, losses: Losses) -> str:
+    """No grammar is enforced here, so the model is at least told of it (protocol §5.1)."""
+    if jsonio.is_null(tool.format):
+        return tool.description
+    shape = json_object_or_none(bytes(tool.format).decode())
+    grammar = jsonio.anything(shape) if shape is not None else {}
+    definition = grammar.get("definition") or grammar.get("grammar")
+    if isinstance(definition, dict):
+        grammar, definition = definition, definition.get("definition")
+    if not isinstance(definition, str):
+        return tool.description
+    losses.hint("grammar")
+    told = f"The input must match this {grammar.get('syntax', 'lark')} grammar:\n{definition}"
+    return f"{tool.description}\n\n{told}" if tool.description else told
+
+
+def _put_rest(config: dict[str, Any], request: CanonicalRequest, losses: Losses) -> None:
+    if request.stop:
+        losses.put(config, "stopSequences", list(request.stop), "stop")
+    if request.n > 1:
+        losses.put(config, "candidateCount", request.n, "n")
+    if request.seed is not None:
+        if -_INT32 <= request.seed < _INT32:
+            losses.put(config, "seed", request.seed, "seed")
+        else:
+            losses.refuse("seed", "Gemini takes 32 bits.")
+    if request.top_logprobs is not None:
+        losses.put(config, "responseLogprobs", True, "top_logprobs")
+        if request.top_logprobs and "responseLogprobs" in config:
+            config["logprobs"] = request.top_logprobs
+    if not jsonio.is_null(request.logit_bias) and bytes(request.logit_bias).strip() != b"{}":
+        losses.refuse("logit_bias")
+    if request.verbosity not in ("", "medium"):
+        losses.refuse("verbosity")
+
+
+def _put_format(config: dict[str, Any], request: CanonicalRequest) -> None:
+    if request.format is None or request.format.type == "text":
+        return
+    config["responseMimeType"] = "application/json"
+    if request.format.type == "json_schema" and not jsonio.is_null(request.format.schema):
+        config["responseJsonSchema"] = request.format.schema
+
+
+def _put_thinking(config: dict[str, Any], request: CanonicalRequest, model: GeminiModel, losses: Losses) -> None:
+    thinking: dict[str, Any] = {}
+    effort, budget = request.effort, request.reasoning_budget
+    if not model.thinks:
+        if effort not in ("", "none"):
+            losses.refuse("effort", "This model does not reason.")
+        if budget:
+            losses.refuse("reasoning_budget", "This model does not reason.")
+        if request.reasoning_summary:
+            losses.hint("reasoning_summary")
+        return
+    off = effort == "none" or budget == 0
+    if off and not model.can_stop_thinking:
+        name = "effort" if effort == "none" else "reasoning_budget"
+        losses.refuse(name, "This model cannot be told not to reason; 'low' is the effort that all models have.")
+        effort, budget = "minimal", None
+    if budget is not None:
+        thinking["thinkingBudget"] = budget
+    elif effort and model.has_levels:
+        thinking["thinkingLevel"] = model.level(effort)
+    elif effort:
+        thinking["thinkingBudget"] = model.budget(effort)
+    if request.reasoning_summary:
+        thinking["includeThoughts"] = True
+    if thinking:
+        config["thinkingConfig"] = thinking
+
+
+def _put_service(members: dict[str, Any], request: CanonicalRequest, losses: Losses) -> None:
+    """What changes no answer. Metadata and ids of users stay with the gateway: Google's `labels` are for bills."""
+    if request.service_tier in _TIERS:
+        losses.put(members, "serviceTier", _TIERS[request.service_tier], "service_tier")
+    elif request.service_tier not in ("", "auto"):
+        losses.hint("service_tier")
+    for name in ("user", "safety_identifier", "metadata", "prompt_cache_key"):
+        if getattr(request, name):
+            losses.hint(name)
