@@ -152,11 +152,21 @@ def test_a_custom_tool_gets_its_free_text_back() -> None:
     assert call == FunctionCall(call_id="toolu_01", name="apply_patch", arguments="*** Begin\n潮", custom=True)
 
 
+def test_the_free_text_of_a_custom_tool_streams() -> None:
+    events = decoded([VECTORS["custom"]])
+    assert [event.text for event in events if isinstance(event, ToolCallDelta)] == ["*** Be", "gin\n潮"]
+
+
 def test_a_custom_call_that_is_not_wrapped_is_kept_as_it_is() -> None:
     data = start() + streams.call(0, "apply_patch", '{"patch":1}') + end("tool_use")
     (call,) = collected(decoded([data])).choices[0].items
     assert isinstance(call, FunctionCall)
     assert call.arguments == '{"patch":1}'
+
+
+def test_a_custom_call_without_input_has_none() -> None:
+    (call,) = collected(decoded([start() + streams.call(0, "apply_patch", "") + end("tool_use")])).choices[0].items
+    assert call == FunctionCall(call_id="toolu_01", name="apply_patch", arguments="", custom=True)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,21 @@ def test_numbers_and_blanks_go_on_as_they_came() -> None:
     assert b'{ "maximum" : 1.0e3}' in MessagesDialect().parse(given).forward(destination())
 
 
+def test_thoughts_that_another_provider_signed_do_not_go_to_this_one() -> None:
+    blocks = [
+        {"type": "thinking", "thinking": "hm", "signature": "tgr1_abc"},
+        {"type": "redacted_thinking", "data": "tgr1_def"},
+        {"type": "thinking", "thinking": "tgr1_", "signature": "c2ln"},
+        text("so"),
+    ]
+    request = parse(
+        messages=[*said("user", text("tgr1_")), *said("assistant", *blocks), *said("assistant", *blocks[:2])]
+    )
+    sent = json.loads(request.forward(destination()))
+    assert request.dropped == ("reasoning_items",)
+    assert sent["messages"] == [*said("user", text("tgr1_")), *said("assistant", *blocks[2:])]
+
+
 def test_a_missing_conversation_is_explained_for_this_endpoint() -> None:
     with pytest.raises(InvalidRequest, match="/v1/messages"):
         parse(messages=...)

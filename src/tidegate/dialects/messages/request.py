@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.relay import MessagesStream, complete
@@ -107,7 +108,7 @@ _NAMES = {
     "reasoning_summary": "thinking.display",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "user": "metadata.user_id",
-    "breakpoint": "cache_control",
+    "prompt_cache_breakpoint": "cache_control",
 }
 """Members of the canonical request by the names that they have here."""
 
@@ -150,7 +151,10 @@ class MessagesRequest:
         members = jsonio.members(self._body)
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
-        self.dropped = refuse_unsupported(members, destination)
+        left_out: tuple[str, ...] = ()
+        if PREFIX.encode() in self._body:
+            members["messages"], left_out = _without_envelopes(members["messages"], self.typed.messages)
+        self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
     def open(self, call: Call) -> MessagesStream:
@@ -269,6 +273,28 @@ class MessagesRequest:
 
 
 _MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def _without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tuple[msgspec.Raw, tuple[str, ...]]:
+    """The messages without thinking that another provider signed, and the name of what is left out: this one would refuse
+    the request for it (protocol §5.4)."""
+    kept: list[Any] = []
+    dropped: tuple[str, ...] = ()
+    for raw, message in zip(jsonio.elements(value), messages, strict=True):
+        if isinstance(message.content, str) or not any(map(_is_enveloped, message.content)):
+            kept.append(raw)
+            continue
+        members = jsonio.members(raw)
+        dropped = ("reasoning_items",)
+        blocks = zip(jsonio.elements(members["content"]), message.content, strict=True)
+        if left := [own for own, block in blocks if not _is_enveloped(block)]:
+            kept.append({**members, "content": left})
+    return jsonio.raw(kept), dropped
+
+
+def _is_enveloped(block: ContentBlock) -> bool:
+    carrier = {"thinking": block.signature, "redacted_thinking": block.data}.get(block.type)
+    return carrier is not None and carrier.startswith(PREFIX)
 
 
 def parse_request(body: bytes) -> MessagesRequest:
