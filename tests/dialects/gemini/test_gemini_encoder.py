@@ -166,7 +166,7 @@ def test_reasons(reason: Reason, theirs: str) -> None:
 
 
 def test_a_refusal_is_its_text_and_a_reason_whole_and_streamed() -> None:
-    events = [Started(), RefusalDelta("no"), UsageReport(Usage(1, 1)), ChoiceEnd("stop")]
+    events: list[Event] = [Started(), RefusalDelta("no"), UsageReport(Usage(1, 1)), ChoiceEnd("stop")]
     first, last = chunks(stream([*events, Finished()]))
     assert first["candidates"][0]["content"]["parts"] == [{"text": "no"}]
     assert last["candidates"][0]["finishReason"] == "SAFETY"
