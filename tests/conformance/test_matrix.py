@@ -203,8 +203,10 @@ def test_a_call_that_breaks_is_no_whole_call(client: Client, provider: str, faul
     model = f"{provider}/tools:parallel=2,chunks=8,fault={fault},gap=1"
     with pytest.raises(client.errors):
         client.ask(model, client.user("?"), stream=True, tools=TOOLS)
-    assert client.wire.status == 200
-    assert client.check_broken(cut=client.name == SPEAKS[provider]) == ""
+    if client.wire.status == 200:
+        assert client.check_broken(cut=client.name == SPEAKS[provider]) == ""
+    else:
+        assert (client.name, client.wire.status // 100) == ("gemini", 5), "only Gemini's clients wait for whole calls"
 
 
 @pytest.mark.parametrize("fault", ["eof", "reset", "cut", "error", "truncated_json", "garbage", "failed"])
