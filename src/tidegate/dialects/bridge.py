@@ -12,6 +12,8 @@ import msgspec
 from tidegate.dialects.codec import BridgedRequest, Collector, Losses, StreamDecoder, StreamEncoder, UpstreamDialect
 from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, Stream, estimated_usage
 from tidegate.dialects.envelope import PREFIX, Sealer
+from tidegate.dialects.messages.encoder import MessagesEncoder
+from tidegate.dialects.messages.relay import MessagesStream
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.stops import StopFilter
@@ -358,11 +360,16 @@ class BridgedStream:
         return out
 
     def _hand_over(self, last: object, next_: object) -> None:
-        """What an attempt has begun without commit, the next one goes on with: only Responses has such frames."""
+        """What an attempt has begun without commit, the next one goes on with: Responses and Messages have such frames."""
         if isinstance(last, _BEGINS) and isinstance(next_, _BEGINS):
             begun = last.hand_over()
             held, self._held = self._held, b""
             next_.go_on(msgspec.structs.replace(begun, held=held + begun.held))
+        elif isinstance(last, MessagesEncoder) and isinstance(next_, MessagesStream):
+            if self._held:  # nobody has seen it yet
+                self._held = b""
+            elif last.begun:
+                next_.go_on()
 
 
 def _parts(item: Item) -> list[Part]:
