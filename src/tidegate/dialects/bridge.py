@@ -15,6 +15,7 @@ from tidegate.dialects.envelope import PREFIX, Sealer
 from tidegate.dialects.messages.encoder import MessagesEncoder
 from tidegate.dialects.messages.relay import MessagesStream
 from tidegate.dialects.responses.encoder import ResponsesEncoder
+from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.stops import StopFilter
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -51,11 +52,14 @@ class Bridge:
         self._call = call
         self._sealer = sealer
         self._tenant = tenant
+        self._speaks_responses = isinstance(request, ResponsesRequest)
+        """Whether what is no envelope may be OpenAI's own: other clients' signatures are of other providers."""
         self._canonical: CanonicalRequest | None = None
         self._fetched: dict[str, str] = {}
         self._stops: tuple[str, ...] = ()
         self._asked: CanonicalRequest | None = None
         self._dialect: UpstreamDialect | None = None
+        self._own = False
 
     @property
     def canonical(self) -> CanonicalRequest:
@@ -75,8 +79,11 @@ class Bridge:
         """Data URLs by the URLs that they were fetched from."""
         self._fetched.update(content)
 
-    def forward(self, dialect: UpstreamDialect, destination: Destination) -> tuple[bytes, tuple[str, ...]]:
-        """The body for `destination`, which speaks `dialect`, and the names of what was left out.
+    def forward(
+        self, dialect: UpstreamDialect, destination: Destination, *, own: bool = False
+    ) -> tuple[bytes, tuple[str, ...]]:
+        """The body for `destination`, which speaks `dialect`, and the names of what was left out. `own`: the dialect is the
+        client's as well, and the bridge only makes up for something.
 
         Raises InvalidRequest, and UnsupportedParameter for what the deployment cannot honour.
         """
@@ -91,6 +98,7 @@ class Bridge:
             self._stops, asked.stop = asked.stop, ()
         self._asked = asked
         self._dialect = dialect
+        self._own = own
         return dialect.encode_request(asked, destination, losses), tuple(losses.dropped)
 
     def let_go(self) -> None:
@@ -141,7 +149,10 @@ class Bridge:
         return Answer(self._request.encode_answer(output, self._call, destination), watch.usage(), watch.status)
 
     def sealed(self, seal: Seal, destination: Destination) -> str:
-        """What the client gets of a seal. OpenAI's own encrypted content is sealed like all others: it fits only there."""
+        """What the client gets of a seal. OpenAI's own encrypted content is sealed like all others: it fits only there. A
+        client that gets it as it is from the same provider, when no bridge is needed, gets it so here too."""
+        if self._own and seal.kind == "encrypted":
+            return seal.data
         return self._sealer.seal(seal, tenant=self._tenant, provider=destination.provider, model=destination.model)
 
     def _with_content(self, item: Item) -> Item:
@@ -165,7 +176,7 @@ class Bridge:
             opened = self._sealer.open(item.encrypted, tenant=self._tenant)
             if opened is not None and opened.provider == destination.provider:
                 seal = opened.seal
-        elif destination.endpoint == "responses" and destination.encrypted_reasoning:
+        elif self._speaks_responses and destination.endpoint == "responses" and destination.encrypted_reasoning:
             seal = Seal(kind="encrypted", data=item.encrypted)
         if seal is None:
             losses.hint("reasoning.encrypted_content")

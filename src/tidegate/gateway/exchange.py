@@ -299,7 +299,7 @@ class Exchange:
                 self._path = path
                 self._fetching = self._gateway.loop.create_task(self._fetch(bridge, path, request, urls))
                 return
-            body, self._dropped = bridge.forward(dialect, path.destination)
+            body, self._dropped = bridge.forward(dialect, path.destination, own=path.bridge is None)
             if stream is not None:
                 stream.attempt_bridged(path.destination)
         self._send(path, body)

@@ -9,6 +9,7 @@ from tidegate.dialects.chat.canonical import canonical_request
 from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
@@ -122,7 +123,11 @@ class ChatRequest:
         return self.typed.safety_identifier or self.typed.user
 
     def forward(self, destination: Destination) -> bytes:
-        body, self.dropped = forward_choices(self._body, destination, stream=self.wants_stream)
+        body, left_out = self._body, False
+        if PREFIX.encode() in body:
+            body, left_out = _without_envelopes(body)
+        body, dropped = forward_choices(body, destination, stream=self.wants_stream)
+        self.dropped = (*(("reasoning_details",) if left_out else ()), *dropped)
         return body
 
     def open(self, call: Call) -> ChoicesStream:
@@ -178,6 +183,43 @@ class ChatDialect(OpenAIErrors):
                     if part.type == "text" and part.text is None:
                         raise missing(f"messages[{index}].content[{place}].text")
         return ChatRequest(body, typed)
+
+
+class _Detail(msgspec.Struct):
+    data: str | None = None
+
+
+_messages = jsonio.decoder(list[jsonio.Members])
+_details = jsonio.decoder(list[_Detail])
+
+
+def _without_envelopes(body: bytes) -> tuple[bytes, bool]:
+    """The body without `reasoning_details` that another provider sealed, which nobody but the gateway can read; and
+    whether there were any (protocol §5.4)."""
+    members = jsonio.members(body)
+    messages = jsonio.decode(members["messages"], _messages)
+    found = False
+    for message in messages:
+        given = message.get("reasoning_details", jsonio.NULL)
+        try:
+            details = jsonio.decode(given, _details)
+        except jsonio.SchemaMismatch:
+            continue
+        kept = [
+            raw
+            for raw, detail in zip(jsonio.elements(given), details, strict=True)
+            if detail.data is None or not detail.data.startswith(PREFIX)
+        ]
+        if len(kept) == len(details):
+            continue
+        found = True
+        if kept:
+            message["reasoning_details"] = jsonio.raw(kept)
+        else:
+            del message["reasoning_details"]
+    if found:
+        members["messages"] = jsonio.raw(messages)
+    return jsonio.encode(members) if found else body, found
 
 
 _ONLY_USAGE = jsonio.raw({"include_usage": True})

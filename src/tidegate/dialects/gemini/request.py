@@ -6,6 +6,7 @@ Model and streaming stand in the address, and so does the form of the stream (`a
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.gemini.canonical import canonical, check
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
+from tidegate.dialects.gemini.foreign import without_envelopes
 from tidegate.dialects.gemini.framing import ArrayFraming, Framing, SseFraming
 from tidegate.dialects.gemini.relay import GeminiRelay, complete_answer
 from tidegate.dialects.gemini.schema import GeminiBody, listed
@@ -52,11 +53,14 @@ class GeminiRequest:
         members = jsonio.members(self._body)
         self.dropped = ()
         named = "model" in members
-        if not named and destination.refuses.isdisjoint(members):
+        contents, left_out = without_envelopes(self._body, destination.model)
+        if not named and contents is None and destination.refuses.isdisjoint(members):
             return self._body
         if named:
             members["model"] = jsonio.raw(f"models/{destination.model}")
-        self.dropped = refuse_unsupported(members, destination)
+        if contents is not None:
+            members["contents"] = contents
+        self.dropped = (*(("thoughtSignature",) if left_out else ()), *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
     def open(self, call: Call) -> GeminiRelay:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.response import Envelope, complete
@@ -115,6 +116,7 @@ class ResponsesBody(msgspec.Struct):
 
 
 _decoder = jsonio.decoder(ResponsesBody)
+_ENVELOPE = PREFIX.encode()
 _items = jsonio.decoder(list[jsonio.Members])
 
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -172,7 +174,10 @@ class ResponsesRequest:
                 members["include"] = jsonio.raw([*dict.fromkeys([*(self.typed.include or ()), _ENCRYPTED])])
             if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
                 members["input"] = _without_ids(members["input"], self.typed.input)
-        self.dropped = refuse_unsupported(members, destination)
+        left_out: tuple[str, ...] = ()
+        if _ENVELOPE in self._body and isinstance(self.typed.input, list):
+            members["input"], left_out = _without_envelopes(members["input"], destination)
+        self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
     def open(self, call: Call) -> ResponsesStream:
@@ -294,6 +299,25 @@ ID_NEEDED = frozenset(
     }
 )
 """Items that mean nothing without their id: others refer to it, or the schema asks for it and nobody looks it up."""
+
+
+def _without_envelopes(value: msgspec.Raw, destination: Destination) -> tuple[msgspec.Raw, tuple[str, ...]]:
+    """The items without reasoning that another provider sealed, and the name of what is left out: this one could not read
+    it, and would refuse the request for it (protocol §5.4). One that seals nothing may still read the plain text."""
+    kept: list[jsonio.Members] = []
+    left_out: tuple[str, ...] = ()
+    for item in jsonio.decode(value, _items):
+        if bytes(item.get("encrypted_content", jsonio.NULL)).startswith(b'"' + _ENVELOPE):
+            left_out = (_ENCRYPTED,)
+            del item["encrypted_content"]
+            if destination.encrypted_reasoning or not any(_is_said(item, name) for name in ("content", "summary")):
+                continue
+        kept.append(item)
+    return jsonio.raw(kept), left_out
+
+
+def _is_said(item: jsonio.Members, name: str) -> bool:
+    return bytes(item.get(name, jsonio.NULL)) not in (b"null", b"[]")
 
 
 def _without_ids(value: msgspec.Raw, typed: list[InputItem]) -> msgspec.Raw:
