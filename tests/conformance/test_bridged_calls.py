@@ -102,9 +102,7 @@ def test_the_call_ends_within_a_second_of_its_client(gateway: Running, name: str
     calls = len(calls_of(gateway))
     request_id = f"gone-{name}-{provider}-{when.replace(' ', '-')}"
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
-        head = (
-            f"POST {path} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {request_id}\r\ncontent-length: {len(content)}\r\n\r\n"
-        )
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {request_id}\r\ncontent-length: {len(content)}\r\n\r\n"
         connection.sendall(head.encode() + content)
         wait_for(lambda: len(calls_of(gateway)) > calls)
         seen = b""
