@@ -133,6 +133,7 @@ def build(
         providers=document.providers,
         keys=document.keys,
         models=document.models,
+        egress=document.egress,
         logging=document.logging,
         source=source,
         origins=origins,

@@ -296,7 +296,6 @@ class Exchange:
         else:
             urls = bridge.media(path.destination)
             if urls:
-                self._path = path
                 self._fetching = self._gateway.loop.create_task(self._fetch(bridge, path, request, urls))
                 return
             body, self._dropped = bridge.forward(dialect, path.destination, own=path.bridge is None)
@@ -306,25 +305,21 @@ class Exchange:
 
     async def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
         """The provider takes only bytes: fetch what the client's URLs point to, then go on."""
-        media = self._gateway.media
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = {url: group.create_task(media.fetch(url, param=self._dialect.media_param)) for url in urls}
-        except BaseExceptionGroup as problems:
+            media = self._gateway.media
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = {url: group.create_task(media.fetch(url, param=self._dialect.media_param)) for url in urls}
+            except ExceptionGroup as problems:
+                raise problems.exceptions[0] from None
             self._fetching = None
-            first = problems.exceptions[0]
-            if isinstance(first, errors.TidegateError):
-                self._break(first)
-            else:
-                self._on_bug(first if isinstance(first, Exception) else RuntimeError(repr(first)))
-            return
-        self._fetching = None
-        bridge.fetched({url: task.result() for url, task in tasks.items()})
-        try:
+            bridge.fetched({url: task.result() for url, task in tasks.items()})
             self._cross(bridge, path, request)
         except errors.TidegateError as error:
+            self._fetching = None
             self._break(error)
         except Exception as bug:
+            self._fetching = None
             self._on_bug(bug)
 
     @staticmethod
@@ -472,7 +467,10 @@ class Exchange:
         assert self._stream is not None
         self._usage = self._stream.usage()
         if self._attempt is not None:
-            self._attempt.release()
+            if self._bridge is not None and cast("BridgedStream", self._stream).cut:
+                self._attempt.abort()  # the provider would go on
+            else:
+                self._attempt.release()
             self._attempt = None
         if not self._started:
             self._start(out)

@@ -104,7 +104,7 @@ class MediaFetcher:
                 pool, [head.encode("ascii")], timeout_s=self._policy.timeout_s, body_limit=self._policy.max_bytes
             )
         except _Forbidden as error:
-            raise _refused(param, url, error.message) from None
+            raise _refused(param, url, error.message.removeprefix(f"Provider '{_NAME}': ").rstrip(".")) from None
         except errors.TidegateError as error:
             raise _failed(param, url, error.message.removeprefix(f"Provider '{_NAME}': ").rstrip(".")) from None
         finally:
