@@ -161,13 +161,18 @@ def _settle(gateway: Gateway) -> Callable[[], object]:
             ending="completed",
             duration_ms=12.5,
             first_event_ms=12.5,
+            stream=False,
             key="bench",
             project="default",
             model="plain/whole",
             deployment="plain/whole",
             attempts=1,
             input_tokens=120,
+            cached_tokens=0,
+            cache_write_tokens=0,
             output_tokens=38,
+            reasoning_tokens=0,
+            estimated=False,
             client="127.0.0.1",
         )
         gateway.settle(entry, "plain")

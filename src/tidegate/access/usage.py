@@ -6,7 +6,10 @@ __all__ = ["UsageEntry"]
 
 
 class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a request was, who made it, how it ended and what it used. Written once, when the request is settled."""
+    """What a request was, who made it, how it ended and what it used. Written once, when the request is settled.
+
+    Members with a default are left out of the log line when they say nothing; figures are always in it.
+    """
 
     request_id: str
     endpoint: str
@@ -17,20 +20,20 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_ms: float
     first_event_ms: float | None = None
     """Until the first event for the client; for an answer in one body, until that."""
-    stream: bool = False
+    stream: bool
     key: str = ""
     project: str = ""
     end_user: str = ""
     model: str = ""
     """The name that the client sent."""
     deployment: str = ""
-    attempts: int = 0
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
+    attempts: int
+    input_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    estimated: bool
     error: str = ""
     """Code of the error that the client was told, or that ended the answer."""
     client: str = ""

@@ -7,7 +7,7 @@ import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
-from tidegate.dialects.usage import Details, UsageObject, read_usage, read_usage_object
+from tidegate.dialects.usage import MOST_TOKENS, UsageObject, read_usage, read_usage_object
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import Usage
@@ -232,9 +232,10 @@ class ChoicesStream:
             delta = choice.delta
             if delta is not None:
                 text = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal
-                for called in delta.tool_calls or ():
-                    if called.function is not None:
-                        self._delta_bytes += len((called.function.arguments or "").encode())
+                if delta.tool_calls:
+                    for called in delta.tool_calls:
+                        if called.function is not None:
+                            self._delta_bytes += len((called.function.arguments or "").encode())
             else:
                 text = choice.text
                 odd = odd or text is None
@@ -244,7 +245,10 @@ class ChoicesStream:
             if index is None:
                 index = 0
                 odd = True
-            self._seen.add(index)
+            if index not in self._seen:
+                self._seen.add(index)
+                if len(self._seen) > CHOICE_LIMIT:
+                    raise WireError(f"the stream has more than {CHOICE_LIMIT} choices")
             reason = choice.finish_reason
             if reason is None:
                 continue
@@ -259,8 +263,6 @@ class ChoicesStream:
             self._finished.add(index)
             if reason in ("length", "content_filter"):
                 self._status = "incomplete"
-        if len(self._seen) > CHOICE_LIMIT:
-            raise WireError(f"the stream has more than {CHOICE_LIMIT} choices")
         usage = chunk.usage
         if usage is not None:
             self._usage = read_usage(usage) or self._usage
@@ -392,12 +394,22 @@ class _PlainChoice(msgspec.Struct, gc=False):
     text: str | None = None
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+
+
+class _PlainDetails(msgspec.Struct, gc=False):
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
+
+
 class _PlainUsage(msgspec.Struct, gc=False):
-    prompt_tokens: Annotated[int, msgspec.Meta(ge=0)]
-    completion_tokens: Annotated[int, msgspec.Meta(ge=0)]
-    total_tokens: Annotated[int, msgspec.Meta(ge=0)]
-    prompt_tokens_details: Details | None = None
-    completion_tokens_details: Details | None = None
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: _PlainDetails | None = None
+    completion_tokens_details: _PlainDetails | None = None
+    prompt_cache_hit_tokens: _Count | None = None
 
 
 class _Plain(msgspec.Struct, gc=False):
@@ -413,6 +425,7 @@ class _Plain(msgspec.Struct, gc=False):
 
 
 _plain = jsonio.decoder(_Plain)
+_NO_DETAILS = _PlainDetails()
 
 
 def _as_it_came(body: bytes, kind: Kind) -> Answer | None:
@@ -428,15 +441,16 @@ def _as_it_came(body: bytes, kind: Kind) -> Answer | None:
         if choice.finish_reason in ("length", "content_filter"):
             status = "incomplete"
     found = answer.usage
-    usage = read_usage(
-        UsageObject(
-            prompt_tokens=found.prompt_tokens,
-            completion_tokens=found.completion_tokens,
-            prompt_tokens_details=found.prompt_tokens_details,
-            completion_tokens_details=found.completion_tokens_details,
-        )
+    given = found.prompt_tokens_details or _NO_DETAILS
+    taken = found.completion_tokens_details or _NO_DETAILS
+    cached = given.cached_tokens
+    usage = Usage(
+        input_tokens=found.prompt_tokens,
+        output_tokens=found.completion_tokens,
+        cached_tokens=(cached if cached is not None else found.prompt_cache_hit_tokens) or 0,
+        cache_write_tokens=given.cache_write_tokens or 0,
+        reasoning_tokens=taken.reasoning_tokens or 0,
     )
-    assert usage is not None
     return Answer(body, usage, status)
 
 

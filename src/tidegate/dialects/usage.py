@@ -7,9 +7,9 @@ import msgspec
 from tidegate.wire import jsonio
 from tidegate.wire.events import Usage
 
-__all__ = ["UsageObject", "read_usage", "read_usage_object"]
+__all__ = ["MOST_TOKENS", "UsageObject", "read_usage", "read_usage_object"]
 
-_MOST = 2**53 - 1
+MOST_TOKENS = 2**53 - 1
 """More tokens than this are no count but noise; it is also the largest whole number that every JSON reader keeps."""
 
 
@@ -88,9 +88,11 @@ def _loosely(value: bytes | msgspec.Raw) -> UsageObject | None:
 
 def _number(value: Any) -> float | None:
     return (
-        float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
+        float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST_TOKENS
+        else None
     )
 
 
 def _count(value: float | None) -> int:
-    return 0 if value is None else int(min(max(value, 0), _MOST))
+    return 0 if value is None else int(min(max(value, 0), MOST_TOKENS))

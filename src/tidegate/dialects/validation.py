@@ -42,6 +42,11 @@ def parse(body: bytes, using: msgspec.json.Decoder[T]) -> T:
     if not body:
         raise InvalidRequest("The request body is empty; it must be a JSON object.", code="invalid_json")
     try:
+        if body.isascii():
+            return using.decode(body)
+    except Exception:  # noqa: S110 - it is decoded once more, to say what is wrong
+        pass
+    try:
         jsonio.check_utf8(body)
         return jsonio.decode(body, using)
     except jsonio.InvalidJSON as error:

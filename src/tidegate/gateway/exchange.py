@@ -6,7 +6,6 @@ provider's bytes and the client's.
 
 import email.utils
 import math
-import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.validation import invalid, missing
 from tidegate.gateway.downstream import Downstream
+from tidegate.gateway.ids import IdSupply
 from tidegate.gateway.snapshot import Path, Snapshot
 from tidegate.upstream.attempt import Attempt
 from tidegate.upstream.connection import Clocks, Headers
@@ -51,6 +51,9 @@ MODEL_NAME_LIMIT = 1024
 DEFAULT_SEND_STALL_S = 30.0
 
 _NO_USAGE = Usage()
+
+_response_ids = IdSupply("resp_", 24)
+_PROFILE_NAMES = {name: name.encode("ascii") for name in PROFILES}
 
 
 class Exchange:
@@ -99,7 +102,6 @@ class Exchange:
         dialect: Dialect,
         principal: Principal,
         headers: Mapping[bytes, bytes],
-        *,
         request_id: bytes,
         client: str,
     ) -> None:
@@ -113,27 +115,17 @@ class Exchange:
         self.client = client
         self._received_at = gateway.loop.time()
         self._started_at = time.perf_counter()
-        self._request: Request | None = None
         self._end_user = ""
-        self._call: Call | None = None
-        self._stream: Stream | None = None
         self._model = ""
-        self._plan: list[Path] = []
+        self._stream: Stream | None = None
         self._step = 0
         self._path: Path | None = None
         self._attempt: Attempt | None = None
         self._attempts = 0
-        self._status = 0
-        self._collected: list[bytes] | None = None
-        self._collected_bytes = 0
-        self._retry_after: float | None = None
-        self._limits = b""
-        self._heard = False
         self._started = False
         self._paused = False
         self._settled = False
         self._first_event_at = 0.0
-        self._total_s: float | None = None
         self._usage: Usage = _NO_USAGE
         self.look_at = UNWATCHED
 
@@ -184,17 +176,21 @@ class Exchange:
         snapshot = self._snapshot
         principal = self._principal
         request = self._dialect.parse(body)
-        self._request = request
-        self._end_user = (request.end_user or "")[:END_USER_LIMIT]
+        self._request: Request | None = request
+        end_user = request.end_user
+        if end_user:
+            self._end_user = end_user[:END_USER_LIMIT]
         model = request.model or principal.model or snapshot.default_model
         if not model:
             raise missing("model", "No default model is configured; GET /v1/models lists what there is.")
         if len(model) > MODEL_NAME_LIMIT:
             raise invalid("model", f"expected a name of at most {MODEL_NAME_LIMIT} characters.")
         self._model = model
-        principal.authorise(model)
+        if principal.models:
+            principal.authorise(model)
         profile = snapshot.profile
-        name = self._headers.get(b"tidegate-profile")
+        headers = self._headers
+        name = headers.get(b"tidegate-profile")
         if name is not None:
             chosen = PROFILES.get(name.decode("latin-1").strip().lower())
             if chosen is None:
@@ -204,10 +200,11 @@ class Exchange:
             profile = chosen
         elif principal.profile:
             profile = PROFILES[principal.profile]
-        self._plan = snapshot.plan(model, self._dialect.name, self._dialect.path)
-        self._read_timeout()
+        self._plan: list[Path] = snapshot.plan(model, self._dialect.name, self._dialect.path)
+        timeout = headers.get(b"tidegate-timeout")
+        self._total_s = None if timeout is None else _read_timeout(timeout)
         self._call = Call(
-            response_id="resp_" + os.urandom(24).hex(),
+            response_id=_response_ids.take().decode("ascii"),
             created_at=int(time.time()),
             wall_clock=_unix_time,
             profile=profile,
@@ -215,18 +212,6 @@ class Exchange:
         )
         if request.wants_stream:
             self._stream = request.open(self._call)
-
-    def _read_timeout(self) -> None:
-        """`tidegate-timeout` lowers the total clock, never raises it."""
-        given = self._headers.get(b"tidegate-timeout")
-        if given is None:
-            return
-        try:
-            self._total_s = Duration.parse(given.decode("latin-1")).seconds()
-        except ValueError as error:
-            raise errors.InvalidRequest(
-                f"The header 'tidegate-timeout' must be {error}.", code="invalid_timeout"
-            ) from None
 
     # -- attempt ------------------------------------------------------------------------------------------------
 
@@ -239,10 +224,11 @@ class Exchange:
         stream = self._stream
         self._path = path
         self._attempts += 1
+        # What belongs to one attempt; nothing reads it before there was one.
         self._status = 0
-        self._collected = None
+        self._collected: list[bytes] | None = None
         self._collected_bytes = 0
-        self._retry_after = None
+        self._retry_after: float | None = None
         self._limits = b""
         self._heard = False
         if stream is not None:
@@ -250,16 +236,17 @@ class Exchange:
         clocks = path.unstreamed if stream is None else path.streamed
         if self._total_s is not None:
             clocks = self._lowered(clocks, self._total_s)
-        self._attempt = Attempt(
-            path.upstream.pool,
+        upstream = path.upstream
+        attempt = self._attempt = Attempt(
+            upstream.pool,
             self._gateway.loop,
-            path.upstream.request(self._dialect.name, body, stream=stream is not None),
+            upstream.request(self._dialect.name, body, stream=stream is not None),
             self,
             clocks,
             begun_at=self._received_at,
             wait_for_event=stream is not None,
         )
-        self._attempt.start()
+        attempt.start()
 
     @staticmethod
     def _lowered(clocks: Clocks, total_s: float) -> Clocks:
@@ -277,34 +264,31 @@ class Exchange:
 
     def upstream_head(self, status: int, headers: Headers) -> None:
         try:
-            self._read_head(status, headers)
+            self._status = status
+            content_type = b""
+            limits: list[bytes] | None = None
+            for name, value in headers:
+                if name == b"content-type":
+                    content_type = value
+                elif name.startswith(b"x-ratelimit-"):
+                    limits = limits or []
+                    limits.append(b"x-upstream-%b: %b\r\n" % (name[2:], value))
+            if limits is not None:
+                self._limits = _within(RATE_LIMIT_FIELDS_BYTES, limits)
+            if status >= 400:
+                self._retry_after = _told_wait(headers)
+            # An answer without content type, or with an odd one, is still read as the stream that was asked for; only
+            # JSON and HTML are certainly none.
+            if (
+                self._stream is None
+                or status != 200
+                or content_type.startswith((b"application/json", b"text/html", b"application/problem+json"))
+            ):
+                self._collected = []
+            if self._paused and self._attempt is not None:
+                self._attempt.pause()
         except Exception as bug:
             self._on_bug(bug)
-
-    def _read_head(self, status: int, headers: Headers) -> None:
-        self._status = status
-        content_type = b""
-        limits: list[bytes] = []
-        room = RATE_LIMIT_FIELDS_BYTES
-        for name, value in headers:
-            if name == b"content-type":
-                content_type = value
-            elif name.startswith(b"x-ratelimit-"):
-                room -= len(name) + len(value)
-                if room > 0:
-                    limits.append(b"x-upstream-%b: %b\r\n" % (name[2:], value))
-            elif name == b"retry-after" and self._retry_after is None:
-                self._retry_after = _retry_after(value)
-            elif name == b"retry-after-ms" and (exact := _milliseconds(value)) is not None:
-                self._retry_after = exact
-        self._limits = b"".join(limits)
-        # An answer without content type, or with an odd one, is still read as the stream that was asked for; only JSON
-        # and HTML are certainly none.
-        plain = content_type.startswith((b"application/json", b"text/html", b"application/problem+json"))
-        if status != 200 or self._stream is None or plain:
-            self._collected = []
-        if self._paused and self._attempt is not None:
-            self._attempt.pause()
 
     def upstream_body(self, data: bytes) -> None:
         if self._collected is not None:
@@ -362,8 +346,8 @@ class Exchange:
 
     def _start(self, first: bytes) -> None:
         self._started = True
-        self._first_event_at = time.perf_counter()
-        self._downstream.start(self._fields(), first)
+        now = self._first_event_at = time.perf_counter()
+        self._downstream.start(self._fields(now), first)
         self._gateway.wheel.watch(self, self._gateway.loop.time() + self._ping_after)
         if self._paused and self._attempt is not None:
             self._attempt.pause()
@@ -456,7 +440,6 @@ class Exchange:
         body = b"".join(self._collected or ())
         self._collected = None
         assert self._request is not None
-        assert self._call is not None
         assert self._path is not None
         self._attempt = None
         if self._status != 200:
@@ -490,11 +473,11 @@ class Exchange:
 
     def _respond(self, answer: Answer) -> None:
         self._usage = answer.usage
-        self._first_event_at = time.perf_counter()
-        fields = self._fields()
+        now = self._first_event_at = time.perf_counter()
+        fields = self._fields(now)
         if answer.usage.estimated:
             fields += b"tidegate-usage: estimated\r\n"
-        self._settle(200, answer.status)
+        self._settle(200, answer.status, now=now)
         self._downstream.respond(200, fields, answer.body)
 
     # -- settle -------------------------------------------------------------------------------------------------
@@ -503,7 +486,7 @@ class Exchange:
         """Nothing has been sent yet: the error is the answer."""
         self._drop_attempt()
         self._settle(error.http_status, "refused" if error.fault == "caller" else "failed", error.code or "")
-        self._downstream.refuse(error, self._fields())
+        self._downstream.refuse(error, self._fields(time.perf_counter()))
 
     def _on_bug(self, bug: Exception) -> None:
         """Our own mistake must not look like a parser error, and must not hang: it is logged and told as a 500."""
@@ -520,41 +503,43 @@ class Exchange:
             self._settle(500, "failed", error.code or "")
             self._downstream.drop()  # a clean end would pass for a finished answer
 
-    def _settle(self, status: int, ending: str, error: str = "") -> None:
-        """Exactly once for each request, whatever happened."""
+    def _settle(self, status: int, ending: str, error: str = "", *, now: float | None = None) -> None:
+        """Exactly once for each request, whatever happened. `now` is the performance counter, where it was just read."""
         if self._settled:
             return
         self._settled = True
-        self._gateway.exchanges.discard(self)
-        self._gateway.wheel.forget(self)
+        gateway = self._gateway
+        gateway.exchanges.discard(self)
+        if self.look_at != UNWATCHED:
+            gateway.wheel.forget(self)
         try:
-            self._record(status, ending, error)
+            self._record(status, ending, error, time.perf_counter() if now is None else now)
         except Exception as bug:
             # A mistake in the books must not keep the answer from the client.
-            self._gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
+            gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
 
-    def _record(self, status: int, ending: str, error: str) -> None:
-        gateway = self._gateway
-        now = time.perf_counter()
+    def _record(self, status: int, ending: str, error: str, now: float) -> None:
         if ending == "client_gone":
             self._usage = self._partial_usage()
         usage = self._usage
         path = self._path
         first = self._first_event_at
-        gateway.settle(
+        begun = self._started_at
+        principal = self._principal
+        self._gateway.settle(
             UsageEntry(
                 request_id=self.request_id.decode("latin-1"),
                 endpoint=self._dialect.name,
                 status=status,
                 ending=ending,
-                duration_ms=round((now - self._started_at) * 1000, 3),
-                first_event_ms=round((first - self._started_at) * 1000, 3) if first else None,
+                duration_ms=_milliseconds(now - begun),
+                first_event_ms=_milliseconds(first - begun) if first else None,
                 stream=self._stream is not None,
-                key=self._principal.key,
-                project=self._principal.project,
+                key=principal.key,
+                project=principal.project,
                 end_user=self._end_user,
                 model=self._model,
-                deployment=path.name.decode("ascii") if path is not None else "",
+                deployment=path.name if path is not None else "",
                 attempts=self._attempts,
                 input_tokens=usage.input_tokens,
                 cached_tokens=usage.cached_tokens,
@@ -572,7 +557,7 @@ class Exchange:
         """What a call has used up that nobody waited for: the provider will charge for it all the same."""
         if self._stream is not None and self._started:
             return self._stream.usage()
-        if self._attempts == 0 or self._call is None:
+        if self._attempts == 0:
             return _NO_USAGE
         return estimated_usage(self._call.request_bytes, self._collected_bytes if self._status == 200 else 0)
 
@@ -580,19 +565,17 @@ class Exchange:
     def _provider(self) -> str:
         return self._path.destination.provider if self._path is not None else ""
 
-    def _fields(self) -> bytes:
+    def _fields(self, now: float) -> bytes:
         """Our own response headers."""
-        if self._path is None or self._call is None:
+        path = self._path
+        if path is None:
             return b""
-        return (
-            b"tidegate-deployment: %b\r\ntidegate-attempts: %d\r\ntidegate-profile: %b\r\nopenai-processing-ms: %d\r\n%b"
-            % (
-                self._path.name,
-                self._attempts,
-                self._call.profile.name.encode("ascii"),
-                (time.perf_counter() - self._started_at) * 1000,
-                self._limits,
-            )
+        return b"%b%d\r\ntidegate-profile: %b\r\nopenai-processing-ms: %d\r\n%b" % (
+            path.fields,
+            self._attempts,
+            _PROFILE_NAMES[self._call.profile.name],
+            (now - self._started_at) * 1000,
+            self._limits,
         )
 
 
@@ -600,11 +583,43 @@ def _unix_time() -> int:
     return int(time.time())
 
 
-def _milliseconds(value: bytes) -> float | None:
+def _milliseconds(seconds: float) -> float:
+    """Rounded to the microsecond; `round` takes twice as long."""
+    return int(seconds * 1e6 + 0.5) / 1000
+
+
+def _read_timeout(given: bytes) -> float | None:
+    """`tidegate-timeout` lowers the total clock, never raises it. Raises InvalidRequest."""
     try:
-        return _capped(float(value) / 1000)
-    except ValueError:
-        return None
+        return Duration.parse(given.decode("latin-1")).seconds()
+    except ValueError as error:
+        raise errors.InvalidRequest(f"The header 'tidegate-timeout' must be {error}.", code="invalid_timeout") from None
+
+
+def _within(room: int, lines: list[bytes]) -> bytes:
+    """The first of these header lines, as many as `room` bytes take."""
+    for place, line in enumerate(lines):
+        room -= len(line)
+        if room < 0:
+            del lines[place:]
+            break
+    return b"".join(lines)
+
+
+def _told_wait(headers: Headers) -> float | None:
+    """Seconds after which the provider wants to be asked again. Milliseconds, where it gives them, are exact."""
+    found: float | None = None
+    for name, value in headers:
+        if name == b"retry-after" and found is None:
+            found = _retry_after(value)
+        elif name == b"retry-after-ms":
+            try:
+                exact = _capped(float(value) / 1000)
+            except ValueError:
+                continue
+            if exact is not None:
+                found = exact
+    return found
 
 
 def _retry_after(value: bytes) -> float | None:

@@ -11,7 +11,6 @@ from tidegate.dialects.chat import ChatDialect
 from tidegate.dialects.completions import CompletionsDialect
 from tidegate.dialects.dialect import Dialect
 from tidegate.dialects.responses import ResponsesDialect
-from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.exchange import Exchange
 from tidegate.gateway.models import Model, fetch_listings
 from tidegate.gateway.snapshot import Snapshot
@@ -63,24 +62,11 @@ class Gateway:
         """Who calls. Raises InvalidKey."""
         return self.snapshot.keys.authenticate(headers)
 
-    def open_exchange(
-        self,
-        downstream: Downstream,
-        dialect: Dialect,
-        principal: Principal,
-        headers: Mapping[bytes, bytes],
-        *,
-        request_id: bytes,
-        client: str,
-    ) -> Exchange:
-        """A new request on a hot route, ready for its body."""
-        return Exchange(self, downstream, dialect, principal, headers, request_id=request_id, client=client)
-
     def settle(self, entry: UsageEntry, provider: str) -> None:
         """Record one usage entry: numbers and one log line."""
         series = self.metrics.series(entry.endpoint, provider)
-        series.statuses[entry.status] = series.statuses.get(entry.status, 0) + 1
-        series.endings[entry.ending] = series.endings.get(entry.ending, 0) + 1
+        series.statuses[entry.status] += 1
+        series.endings[entry.ending] += 1
         series.attempts += entry.attempts
         series.duration.observe(entry.duration_ms / 1000)
         if entry.first_event_ms is not None:

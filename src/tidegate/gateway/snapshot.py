@@ -32,8 +32,10 @@ class Path(msgspec.Struct, frozen=True):
     unstreamed: Clocks
     send_stall: float
     """Seconds that a client may refuse to read."""
-    name: bytes
-    """`provider/model` as a header value."""
+    name: str
+    """`provider/model`, fit for a header."""
+    fields: bytes
+    """The response headers that name it, up to the number of attempts."""
 
 
 class Snapshot:
@@ -141,13 +143,15 @@ class Snapshot:
             cut_reported_as_completed=record.cut_reported_as_completed,
             quirks=record.quirks,
         )
+        name = _header_value(deployment.name)
         return Path(
             upstream,
             destination,
             _clocks(streamed),
             _clocks(unstreamed),
             streamed.send_stall,
-            _header_value(deployment.name),
+            name.decode("ascii"),
+            b"tidegate-deployment: %b\r\ntidegate-attempts: " % name,
         )
 
 

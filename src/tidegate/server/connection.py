@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         if self._running is None and not self._queue and not self._paused:
             self._run(incoming)
             return
-        waiting = incoming.head_bytes + incoming.body_bytes
+        waiting = incoming.measure_head() + incoming.body_bytes
         if len(self._queue) >= PIPELINE_LIMIT or self._queued_bytes + waiting > PIPELINE_BYTES:
             self._reader.stop()
             return
@@ -188,28 +188,24 @@ class Connection(asyncio.Protocol):
             if incoming.refusal is not None:
                 self.refuse(incoming.refusal)
             elif incoming.dialect is not None:
-                self._run_hot(incoming)
+                body, incoming.body = bytes(incoming.body), b""
+                assert incoming.principal is not None
+                exchange = self._running = Exchange(
+                    self._gateway,
+                    self,
+                    incoming.dialect,
+                    incoming.principal,
+                    incoming.fields,
+                    incoming.request_id,
+                    self.client,
+                )
+                exchange.run(body)
             elif _is_preflight(incoming):
                 self._answer_preflight(incoming)
             else:
                 self._run_cold(incoming)
         except Exception as bug:
             self._on_bug(bug)
-
-    def _run_hot(self, incoming: Incoming) -> None:
-        assert incoming.dialect is not None
-        assert incoming.principal is not None
-        body, incoming.body = bytes(incoming.body), b""
-        exchange = self._gateway.open_exchange(
-            self,
-            incoming.dialect,
-            incoming.principal,
-            incoming.fields,
-            request_id=incoming.request_id,
-            client=self.client,
-        )
-        self._running = exchange
-        exchange.run(body)
 
     def _run_cold(self, incoming: Incoming) -> None:
         body, incoming.body = bytes(incoming.body), b""
@@ -267,10 +263,10 @@ class Connection(asyncio.Protocol):
         self.finished()
 
     def respond(self, status: int, fields: bytes, body: bytes) -> None:
-        fields += self.head_fields()
-        head = reply.json_head(status, self.date, self.request_id, fields, len(body))
-        bodiless = self._request is not None and self._request.method == b"HEAD"
-        self.send(head if bodiless else head + body)
+        request = self._request
+        assert request is not None
+        head = reply.json_head(status, self.date, request.request_id, fields + self.head_fields(), len(body))
+        self.send(head if request.method == b"HEAD" else head + body)
         self.finished()
 
     def refuse(self, error: errors.TidegateError, fields: bytes = b"") -> None:
@@ -293,7 +289,7 @@ class Connection(asyncio.Protocol):
 
     def head_fields(self) -> bytes:
         """The header lines that depend on the connection; with them it is decided whether it stays open."""
-        if self.keep_alive and not self._queue and (self._reader.deaf or self._gateway.draining):
+        if (self._reader.deaf or self._gateway.draining) and not self._queue:
             self.keep_alive = False
         fields = b"" if self.keep_alive else reply.CLOSE
         request = self._request
@@ -381,7 +377,9 @@ class Connection(asyncio.Protocol):
         """Nothing to answer: wait for a request, or for the rest of one."""
         self._idle_since = self._loop.time()
         if self._reader.incoming is None:
-            self._wheel.watch(self, self._idle_since + self._idle_limit)
+            until = self._idle_since + self._idle_limit
+            if self.look_at > until:
+                self._wheel.watch(self, until)
         else:
             self._reader.restart_clock(self._idle_since)
             self._await_rest()

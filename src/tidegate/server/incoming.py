@@ -4,12 +4,13 @@ Everything here happens before any of the body is wanted: who calls, from which 
 two servers could disagree about where the request ends (RFC 9112 §11.2).
 """
 
-import os
+import hmac
 import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from tidegate.gateway.ids import IdSupply
 from tidegate.server.origin import check_origin
 from tidegate.wire import errors
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from tidegate.access.keys import Principal
     from tidegate.config.schema import Server as Settings
     from tidegate.dialects.dialect import Dialect
+    from tidegate.gateway.snapshot import Snapshot
     from tidegate.server.app import Application
 
-__all__ = ["Incoming", "body_too_large", "judge", "offers_websocket", "request_id"]
+__all__ = ["Incoming", "Judge", "body_too_large", "offers_websocket", "request_id"]
 
 COLD_BODY_LIMIT = 64 * 1024
 """Largest body of a request that is not relayed: nothing there reads one, and nobody has shown a key yet."""
@@ -29,9 +31,25 @@ _SINGLE = frozenset(
 )
 """Headers of which a second one would leave open which counts."""
 
+_UNUSUAL = frozenset(
+    {
+        b"x-request-id",
+        b"transfer-encoding",
+        b"origin",
+        b"upgrade",
+        b"content-encoding",
+        b"x-api-key",
+        b"api-key",
+        b"expect",
+    }
+)
+"""Headers that decide something and that few requests have: they are looked for all at once."""
+
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
+
+_request_ids = IdSupply("req_", 16)
 
 
 class Incoming(msgspec.Struct, gc=False):
@@ -49,6 +67,7 @@ class Incoming(msgspec.Struct, gc=False):
     """One buffer, however many chunks it came in: an object for each would cost fifty times their bytes."""
     body_limit: int = 0
     head_bytes: int = 0
+    """Size of the request line's target and the fields, trailers included; 0 while it need not be known."""
     body_bytes: int = 0
     wire_bytes: int = 0
     """Bytes of the reads that brought nothing but the present part, head or body, of this request."""
@@ -65,41 +84,108 @@ class Incoming(msgspec.Struct, gc=False):
     refusal: errors.TidegateError | None = None
     """The answer, when the request is refused before it is complete."""
 
+    def measure_head(self) -> int:
+        """`head_bytes`, counted now if it was not yet."""
+        if not self.head_bytes:
+            self.head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return self.head_bytes
 
-def judge(incoming: Incoming, app: "Application", settings: "Settings") -> None:
-    """Decide what the head decides, and note it in `incoming`. Raises TidegateError."""
-    fields: dict[bytes, bytes] = {}
-    for name, value in incoming.headers:
-        if name in fields and name in _SINGLE:
+
+class Judge:
+    """Decides what the heads of one connection's requests decide.
+
+    The next request of a connection mostly has the target, the host and the key of the last one. Those it remembers,
+    for a request without anything unusual, together with the snapshot that they were judged by; while that snapshot
+    stands, the same bytes have the same answer.
+    """
+
+    __slots__ = ("_app", "_authorization", "_dialect", "_host", "_principal", "_settings", "_snapshot", "_url")
+
+    def __init__(self, app: "Application", settings: "Settings") -> None:
+        self._app = app
+        self._settings = settings
+        self._snapshot: Snapshot | None = None
+        self._url = self._host = self._authorization = b""
+        self._dialect: Dialect | None = None
+        self._principal: Principal | None = None
+
+    def decide(self, incoming: Incoming) -> None:
+        """Decide, and note it in `incoming`. Raises TidegateError."""
+        headers = incoming.headers
+        fields = incoming.fields = dict(headers)
+        if len(fields) != len(headers):
+            _refuse_repetition(headers)
+        usual = _UNUSUAL.isdisjoint(fields)
+        incoming.request_id = _request_ids.take() if usual else request_id(fields.get(b"x-request-id"))
+        settings = self._settings
+        if usual and self._is_repeated(incoming, fields):
+            incoming.dialect = self._dialect
+            incoming.principal = self._principal
+            limit: int = settings.max_body
+        else:
+            limit = self._decide_anew(incoming, fields, usual=usual)
+        incoming.body_limit = limit
+        length = fields.get(b"content-length")
+        if length is not None and int(length) > limit:  # the parser has seen that it is a number of 64 bits
+            raise body_too_large(incoming, settings)
+        if not usual:
+            _read_expectation(incoming, fields)
+
+    def _is_repeated(self, incoming: Incoming, fields: dict[bytes, bytes]) -> bool:
+        return (
+            incoming.url == self._url
+            and incoming.method == b"POST"
+            and incoming.version == "1.1"
+            and fields.get(b"host") == self._host
+            # Without telling by the time it takes how much of a key was right.
+            and hmac.compare_digest(fields.get(b"authorization", b""), self._authorization)
+            and self._app.gateway.snapshot is self._snapshot
+        )
+
+    def _decide_anew(self, incoming: Incoming, fields: dict[bytes, bytes], *, usual: bool) -> int:
+        """Returns the largest body that is taken."""
+        snapshot = self._app.gateway.snapshot
+        version = incoming.version
+        if version not in ("1.1", "1.0"):
+            raise errors.InvalidRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.", code="unsupported_http_version")
+        url = incoming.url
+        host = _read_target(incoming, fields.get(b"host"))
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
+            # RFC 9112 §6.1: nobody knows where a body of another coding ends, and HTTP/1.0 knows no codings.
+            raise errors.AmbiguousRequest("The only transfer coding accepted is 'chunked', in HTTP/1.1.")
+        incoming.origin = check_origin(snapshot, host, fields.get(b"origin"))
+        if offers_websocket(fields):
+            raise errors.UpgradeRefused("WebSocket is not offered here; send the request as HTTP.")
+        encoding = fields.get(b"content-encoding")
+        if encoding is not None and encoding.lower() not in (b"", b"identity"):
+            raise errors.UnsupportedEncoding("Compressed request bodies are not accepted; send the body as it is.")
+        dialect = self._app.hot.get(incoming.url.partition(b"?")[0]) if incoming.method == b"POST" else None
+        if dialect is None:
+            return min(self._settings.max_body, COLD_BODY_LIMIT)
+        incoming.dialect = dialect
+        incoming.principal = snapshot.keys.authenticate(fields)
+        if usual and version == "1.1" and url == incoming.url:
+            self._snapshot = snapshot
+            self._url = url
+            self._host = host or b""
+            self._authorization = fields.get(b"authorization", b"")
+            self._dialect = dialect
+            self._principal = incoming.principal
+        return self._settings.max_body
+
+
+def _refuse_repetition(headers: list[tuple[bytes, bytes]]) -> None:
+    seen = set()
+    for name, _ in headers:
+        if name in seen and name in _SINGLE:
             raise errors.AmbiguousRequest(f"The header '{name.decode('ascii')}' is there more than once.")
-        fields[name] = value
-    incoming.fields = fields
-    incoming.request_id = request_id(fields.get(b"x-request-id"))
-    version = incoming.version
-    if version not in ("1.1", "1.0"):
-        raise errors.InvalidRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.", code="unsupported_http_version")
-    host = _read_target(incoming, fields.get(b"host"))
-    coding = fields.get(b"transfer-encoding")
-    if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
-        # RFC 9112 §6.1: nobody knows where a body of another coding ends, and HTTP/1.0 knows no codings.
-        raise errors.AmbiguousRequest("The only transfer coding accepted is 'chunked', in HTTP/1.1.")
-    incoming.origin = check_origin(app.gateway.snapshot, host, fields.get(b"origin"))
-    if offers_websocket(fields):
-        raise errors.UpgradeRefused("WebSocket is not offered here; send the request as HTTP.")
-    encoding = fields.get(b"content-encoding")
-    if encoding is not None and encoding.lower() not in (b"", b"identity"):
-        raise errors.UnsupportedEncoding("Compressed request bodies are not accepted; send the body as it is.")
-    if incoming.method == b"POST":
-        incoming.dialect = app.hot.get(incoming.url.partition(b"?")[0])
-        if incoming.dialect is not None:
-            incoming.principal = app.gateway.authenticate(fields)
-    hot = incoming.dialect is not None
-    incoming.body_limit = settings.max_body if hot else min(settings.max_body, COLD_BODY_LIMIT)
-    length = fields.get(b"content-length")
-    if length is not None and int(length) > incoming.body_limit:  # the parser has seen that it is a number of 64 bits
-        raise body_too_large(incoming, settings)
+        seen.add(name)
+
+
+def _read_expectation(incoming: Incoming, fields: dict[bytes, bytes]) -> None:
     expect = fields.get(b"expect")
-    if expect is not None and version == "1.1":  # RFC 9110 §10.1.1: in HTTP/1.0 there is no such header
+    if expect is not None and incoming.version == "1.1":  # RFC 9110 §10.1.1: in HTTP/1.0 there is no such header
         if expect.lower() != b"100-continue":
             raise errors.ExpectationFailed("The only expectation that can be met is '100-continue'.")
         incoming.expects_continue = True
@@ -109,7 +195,7 @@ def request_id(given: bytes | None) -> bytes:
     """The client's own id if it is fit for headers and logs, else a new one."""
     if given is not None and _SANE_REQUEST_ID.fullmatch(given):
         return given
-    return b"req_" + os.urandom(16).hex().encode("ascii")
+    return _request_ids.take()
 
 
 def offers_websocket(fields: dict[bytes, bytes]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
-from tidegate.server.incoming import Incoming, body_too_large, judge, offers_websocket, request_id
+from tidegate.server.incoming import Incoming, Judge, body_too_large, offers_websocket, request_id
 from tidegate.wire import errors
 
 if TYPE_CHECKING:
@@ -38,15 +38,35 @@ class Receiver(Protocol):
 class Reader:
     """Reads the requests of one connection, one after another, until one of them is refused."""
 
-    __slots__ = ("_app", "_loop", "_offered", "_parser", "_receiver", "_settings", "deaf", "heard_at", "incoming")
+    __slots__ = (
+        "_app",
+        "_counts_head",
+        "_headers",
+        "_judge",
+        "_loop",
+        "_max_head",
+        "_offered",
+        "_parser",
+        "_receiver",
+        "_settings",
+        "deaf",
+        "heard_at",
+        "incoming",
+    )
 
     def __init__(self, receiver: Receiver, app: "Application", loop: asyncio.AbstractEventLoop) -> None:
         self._receiver = receiver
         self._app = app
         self._settings = app.gateway.snapshot.config.server
+        self._judge = Judge(app, self._settings)
+        self._max_head = int(self._settings.max_header_bytes)
+        self._counts_head = False
+        """The head that is being read may be longer than allowed: it is not within one short read."""
         self._loop = loop
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._offered = False
+        self._headers: list[tuple[bytes, bytes]] | None = None
+        """Where header fields go while the head is not complete."""
         self.incoming: Incoming | None = None
         """The request that is not complete yet."""
         self.deaf = False
@@ -58,8 +78,11 @@ class Reader:
         parser = self._parser
         if self.deaf or parser is None:
             return
-        if self.incoming is not None:
-            self.incoming.wire_bytes += len(data)
+        size = len(data)
+        incoming = self.incoming
+        if incoming is not None:
+            incoming.wire_bytes += size
+        self._counts_head = incoming is not None or size > self._max_head
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -75,7 +98,7 @@ class Reader:
     def stop(self) -> None:
         """Take no further request."""
         self.deaf = True
-        self.incoming = None
+        self.incoming = self._headers = None
 
     def close(self) -> None:
         """Nothing more will come. The parser refers to its callbacks, and they to it."""
@@ -112,47 +135,42 @@ class Reader:
 
     def on_message_begin(self) -> None:
         if not self.deaf:
-            self.incoming = Incoming(begun_at=self.heard_at)
+            incoming = self.incoming = Incoming(begun_at=self.heard_at)
+            self._headers = incoming.headers
 
     def on_url(self, url: bytes) -> None:
         incoming = self.incoming
         if incoming is None:
             return
         incoming.url += url
-        incoming.head_bytes += len(url)
         if len(incoming.url) > TARGET_LIMIT:
             self._refuse(errors.TargetTooLong(f"The request target is longer than {TARGET_LIMIT} bytes."))
-        elif incoming.head_bytes > self._settings.max_header_bytes:
-            self._refuse(self._head_too_large())
+        elif self._counts_head:
+            self._count_head(incoming, len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        incoming = self.incoming
-        if incoming is None:
-            return
-        if not incoming.method:
-            # What follows the body is a trailer, which must not pass as a header (RFC 9110 §6.5.1).
-            incoming.headers.append((name.lower(), value))
-        incoming.head_bytes += len(name) + len(value) + 4
-        if incoming.head_bytes > self._settings.max_header_bytes:
-            self._refuse(self._head_too_large())
+        headers = self._headers
+        if headers is not None:  # else it is a trailer, which must not pass as a header (RFC 9110 §6.5.1)
+            headers.append((name.lower(), value))
+        if self._counts_head and self.incoming is not None:
+            self._count_head(self.incoming, len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
         incoming = self.incoming
         parser = self._parser
+        self._headers = None
         if incoming is None or parser is None:
             return
         incoming.method = parser.get_method()
-        incoming.version = parser.get_http_version()
-        incoming.keep_alive = (
-            incoming.version == "1.1" and parser.should_keep_alive() and self._settings.keep_alive > 0.0
-        )
+        incoming.version = version = parser.get_http_version()
+        incoming.keep_alive = version == "1.1" and parser.should_keep_alive() and self._settings.keep_alive > 0.0
         incoming.begun_at = self.heard_at
         incoming.wire_bytes = 0
         if parser.should_upgrade() and incoming.method != b"CONNECT" and not offers_websocket(dict(incoming.headers)):
             self._offered = True
             return
         try:
-            judge(incoming, self._app, self._settings)
+            self._judge.decide(incoming)
         except errors.TidegateError as refusal:
             self._refuse(refusal)
         except Exception as bug:
@@ -194,15 +212,22 @@ class Reader:
         self._receiver.receive(incoming)
 
     def _head_too_large(self) -> errors.HeadersTooLarge:
-        limit = int(self._settings.max_header_bytes)
-        return errors.HeadersTooLarge(f"The request head is longer than {limit} bytes (server.max_header_bytes).")
+        return errors.HeadersTooLarge(
+            f"The request head is longer than {self._max_head} bytes (server.max_header_bytes)."
+        )
+
+    def _count_head(self, incoming: Incoming, size: int) -> None:
+        incoming.head_bytes += size
+        if incoming.head_bytes > self._max_head:
+            self._refuse(self._head_too_large())
 
     def _check_unparsed(self, incoming: Incoming) -> None:
         """The parser collects a field, or skips a chunk extension, without telling until it is complete."""
+        incoming.measure_head()  # the next read goes on counting from here
         if not incoming.method:
-            if incoming.wire_bytes > self._settings.max_header_bytes:
+            if incoming.wire_bytes > self._max_head:
                 self._refuse(self._head_too_large())
-        elif incoming.wire_bytes > self._settings.max_header_bytes + CHUNK_OVERHEAD * incoming.body_bytes:
+        elif incoming.wire_bytes > self._max_head + CHUNK_OVERHEAD * incoming.body_bytes:
             self._refuse(errors.BodyTooLarge("The request body has more chunk framing than content."))
 
     def _read_without_offer(self, rest: bytes) -> None:

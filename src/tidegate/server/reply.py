@@ -31,7 +31,7 @@ def stream_head(date: bytes, request_id: bytes, fields: bytes, *, chunked: bool)
 def json_head(status: int, date: bytes, request_id: bytes, fields: bytes, length: int) -> bytes:
     """The head of an answer in one JSON body."""
     return b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
-        status_line(status),
+        _STATUS_LINES.get(status) or status_line(status),
         date,
         length,
         request_id,

@@ -117,7 +117,7 @@ class LineWriter:
             self._thread = None
 
     def _run(self) -> None:
-        render = _json_line if self._format == "json" else _console_line
+        render = _JsonLines() if self._format == "json" else _console_line
         while (batch := self._queue.get()) is not None:
             try:
                 self._stream.write("".join([render(at, entry) for at, entry in batch]))
@@ -126,9 +126,21 @@ class LineWriter:
                 self.dropped += len(batch)
 
 
-def _json_line(at: float, entry: msgspec.Struct) -> str:
-    line = {"timestamp": _iso(at), "level": "info", "event": "request", **msgspec.structs.asdict(entry)}
-    return jsonio.encode({name: value for name, value in line.items() if value not in ("", None)}).decode() + "\n"
+class _JsonLines:
+    """Renders lines as JSON. The Struct decides which of its members are in it. Most lines are of the same second as the
+    one before, whose text is kept."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def __call__(self, at: float, entry: msgspec.Struct) -> str:
+        second, milliseconds = divmod(int(at * 1000), 1000)
+        if second != self._second:
+            self._second = second
+            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        members = jsonio.encode(entry).decode()[1:]
+        return f'{{"timestamp":"{self._text}.{milliseconds:03}Z","level":"info","event":"request",{members}\n'
 
 
 def _console_line(at: float, entry: msgspec.Struct) -> str:

@@ -4,6 +4,7 @@ prometheus-client's own counters cost 8 µs per request with labels; these cost 
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -58,8 +59,8 @@ class Series:
     )
 
     def __init__(self) -> None:
-        self.statuses: dict[int, int] = {}
-        self.endings: dict[str, int] = {}
+        self.statuses: defaultdict[int, int] = defaultdict(int)
+        self.endings: defaultdict[str, int] = defaultdict(int)
         self.attempts = 0
         self.duration = Histogram()
         self.first_event = Histogram()

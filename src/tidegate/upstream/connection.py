@@ -41,9 +41,7 @@ class Clocks:
 
     __slots__ = ("connect", "first_event", "idle", "shortest", "total")
 
-    def __init__(
-        self, *, connect: float, first_event: float | None, idle: float | None, total: float | None
-    ) -> None:
+    def __init__(self, *, connect: float, first_event: float | None, idle: float | None, total: float | None) -> None:
         self.connect = connect
         self.first_event = first_event
         self.idle = idle
@@ -75,8 +73,8 @@ class Connection(asyncio.Protocol):
         "_dry_bytes",
         "_ended",
         "_final_head",
+        "_head_bytes",
         "_head_since",
-        "_header_bytes",
         "_headers",
         "_keep_alive",
         "_loop",
@@ -112,7 +110,8 @@ class Connection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append
         self._headers: Headers = []
-        self._header_bytes = 0
+        self._head_bytes = 0
+        """Bytes of the reads that brought any of the head: no less than it has. Trailers are added."""
         self._dry_bytes = 0
         """Bytes since the last of the body: head, chunk framing, trailers."""
         self._head_since = 0.0
@@ -165,7 +164,7 @@ class Connection(asyncio.Protocol):
         self.started_at = self.last_read = now
         self._awaited = True
         self._headers = []
-        self._header_bytes = self._dry_bytes = self._status = 0
+        self._head_bytes = self._dry_bytes = self._status = 0
         self._head_since = 0.0
         self._final_head = self._ended = self._until_eof = False
         transport.write(request[0])
@@ -227,6 +226,8 @@ class Connection(asyncio.Protocol):
         if parser is None or not self._awaited:
             self._shut()  # bytes that nobody asked for: an answer to nothing cannot be told from one to our next request
             return
+        if not self._final_head:
+            self._head_bytes += len(data)
         problem: errors.TidegateError | None = None
         try:
             parser.feed_data(data)
@@ -285,14 +286,20 @@ class Connection(asyncio.Protocol):
         self._head_since = self.last_read
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value) + 4
-        if self._header_bytes > HEADER_LIMIT:
-            raise _head_too_long()
-        if not self._final_head:  # else a trailer field, which nothing here asked for (RFC 9110 §6.5.1)
+        if not self._final_head:
             self._headers.append((name.lower(), value))
+            return
+        # A trailer field, which nothing here asked for (RFC 9110 §6.5.1).
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > HEADER_LIMIT:
+            raise _head_too_long()
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
+        if self._head_bytes > HEADER_LIMIT:
+            self._head_bytes = sum(len(name) + len(value) + 4 for name, value in self._headers)
+            if self._head_bytes > HEADER_LIMIT:
+                raise _head_too_long()
         status = self._parser.get_status_code()
         self._status = status
         if status < 200:

@@ -64,13 +64,13 @@ class BodyDecoder:
 
 def decoder_for(headers: Headers) -> BodyDecoder | None:
     """The decoder that `content-encoding` asks for; None for identity. Raises UpstreamBroken for codings we lack."""
-    codings = [
-        coding
-        for name, value in headers
-        if name == b"content-encoding"
-        for part in value.split(b",")
-        if (coding := part.strip().lower()) not in (b"", b"identity")
-    ]
+    codings: list[bytes] = []
+    for name, value in headers:
+        if name == b"content-encoding":
+            for part in value.split(b","):
+                coding = part.strip().lower()
+                if coding not in (b"", b"identity"):
+                    codings.append(coding)
     if not codings:
         return None
     window = _WINDOW.get(codings[0])

@@ -25,6 +25,9 @@ SHORTEST_SECRET = 6
 MAX_CONNECTIONS = 20_000
 """Most connections to one provider; beyond it requests are refused, not queued."""
 
+JOINED_BYTES = 65536
+"""A shorter body goes out in one piece with its head."""
+
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[0-9A-Za-z._~:%-]+")
 _TARGET = "/%:@!$&'()*+,;=~?"
@@ -92,17 +95,24 @@ class Upstream:
         self._secrets = [secret for secret in known if secret is not None and len(secret) >= SHORTEST_SECRET]
         self._turns = itertools.cycle(range(max(1, len(credentials))))
         self._fixed = [self._fields(credential) for credential in credentials or [None]]
-        self._heads: dict[tuple[str, str, bool], list[bytes]] = {}
+        self._posts: dict[tuple[Endpoint, bool], list[bytes]] = {}
 
     def request(self, endpoint: Endpoint, body: bytes, *, stream: bool) -> list[bytes]:
         """A POST to `endpoint`, head and body, with the credential whose turn it is."""
-        head = self._head("POST", self.record.paths[endpoint], stream=stream)
-        head = b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
-        return [head + body] if len(body) < 65536 else [head, body]
+        heads = self._posts.get((endpoint, stream))
+        if heads is None:
+            made = self._heads("POST", self.record.paths[endpoint], stream=stream)
+            heads = self._posts[endpoint, stream] = [b"%bcontent-length: " % head for head in made]
+        head = heads[0] if len(heads) == 1 else heads[next(self._turns)]
+        size = len(body)
+        if size < JOINED_BYTES:
+            return [b"%b%d\r\n\r\n%b" % (head, size, body)]
+        return [b"%b%d\r\n\r\n" % (head, size), body]
 
     def get(self, path: str) -> list[bytes]:
         """A GET of `path` below the base URL."""
-        return [self._head("GET", path, stream=False) + b"\r\n"]
+        heads = self._heads("GET", path, stream=False)
+        return [heads[next(self._turns)] + b"\r\n"]
 
     def redacted(self, text: str) -> str:
         """`text`, which a provider has sent, without any secret of ours that it repeats (P8)."""
@@ -114,25 +124,23 @@ class Upstream:
         """Close idle connections; running exchanges end by themselves."""
         self.pool.close()
 
-    def _head(self, method: str, path: str, *, stream: bool) -> bytes:
-        heads = self._heads.get((method, path, stream))
-        if heads is None:
-            target = quote(self._base_path + path, safe=_TARGET)
-            if self._proxy is not None and self._scheme == "http":  # RFC 9112 §3.2.2: absolute-form
-                target = f"http://{self._authority}{target}"
-            ours = {
-                "host": self._authority,
-                "accept": "text/event-stream" if stream else "application/json",
-                "accept-encoding": "identity",
-            }
-            if method == "POST":
-                ours["content-type"] = "application/json"
-            heads = []
-            for fixed in self._fixed:
-                fields = "".join(f"{name}: {value}\r\n" for name, value in {**ours, **fixed}.items())
-                heads.append(f"{method} {target} HTTP/1.1\r\n{fields}".encode("latin-1"))
-            self._heads[method, path, stream] = heads
-        return heads[next(self._turns)] if len(heads) > 1 else heads[0]
+    def _heads(self, method: str, path: str, *, stream: bool) -> list[bytes]:
+        """The head of a request with each of the credentials, without its last, empty line."""
+        target = quote(self._base_path + path, safe=_TARGET)
+        if self._proxy is not None and self._scheme == "http":  # RFC 9112 §3.2.2: absolute-form
+            target = f"http://{self._authority}{target}"
+        ours = {
+            "host": self._authority,
+            "accept": "text/event-stream" if stream else "application/json",
+            "accept-encoding": "identity",
+        }
+        if method == "POST":
+            ours["content-type"] = "application/json"
+        heads = []
+        for fixed in self._fixed:
+            fields = "".join(f"{name}: {value}\r\n" for name, value in {**ours, **fixed}.items())
+            heads.append(f"{method} {target} HTTP/1.1\r\n{fields}".encode("latin-1"))
+        return heads
 
     def _fields(self, credential: str | None) -> dict[str, str]:
         """The header fields that no request changes: the provider's, then the credential, then the operator's."""

@@ -13,7 +13,6 @@ from typing import Final, Protocol
 __all__ = ["BUCKET_S", "UNWATCHED", "Watched", "Wheel"]
 
 BUCKET_S = 0.25
-"""A binary fraction, so that a look's time stands for its bucket without rounding."""
 
 UNWATCHED: Final = math.inf
 
@@ -47,13 +46,13 @@ class Wheel:
         if planned <= slot * BUCKET_S:
             return
         if planned != UNWATCHED:
-            self._buckets[int(planned / BUCKET_S)].discard(item)
+            self._buckets[round(planned / BUCKET_S)].discard(item)
         self._place(item, slot)
 
     def forget(self, item: Watched) -> None:
         """Stop watching `item`; harmless when it is not watched."""
         if item.look_at != UNWATCHED:
-            self._buckets[int(item.look_at / BUCKET_S)].discard(item)
+            self._buckets[round(item.look_at / BUCKET_S)].discard(item)
             item.look_at = UNWATCHED
 
     def close(self) -> None:

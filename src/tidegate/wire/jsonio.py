@@ -93,7 +93,10 @@ def decode(data: bytes | msgspec.Raw, using: msgspec.json.Decoder[T]) -> T:
 
 def members(data: bytes | msgspec.Raw) -> Members:
     """The members of one object, values untouched. Raises InvalidJSON or SchemaMismatch."""
-    return decode(data, _members)
+    try:
+        return _members.decode(data)
+    except Exception:
+        return decode(data, _members)  # once more, to say what is wrong
 
 
 def elements(data: bytes | msgspec.Raw) -> list[msgspec.Raw]:

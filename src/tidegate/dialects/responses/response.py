@@ -102,8 +102,9 @@ _BEGINNINGS: dict[str, bytes] = {
 }
 """How the value of a documented member begins; an upstream's value of another type does not replace ours."""
 
-_OURS = ("id", "object", "created_at", "store", "error", "incomplete_details")
-_COMPLETED = jsonio.raw("completed")
+_MERGED = ("text", "reasoning")
+"""Objects whose members have defaults each."""
+
 _NO_QUIRKS = Quirks()
 
 
@@ -198,7 +199,6 @@ class Envelope:
     says, else what the client asked, else the documented default."""
 
     __slots__ = (
-        "_asked",
         "_base",
         "_call",
         "_identity",
@@ -210,7 +210,6 @@ class Envelope:
 
     def __init__(self, request: "ResponsesRequest", call: Call) -> None:
         self._request: ResponsesRequest | None = request
-        self._asked: tuple[str, ...] = ()
         self.output_limit = request.typed.max_output_tokens
         """The `max_output_tokens` that the client set."""
         self._call = call
@@ -241,7 +240,7 @@ class Envelope:
             for name, value in upstream.items():
                 if name not in _OWNED and _may_replace(name, value):
                     content[name] = value
-            for name in ("text", "reasoning"):
+            for name in _MERGED:
                 if name in upstream and content[name] != base[name]:
                     content[name] = _merged(_DEFAULTS[name], content[name])
         if self._identity is None:
@@ -264,16 +263,23 @@ class Envelope:
         return jsonio.encode(content)
 
     def completed(self, upstream: jsonio.Members) -> bytes:
-        """The whole object of an answer that :class:`_Plain` has found to be without fault."""
-        base = self._base or self._make_base()
-        content = {**base, **upstream}
-        for name in self._asked:
-            if content[name] == jsonio.NULL:
-                content[name] = base[name]
-        for name in _OURS:
-            content[name] = base[name]
-        content["status"] = _COMPLETED
-        content["completed_at"] = jsonio.raw(max(self._call.created_at, self._call.wall_clock()))
+        """The whole object of an answer that :class:`_Plain` has found to be without fault, and the only one that this
+        envelope makes."""
+        request, call = self._request, self._call
+        assert request is not None
+        content: dict[str, Any] = {**_DEFAULTS, **upstream}
+        for name, value in request.members.items():
+            if name in _ECHOED and value != jsonio.NULL:
+                told = upstream.get(name)
+                if told is None or told == jsonio.NULL:
+                    content[name] = _merged(_DEFAULTS[name], value) if name in _MERGED else value
+        content["id"] = call.response_id
+        content["object"] = "response"
+        created = content["created_at"] = call.created_at
+        content["status"] = "completed"
+        content["completed_at"] = max(created, call.wall_clock())
+        content["error"] = content["incomplete_details"] = None
+        content["store"] = False
         return jsonio.encode(content)
 
     def _choose_identity(self, upstream: jsonio.Members) -> jsonio.Members:
@@ -295,9 +301,8 @@ class Envelope:
         for name, value in self._request.members.items():
             if name in _ECHOED and value != jsonio.NULL:
                 base[name] = value.copy()
-                self._asked += (name,)
         self._request = None
-        for name in ("text", "reasoning"):
+        for name in _MERGED:
             if base[name] is not _DEFAULTS[name]:
                 base[name] = _merged(_DEFAULTS[name], base[name])
         base["id"] = jsonio.raw(self._call.response_id)

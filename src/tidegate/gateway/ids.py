@@ -1,0 +1,48 @@
+"""Ids that nobody can guess."""
+
+import os
+import weakref
+
+__all__ = ["IdSupply"]
+
+BATCH = 64
+"""Ids made at once: the system call for their random bytes costs as much as ten of them."""
+
+
+class IdSupply:
+    """Makes ids of a prefix and so many random bytes in hexadecimal, from the system's secure source."""
+
+    def __init__(self, prefix: str, size: int) -> None:
+        self._prefix = prefix
+        self._size = size
+        self._ready: list[bytes] = []
+        _supplies.add(self)
+
+    def take(self) -> bytes:
+        """An id, given to nobody else."""
+        if not self._ready:
+            self._fill()
+        return self._ready.pop()
+
+    def forget(self) -> None:
+        """Throw away what is ready."""
+        self._ready.clear()
+
+    def _fill(self) -> None:
+        size = self._size
+        block = os.urandom(BATCH * size)
+        self._ready = [
+            f"{self._prefix}{block[at : at + size].hex()}".encode("ascii") for at in range(0, len(block), size)
+        ]
+
+
+_supplies: "weakref.WeakSet[IdSupply]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for supply in _supplies:
+        supply.forget()
+
+
+if hasattr(os, "register_at_fork"):  # POSIX: two processes must not hand out the same ids
+    os.register_at_fork(after_in_child=_after_fork)
