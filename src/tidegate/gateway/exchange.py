@@ -52,7 +52,7 @@ DEFAULT_SEND_STALL_S = 30.0
 
 _NO_USAGE = Usage()
 
-_response_ids = IdSupply("resp_", 24)
+_response_ids = IdSupply(b"resp_", 24)
 _PROFILE_NAMES = {name: name.encode("ascii") for name in PROFILES}
 
 
@@ -291,8 +291,12 @@ class Exchange:
             self._on_bug(bug)
 
     def upstream_body(self, data: bytes) -> None:
-        if self._collected is not None:
-            self._collect(data)
+        collected = self._collected
+        if collected is not None:
+            collected.append(data)
+            self._collected_bytes += len(data)
+            if self._collected_bytes > ERROR_LIMIT:
+                self._check_collected()
             return
         stream = self._stream
         attempt = self._attempt
@@ -310,7 +314,7 @@ class Exchange:
                     self._downstream.write(out)
                 else:
                     self._start(out)
-                if stream.committed:
+                if stream.committed and self._request is not None:
                     self._request = None  # no other attempt will need it, and it may be large
         except errors.WireError as error:
             self._on_failure(errors.UpstreamBroken(f"Provider '{self._provider}': {error}"))
@@ -422,10 +426,7 @@ class Exchange:
 
     # -- answers in one body ------------------------------------------------------------------------------------
 
-    def _collect(self, data: bytes) -> None:
-        assert self._collected is not None
-        self._collected.append(data)
-        self._collected_bytes += len(data)
+    def _check_collected(self) -> None:
         limit = ANSWER_LIMIT if self._status == 200 else ERROR_LIMIT
         if self._collected_bytes <= limit:
             return
@@ -513,45 +514,42 @@ class Exchange:
         if self.look_at != UNWATCHED:
             gateway.wheel.forget(self)
         try:
-            self._record(status, ending, error, time.perf_counter() if now is None else now)
+            if ending == "client_gone":
+                self._usage = self._partial_usage()
+            usage = self._usage
+            path = self._path
+            principal = self._principal
+            begun = self._started_at
+            first = self._first_event_at
+            gateway.settle(
+                UsageEntry(
+                    request_id=self.request_id.decode("latin-1"),
+                    endpoint=self._dialect.name,
+                    status=status,
+                    ending=ending,
+                    duration_ms=_milliseconds((time.perf_counter() if now is None else now) - begun),
+                    first_event_ms=_milliseconds(first - begun) if first else None,
+                    stream=self._stream is not None,
+                    key=principal.key,
+                    project=principal.project,
+                    end_user=self._end_user,
+                    model=self._model,
+                    deployment=path.name if path is not None else "",
+                    attempts=self._attempts,
+                    input_tokens=usage.input_tokens,
+                    cached_tokens=usage.cached_tokens,
+                    cache_write_tokens=usage.cache_write_tokens,
+                    output_tokens=usage.output_tokens,
+                    reasoning_tokens=usage.reasoning_tokens,
+                    estimated=usage.estimated,
+                    error=error,
+                    client=self.client,
+                ),
+                path.destination.provider if path is not None else "",
+            )
         except Exception as bug:
             # A mistake in the books must not keep the answer from the client.
             gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
-
-    def _record(self, status: int, ending: str, error: str, now: float) -> None:
-        if ending == "client_gone":
-            self._usage = self._partial_usage()
-        usage = self._usage
-        path = self._path
-        first = self._first_event_at
-        begun = self._started_at
-        principal = self._principal
-        self._gateway.settle(
-            UsageEntry(
-                request_id=self.request_id.decode("latin-1"),
-                endpoint=self._dialect.name,
-                status=status,
-                ending=ending,
-                duration_ms=_milliseconds(now - begun),
-                first_event_ms=_milliseconds(first - begun) if first else None,
-                stream=self._stream is not None,
-                key=principal.key,
-                project=principal.project,
-                end_user=self._end_user,
-                model=self._model,
-                deployment=path.name if path is not None else "",
-                attempts=self._attempts,
-                input_tokens=usage.input_tokens,
-                cached_tokens=usage.cached_tokens,
-                cache_write_tokens=usage.cache_write_tokens,
-                output_tokens=usage.output_tokens,
-                reasoning_tokens=usage.reasoning_tokens,
-                estimated=usage.estimated,
-                error=error,
-                client=self.client,
-            ),
-            path.destination.provider if path is not None else "",
-        )
 
     def _partial_usage(self) -> Usage:
         """What a call has used up that nobody waited for: the provider will charge for it all the same."""

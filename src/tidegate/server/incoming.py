@@ -4,8 +4,8 @@ Everything here happens before any of the body is wanted: who calls, from which 
 two servers could disagree about where the request ends (RFC 9112 §11.2).
 """
 
-import hmac
 import re
+from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -49,7 +49,7 @@ _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 
-_request_ids = IdSupply("req_", 16)
+_request_ids = IdSupply(b"req_", 16)
 
 
 class Incoming(msgspec.Struct, gc=False):
@@ -118,7 +118,16 @@ class Judge:
         usual = _UNUSUAL.isdisjoint(fields)
         incoming.request_id = _request_ids.take() if usual else request_id(fields.get(b"x-request-id"))
         settings = self._settings
-        if usual and self._is_repeated(incoming, fields):
+        if (
+            usual
+            and incoming.url == self._url
+            and incoming.method == b"POST"
+            and incoming.version == "1.1"
+            and fields.get(b"host") == self._host
+            # Without telling by the time it takes how much of a key was right.
+            and compare_digest(fields.get(b"authorization", b""), self._authorization)
+            and self._app.gateway.snapshot is self._snapshot
+        ):
             incoming.dialect = self._dialect
             incoming.principal = self._principal
             limit: int = settings.max_body
@@ -130,17 +139,6 @@ class Judge:
             raise body_too_large(incoming, settings)
         if not usual:
             _read_expectation(incoming, fields)
-
-    def _is_repeated(self, incoming: Incoming, fields: dict[bytes, bytes]) -> bool:
-        return (
-            incoming.url == self._url
-            and incoming.method == b"POST"
-            and incoming.version == "1.1"
-            and fields.get(b"host") == self._host
-            # Without telling by the time it takes how much of a key was right.
-            and hmac.compare_digest(fields.get(b"authorization", b""), self._authorization)
-            and self._app.gateway.snapshot is self._snapshot
-        )
 
     def _decide_anew(self, incoming: Incoming, fields: dict[bytes, bytes], *, usual: bool) -> int:
         """Returns the largest body that is taken."""

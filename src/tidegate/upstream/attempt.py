@@ -63,10 +63,10 @@ class Attempt:
 
     def start(self) -> None:
         connection = self._pool.take()
-        if connection is not None:
-            self._use(connection)
-        else:
+        if connection is None:
             self._open()
+        else:
+            self._use(connection)
 
     @property
     def last_read(self) -> float:
@@ -152,13 +152,15 @@ class Attempt:
         if status == 407:
             self._break(errors.UpstreamUnreachable("the proxy refused the request with status 407."))
             return
-        try:
-            self._decoder = decoder_for(headers)
-        except errors.ProviderError as error:
-            self._break(error)
-            return
-        if self._decoder is not None and self._connection is not None:
-            self._connection.deliver = self.upstream_body
+        connection = self._connection
+        if connection is not None and connection.encoded:
+            try:
+                self._decoder = decoder_for(headers)
+            except errors.ProviderError as error:
+                self._break(error)
+                return
+            if self._decoder is not None:
+                connection.deliver = self.upstream_body
         self._receiver.upstream_head(status, headers)
 
     def upstream_body(self, data: bytes) -> None:

@@ -91,6 +91,7 @@ class Connection(asyncio.Protocol):
         "closed",
         "deliver",
         "draining_until",
+        "encoded",
         "fresh",
         "idle_until",
         "last_read",
@@ -138,6 +139,8 @@ class Connection(asyncio.Protocol):
         """True while not one byte of the present answer has come."""
         self.used = False
         self.closed = False
+        self.encoded = False
+        """The answer's head names a content coding."""
         self.draining_until = 0.0
         self.idle_until = 0.0
         self.look_at = UNWATCHED
@@ -308,6 +311,7 @@ class Connection(asyncio.Protocol):
             return
         self._final_head = True
         self._keep_alive = self._parser.should_keep_alive()
+        self.encoded = False
         length_known = status in (204, 304)
         for name, value in self._headers:
             if name == b"content-length":
@@ -316,6 +320,8 @@ class Connection(asyncio.Protocol):
                 length_known = True
                 if value.strip().lower() != b"chunked":  # RFC 9112 §7: we offered no other coding in TE
                     raise errors.UpstreamBroken("answered in a transfer coding other than chunked.")
+            elif name == b"content-encoding":
+                self.encoded = True
         self._until_eof = not length_known
         receiver = self.receiver
         if receiver is not None:

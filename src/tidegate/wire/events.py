@@ -11,7 +11,7 @@ BYTES_PER_TOKEN = 4
 character, somewhat under one token each)."""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer, in the terms of the Responses API: `input_tokens` includes the cached ones, `output_tokens`
     includes reasoning. `estimated` marks figures that no provider gave."""
 
