@@ -140,10 +140,9 @@ class Attempt:
         self._connection = connection
         if self._paused:
             connection.pause()
-        connection.send(self._request, self, self._clocks, self._total_at, wait_for_event=self._wait_for_event)
         # Chunks go straight to the receiver; an encoded body makes a detour through `upstream_body`.
-        if connection.receiver is self:
-            connection.deliver = self._receiver.upstream_body
+        deliver = self._receiver.upstream_body
+        connection.send(self._request, self, deliver, self._clocks, self._total_at, wait_for_event=self._wait_for_event)
 
     # -- what the connection tells ------------------------------------------------------------------------------
 
