@@ -27,13 +27,15 @@ speaks = ["chat"]
 [providers.anthropic]
 base_url = "{sim}"
 credentials = ["sk-ant-canary-0123456789"]
-[providers.sim]
+[providers.answers]
+kind = "sim"
 base_url = "{sim}"
+speaks = ["responses"]
 [models.backed]
 targets = [{ model = "claude/echo?status=529" }]
 fallback = ["chatty/echo"]
 """
-PROVIDERS = ["claude", "chatty", "sim"]
+PROVIDERS = ["claude", "chatty", "answers"]
 SCHEMA: Any = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
 TOOL: Any = {"name": "tide", "input_schema": SCHEMA}
 FUNCTION: Any = {"type": "function", "name": "tide", "parameters": SCHEMA, "strict": False}
@@ -145,7 +147,7 @@ def test_errors_are_the_sdks(claude: anthropic.Anthropic, running: Running) -> N
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("provider", ["chatty", "sim"])
+@pytest.mark.parametrize("provider", ["chatty", "answers"])
 def test_thoughts_of_other_providers_do_not_disturb_anthropics(
     claude: anthropic.Anthropic, running: Running, provider: str
 ) -> None:
