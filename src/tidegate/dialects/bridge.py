@@ -15,7 +15,7 @@ from tidegate.dialects.envelope import PREFIX, Sealer
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.stops import StopFilter
-from tidegate.wire.errors import TidegateError
+from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
     ChoiceEnd,
     Event,
@@ -184,6 +184,10 @@ class Watch:
         self.finished = False
         self.failure: TidegateError | None = None
 
+    @property
+    def provider(self) -> str:
+        return self._destination.provider
+
     def count(self, text: str) -> None:
         self._bytes += len(text) if text.isascii() else len(text.encode())
 
@@ -290,7 +294,10 @@ class BridgedStream:
             event = events[0]
             if type(event) is TextDelta and self._stops is None and self._watch is not None:
                 self._watch.count(event.text)
-                return self._encoder.encode(events)
+                try:
+                    return self._encoder.encode(events)
+                except WireError:
+                    return self._relay(events)
         return self._relay(events)
 
     def eof(self) -> bytes:
@@ -328,7 +335,11 @@ class BridgedStream:
             return b""
         if self._stops is not None:
             events = self._stops.feed(events)
-        out = self._encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
+        try:
+            out = self._encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
+        except WireError as error:  # more than an answer may hold
+            watch.failure = UpstreamBroken(f"Provider '{watch.provider}': {error}.")
+            out = b""
         if self._held:
             out, self._held = self._held + out, b""
         if watch.failure is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tidegate.dialects.gemini import gemini_at, key_in
 from tidegate.gateway.ids import IdSupply
 from tidegate.server.origin import check_origin
 from tidegate.wire import errors
@@ -27,7 +28,17 @@ COLD_BODY_LIMIT = 64 * 1024
 """Largest body of a request that is not relayed: nothing there reads one, and nobody has shown a key yet."""
 
 _SINGLE = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"api-key", b"expect", b"origin"}
+    {
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"x-goog-api-key",
+        b"expect",
+        b"origin",
+    }
 )
 """Headers of which a second one would leave open which counts."""
 
@@ -158,11 +169,18 @@ class Judge:
         encoding = fields.get(b"content-encoding")
         if encoding is not None and encoding.lower() not in (b"", b"identity"):
             raise errors.UnsupportedEncoding("Compressed request bodies are not accepted; send the body as it is.")
-        dialect = self._app.hot.get(incoming.url.partition(b"?")[0]) if incoming.method == b"POST" else None
+        dialect: Dialect | None = None
+        credentials = fields
+        if incoming.method == b"POST":
+            dialect = self._app.hot.get(incoming.url.partition(b"?")[0])
+            if dialect is None and (dialect := gemini_at(incoming.url)) is not None:
+                given = key_in(incoming.url)
+                if given is not None:
+                    credentials = {b"x-goog-api-key": given, **fields}
         if dialect is None:
             return min(self._settings.max_body, COLD_BODY_LIMIT)
         incoming.dialect = dialect
-        incoming.principal = snapshot.keys.authenticate(fields)
+        incoming.principal = snapshot.keys.authenticate(credentials)
         if usual and version == "1.1" and url == incoming.url:
             self._snapshot = snapshot
             self._url = url

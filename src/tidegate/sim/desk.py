@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.sim import chat, completions, messages, responses
+from tidegate.sim import chat, completions, gemini, messages, responses
 from tidegate.sim.case import Case
 from tidegate.sim.errors import Refusal, envelope
 from tidegate.sim.faults import FAULTS
@@ -23,6 +23,7 @@ _DIALECTS: dict[Endpoint, ModuleType] = {
     "responses": responses,
     "chat": chat,
     "completions": completions,
+    "gemini": gemini,
     "messages": messages,
 }
 # A benchmark uses a handful.
@@ -59,7 +60,9 @@ class Desk:
 
     def answer(self, method: str, path: str, body: bytes, *, reused: bool) -> Iterable[Step]:
         """The steps of the answer; `path` may have a query. Never raises for what a client sent."""
-        path = path.partition("?")[0]
+        path, _, query = path.partition("?")
+        if path.startswith("/v1beta/") or gemini.address(path) is not None:
+            return self._google(method, path, query, body, reused=reused)
         endpoint = ENDPOINTS.get(path)
         try:
             if path == COUNT_PATH and method == "POST":
@@ -73,13 +76,27 @@ class Desk:
                     f"Not allowed to {method} on {path} (HINT: Perhaps you meant to make a POST request?)",
                     code="method_not_supported",
                 )
-            return self._bench_steps(path, body) or self._generate(endpoint, body, reused=reused)
+            return self._bench_steps(path, body) or self._generate(read_prompt(endpoint, body), reused=reused)
         except Refusal as refusal:
             if endpoint == "messages" or path == COUNT_PATH:
                 said = envelope("messages", refusal.status, str(refusal))
             else:
                 said = {"error": refusal.error}
             return steps(error_reply(said, refusal.status), _PLAIN)
+
+    def _google(self, method: str, path: str, query: str, body: bytes, *, reused: bool) -> Iterable[Step]:
+        """The same for Google's API, whose paths name the model and whose errors have another form."""
+        asked = gemini.address(path)
+        try:
+            if asked is not None and method == "POST":
+                model, stream = asked
+                return self._generate(gemini.read(model, query, body, stream=stream), reused=reused)
+            found = gemini.listed(path, self.names) if method == "GET" else None
+            if found is None:
+                raise Refusal(404, f"Not found: {method} {path}")
+            return steps(json_reply(msgspec.json.encode(found)), _PLAIN)
+        except Refusal as refusal:
+            return steps(error_reply(envelope("gemini", refusal.status, str(refusal)), refusal.status), _PLAIN)
 
     def _elsewhere(self, method: str, path: str) -> Reply:
         if method in ("GET", "HEAD"):
@@ -118,8 +135,7 @@ class Desk:
         usage = seen.stream_options is not None and bool(seen.stream_options.include_usage)
         return self._bench.get((path, seen.model, bool(seen.stream), usage))
 
-    def _generate(self, endpoint: Endpoint, body: bytes, *, reused: bool) -> Iterable[Step]:
-        prompt = read_prompt(endpoint, body)
+    def _generate(self, prompt: Prompt, *, reused: bool) -> Iterable[Step]:
         script, options = self._script(prompt.model)
         if options.times is not None:
             if len(self._struck) >= MAX_COUNTED_MODELS:
@@ -127,7 +143,12 @@ class Desk:
             self._struck[prompt.model] += 1
             if self._struck[prompt.model] > options.times:
                 options = msgspec.structs.replace(options, fault=None, status=None)
-        elif script is SCRIPTS["bench"] and options.fault is None and options.status is None:
+        elif (
+            script is SCRIPTS["bench"]
+            and options.fault is None
+            and options.status is None
+            and prompt.endpoint != "gemini"
+        ):
             return self._build_bench(prompt, options)
         return steps(_reply(script, options, prompt, reused=reused), options)
 
@@ -176,6 +197,8 @@ def _model_object(name: str) -> dict[str, Any]:
 def _reply(script: Script, options: Options, prompt: Prompt, *, reused: bool) -> Reply:
     if options.status is not None:
         return _status_reply(options, prompt.endpoint)
+    if prompt.endpoint == "gemini" and options.signatures:
+        gemini.check_signatures(prompt)
     stamp = new_stamp(options)
     said = answers(script, options, prompt)
     dialect = _DIALECTS[prompt.endpoint]
@@ -214,7 +237,10 @@ def _status_reply(options: Options, endpoint: Endpoint) -> Reply:
         reply = plain_reply("application/json", b"", status)
     else:
         message = options.message or f"The sim was asked for status {status}."
-        reply = error_reply(envelope(endpoint, status, message, kind=options.type, code=options.code), status)
+        said = envelope(
+            endpoint, status, message, kind=options.type, code=options.code, retry_after=options.retry_after
+        )
+        reply = error_reply(said, status)
     for name, value in (("retry-after", options.retry_after), ("retry-after-ms", options.retry_after_ms)):
         if value is not None:
             reply.headers.append((name, value))

@@ -1,4 +1,4 @@
-"""The error envelopes of OpenAI and Anthropic, and the sim's own refusals."""
+"""The error envelopes of OpenAI, Anthropic and Google, and the sim's own refusals."""
 
 from typing import Any
 
@@ -25,6 +25,36 @@ def error_object(
     return {"message": message, "type": kind, "param": param, "code": code}
 
 
+_RPC = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def google_error(
+    status: int, message: str, *, kind: str | None = None, code: str | None = None, retry_after: str | None = None
+) -> dict[str, Any]:
+    """The `error` member in Google's form; `kind` is its `status`, `code` the reason in its details."""
+    error: dict[str, Any] = {
+        "code": status,
+        "message": message,
+        "status": kind or _RPC.get(status, "INTERNAL" if status >= 500 else "INVALID_ARGUMENT"),
+    }
+    details = []
+    if code is not None:
+        details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": code})
+    if retry_after is not None:
+        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_after}s"})
+    return {**error, "details": details} if details else error
+
+
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -40,6 +70,10 @@ _ANTHROPIC_TYPES = {
 
 def envelope(endpoint: str | None, status: int, message: str, **given: str | None) -> dict[str, Any]:
     """The body of an error in the words of the API that `endpoint` belongs to. `given` are kind, param and code."""
+    if endpoint == "gemini":
+        given.pop("param", None)
+        return {"error": google_error(status, message, **given)}
+    given.pop("retry_after", None)  # others say it in a header
     if endpoint != "messages":
         return {"error": error_object(status, message, **given)}
     kind = given.get("kind") or _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")

@@ -45,6 +45,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     field: Annotated[Literal["reasoning_content", "reasoning"], _about("reasoning: the delta's member name (chat)")] = (
         "reasoning_content"
     )
+    signatures: Annotated[
+        bool, _about("0: calls have no id and no thoughtSignature, and none is asked back (gemini)")
+    ] = True
     redacted: Annotated[bool, _about("reasoning: as redacted thinking (messages)")] = False
     finish: Annotated[
         Literal["stop", "length", "content_filter", "tool_calls", "none"] | None,

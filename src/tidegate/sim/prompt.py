@@ -9,13 +9,14 @@ from tidegate.sim.errors import Refusal
 
 MAX_CHOICES = 128
 
-Endpoint = Literal["responses", "chat", "completions", "messages"]
+Endpoint = Literal["responses", "chat", "completions", "messages", "gemini"]
 ENDPOINTS: dict[str, Endpoint] = {
     "/v1/responses": "responses",
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
     "/v1/messages": "messages",
 }
+"""But for Gemini's, which name the model."""
 COUNT_PATH = "/v1/messages/count_tokens"
 
 

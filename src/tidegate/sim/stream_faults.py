@@ -4,7 +4,7 @@ import copy
 
 import msgspec
 
-from tidegate.sim import chat, messages, responses
+from tidegate.sim import chat, gemini, messages, responses
 from tidegate.sim.case import Case
 from tidegate.sim.sse import Event, Stream
 
@@ -16,6 +16,8 @@ def _failure(case: Case, stream: Stream, *, announced: bool) -> None:
     sequence = case.sequence(case.after)
     if case.prompt.endpoint == "responses":
         end = responses.failure(case.options, case.stamp, case.prompt, sequence, announced=announced)
+    elif case.prompt.endpoint == "gemini":
+        end = gemini.failure(case.options, case.stamp, case.prompt, in_chunk=not announced)
     elif case.prompt.endpoint == "messages":
         end = messages.failure(case.options)
     else:
@@ -53,6 +55,8 @@ def unknown(case: Case, stream: Stream) -> None:
     name = UNKNOWN_EVENT
     if case.prompt.endpoint == "responses":
         _insert(Event({"type": name, "sequence_number": case.sequence(case.after), "height": 3}, name), case, stream)
+    elif case.prompt.endpoint == "gemini":
+        stream.events.insert(case.after, Event({"tidalWave": {"height": 3}}))
     elif case.prompt.endpoint == "messages":
         stream.events.insert(case.after, Event({"type": name, "height": 3, "index": "high"}, name))
     else:
@@ -105,6 +109,8 @@ def _finish_at(stream: Stream) -> int:
                 return at
             if any(choice.get("finish_reason") for choice in data.get("choices", ())):
                 return at
+            if any(candidate.get("finishReason") for candidate in data.get("candidates", ())):
+                return at
     return len(stream.events) - 1
 
 
@@ -117,7 +123,7 @@ def dup_finish(_case: Case, stream: Stream) -> None:
 
 
 def dup_role(case: Case, stream: Stream) -> None:
-    if case.prompt.endpoint != "completions":
+    if case.prompt.endpoint in ("responses", "chat"):
         _dup(stream, 1 if case.prompt.endpoint == "responses" else 0)
 
 

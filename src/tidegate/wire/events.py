@@ -83,12 +83,15 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
     def as_chat(self) -> jsonio.Raw:
         """The `usage` object of a chat or text completion."""
+        given = {"cached_tokens": self.cached_tokens}
+        if self.cache_write_tokens:
+            given["cache_write_tokens"] = self.cache_write_tokens
         return jsonio.raw(
             {
                 "prompt_tokens": self.input_tokens,
                 "completion_tokens": self.output_tokens,
                 "total_tokens": self.total_tokens,
-                "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+                "prompt_tokens_details": given,
                 "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
             }
         )

@@ -27,6 +27,7 @@ __all__ = [
     "encode",
     "is_null",
     "members",
+    "one_line",
     "raw",
 ]
 
@@ -119,6 +120,13 @@ def encode(value: Any) -> bytes:
 def raw(value: Any) -> msgspec.Raw:
     """`value` as a JSON value ready to be placed among members."""
     return msgspec.Raw(_encoder.encode(value))
+
+
+def one_line(data: bytes) -> bytes:
+    """The same JSON text without line ends, for a line of an event stream. `data` must be JSON."""
+    if b"\n" in data or b"\r" in data:
+        return msgspec.json.format(data, indent=-1)
+    return data
 
 
 def absent() -> msgspec.Raw:

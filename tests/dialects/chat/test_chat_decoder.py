@@ -636,6 +636,30 @@ def test_citations_take_the_form_of_responses() -> None:
     ]
 
 
+def test_addresses_beside_the_choices_are_citations_once() -> None:
+    citations = ["https://a", "https://b", 7]
+    own = {"type": "url_citation", "url_citation": {"url": "https://a", "title": "A", "start_index": 0, "end_index": 1}}
+    data = (
+        chunk({"content": "x"}, citations=citations[:1])
+        + chunk({"annotations": [own]}, "stop", citations=citations)
+        + chunk(choices=[], citations=citations)
+        + DONE
+    )
+    found = [plain(event.value)["url"] for event in decoded(data) if isinstance(event, Annotation)]
+    assert found == ["https://a", "https://b"]
+    assert decoded(chunk({"content": "x"}, "stop", citations=None) + DONE)[-1] == Finished()
+
+
+@pytest.mark.parametrize("member", ["stop_reason", "matched_stop"])
+def test_the_stop_sequence_that_matched_is_told(member: str) -> None:
+    def ended(value: Any) -> Event:
+        choice = {"index": 0, "delta": {"content": "x"}, "finish_reason": "stop", member: value}
+        return decoded(frame({"id": "c", "choices": [choice]}) + DONE, request=asked(stop=("END",)))[-2]
+
+    assert ended("END") == ChoiceEnd("stop", 0, "END")
+    assert ended(151643) == ended(None) == ended("other") == ChoiceEnd("stop")
+
+
 def test_logprobs_go_with_their_text() -> None:
     entry = {"token": "潮", "logprob": -0.1, "bytes": [1], "top_logprobs": []}
     choice = {"index": 0, "delta": {"content": "潮"}, "logprobs": {"content": [entry]}, "finish_reason": "stop"}

@@ -41,7 +41,7 @@ from tidegate.wire.events import (
 )
 
 ID = "chatcmpl-" + "5a" * 24
-USAGE = Usage(input_tokens=9, output_tokens=5, cached_tokens=4, reasoning_tokens=2)
+USAGE = Usage(input_tokens=9, output_tokens=5, cached_tokens=4, cache_write_tokens=1, reasoning_tokens=2)
 CITATION = jsonio.raw({"type": "url_citation", "start_index": 0, "end_index": 2, "url": "https://a", "title": "A"})
 FILE = jsonio.raw({"type": "file_citation", "file_id": "file_1", "filename": "a", "index": 0})
 LOGPROB = {"token": "潮", "logprob": -0.1, "bytes": [1], "top_logprobs": []}
@@ -188,6 +188,7 @@ def test_the_body_says_what_the_stream_says(name: str) -> None:
     check(ChatCompletion, completion)
     found = accumulated(encoded(whole(name), stream_options={"include_usage": True}))
     assert found["usage"] == completion["usage"]
+    assert completion["usage"]["prompt_tokens_details"] == {"cached_tokens": 4, "cache_write_tokens": 1}
     for said, streamed in zip(completion["choices"], found["choices"], strict=True):
         message = {key: value for key, value in said["message"].items() if value not in (None, "")}
         other = {key: value for key, value in streamed["message"].items() if value not in (None, "")}

@@ -1,17 +1,34 @@
 """Any bytes from a chat provider: laws are kept, and nothing is raised that is not meant to be."""
 
+import json
 import random
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dialects.chat.playing import OFFICIAL, UPSTREAM, answer, asked, decoded, provider, shown, stream
+from tests.dialects.chat.playing import (
+    DONE,
+    OFFICIAL,
+    UPSTREAM,
+    answer,
+    asked,
+    check_laws,
+    decoded,
+    provider,
+    sent,
+    shown,
+    stream,
+)
 from tests.dialects.chat.test_chat_decoder import CUSTOM, MESSAGES, USAGE, calls, tool
-from tests.dialects.common import bytewise, names, vector
+from tests.dialects.chat.test_chat_round_trip import REQUESTS
+from tests.dialects.common import bytewise, frame, names, vector
 from tests.dialects.test_dialects_fuzz import mutated
+from tidegate.dialects.chat import ChatDialect
 from tidegate.dialects.dialect import Quirks
-from tidegate.wire.errors import TidegateError, WireError
+from tidegate.wire.errors import InvalidRequest, TidegateError, WireError
 
 DESTINATIONS = {
     "plain": provider(),
@@ -56,6 +73,63 @@ def test_a_spoiled_answer_raises_only_what_it_may(name: str, seed: int) -> None:
         UPSTREAM.decode_answer(mutated(answer(MESSAGES[name], usage=USAGE), seed), provider(), REQUEST)
     except (WireError, TidegateError):
         return
+
+
+VALUES: list[Any] = [None, 0, -1, 1.5, "", "x", [], {}, [None], [{}], [[]], {"a": 1}, True, "none", "function", 1e300]
+
+
+def misshapen(value: Any, seed: int) -> Any:
+    """The same JSON with a node or two of another type, or without."""
+    chance = random.Random(seed)
+    value = json.loads(json.dumps(value))
+    for _ in range(chance.randint(1, 2)):
+        node, key = chance.choice(list(nodes(value)))
+        if isinstance(node, dict) and chance.random() < 0.2:
+            node.pop(key)
+        else:
+            node[key] = json.loads(json.dumps(chance.choice(VALUES)))
+    return value
+
+
+def nodes(value: Any) -> Iterator[tuple[Any, Any]]:
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in entries:
+        yield value, key
+        yield from nodes(inner)
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(sorted(MESSAGES)), st.integers(0, 2**32))
+def test_members_of_any_type_keep_the_laws(name: str, seed: int) -> None:
+    choice = {"index": 0, "delta": MESSAGES[name], "finish_reason": "stop", "logprobs": {"content": [{"token": "a"}]}}
+    decoded(frame(misshapen({"id": "c", "choices": [choice], "usage": USAGE, "citations": ["u"]}, seed)) + DONE)
+    try:
+        check_laws(
+            UPSTREAM.decode_answer(json_of(misshapen(as_json(answer(MESSAGES[name])), seed)), provider(), REQUEST)
+        )
+    except (WireError, TidegateError):
+        return
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(sorted(REQUESTS)), st.integers(0, 2**32))
+def test_requests_of_any_shape_are_carried_or_refused(name: str, seed: int) -> None:
+    refusal: InvalidRequest | None = None
+    try:
+        canonical = ChatDialect().parse(json_of(misshapen({"model": "m", **REQUESTS[name]}, seed))).canonical()
+        for to in DESTINATIONS.values():
+            sent(canonical, to, allowed=True)
+    except InvalidRequest as error:
+        refusal = error
+    assert refusal is None or refusal.param
+
+
+def as_json(body: bytes) -> Any:
+    return json.loads(body)
+
+
+def json_of(value: Any) -> bytes:
+    return json.dumps(value).encode()
 
 
 @given(st.binary(max_size=200))

@@ -220,12 +220,21 @@ def test_top_k_goes_where_it_is_known() -> None:
 
 
 def test_a_custom_tool_becomes_a_function_with_one_text() -> None:
-    [tool] = body(asked(tools=[Tool(name="p", description="Patches.", custom=True, format=GRAMMAR)]))["tools"]
+    found, lost = sent(asked(tools=[Tool(name="p", description="Patches.", custom=True, format=GRAMMAR)]))
+    [tool] = found["tools"]
     function = tool["function"]
+    assert lost == ["grammar"]
     assert function["parameters"]["properties"] == {"input": {"type": "string"}}
     assert function["parameters"]["required"] == ["input"]
     assert function["description"].startswith("Patches.\n\n")
     assert "lark grammar:\nstart: /a/" in function["description"]
+
+
+@pytest.mark.parametrize("to", [OPENAI, LAB])
+def test_a_format_that_cannot_be_read_is_the_clients_mistake(to: Destination) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        body(asked(tools=[Tool(name="p", custom=True, format=jsonio.raw({"type": "grammar", "syntax": 7}))]), to)
+    assert caught.value.param == "tools"
 
 
 def test_functions_of_servers_have_parameters() -> None:
@@ -394,6 +403,25 @@ def test_empty_arguments_are_an_object() -> None:
     assert messages(call(1, arguments=""))[0]["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
+@pytest.mark.parametrize(
+    ("length", "given", "kept"),
+    [
+        (None, "call_" + "a" * 35, True),
+        (None, "toolu_" + "a" * 60, False),
+        (9, "abcDEF123", True),
+        (9, "call_1", False),
+    ],
+)
+def test_call_ids_are_those_that_the_provider_takes(length: int | None, given: str, kept: bool) -> None:
+    to = provider(quirks=Quirks(call_id_length=length))
+    found = messages(call(1, call_id=given), FunctionOutput(call_id=given, content=[]), to=to)
+    used = found[0]["tool_calls"][0]["id"]
+    assert used == found[1]["tool_call_id"]
+    assert (used == given) is kept
+    assert len(used) <= 40
+    assert length is None or (len(used) == length and used.isalnum())
+
+
 def test_custom_calls_are_wrapped_like_their_tool() -> None:
     item = call(1, arguments='*** "潮"', custom=True)
     [found] = messages(item)[0]["tool_calls"]
@@ -411,6 +439,13 @@ def test_images_of_tools_go_into_a_user_message_behind_all_results() -> None:
     assert image["image_url"]["url"] == PNG
 
 
+def test_what_a_user_says_behind_such_images_is_one_message_with_them() -> None:
+    found = messages(call(1), result(1, ImagePart(url=PNG)), said("user", "what is it?"), said("user", "quick"))
+    assert [one["role"] for one in found] == ["assistant", "tool", "user", "user"]
+    assert [one["type"] for one in found[2]["content"]] == ["text", "image_url", "text"]
+    assert found[3]["content"] == "quick"
+
+
 def test_a_tool_that_returns_only_an_image_points_to_it() -> None:
     found = messages(call(1), result(1, ImagePart(url=PNG)))
     assert found[1]["content"]
@@ -420,8 +455,9 @@ def test_a_tool_that_returns_only_an_image_points_to_it() -> None:
 def test_images_of_the_assistant_are_shown_to_it() -> None:
     drawn = Message(role="assistant", content=[TextPart(text="here"), ImagePart(url=PNG)])
     found = messages(drawn, said("user", "bigger"))
-    assert [one["role"] for one in found] == ["assistant", "user", "user"]
+    assert [one["role"] for one in found] == ["assistant", "user"]
     assert found[1]["content"][1]["image_url"]["url"] == PNG
+    assert found[1]["content"][2] == {"type": "text", "text": "bigger"}
 
 
 @pytest.mark.parametrize(
@@ -480,7 +516,7 @@ def test_plain_reasoning_goes_only_where_it_is_wanted() -> None:
     assert messages(*items, to=WANTS_IT)[0]["reasoning_content"] == "long"
     found, lost = sent(asked(*items))
     assert found["messages"] == [{"role": "assistant", "content": "42"}]
-    assert lost == ["reasoning_items"]
+    assert lost == ["reasoning_content"]
 
 
 def test_reasoning_of_several_steps_stays_with_its_calls() -> None:

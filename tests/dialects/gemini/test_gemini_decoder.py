@@ -523,3 +523,25 @@ def test_nothing_but_a_failure_comes_of_mutations(data: bytes, draw: st.DataObje
     decode([bytes(mutated)])
     with contextlib.suppress(WireError, TidegateError):
         assert isinstance(GeminiUpstream().decode_answer(bytes(mutated), deployment(), asked())[-1], Finished)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"thoughtSignature": None},
+        {"executableCode": None},
+        {"executableCode": "x"},
+        {"codeExecutionResult": 5},
+        {"text": None, "thought": None},
+        {},
+    ],
+)
+def test_parts_with_nothing_in_them_do_no_harm(part: Any) -> None:
+    assert decode([frames(chunk(candidate(part)), end())])[-1] == Finished()
+
+
+def test_what_is_nested_too_deeply_is_a_break() -> None:
+    deep = b'data: {"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":%b}}]}}]}\n\n'
+    for depth in (50, 900, 5000, 200_000):
+        events = decode([deep % (b'{"a":' * depth + b"\n1" + b"}" * depth) + frames(end())])
+        assert isinstance(events[-1], Finished | Failed)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from google import genai
 from google.genai import types
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dialects.gemini.samples import deployment, end, frames, said
-from tidegate.dialects.codec import Losses
-from tidegate.dialects.gemini import GeminiDialect, GeminiRequest, GeminiUpstream
+from tidegate.dialects.codec import BridgedRequest, Losses, UpstreamDialect
+from tidegate.dialects.dialect import Dialect, Request
+from tidegate.dialects.gemini import GeminiBody, GeminiDialect, GeminiRequest, GeminiUpstream
 from tidegate.dialects.gemini.contents import FOREIGN_SIGNATURE
 from tidegate.dialects.gemini.openapi import json_schema
 from tidegate.dialects.gemini.spelling import camel_case
@@ -548,3 +550,39 @@ def test_the_official_client_is_understood() -> None:
         Message(role="user", content=[ImagePart(url="data:image/png;base64,//77")]),
     ]
     assert isinstance(second.items[2], Reasoning)
+
+
+def test_the_dialect_is_what_the_gateway_expects() -> None:
+    dialect: Dialect = GeminiDialect()
+    upstream: UpstreamDialect = GeminiUpstream()
+    request = parse(generationConfig={"stopSequences": ["a"]})
+    plain: Request = request
+    bridged: BridgedRequest = request
+    assert (dialect.name, upstream.name, plain.wants_stop) == ("gemini", "gemini", True)
+    assert bridged.canonical().stop == ("a",)
+    assert dialect.error_status(InvalidRequest("m")) == 400
+    assert json.loads(dialect.error_body(InvalidRequest("m"), "req_1"))["error"]["status"] == "INVALID_ARGUMENT"
+    assert msgspec.json.schema(GeminiBody)["$defs"]["GeminiBody"]["required"] == ["contents"]
+
+
+@pytest.mark.parametrize("depth", [20, 400, 3000, 100_000])
+def test_what_is_nested_too_deeply_is_read_or_refused_in_time(depth: int) -> None:
+    deep = b'{"a_b":' * depth + b"1" + b"}" * depth
+    bodies = [
+        b'{"contents":[{"parts":[{"text":"a"}]}],"x_y":%b}' % deep,
+        b'{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f","args":%b}}]}]}' % deep,
+        b'{"contents":[{"parts":[{"text":"a"}]}],"tools":[{"functionDeclarations":[{"name":"f","parameters":%b}]}]}'
+        % (b'{"items":' * depth + b"{}" + b"}" * depth),
+        b'{"contents":[{"parts":%b}]}' % (b"[" * depth + b"]" * depth),
+    ]
+    for body in bodies:
+        with contextlib.suppress(InvalidRequest):
+            GeminiDialect().parse(body, model="tide").canonical()
+
+
+def test_numbers_without_a_float_are_no_error_of_ours() -> None:
+    parts = [{"functionCall": {"name": "f", "args": {}}}]
+    body = json.dumps({"contents": [{"role": "model", "parts": parts}, {"parts": [{"functionResponse": 0}]}]}).encode()
+    for response in (b'{"output":1e999}', b'{"a":1e999}'):
+        answered = body.replace(b": 0", b': {"name":"f","response":%b}' % response)
+        assert isinstance(GeminiDialect().parse(answered, model="tide").canonical().items[1], FunctionOutput)

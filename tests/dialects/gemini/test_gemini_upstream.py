@@ -518,3 +518,9 @@ def test_everything_fits_any_number_of_turns(count: int) -> None:
         items += [message(f"q{turn}"), call(f"c{turn}"), result(f"c{turn}"), message(f"a{turn}", "assistant")]
     roles = [role for role, _ in contents(*items, message("so?"))]
     assert roles == ["user", "model", "user", "model"] * count + ["user"]
+
+
+@pytest.mark.parametrize("odd", [b"5", b'{"definition":1e999}', b'{"definition":""}'])
+def test_an_odd_grammar_is_left_out(odd: bytes) -> None:
+    body = encode(asked(tools=[Tool(name="a", description="d", custom=True, format=jsonio.Raw(odd))]))
+    assert body["tools"][0]["functionDeclarations"][0]["description"] == "d"

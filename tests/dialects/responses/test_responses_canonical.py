@@ -1,13 +1,18 @@
 """The client's request in canonical form."""
 
+import copy
 import json
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.dialects import common
+from tidegate.dialects.codec import Losses
 from tidegate.dialects.responses import ResponsesDialect
+from tidegate.dialects.responses.upstream import ResponsesUpstream
 from tidegate.wire import errors
 from tidegate.wire.items import (
     AudioPart,
@@ -175,6 +180,61 @@ class TestItems:
         with pytest.raises(errors.InvalidRequest) as caught:
             items(item)
         assert caught.value.param == param
+
+
+WHOLE: dict[str, Any] = {
+    "model": "m",
+    "input": [
+        {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "a"}]},
+        {
+            "role": "user",
+            "content": [{"type": "input_image", "image_url": "https://x"}, {"type": "input_file", "file_id": "f"}],
+        },
+        {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}", "namespace": "s"},
+        {"type": "function_call_output", "call_id": "a", "output": [{"type": "input_text", "text": "x"}]},
+        {"type": "custom_tool_call", "call_id": "c", "name": "p", "input": "x"},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "h"}], "encrypted_content": "x"},
+        {"type": "additional_tools", "tools": [{"type": "function", "name": "q"}]},
+        {"type": "web_search_call", "id": "ws_1", "action": {}},
+    ],
+    "tools": [
+        {"type": "namespace", "name": "s", "tools": [{"type": "function", "name": "t", "parameters": {}}]},
+        {"type": "custom", "name": "p", "format": {"type": "text"}},
+    ],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "custom", "name": "p"}]},
+    "text": {"format": {"type": "json_schema", "name": "x", "schema": {}}, "verbosity": "high"},
+    "reasoning": {"effort": "low", "summary": "auto", "mode": "standard"},
+    "include": ["message.output_text.logprobs"],
+    "stop": ["a"],
+    "seed": 3,
+    "logit_bias": {"1": 1},
+}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, one in inner for found in ((*path, key), *places(one, (*path, key)))]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    path=st.sampled_from(places(WHOLE)),
+    put=st.sampled_from([None, 3, "x", "", True, [], {}, [None], {"a": None}, [3], {"type": "function"}, "custom"]),
+)
+def test_a_request_of_the_wrong_shape_is_refused_in_words(path: tuple[Any, ...], put: Any) -> None:
+    damaged = copy.deepcopy(WHOLE)
+    place: Any = damaged
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = put
+    try:
+        request = ResponsesDialect().parse(json.dumps(damaged).encode())
+        request.encoder(common.call())
+        asked = request.canonical()
+    except (errors.InvalidRequest, errors.NotFound):
+        return
+    to = common.destination(encrypted_reasoning=True)
+    assert json.loads(ResponsesUpstream().encode_request(asked, to, Losses(asked, to, allowed=True)))
 
 
 class TestTools:

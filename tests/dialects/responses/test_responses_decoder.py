@@ -12,6 +12,8 @@ from tests.dialects import common
 from tests.dialects.common import bytewise, destination, frame, numbered, split, vector
 from tests.dialects.responses.client import USAGE, answer, encoder
 from tests.dialects.responses.test_responses_encoder import answers
+from tests.support.api import read_frames
+from tests.support.grammar import check_stream
 from tidegate.dialects.codec import Collector, StreamDecoder
 from tidegate.dialects.dialect import Quirks
 from tidegate.dialects.responses.decoder import ResponsesDecoder, decode_answer
@@ -515,6 +517,8 @@ class TestEndings:
             b"data: [DONE]\n\n",
             b"data: {oops\n\n",
             b'data: {"type":"response.output_text.delta","delta":"\xff"}\n\n',
+            b'data: {"type":"response.output_text.delta","delta":"b","logprobs":[{"token":"\xff"}]}\n\n',
+            b'data: {"type":"response.output_item.done","item":{"id":"x"}}\n\n',
             b'data: {"type":"response.completed","respon',
             b'data: {"type":"response.output_text.delta"}\n\n',
             b'data: {"no":"type"}\n\n',
@@ -530,7 +534,12 @@ class TestEndings:
         assert isinstance(last.error, errors.UpstreamBroken)
         assert len(found) == 3
 
-    def test_a_frame_without_end_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_bytes_that_are_not_utf8_are_called_that(self) -> None:
+        last = decode([vector("responses-not-utf8")])[-1]
+        assert isinstance(last, Failed)
+        assert "not valid UTF-8" in last.error.message
+
+    def test_calls_without_end_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tidegate.dialects.responses.decoder.HELD_LIMIT", 2000)
         calls = [added(call("", "", at), at) for at in range(9)]
         assert isinstance(stream(*calls)[-1], Failed)
@@ -584,10 +593,14 @@ class TestWholeAnswers:
 
 @settings(max_examples=150, deadline=None)
 @given(name=st.sampled_from(NAMES), at=st.integers(0, 20000), put=st.binary(max_size=3), cut=st.integers(0, 40))
-def test_a_damaged_stream_keeps_the_laws(name: str, at: int, put: bytes, cut: int) -> None:
+def test_a_damaged_stream_keeps_the_laws_and_the_grammar(name: str, at: int, put: bytes, cut: int) -> None:
     data = vector(name)
     place = at % len(data)
-    decode([data[:place] + put + data[place + cut :]])
+    made = encoder()
+    out = b""
+    for event in decode([data[:place] + put + data[place + cut :]]):
+        out += made.fail(event.error) if isinstance(event, Failed) else made.encode([event])
+    check_stream([found for found in read_frames(out) if found.data and b'"keepalive"' not in found.data[:30]])
 
 
 def _comparable(found: Output) -> Any:

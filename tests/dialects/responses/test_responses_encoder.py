@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.dialects import common
 from tests.dialects.common import RESPONSE_ID, destination
 from tests.dialects.responses.client import answer, encoder, final, lawful, open_responses, sent, streamed, told
+from tidegate.dialects.chat.upstream import ChatUpstream
 from tidegate.dialects.codec import BridgedRequest, Collector, StreamEncoder
 from tidegate.dialects.dialect import Quirks
 from tidegate.dialects.responses import ResponsesDialect, held
@@ -40,6 +41,7 @@ from tidegate.wire.events import (
     Usage,
     UsageReport,
 )
+from tidegate.wire.items import CanonicalRequest
 
 ACTION = {"type": "search", "query": "潮"}
 CITATION = {"type": "url_citation", "start_index": 0, "end_index": 2, "url": "https://tide.example", "title": "Tide"}
@@ -289,6 +291,23 @@ class TestOtherItems:
         }
         out = sent(answer(TextDelta("a"), Opaque("web_search_call", raw(item)), TextDelta("b")))
         assert final(out)["output"][1] == item
+
+    def test_pretty_printed_json_stays_on_one_line(self) -> None:
+        item = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": ACTION}
+        pretty = msgspec.Raw(json.dumps(item, indent=2).replace("\n", "\r\n").encode())
+        tools = [{"type": "function", "name": "f", "parameters": {}, "strict": False}]
+        body = json.dumps({"input": "x", "stream": True, "tools": tools}, indent=2).encode()
+        made = ResponsesDialect().parse(body).encoder(common.call())
+        made.attempt(destination(endpoint="chat"))
+        entry = msgspec.Raw(b'{"token":\n3}')
+        cited = msgspec.Raw(json.dumps(CITATION, indent=1).encode())
+        out = made.encode(answer(TextDelta("a", 0, [entry]), Annotation(cited), Opaque("web_search_call", pretty)))
+        frames = out.split(b"\n\n")
+        assert all(frame.count(b"\n") == 1 for frame in frames if frame)
+        assert b"\r" not in out
+        events = common.events(out)
+        assert events[-1]["response"]["output"][1] == item
+        assert events[-1]["response"]["tools"] == tools
 
     def test_an_item_without_id_gets_one(self) -> None:
         out = sent(answer(Opaque("compaction", raw({"type": "compaction", "encrypted_content": "x"}))))
@@ -621,6 +640,18 @@ class TestWholeAnswers:
 def test_every_recorded_stream_comes_out_by_the_book(name: str) -> None:
     made = encoder()
     decoder = ResponsesDecoder(destination())
+    out = b""
+    for event in [*decoder.feed(common.vector(name)), *decoder.eof()]:
+        out += made.fail(event.error) if isinstance(event, Failed) else made.encode([event])
+    told(out)
+
+
+@pytest.mark.parametrize("name", common.names("chat"))
+def test_every_recorded_chat_stream_comes_out_by_the_book(name: str) -> None:
+    to = destination(endpoint="chat")
+    asked = CanonicalRequest(model="m", items=[], n=2 if name == "chat-two" else 1)
+    decoder = ChatUpstream().decoder(to, asked)
+    made = encoder(to=to)
     out = b""
     for event in [*decoder.feed(common.vector(name)), *decoder.eof()]:
         out += made.fail(event.error) if isinstance(event, Failed) else made.encode([event])

@@ -146,7 +146,7 @@ class TestItems:
         item = Reasoning(content=["hm"])
         body, dropped = encode(request(item, HELLO))
         assert len(body["input"]) == 1
-        assert dropped == ["reasoning_content"]
+        assert dropped == ["reasoning_items"]
         assert written(item, to=destination())[0]["content"] == [{"type": "reasoning_text", "text": "hm"}]
 
     def test_hosted_items_lose_ids_that_would_be_looked_up(self) -> None:

@@ -66,6 +66,9 @@ class ChoicePiece(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
     error: msgspec.Raw = jsonio.EMPTY
+    stop_reason: Any = None
+    """Where vLLM says which stop sequence matched; SGLang has it in `matched_stop`."""
+    matched_stop: Any = None
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -75,6 +78,8 @@ class Chunk(msgspec.Struct, gc=False):
     choices: list[ChoicePiece] | None = None
     usage: UsageObject | None = None
     error: msgspec.Raw = jsonio.EMPTY
+    citations: msgspec.Raw = jsonio.EMPTY
+    """Addresses that some servers that search give beside the choices, and again in every chunk."""
 
 
 decode_chunk = jsonio.decoder(Chunk).decode
@@ -86,7 +91,7 @@ def annotation_of(given: Any) -> dict[str, Any] | None:
     if not isinstance(given, dict):
         return None
     kind = given.get("type")
-    if kind in _CITATIONS:
+    if isinstance(kind, str) and kind in _CITATIONS:
         return {name: value for name, value in given.items() if name != "annotation_index"}
     nested = given.get("url_citation")
     cited: Mapping[str, Any] = nested if isinstance(nested, dict) else given
@@ -125,6 +130,7 @@ def read_loosely(data: bytes) -> Chunk:
         object=_string(whole, "object"),
         model=_string(whole, "model"),
         error=_raw(whole, "error"),
+        citations=_raw(whole, "citations"),
     )
     usage = read_usage_object(jsonio.raw(whole["usage"])) if isinstance(whole.get("usage"), dict) else None
     if usage is not None:
@@ -153,6 +159,8 @@ def _loose_choice(given: dict[str, Any]) -> ChoicePiece:
         if isinstance(content, list)
         else None,
         error=_raw(given, "error"),
+        stop_reason=given.get("stop_reason"),
+        matched_stop=given.get("matched_stop"),
     )
 
 

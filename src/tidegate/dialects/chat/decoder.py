@@ -88,11 +88,14 @@ class _Called:
 class _Voice:
     """One choice of the answer."""
 
-    __slots__ = ("by_id", "by_index", "calls", "choice", "details", "last", "logprobs", "reason", "reasoning", "spoke", "think", "thoughts")  # fmt: skip
+    __slots__ = ("by_id", "by_index", "calls", "choice", "cited", "details", "last", "logprobs", "reason", "reasoning", "spoke", "stopped_by", "think", "thoughts")  # fmt: skip
 
     def __init__(self, choice: int, *, tags: bool) -> None:
         self.choice = choice
         self.reason: Reason | None = None
+        self.stopped_by = ""
+        """The stop sequence that matched."""
+        self.cited: set[str] = set()
         self.spoke = False
         """Anything was said."""
         self.think = ThinkSplitter() if tags else None
@@ -129,6 +132,7 @@ class ChatDecoder:
         self._ended = False
         self._id = ""
         self._usage: Usage | None = None
+        self._citations = jsonio.EMPTY
         self._call_count = 0
         self._held = 0
 
@@ -239,6 +243,11 @@ class ChatDecoder:
                 if reason is None:
                     raise self._broken(f"it broke the answer off (finish_reason '{choice.finish_reason[:64]}')")
                 voice.reason = voice.reason or reason
+                for matched in (choice.stop_reason, choice.matched_stop):
+                    if isinstance(matched, str) and matched in self._request.stop:
+                        voice.stopped_by = matched
+        if chunk.citations:
+            self._citations = chunk.citations
         if chunk.usage is not None:
             usage = read_usage(chunk.usage)
             if usage is not None and usage != self._usage:
@@ -359,6 +368,7 @@ class ChatDecoder:
             annotation = annotation_of(given)
             if annotation is not None:
                 self._speak(voice, out)
+                voice.cited.add(str(annotation.get("url")))
                 out.append(Annotation(jsonio.raw(annotation), voice.choice))
 
     def _take_images(self, voice: _Voice, value: msgspec.Raw, out: list[Event]) -> None:
@@ -493,7 +503,16 @@ class ChatDecoder:
         if reason in ("stop", "tool_calls"):
             # Servers say `stop` behind calls, and agents wait for ever; or the other way round.
             reason = "tool_calls" if voice.calls else "stop"
-        out.append(ChoiceEnd(reason, voice.choice))
+        self._cite(voice, out)
+        out.append(ChoiceEnd(reason, voice.choice, voice.stopped_by))
+
+    def _cite(self, voice: _Voice, out: list[Event]) -> None:
+        """The addresses of `citations`, unless the message has said them itself."""
+        for url in _list(self._citations) if self._citations else ():
+            if isinstance(url, str) and url not in voice.cited:
+                annotation = annotation_of({"type": "url_citation", "url": url})
+                out.append(Annotation(jsonio.raw(annotation), voice.choice))
+                voice.cited.add(url)
 
     def _fail(self, error: TidegateError, out: list[Event]) -> None:
         self._ended = True

@@ -84,6 +84,7 @@ class _RawBody(msgspec.Struct, rename="camel"):
 
 
 _raw_body = jsonio.decoder(_RawBody)
+_string = jsonio.decoder(str)
 
 
 def canonical(body: bytes, typed: GeminiBody, model: str, *, stream: bool) -> items.CanonicalRequest:
@@ -253,7 +254,11 @@ class _Conversation:
         self.items.append(items.FunctionOutput(call_id=call_id, content=content, is_error=is_error, name=result.name))
 
     def _add_other(self, where: str, part: Part, members: jsonio.Members) -> None:
-        names = [name for name in members if name not in _DATA and name != "partMetadata"]
+        names = [
+            name
+            for name, value in members.items()
+            if name not in _DATA and name != "partMetadata" and not jsonio.is_null(value)
+        ]
         if not names:
             if part.thought_signature is None:
                 raise invalid(
@@ -313,11 +318,10 @@ def _result_text(response: jsonio.Members) -> tuple[str, bool]:
     """A response object that only wraps a text (`output`, `result` or `error`) is that text; any other is its JSON."""
     if len(response) == 1:
         ((name, value),) = response.items()
-        content = jsonio.anything(value)
-        if isinstance(content, str) and name in ("output", "result", "error"):
-            return content, name == "error"
+        if bytes(value).startswith(b'"') and name in ("output", "result", "error"):
+            return jsonio.decode(value, _string), name == "error"
         if name == "output":
-            return jsonio.encode(content).decode(), False
+            return jsonio.encode(value).decode(), False
     return jsonio.encode(response).decode(), False
 
 
@@ -354,6 +358,8 @@ def _schema(where: str, schema: msgspec.Raw) -> msgspec.Raw:
         return json_schema(schema)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
         raise invalid(where, "expected an object.", "invalid_type") from None
+    except RecursionError:
+        raise invalid(where, "the schema is nested too deeply.") from None
 
 
 def _tool_choice(typed: ToolConfig | None, shown: jsonio.Members, notes: _Notes) -> items.ToolChoice | None:

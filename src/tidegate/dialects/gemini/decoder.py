@@ -39,6 +39,9 @@ __all__ = ["OPAQUE_PREFIX", "GeminiDecoder", "call_id", "decode_answer"]
 OPAQUE_PREFIX = "google:"
 """Begins the type of an item that holds a part as Google has it, under `part`."""
 
+_BESIDE = frozenset({"thought", "thoughtSignature", "partMetadata"})
+"""Members of a part that are not its content."""
+
 CALL_ID_LIMIT = 64
 """Characters of a call's id that every API takes (protocol §1.4)."""
 
@@ -128,7 +131,6 @@ class _Logprobs(msgspec.Struct, rename="camel"):
 
 _chunk = jsonio.decoder(_Chunk)
 _raw_chunk = jsonio.decoder(_RawChunk)
-_string = jsonio.decoder(str)
 _code = jsonio.decoder(_Code)
 _code_result = jsonio.decoder(_CodeResult)
 _logprobs = jsonio.decoder(_Logprobs)
@@ -370,7 +372,7 @@ class GeminiDecoder:
             state.message_open = True
             out.append(MediaDelta(blob.mime_type, blob.data, choice))
         elif part.text is None:
-            self._read_opaque(choice, state, where, out)
+            self._read_opaque(choice, state, signature, where, out)
         elif part.thought is True:
             if part.text:
                 state.reasoning_open = True
@@ -427,7 +429,7 @@ class GeminiDecoder:
         out.append(ToolCallEnd(index))
 
     def _read_opaque(
-        self, choice: int, state: _CandidateState, where: tuple[bytes, int, int], out: list[Event]
+        self, choice: int, state: _CandidateState, signature: str, where: tuple[bytes, int, int], out: list[Event]
     ) -> None:
         """Code that Google ran becomes the item that Responses has for it; a part of an unknown kind is kept as it is."""
         data, place, number = where
@@ -435,14 +437,13 @@ class GeminiDecoder:
         content = candidates[place].content
         part = (content.parts or [])[number] if content is not None else {}
         code, result = part.get("executableCode"), part.get("codeExecutionResult")
-        signature = part.get("thoughtSignature")
         try:
-            if code is not None and signature is None:
+            if code is not None and not signature:
                 self._flush_code(state, out)
                 self._close_reasoning(choice, state, "", "", out)
                 state.code = ("ci_" + self._derived(data, number), _code.decode(code).code)
                 return
-            if result is not None and state.code is not None and signature is None:
+            if result is not None and state.code is not None and not signature:
                 read = _code_result.decode(result)
                 out.append(
                     _code_item(state.code, read.output, "completed" if read.outcome == "OUTCOME_OK" else "failed")
@@ -451,7 +452,7 @@ class GeminiDecoder:
                 return
         except _UNREADABLE:
             state.code = None  # kept as the part that it is
-        names = [name for name in part if name not in ("thought", "thoughtSignature", "partMetadata")]
+        names = [name for name, value in part.items() if name not in _BESIDE and not jsonio.is_null(value)]
         if names:
             self._flush_code(state, out)
             self._close_reasoning(choice, state, "", "", out)
@@ -462,8 +463,8 @@ class GeminiDecoder:
                 "part": part,
             }
             out.append(Opaque(OPAQUE_PREFIX + names[0], jsonio.raw(item)))
-        elif signature is not None:
-            self._close_reasoning(choice, state, jsonio.decode(signature, _string), "text", out)
+        elif signature:
+            self._close_reasoning(choice, state, signature, "text", out)
 
     def _flush_code(self, state: _CandidateState, out: list[Event]) -> None:
         if state.code is not None:

@@ -5,8 +5,6 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from tidegate.wire import jsonio
-
 __all__ = [
     "Blob",
     "Content",
@@ -78,11 +76,11 @@ class Content(msgspec.Struct):
 class FunctionDeclaration(msgspec.Struct, rename="camel"):
     name: str
     description: str | None = None
-    parameters: msgspec.Raw = jsonio.EMPTY
-    parameters_json_schema: msgspec.Raw = jsonio.EMPTY
-    response: msgspec.Raw = jsonio.EMPTY
-    response_json_schema: msgspec.Raw = jsonio.EMPTY
-    behavior: msgspec.Raw = jsonio.EMPTY
+    parameters: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    parameters_json_schema: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    response: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    response_json_schema: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    behavior: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 class Tool(msgspec.Struct, rename="camel"):
@@ -117,8 +115,8 @@ class GenerationConfig(msgspec.Struct, rename="camel"):
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     response_mime_type: str | None = None
-    response_schema: msgspec.Raw = jsonio.EMPTY
-    response_json_schema: msgspec.Raw = jsonio.EMPTY
+    response_schema: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    response_json_schema: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     response_logprobs: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     thinking_config: ThinkingConfig | None = None

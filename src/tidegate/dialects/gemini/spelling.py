@@ -29,6 +29,8 @@ _OWN: Final = frozenset(
 
 _SNAKE: Final = re.compile(rb'"[a-z]+_[a-z_]+"\s*:')
 _UNDERSCORE: Final = re.compile(r"_([a-z])")
+_DEPTH: Final = 12
+"""Google's own members stand no deeper, and each level is read once more."""
 
 
 def camel_case(body: bytes) -> bytes:
@@ -39,22 +41,22 @@ def camel_case(body: bytes) -> bytes:
     if _SNAKE.search(body) is None:
         return body
     try:
-        return jsonio.encode(_renamed(msgspec.Raw(body)))
-    except (jsonio.InvalidJSON, jsonio.SchemaMismatch, RecursionError):
+        return jsonio.encode(_renamed(msgspec.Raw(body), _DEPTH))
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
         return body
 
 
-def _renamed(value: msgspec.Raw) -> Any:
+def _renamed(value: msgspec.Raw, depth: int) -> Any:
     """Only objects and arrays are opened, and only as far as they are Google's."""
     text = bytes(value).lstrip()
-    if _SNAKE.search(text) is None:
+    if depth == 0 or _SNAKE.search(text) is None:
         return value
     if text[:1] == b"{":
         members: dict[str, Any] = {}
         for name, inner in jsonio.members(value).items():
             name = _UNDERSCORE.sub(lambda found: found[1].upper(), name)
-            members[name] = inner if name in _OWN else _renamed(inner)
+            members[name] = inner if name in _OWN else _renamed(inner, depth - 1)
         return members
     if text[:1] == b"[":
-        return [_renamed(one) for one in jsonio.elements(value)]
+        return [_renamed(one, depth - 1) for one in jsonio.elements(value)]
     return value

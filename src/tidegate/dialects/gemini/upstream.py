@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidegate.dialects.codec import Losses, StreamDecoder, json_object_or_none
+from tidegate.dialects.codec import Losses, StreamDecoder
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.gemini.contents import Contents
 from tidegate.dialects.gemini.decoder import GeminiDecoder, decode_answer
@@ -42,6 +42,14 @@ _CONFIG: Final = (
     ("frequency_penalty", "frequencyPenalty"),
     ("presence_penalty", "presencePenalty"),
 )
+
+
+class _Grammar(msgspec.Struct):
+    syntax: str = "lark"
+    definition: str = ""
+
+
+_grammar = jsonio.decoder(_Grammar)
 
 
 class GeminiUpstream:
@@ -129,15 +137,14 @@ def _with_grammar(tool: Tool, losses: Losses) -> str:
     """No grammar is enforced here, so the model is at least told of it (protocol §5.1)."""
     if jsonio.is_null(tool.format):
         return tool.description
-    shape = json_object_or_none(bytes(tool.format).decode())
-    grammar = jsonio.anything(shape) if shape is not None else {}
-    definition = grammar.get("definition") or grammar.get("grammar")
-    if isinstance(definition, dict):
-        grammar, definition = definition, definition.get("definition")
-    if not isinstance(definition, str):
+    try:
+        grammar = jsonio.decode(tool.format, _grammar)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        grammar = _Grammar()
+    if not grammar.definition:
         return tool.description
     losses.hint("grammar")
-    told = f"The input must match this {grammar.get('syntax', 'lark')} grammar:\n{definition}"
+    told = f"The input must match this {grammar.syntax} grammar:\n{grammar.definition}"
     return f"{tool.description}\n\n{told}" if tool.description else told
 
 

@@ -296,6 +296,7 @@ class ResponsesDecoder:
         except _UNREADABLE:
             if data.strip() == b"[DONE]":
                 return
+            jsonio.check_utf8(data)
             event = _Event(type=jsonio.decode(data, _type).type)
         kind = event.type
         if kind == _TEXT_DELTA:
@@ -364,6 +365,8 @@ class ResponsesDecoder:
         if record.repeated:
             return
         logprobs = _list(event.logprobs)
+        if logprobs:
+            jsonio.check_utf8(data)
         said = record.at("text", event.content_index or 0)
         if event.delta or logprobs:
             self._say_text(record, said, event.delta, logprobs)
@@ -511,7 +514,7 @@ class ResponsesDecoder:
         value = jsonio.decode(data, _item_event).item
         if jsonio.is_null(value):
             return
-        item = jsonio.decode(value, _item_loosely)
+        item = _identity(value)
         known = self._by_id.get(item.id) if item.id else None
         if known is not None and (self._destination.quirks.loose_items or known.index == event.output_index):
             known.repeated = known.repeated or known.ended or known.spoke
@@ -526,7 +529,7 @@ class ResponsesDecoder:
         value = jsonio.decode(data, _item_event).item
         if jsonio.is_null(value):
             return
-        item = jsonio.decode(value, _item_loosely)
+        item = _identity(value)
         event.item_id = item.id
         record = self._record(event, item.type)
         if record.repeated:
@@ -686,7 +689,7 @@ class ResponsesDecoder:
         of its kind that is left, since engines make new ids for the snapshot."""
         found: list[tuple[_Loosely, msgspec.Raw, _Record | None]] = []
         for value in items:
-            item = jsonio.decode(value, _item_loosely)
+            item = _identity(value)
             record = self._by_id.get(item.id) if item.id else None
             if record is not None and (record.kind != item.type or record.matched):
                 record = None
@@ -776,6 +779,13 @@ _KIND_OF_VALUE: Final = {
     "function_call_arguments": "function_call",
     "custom_tool_call_input": "custom_tool_call",
 }
+
+
+def _identity(value: msgspec.Raw) -> _Loosely:
+    item = jsonio.decode(value, _item_loosely)
+    if not item.type:
+        raise WireError("an item of the answer has no type")
+    return item
 
 
 def decode_answer(body: bytes, destination: Destination) -> list[Event]:

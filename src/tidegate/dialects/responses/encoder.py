@@ -65,7 +65,6 @@ _DONE: Final = b"data: [DONE]\n\n"
 _LENGTH = jsonio.raw({"reason": "max_output_tokens"})
 _FILTERED = jsonio.raw({"reason": "content_filter"})
 
-_json = msgspec.json.Encoder().encode
 _string = jsonio.decoder(str)
 
 
@@ -231,7 +230,7 @@ class ResponsesEncoder:
             if type(event) is TextDelta and event.logprobs is None and self._pending is None:
                 part = self._parts.get(event.choice)
                 if part is not None:
-                    piece = _json(event.text)
+                    piece = jsonio.encode(event.text)
                     size = len(piece)
                     if size > 2:
                         part.text += piece[1:-1]
@@ -297,7 +296,7 @@ class ResponsesEncoder:
             self._beside += len(entry)
         if not event.text:
             return
-        piece = _json(event.text)
+        piece = jsonio.encode(event.text)
         self._grow(part.text, piece)
         tail = part.tail
         if entries:
@@ -308,7 +307,7 @@ class ResponsesEncoder:
         self._refused.add(event.choice)
         part = self._message_part(event.choice, "refusal")
         if event.text:
-            piece = _json(event.text)
+            piece = jsonio.encode(event.text)
             self._grow(part.text, piece)
             self._delta(part.head, piece, part.tail)
 
@@ -398,7 +397,7 @@ class ResponsesEncoder:
             if part is not None:
                 self._end_thought(item, part)
             part = self._open_thought(item, event)
-        piece = _json(event.text)
+        piece = jsonio.encode(event.text)
         self._grow(part.text, piece)
         self._delta(part.head, piece, part.tail)
 
@@ -481,7 +480,7 @@ class ResponsesEncoder:
         item = self._calls.get(event.index)
         if item is not None and event.text:
             self._release()
-            piece = _json(event.text)
+            piece = jsonio.encode(event.text)
             self._grow(item.text, piece)
             self._delta(item.head, piece, b',"sequence_number":')
 
@@ -677,10 +676,13 @@ class ResponsesEncoder:
         self._sequence += 1
 
     def _frame(self, name: bytes, data: bytes) -> None:
-        """JSON as we write it has no line ends, so that it is one line."""
+        """Clients' tools and providers' items may come pretty-printed; a frame has one line of data."""
+        data = jsonio.one_line(data)
         self._out.append(b"event: %b\ndata: %b\n\n" % (name, data) if self._named else b"data: %b\n\n" % data)
 
     def _taken(self) -> bytes:
+        if len(self._out) == 1:
+            return self._out.pop()
         out = b"".join(self._out)
         self._out.clear()
         return out

@@ -156,7 +156,7 @@ def logprob_entries(values: Iterable[msgspec.Raw]) -> list[bytes]:
         try:
             found = jsonio.decode(value, _logprob)
         except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
-            entries.append(bytes(value))
+            entries.append(jsonio.one_line(bytes(value)))
             continue
         for one in (found, *(found.top_logprobs or ())):
             if one.bytes is None:

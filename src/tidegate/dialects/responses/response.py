@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Quirks, estimated_usage
+from tidegate.dialects.dialect import Answer, Call, Destination, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
 from tidegate.dialects.responses.chat_body import as_chat_completion
@@ -104,8 +104,6 @@ _BEGINNINGS: dict[str, bytes] = {
 
 _MERGED = ("text", "reasoning")
 """Objects whose members have defaults each."""
-
-_NO_QUIRKS = Quirks()
 
 
 class _PlainPart(msgspec.Struct, gc=False):
@@ -444,10 +442,12 @@ def _as_it_came(body: bytes, envelope: Envelope) -> Answer | None:
 
 def _complete(body: bytes, envelope: Envelope, call: Call, destination: Destination) -> Answer:
     jsonio.check_utf8(body)
+    quirks = destination.quirks
     if (
         destination.gateway_state
         and not destination.cut_reported_as_completed
-        and destination.quirks == _NO_QUIRKS
+        and quirks.echoes_request
+        and not (quirks.loose_items or quirks.model_suffix)
         and not (call.profile.strict_nulls or call.profile.responses_as_chat)
         and (plain := _as_it_came(body, envelope)) is not None
     ):

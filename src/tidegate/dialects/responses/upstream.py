@@ -314,7 +314,7 @@ def _reasoning(item: Reasoning, destination: Destination, losses: Losses) -> Any
     if item.seal is not None and item.seal.kind == "encrypted":
         return {**members, "encrypted_content": item.seal.data}
     if destination.encrypted_reasoning or not (item.content or item.summary):
-        losses.hint("reasoning_content")
+        losses.hint("reasoning_items")
         return None
     return members
 
