@@ -269,10 +269,19 @@ class Exchange:
         if self._total_s is not None:
             clocks = self._lowered(clocks, self._total_s)
         upstream = path.upstream
+        fields = b""
+        if upstream.passes_on and path.destination.endpoint == self._dialect.name:
+            fields = upstream.passed_on(self._headers)
         attempt = self._attempt = Attempt(
             upstream.pool,
             self._gateway.loop,
-            upstream.request(path.destination.endpoint, body, stream=stream is not None, model=path.destination.model),
+            upstream.request(
+                path.destination.endpoint,
+                body,
+                stream=stream is not None,
+                model=path.destination.model,
+                fields=fields,
+            ),
             self,
             clocks,
             begun_at=self._received_at,

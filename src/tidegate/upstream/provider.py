@@ -35,6 +35,9 @@ MAX_CONNECTIONS = 20_000
 JOINED_BYTES = 65536
 """A shorter body goes out in one piece with its head."""
 
+PASSED_ON_LIMIT = 4096
+"""Longest header of a client's request that goes on to a provider, in bytes."""
+
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[0-9A-Za-z._~:%-]+")
 _TARGET = "/%:@!$&'()*+,;=~?"
@@ -43,6 +46,7 @@ _FRAMING = frozenset(
     {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PLAIN_VALUE = re.compile(rb"[\t\x20-\x7e]*")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
@@ -102,18 +106,33 @@ class Upstream:
         self._secrets = [secret for secret in known if secret is not None and len(secret) >= SHORTEST_SECRET]
         self._turns = itertools.cycle(range(max(1, len(credentials))))
         self._fixed = [self._fields(credential) for credential in credentials or [None]]
+        self._passed_on = tuple(name.encode("ascii") for name in self.record.passes_on)
+        self.passes_on = bool(self._passed_on)
+        """Whether `passed_on` has anything to look for."""
         self._naming = frozenset(endpoint for endpoint, path in self.record.paths.items() if "{model}" in path)
         self._posts: dict[tuple[Endpoint, bool, str], list[bytes]] = {}
 
-    def request(self, endpoint: Endpoint, body: bytes, *, stream: bool, model: str = "") -> list[bytes]:
-        """A POST to `endpoint`, head and body, with the credential whose turn it is. `model` is for paths that name it."""
+    def request(
+        self, endpoint: Endpoint, body: bytes, *, stream: bool, model: str = "", fields: bytes = b""
+    ) -> list[bytes]:
+        """A POST to `endpoint`, head and body, with the credential whose turn it is. `model` is for paths that name it,
+        `fields` are further lines of the head."""
         key = (endpoint, stream, model if endpoint in self._naming else "")
         heads = self._posts.get(key) or self._posting(key)
         head = heads[0] if len(heads) == 1 else heads[next(self._turns)]
         size = len(body)
         if size < JOINED_BYTES:
-            return [b"%b%d\r\n\r\n%b" % (head, size, body)]
-        return [b"%b%d\r\n\r\n" % (head, size), body]
+            return [b"%b%d\r\n%b\r\n%b" % (head, size, fields, body)]
+        return [b"%b%d\r\n%b\r\n" % (head, size, fields), body]
+
+    def passed_on(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """Those fields of a client's request that are part of the provider's own API, as lines of a head."""
+        lines = []
+        for name in self._passed_on:
+            value = headers.get(name)
+            if value is not None and len(value) <= PASSED_ON_LIMIT and _PLAIN_VALUE.fullmatch(value):
+                lines.append(b"%b: %b\r\n" % (name, value))
+        return b"".join(lines)
 
     def get(self, path: str) -> list[bytes]:
         """A GET of `path` below the base URL."""

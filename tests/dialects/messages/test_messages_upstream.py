@@ -477,7 +477,7 @@ def test_breakpoints_mark_their_blocks_and_four_at_most() -> None:
     assert all("cache_control" in block for block in body["messages"][0]["content"])
     body, dropped = encode(request(*marked, user("3", breakpoint=True), tools=[Tool(name="f", breakpoint=True)]))
     assert "cache_control" not in body["tools"][0]
-    assert dropped == ("prompt_cache_breakpoint",)
+    assert dropped == ("breakpoint",)
 
 
 def test_a_cache_key_without_breakpoints_caches_the_whole_prefix() -> None:

@@ -108,7 +108,7 @@ _NAMES = {
     "reasoning_summary": "thinking.display",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "user": "metadata.user_id",
-    "prompt_cache_breakpoint": "cache_control",
+    "breakpoint": "cache_control",
 }
 """Members of the canonical request by the names that they have here."""
 

@@ -395,7 +395,7 @@ def _limit_breakpoints(blocks: list[Block], losses: Losses) -> None:
     marked = [block for block in blocks if "cache_control" in block]
     for block in marked[:-MAX_BREAKPOINTS]:
         del block["cache_control"]
-        losses.hint("prompt_cache_breakpoint")
+        losses.hint("breakpoint")
 
 
 # -- tools ------------------------------------------------------------------------------------------------------
