@@ -1,13 +1,14 @@
 """Google Gemini (`POST /v1beta/models/{model}:generateContent`, and `:streamGenerateContent`)."""
 
 from tidegate.dialects.dialect import Endpoint
+from tidegate.dialects.gemini.address import Address, read_address
 from tidegate.dialects.gemini.answer import error_body
 from tidegate.dialects.gemini.request import GeminiRequest, parse_request
 from tidegate.dialects.gemini.schema import GeminiBody
 from tidegate.dialects.gemini.upstream import GeminiUpstream
 from tidegate.wire.errors import TidegateError
 
-__all__ = ["GeminiBody", "GeminiDialect", "GeminiRequest", "GeminiUpstream", "error_body"]
+__all__ = ["Address", "GeminiBody", "GeminiDialect", "GeminiRequest", "GeminiUpstream", "error_body", "read_address"]
 
 
 class GeminiDialect:
