@@ -14,7 +14,7 @@ from tidegate.providers.record import Clocks
 
 KEY = "9b1f7c03e5d24a68b7c1d0e2f3a45967"
 OPENAI = "sk-openai-0123456789abcdefghijklmno"
-ENV = {"APP_KEY": KEY, "OPENAI_API_KEY": OPENAI}
+ENV = {"APP_KEY": KEY, "OPENAI_API_KEY": OPENAI, "ANTHROPIC_API_KEY": "sk-ant-0123456789abcdefghijklmno"}
 
 DESIGN = """
 [server]
@@ -25,7 +25,7 @@ model = "openai/gpt-5.2"
 credentials = ["${OPENAI_API_KEY}"]
 timeouts = { first_event = "45s", idle = "30s" }
 [providers.anthropic]
-base_url = "https://api.anthropic.com/v1"
+credentials = ["${ANTHROPIC_API_KEY}"]
 [providers.lab]
 kind = "openai-compatible"
 base_url = "http://10.0.0.5:8000/v1"
@@ -51,7 +51,7 @@ def test_the_example_of_the_design_loads() -> None:
     assert list(config.providers) == ["openai", "anthropic", "lab"]
     assert config.providers["openai"].credentials[0].reveal() == OPENAI
     assert config.providers["lab"].record().speaks == ("chat",)
-    assert config.providers["anthropic"].kind == "openai-compatible"
+    assert config.providers["anthropic"].kind == "anthropic"
     assert config.keys[0].secret.reveal() == KEY
     assert [(target.model, target.weight) for target in config.models["fast"].choices] == [
         ("openai/gpt-5.2", 3),

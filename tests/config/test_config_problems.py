@@ -211,7 +211,7 @@ def test_a_value_of_the_environment_is_reported_under_its_name() -> None:
 
 def test_an_unknown_kind_names_the_nearest_or_all() -> None:
     assert only("[providers.x]\nkind = 'olama'").nearest == "ollama"
-    assert "openai, openrouter" in only("[providers.x]\nkind = 'zzz'").message
+    assert "openai, anthropic, openrouter" in only("[providers.x]\nkind = 'zzz'").message
 
 
 @pytest.mark.parametrize(

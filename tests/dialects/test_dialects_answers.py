@@ -470,3 +470,40 @@ def test_an_answer_of_any_kind_is_told_or_refused(name: str, profile: str, membe
     assert told["usage"]["total_tokens"] >= 0
     assert isinstance(told["id"], str)
     assert isinstance(told["model"], str)
+
+
+FULL: dict[str, Any] = {
+    **WHOLE["responses"],
+    "usage": {
+        "input_tokens": 5, "input_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 2},
+        "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 3}, "total_tokens": 12,
+    },
+    "background": False, "completed_at": 1_700_000_009, "error": None, "incomplete_details": None, "instructions": None,
+    "max_output_tokens": 99, "max_tool_calls": None, "parallel_tool_calls": False, "previous_response_id": None,
+    "prompt_cache_key": "k", "reasoning": {"effort": "low", "summary": None}, "safety_identifier": None,
+    "service_tier": "default", "store": True, "temperature": 1, "text": {"format": {"type": "text"}, "verbosity": "low"},
+    "tool_choice": {"type": "function", "name": "潮"}, "tools": [{"type": "function", "name": "潮", "x": 1.50}],
+    "top_logprobs": 0, "top_p": 0.25, "truncation": "auto", "frequency_penalty": 0.5, "presence_penalty": 0,
+    "user": "\u2028", "metadata": {"a": "b"},
+}  # fmt: skip
+"""An answer with every documented member."""
+
+ASKED: dict[str, Any] = {
+    "instructions": "Be brief.", "max_output_tokens": 50, "temperature": 0.5, "top_p": 0.75, "tool_choice": "none",
+    "tools": [{"type": "function", "name": "g"}], "metadata": {"c": "d"}, "user": "u", "truncation": "disabled",
+    "reasoning": {"effort": "high"}, "text": {"verbosity": "high"}, "parallel_tool_calls": False, "top_logprobs": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", [{}, ASKED], ids=["asked-nothing", "asked-all"])
+@pytest.mark.parametrize("name", ["", *(name for name in FULL if name not in ("output", "status", "usage"))])
+def test_the_short_way_to_a_response_leads_to_the_same_one(name: str, asked: dict[str, Any]) -> None:
+    """A destination that may hide a cut is looked at closely; for an answer without fault that changes nothing."""
+    long_way = destination(cut_reported_as_completed=True)
+    absent = {key: value for key, value in FULL.items() if key != name}
+    for content in (FULL, absent, {**FULL, name or "null": None}, {**absent, "billing": {"payer": "潮", "n": 1e2}}):
+        short = answer("responses", content, **asked)
+        close = answer("responses", content, to=long_way, **asked)
+        assert json.loads(short.body) == json.loads(close.body)
+        assert list(json.loads(short.body)) == list(json.loads(close.body))
+        assert (short.usage, short.status) == (close.usage, close.status)

@@ -1,6 +1,6 @@
 """Stop sequences for providers that have none."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tidegate.dialects.stops import StopFilter
@@ -23,10 +23,11 @@ def text(events: list[Event], choice: int = 0) -> str:
 
 
 def cut_at_first(whole: str, stops: list[str]) -> tuple[str, bool]:
-    places = [at for stop in stops if (at := whole.find(stop)) >= 0]
-    return (whole[: min(places)], True) if places else (whole, False)
+    places = [(at + len(stop), at) for stop in stops if (at := whole.find(stop)) >= 0]
+    return (whole[: min(places)[1]], True) if places else (whole, False)
 
 
+@example(["a", "b", "X"], ["abX", "b"])
 @given(
     st.lists(st.text("abX终止", max_size=4), max_size=12),
     st.lists(st.text("abX终止", min_size=1, max_size=4), max_size=3),

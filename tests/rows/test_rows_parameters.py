@@ -144,15 +144,18 @@ def test_an_engine_that_calls_a_cut_answer_completed_is_corrected(stream: bool) 
 
 
 @pytest.mark.row("S31")
-def test_stop_is_a_string_or_a_list_forwarded_or_refused_by_name(api: Api) -> None:
+def test_stop_is_a_string_or_a_list_forwarded_or_made_up_for(api: Api) -> None:
     for value in ("END", ["END", "STOP"]):
         reply = api.ask("responses", input="before END after", stop=value)
         assert (reply.status, reply.text) == (200, "before ")
         assert api.sent["stop"] == value
     for wrong in (1, {"a": "b"}, [1], True):
         assert refused(api, stop=wrong)["param"].startswith("stop")
-    check_refusal(api, "openai", "stop", "END")
-    check_refusal(api, "narrow", "stop", ["END"], "chat")
+    for endpoint, provider, value in (("responses", "openai", "END"), ("chat", "narrow", ["END"])):
+        for stream in (False, True):
+            reply = api.ask(endpoint, f"{provider}/echo", say="before END after", stop=value, stream=stream)
+            assert (reply.status, reply.text) == (200, "before "), reply.content
+            assert "stop" not in api.sent
     check_refusal(api, "narrow", "stop", "END", "completions")
     nothing: Any
     for nothing in ([], None):

@@ -1,10 +1,12 @@
 """Who may call: open mode, and keys in every form that clients send them."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.server.conftest import KEY
 from tests.support.raw import HELLO, Raw, get, post, request
-from tests.support.running import Running
+from tests.support.running import SIM_ONLY, Running, wait_for
 
 OTHER = "sk-test-ffffffffffffffffffffffffffffffff"
 
@@ -110,3 +112,23 @@ def test_a_key_does_not_reach_the_provider(keyed: Running) -> None:
         assert client.ask(post(marker, f"Authorization: Bearer {KEY}")).status == 200
     (call,) = [one for one in keyed.sim.requests if b"whose key" in one.body]
     assert KEY not in str(call.headers)
+
+
+@pytest.mark.parametrize("headers", [(), (f"Authorization: Bearer {OTHER}",), (f"Authorization: Bearer {KEY}x",)])
+def test_a_key_counts_for_its_own_request_only(keyed: Running, headers: tuple[str, ...]) -> None:
+    with Raw(keyed) as client:
+        for _ in range(3):
+            assert client.ask(post(HELLO, f"Authorization: Bearer {KEY}")).status == 200
+        assert client.ask(post(HELLO, *headers)).status == 401
+
+
+def test_a_key_that_a_reload_takes_away_is_refused_on_open_connections(tmp_path: Path) -> None:
+    path = tmp_path / "tidegate.toml"
+    keys = '{}\n[[keys]]\nname = "app"\nsecret = "{}"\n'
+    with Running(keys.format(SIM_ONLY, KEY), path=path) as gateway, Raw(gateway) as client:
+        for _ in range(2):
+            assert client.ask(post(HELLO, f"Authorization: Bearer {KEY}")).status == 200
+        path.write_text(keys.format(SIM_ONLY, f"{KEY}0").replace("{sim}", gateway.sim.base_url), "utf-8")
+        gateway.call(gateway.server._parts.reload)
+        assert wait_for(lambda: [line for line in gateway.log_lines if line["event"] == "reloaded"]), gateway.log_lines
+        assert client.ask(post(HELLO, f"Authorization: Bearer {KEY}")).status == 401

@@ -19,7 +19,12 @@ QUIET_S = 0.25
 
 MESSAGES = [{"role": "user", "content": "Say it back: tide 🌊 潮汐"}]
 TEXT = "Say it back: tide 🌊 潮汐"
-PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions", "completions": "/v1/completions"}
+PATHS = {
+    "responses": "/v1/responses",
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "messages": "/v1/messages",
+}
 
 
 @dataclasses.dataclass
@@ -137,9 +142,11 @@ def request_body(endpoint: str, model: str, **members: Any) -> dict[str, Any]:
         "responses": ("input", TEXT),
         "chat": ("messages", MESSAGES),
         "completions": ("prompt", TEXT),
+        "messages": ("messages", MESSAGES),
     }
     name, value = said[endpoint]
-    return {"model": model, name: value, **members}
+    required = {"max_tokens": 100_000} if endpoint == "messages" else {}
+    return {"model": model, name: value, **required, **members}
 
 
 async def ask(sim: SimServer, endpoint: str, model: str, *, quiet: float = QUIET_S, **members: Any) -> Seen:

@@ -68,6 +68,12 @@ def _check_items(events: list[Any]) -> list[Any]:
             continue
         assert event["item_id"] == item["id"]
         stem, _, verb = kind.rpartition(".")
+        if stem == "response.image_generation_call":
+            assert item["type"] == "image_generation_call"
+            continue
+        if stem == "response.output_text.annotation":
+            assert (at, event["content_index"], False) in parts, f"{kind} before its part"
+            continue
         if stem in ("response.content_part", "response.reasoning_summary_part"):
             place = (at, event.get("content_index", event.get("summary_index")), "summary" in stem)
             (parts.add if verb == "added" else parts.remove)(place)

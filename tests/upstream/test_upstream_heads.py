@@ -64,6 +64,15 @@ def test_an_address_becomes_host_and_target(base_url: str, host: str, target: st
     assert next(iter(fields)) == "host"
 
 
+def test_a_key_goes_where_its_provider_looks_for_it() -> None:
+    one = upstream("https://api.anthropic.com/v1", kind="anthropic", credentials=[Secret(CANARY)])
+    head = one.request("messages", b"{}", stream=True)[0].decode("latin-1")
+    assert head.startswith("POST /v1/messages HTTP/1.1\r\n")
+    assert f"\r\nx-api-key: {CANARY}\r\n" in head
+    assert "\r\nanthropic-version: 2023-06-01\r\n" in head
+    assert "authorization" not in head
+
+
 @pytest.mark.parametrize(
     "base_url",
     ["ftp://h/v1", "h:8000", "http://", "http:///v1", "http://h:99999/v1", "http://a b/v1", "http://[::1/v1"],

@@ -146,3 +146,9 @@ def test_bytes_of_any_kind_are_read_or_refused_and_nothing_else(data: bytes) -> 
     for read in (jsonio.members, jsonio.elements, jsonio.anything, lambda one: jsonio.decode(one, OUTER)):
         with contextlib.suppress(jsonio.InvalidJSON, jsonio.SchemaMismatch):
             read(data)
+
+
+def test_one_line_takes_out_line_ends_and_nothing_else() -> None:
+    text = b'{\r\n  "a": [1.50, 123456789012345678901234567890, 1e5],\n"b":"x\\n y"}'
+    assert jsonio.one_line(text) == b'{"a":[1.50,123456789012345678901234567890,1e5],"b":"x\\n y"}'
+    assert jsonio.one_line(b'{"a": 1}') == b'{"a": 1}'

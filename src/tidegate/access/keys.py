@@ -84,7 +84,7 @@ def _extract(headers: Mapping[bytes, bytes]) -> bytes | None:
         if scheme.lower() != b"bearer":
             raise InvalidKey(f"The Authorization header does not use the scheme Bearer. {_HINT}")
         found = rest.strip() or None
-    for name in (b"x-api-key", b"api-key"):
+    for name in (b"x-api-key", b"api-key", b"x-goog-api-key"):
         other = headers.get(name)
         if other is not None and (other := other.strip()):
             if found is not None and other != found:

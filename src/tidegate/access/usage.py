@@ -5,7 +5,7 @@ import msgspec
 __all__ = ["UsageEntry"]
 
 
-class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a request was, who made it, how it ended and what it used. Written once, when the request is settled.
 
     Members with a default are left out of the log line when they say nothing; figures are always in it.

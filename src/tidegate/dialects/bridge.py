@@ -4,7 +4,8 @@ Only for attempts whose provider speaks another dialect, or lacks something that
 dialect that a provider speaks as well goes on as the client's own bytes, and never comes this way.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeGuard
 
 import msgspec
 
@@ -14,7 +15,7 @@ from tidegate.dialects.envelope import PREFIX, Sealer
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.stops import StopFilter
-from tidegate.wire.errors import TidegateError
+from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
     ChoiceEnd,
     Event,
@@ -29,7 +30,7 @@ from tidegate.wire.events import (
     Usage,
     UsageReport,
 )
-from tidegate.wire.items import CanonicalRequest, Item, Reasoning
+from tidegate.wire.items import CanonicalRequest, FilePart, FunctionOutput, ImagePart, Item, Message, Part, Reasoning
 
 __all__ = ["Bridge", "BridgedStream"]
 
@@ -48,29 +49,53 @@ class Bridge:
         self._sealer = sealer
         self._tenant = tenant
         self._canonical: CanonicalRequest | None = None
+        self._fetched: dict[str, str] = {}
         self._stops: tuple[str, ...] = ()
         self._asked: CanonicalRequest | None = None
         self._dialect: UpstreamDialect | None = None
+
+    @property
+    def canonical(self) -> CanonicalRequest:
+        """What the client asked for. Raises InvalidRequest for what no canonical form can hold."""
+        if self._canonical is None:
+            self._canonical = self._request.canonical()
+        return self._canonical
+
+    def media(self, destination: Destination) -> list[str]:
+        """URLs whose content the provider wants in their place, each once. Raises as `canonical` does."""
+        if destination.fetches_urls:
+            return []
+        urls = [part.url for item in self.canonical.items for part in _parts(item) if _is_link(part)]
+        return list(dict.fromkeys(url for url in urls if url not in self._fetched))
+
+    def fetched(self, content: Mapping[str, str]) -> None:
+        """Data URLs by the URLs that they were fetched from."""
+        self._fetched.update(content)
 
     def forward(self, dialect: UpstreamDialect, destination: Destination) -> tuple[bytes, tuple[str, ...]]:
         """The body for `destination`, which speaks `dialect`, and the names of what was left out.
 
         Raises InvalidRequest, and UnsupportedParameter for what the deployment cannot honour.
         """
-        canonical = self._canonical
-        if canonical is None:
-            canonical = self._canonical = self._request.canonical()
+        canonical = self.canonical
         losses = Losses(canonical, destination, allowed=destination.drops)
         items = [self._opened(item, destination, losses) for item in canonical.items]
-        asked = msgspec.structs.replace(
-            canonical, model=destination.model, items=[item for item in items if item is not None]
-        )
+        if not destination.fetches_urls and self._fetched:
+            items = [self._with_content(item) for item in items]
+        asked = msgspec.structs.replace(canonical, model=destination.model, items=items)
         self._stops = ()
         if asked.stop and not _has_stop(destination):
             self._stops, asked.stop = asked.stop, ()
         self._asked = asked
         self._dialect = dialect
         return dialect.encode_request(asked, destination, losses), tuple(losses.dropped)
+
+    def let_go(self) -> None:
+        """No other attempt will come: a long prompt must not stay in memory as long as its answer streams."""
+        self._canonical = None
+        self._fetched.clear()
+        if self._asked is not None:
+            self._asked.items = []
 
     @property
     def crossed(self) -> bool:
@@ -116,7 +141,19 @@ class Bridge:
         """What the client gets of a seal. OpenAI's own encrypted content is sealed like all others: it fits only there."""
         return self._sealer.seal(seal, tenant=self._tenant, provider=destination.provider, model=destination.model)
 
-    def _opened(self, item: Item, destination: Destination, losses: Losses) -> Item | None:
+    def _with_content(self, item: Item) -> Item:
+        if not isinstance(item, Message | FunctionOutput) or not any(_is_link(part) for part in item.content):
+            return item
+        return msgspec.structs.replace(item, content=[self._with_bytes(part) for part in item.content])
+
+    def _with_bytes(self, part: Part) -> Part:
+        if isinstance(part, ImagePart):
+            return msgspec.structs.replace(part, url=self._fetched.get(part.url, part.url))
+        if isinstance(part, FilePart) and part.url in self._fetched:
+            return msgspec.structs.replace(part, url="", data=self._fetched[part.url])
+        return part
+
+    def _opened(self, item: Item, destination: Destination, losses: Losses) -> Item:
         """A reasoning item with what its envelope holds for this provider, and without what is another's (protocol §5.4)."""
         if not isinstance(item, Reasoning) or not item.encrypted:
             return item
@@ -146,6 +183,10 @@ class Watch:
         self.status = "completed"
         self.finished = False
         self.failure: TidegateError | None = None
+
+    @property
+    def provider(self) -> str:
+        return self._destination.provider
 
     def count(self, text: str) -> None:
         self._bytes += len(text) if text.isascii() else len(text.encode())
@@ -201,6 +242,7 @@ class BridgedStream:
         "_encoder",
         "_held",
         "_native",
+        "_settled_on",
         "_stops",
         "_watch",
         "outcome",
@@ -217,6 +259,8 @@ class BridgedStream:
         """None while the attempt is the native stream's."""
         self._stops: StopFilter | None = None
         self._watch: Watch | None = None
+        self._settled_on = False
+        """The present attempt is the last one."""
         self.outcome: Outcome | None = None
 
     @property
@@ -250,7 +294,10 @@ class BridgedStream:
             event = events[0]
             if type(event) is TextDelta and self._stops is None and self._watch is not None:
                 self._watch.count(event.text)
-                return self._encoder.encode(events)
+                try:
+                    return self._encoder.encode(events)
+                except WireError:
+                    return self._relay(events)
         return self._relay(events)
 
     def eof(self) -> bytes:
@@ -288,7 +335,11 @@ class BridgedStream:
             return b""
         if self._stops is not None:
             events = self._stops.feed(events)
-        out = self._encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
+        try:
+            out = self._encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
+        except WireError as error:  # more than an answer may hold
+            watch.failure = UpstreamBroken(f"Provider '{watch.provider}': {error}.")
+            out = b""
         if self._held:
             out, self._held = self._held + out, b""
         if watch.failure is not None:
@@ -298,6 +349,9 @@ class BridgedStream:
                 return b""
         elif watch.finished:
             self.outcome = Outcome(watch.status)
+        if self._encoder.committed and not self._settled_on:
+            self._settled_on = True
+            self._bridge.let_go()
         return out
 
     def _hand_over(self, last: object, next_: object) -> None:
@@ -306,6 +360,14 @@ class BridgedStream:
             begun = last.hand_over()
             held, self._held = self._held, b""
             next_.go_on(msgspec.structs.replace(begun, held=held + begun.held))
+
+
+def _parts(item: Item) -> list[Part]:
+    return item.content if isinstance(item, Message | FunctionOutput) else []
+
+
+def _is_link(part: Part) -> TypeGuard[ImagePart | FilePart]:
+    return isinstance(part, ImagePart | FilePart) and bool(part.url) and not part.url.startswith("data:")
 
 
 def _has_stop(destination: Destination) -> bool:

@@ -378,6 +378,11 @@ _whole = jsonio.decoder(_Whole)
 def complete_choices(body: bytes, call: Call, destination: Destination, *, kind: Kind) -> Answer:
     """An answer that came as one body (see `Request.complete`). Forwarded as it is unless something must be mended."""
     try:
+        jsonio.check_utf8(body)
+        if not destination.quirks.model_suffix:
+            plain = _as_it_came(body, kind)
+            if plain is not None:
+                return plain
         return _complete_choices(body, call, destination, kind)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
         raise WireError(f"the provider's answer cannot be read: {error}") from None
@@ -455,9 +460,6 @@ def _as_it_came(body: bytes, kind: Kind) -> Answer | None:
 
 
 def _complete_choices(body: bytes, call: Call, destination: Destination, kind: Kind) -> Answer:
-    jsonio.check_utf8(body)
-    if not destination.quirks.model_suffix and (plain := _as_it_came(body, kind)) is not None:
-        return plain
     error = jsonio.members(body).get("error", jsonio.NULL)
     if not _says_nothing(error):
         raise from_error_object(error, destination.provider)

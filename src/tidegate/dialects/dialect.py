@@ -53,6 +53,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     refusals and cache breakpoints in messages. What it writes as text is text: it has no `<think>` in its answers."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What chat calls the limit of an answer. The older name is known everywhere but to OpenAI's reasoning models."""
+    call_id_length: int | None = None
+    """How many letters and digits a call id of its chat endpoint has. None: any id of at most 40 characters will do."""
     reasoning_back: Literal["", "reasoning_content", "reasoning"] = ""
     """The member of an assistant message in which its chat endpoint wants its own reasoning back, to go on from it."""
 
@@ -94,6 +96,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     cut_reported_as_completed: bool = False
     max_output_tokens: int | None = None
     """The most that the model can put out, where known; Anthropic's API has no request without a limit."""
+    fetches_urls: bool = True
+    """The provider itself fetches images and files behind URLs. False: it takes only their bytes."""
     drops: bool = False
     """What the deployment cannot carry is left out and named, instead of refused."""
     traits: Traits = Traits()
@@ -209,6 +213,10 @@ class Dialect(Protocol):
 
     def parse(self, body: bytes) -> Request:
         """Decode and validate. Raises InvalidRequest."""
+
+    @property
+    def media_param(self) -> str:
+        """The member of a request in which images and files stand."""
 
     def error_status(self, error: TidegateError) -> int:
         """The HTTP status with which this API reports `error`."""

@@ -150,6 +150,7 @@ class EmbeddingsDialect(OpenAIErrors):
 
     name: Endpoint = "embeddings"
     path = "/v1/embeddings"
+    media_param = "input"
     body_type = EmbeddingsBody
 
     def parse(self, body: bytes) -> EmbeddingsRequest:

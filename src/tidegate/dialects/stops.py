@@ -63,7 +63,8 @@ class StopFilter:
         text = self._held.pop(choice, "") + event.text
         found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            at, stop = min(found, key=lambda one: one[0])
+            # The sequence that is complete first, whatever the split of the text; of two, the longer one.
+            at, stop = min(found, key=lambda one: (one[0] + len(one[1]), one[0]))
             if at:
                 out.append(TextDelta(text[:at], choice))
             self._end(choice, stop, out)

@@ -4,6 +4,7 @@ Every rejection is an InvalidRequest whose `param` names the member and whose me
 """
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -37,8 +38,9 @@ _NOUNS = {
 }
 
 
-def parse(body: bytes, using: msgspec.json.Decoder[T]) -> T:
-    """Decode and validate a request body. Raises InvalidRequest."""
+def parse(body: bytes, using: msgspec.json.Decoder[T], hints: Mapping[str, str] = _HINTS) -> T:
+    """Decode and validate a request body. `hints` are sentences about members that may be missing because another
+    endpoint was meant. Raises InvalidRequest."""
     if not body:
         raise InvalidRequest("The request body is empty; it must be a JSON object.", code="invalid_json")
     try:
@@ -56,7 +58,7 @@ def parse(body: bytes, using: msgspec.json.Decoder[T]) -> T:
         if not error.path:
             raise InvalidRequest("The request body must be a JSON object.", code="invalid_json") from None
         if error.missing:
-            raise missing(error.path, _HINTS.get(error.path, "")) from None
+            raise missing(error.path, hints.get(error.path, "")) from None
         raise _mismatch(using.type, error) from None
 
 

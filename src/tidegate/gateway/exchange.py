@@ -4,6 +4,7 @@ Nothing here waits. Each step runs in the callback that makes it possible, so th
 provider's bytes and the client's.
 """
 
+import asyncio
 import email.utils
 import math
 import time
@@ -58,7 +59,7 @@ DROPPED_NAME_LIMIT = 100
 
 _NO_USAGE = Usage()
 
-_response_ids = IdSupply("resp_", 24)
+_response_ids = IdSupply(b"resp_", 24)
 _PROFILE_NAMES = {name: name.encode("ascii") for name in PROFILES}
 
 
@@ -76,6 +77,7 @@ class Exchange:
         "_downstream",
         "_dropped",
         "_end_user",
+        "_fetching",
         "_first_event_at",
         "_gateway",
         "_headers",
@@ -127,6 +129,7 @@ class Exchange:
         self._model = ""
         self._stream: Stream | None = None
         self._bridge: Bridge | None = None
+        self._fetching: asyncio.Task[None] | None = None
         self._dropped: tuple[str, ...] = ()
         self._step = 0
         self._path: Path | None = None
@@ -242,14 +245,17 @@ class Exchange:
         request = self._request
         assert request is not None
         stream = self._stream
-        bridge = self._bridge
-        if bridge is None:
-            body = request.forward(path.destination)
-            self._dropped = request.dropped
-            if stream is not None:
-                stream.attempt(path.destination)
-        else:
-            body = self._cross(bridge, path, request)
+        if self._bridge is not None:
+            self._cross(self._bridge, path, request)
+            return
+        body = request.forward(path.destination)
+        self._dropped = request.dropped
+        if stream is not None:
+            stream.attempt(path.destination)
+        self._send(path, body)
+
+    def _send(self, path: Path, body: bytes) -> None:
+        stream = self._stream
         self._path = path
         self._attempts += 1
         # What belongs to one attempt; nothing reads it before there was one.
@@ -274,8 +280,8 @@ class Exchange:
         )
         attempt.start()
 
-    def _cross(self, bridge: Bridge, path: Path, request: Request) -> bytes:
-        """The body for a provider where some provider of the plan needs the bridge, perhaps this one."""
+    def _cross(self, bridge: Bridge, path: Path, request: Request) -> None:
+        """An attempt where some provider of the plan needs the bridge, perhaps this one."""
         dialect = path.bridge or (path.emulation if request.wants_stop else None)
         stream = cast("BridgedStream | None", self._stream)
         if dialect is None:
@@ -285,10 +291,38 @@ class Exchange:
                 stream.attempt(path.destination)
             bridge.leave()
         else:
+            urls = bridge.media(path.destination)
+            if urls:
+                self._path = path
+                self._fetching = self._gateway.loop.create_task(self._fetch(bridge, path, request, urls))
+                return
             body, self._dropped = bridge.forward(dialect, path.destination)
             if stream is not None:
                 stream.attempt_bridged(path.destination)
-        return body
+        self._send(path, body)
+
+    async def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
+        """The provider takes only bytes: fetch what the client's URLs point to, then go on."""
+        media = self._gateway.media
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {url: group.create_task(media.fetch(url, param=self._dialect.media_param)) for url in urls}
+        except BaseExceptionGroup as problems:
+            self._fetching = None
+            first = problems.exceptions[0]
+            if isinstance(first, errors.TidegateError):
+                self._break(first)
+            else:
+                self._on_bug(first if isinstance(first, Exception) else RuntimeError(repr(first)))
+            return
+        self._fetching = None
+        bridge.fetched({url: task.result() for url, task in tasks.items()})
+        try:
+            self._cross(bridge, path, request)
+        except errors.TidegateError as error:
+            self._break(error)
+        except Exception as bug:
+            self._on_bug(bug)
 
     @staticmethod
     def _lowered(clocks: Clocks, total_s: float) -> Clocks:
@@ -298,6 +332,9 @@ class Exchange:
         return Clocks(connect=clocks.connect, first_event=clocks.first_event, idle=clocks.idle, total=total_s)
 
     def _drop_attempt(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+            self._fetching = None
         if self._attempt is not None:
             self._attempt.abort()
             self._attempt = None
@@ -333,8 +370,12 @@ class Exchange:
             self._on_bug(bug)
 
     def upstream_body(self, data: bytes) -> None:
-        if self._collected is not None:
-            self._collect(data)
+        collected = self._collected
+        if collected is not None:
+            collected.append(data)
+            self._collected_bytes += len(data)
+            if self._collected_bytes > ERROR_LIMIT:
+                self._check_collected()
             return
         stream = self._stream
         attempt = self._attempt
@@ -352,7 +393,7 @@ class Exchange:
                     self._downstream.write(out)
                 else:
                     self._start(out)
-                if stream.committed:
+                if stream.committed and self._request is not None:
                     self._request = None  # no other attempt will need it, and it may be large
         except errors.WireError as error:
             self._on_failure(errors.UpstreamBroken(f"Provider '{self._provider}': {error}"))
@@ -464,10 +505,7 @@ class Exchange:
 
     # -- answers in one body ------------------------------------------------------------------------------------
 
-    def _collect(self, data: bytes) -> None:
-        assert self._collected is not None
-        self._collected.append(data)
-        self._collected_bytes += len(data)
+    def _check_collected(self) -> None:
         limit = ANSWER_LIMIT if self._status == 200 else ERROR_LIMIT
         if self._collected_bytes <= limit:
             return
@@ -559,45 +597,42 @@ class Exchange:
         if self.look_at != UNWATCHED:
             gateway.wheel.forget(self)
         try:
-            self._record(status, ending, error, time.perf_counter() if now is None else now)
+            if ending == "client_gone":
+                self._usage = self._partial_usage()
+            usage = self._usage
+            path = self._path
+            principal = self._principal
+            begun = self._started_at
+            first = self._first_event_at
+            gateway.settle(
+                UsageEntry(
+                    request_id=self.request_id.decode("latin-1"),
+                    endpoint=self._dialect.name,
+                    status=status,
+                    ending=ending,
+                    duration_ms=_milliseconds((time.perf_counter() if now is None else now) - begun),
+                    first_event_ms=_milliseconds(first - begun) if first else None,
+                    stream=self._stream is not None,
+                    key=principal.key,
+                    project=principal.project,
+                    end_user=self._end_user,
+                    model=self._model,
+                    deployment=path.name if path is not None else "",
+                    attempts=self._attempts,
+                    input_tokens=usage.input_tokens,
+                    cached_tokens=usage.cached_tokens,
+                    cache_write_tokens=usage.cache_write_tokens,
+                    output_tokens=usage.output_tokens,
+                    reasoning_tokens=usage.reasoning_tokens,
+                    estimated=usage.estimated,
+                    error=error,
+                    client=self.client,
+                ),
+                path.destination.provider if path is not None else "",
+            )
         except Exception as bug:
             # A mistake in the books must not keep the answer from the client.
             gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
-
-    def _record(self, status: int, ending: str, error: str, now: float) -> None:
-        if ending == "client_gone":
-            self._usage = self._partial_usage()
-        usage = self._usage
-        path = self._path
-        first = self._first_event_at
-        begun = self._started_at
-        principal = self._principal
-        self._gateway.settle(
-            UsageEntry(
-                request_id=self.request_id.decode("latin-1"),
-                endpoint=self._dialect.name,
-                status=status,
-                ending=ending,
-                duration_ms=_milliseconds(now - begun),
-                first_event_ms=_milliseconds(first - begun) if first else None,
-                stream=self._stream is not None,
-                key=principal.key,
-                project=principal.project,
-                end_user=self._end_user,
-                model=self._model,
-                deployment=path.name if path is not None else "",
-                attempts=self._attempts,
-                input_tokens=usage.input_tokens,
-                cached_tokens=usage.cached_tokens,
-                cache_write_tokens=usage.cache_write_tokens,
-                output_tokens=usage.output_tokens,
-                reasoning_tokens=usage.reasoning_tokens,
-                estimated=usage.estimated,
-                error=error,
-                client=self.client,
-            ),
-            path.destination.provider if path is not None else "",
-        )
 
     def _partial_usage(self) -> Usage:
         """What a call has used up that nobody waited for: the provider will charge for it all the same."""

@@ -13,6 +13,7 @@ from tidegate.gateway.models import Model, fetch_listings
 from tidegate.gateway.snapshot import Snapshot
 from tidegate.telemetry.log import LineWriter, get_logger
 from tidegate.telemetry.metrics import Metrics
+from tidegate.upstream.media import EgressPolicy, MediaFetcher
 from tidegate.upstream.provider import Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire.errors import ShuttingDown
@@ -46,6 +47,7 @@ class Gateway:
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False
         self.sealer = Sealer(envelope_key or os.urandom(KEY_BYTES))
+        self.media = self._fetcher(config)
         self._environment = os.environ if environment is None else environment
         self._embedded = dict(embedded or {})
         self._request_log = request_log
@@ -90,6 +92,7 @@ class Gateway:
         old = self.snapshot
         self._embedded.update(embedded or {})
         fresh = self._build(config)
+        self.media = self._fetcher(config)
         # What an unchanged provider offers is still known: bare names must not lead elsewhere until it is asked again.
         self.snapshot = fresh.with_listings(
             {
@@ -140,6 +143,16 @@ class Gateway:
         self.wheel.close()
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _fetcher(self, config: Config) -> MediaFetcher:
+        egress = config.egress
+        policy = EgressPolicy(
+            fetch=egress.fetch_media,
+            allow_private=egress.allow_private,
+            max_bytes=int(egress.max_media),
+            timeout_s=float(egress.timeout),
+        )
+        return MediaFetcher(policy, self.loop, self.wheel)
 
     def _build(self, config: Config) -> Snapshot:
         upstreams = {name: self._upstream(name, config) for name in config.providers}

@@ -1,5 +1,6 @@
 """Ids that nobody can guess."""
 
+import binascii
 import os
 import weakref
 
@@ -12,7 +13,7 @@ BATCH = 64
 class IdSupply:
     """Makes ids of a prefix and so many random bytes in hexadecimal, from the system's secure source."""
 
-    def __init__(self, prefix: str, size: int) -> None:
+    def __init__(self, prefix: bytes, size: int) -> None:
         self._prefix = prefix
         self._size = size
         self._ready: list[bytes] = []
@@ -29,11 +30,9 @@ class IdSupply:
         self._ready.clear()
 
     def _fill(self) -> None:
-        size = self._size
-        block = os.urandom(BATCH * size)
-        self._ready = [
-            f"{self._prefix}{block[at : at + size].hex()}".encode("ascii") for at in range(0, len(block), size)
-        ]
+        prefix, digits = self._prefix, 2 * self._size
+        block = binascii.hexlify(os.urandom(BATCH * self._size))
+        self._ready = [prefix + block[at : at + digits] for at in range(0, len(block), digits)]
 
 
 _supplies: "weakref.WeakSet[IdSupply]" = weakref.WeakSet()

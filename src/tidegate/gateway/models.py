@@ -18,9 +18,6 @@ __all__ = ["LIST_TIMEOUT_S", "Model", "fetch_listing", "find", "listing"]
 
 LIST_TIMEOUT_S = 5.0
 
-_GOOGLE_PATH = "/models?pageSize=1000"
-"""Google lists 50 models unless asked for more; 1000 is its most."""
-
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """An entry of `GET /v1/models`."""
@@ -68,8 +65,7 @@ async def fetch_listing(upstream: Upstream, *, quiet: bool = False) -> tuple[Mod
     log = get_logger()
     report = log.debug if quiet else log.info
     try:
-        path = _GOOGLE_PATH if "gemini" in upstream.record.speaks else "/models"
-        answer = await fetch(upstream.pool, upstream.get(path), timeout_s=LIST_TIMEOUT_S)
+        answer = await fetch(upstream.pool, upstream.get(upstream.record.models_path), timeout_s=LIST_TIMEOUT_S)
         if answer.status != 200:
             report("model_list_unavailable", provider=upstream.name, status=answer.status)
             return None

@@ -67,6 +67,7 @@ ANTHROPIC: Final = Provider(
     auth="x-api-key",
     headers={"anthropic-version": "2023-06-01"},
     speaks=("messages",),
+    models_path="/models?limit=1000",
     max_output=_MAX_OUTPUT,
     traits=_TRAITS,
     default_model="claude-sonnet-5",

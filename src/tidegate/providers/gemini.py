@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from tidegate.providers.record import Provider
+from tidegate.dialects.dialect import Quirks
+from tidegate.providers.record import PATHS, Provider
 
 # Every model since 2.5 thinks before it answers, and sends nothing meanwhile unless thoughts are asked for.
 GEMINI: Final = Provider(
@@ -11,7 +12,11 @@ GEMINI: Final = Provider(
     base_url="https://generativelanguage.googleapis.com/v1beta",
     env=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     auth="x-goog-api-key",
-    speaks=("gemini",),
+    speaks=("gemini", "embeddings"),
+    paths={**PATHS, "embeddings": "/models/{model}:batchEmbedContents"},
+    models_path="/models?pageSize=1000",
+    quirks=Quirks(embeddings_of_gemini=True),
+    fetches_urls=False,
     reasons_silently=("gemini-*",),
     default_model="gemini-flash-latest",
     documentation="https://ai.google.dev/api/generate-content",

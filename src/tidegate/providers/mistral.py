@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Quirks
 from tidegate.providers.record import Provider
 
 # Answers 422 to every member it does not know, `stream_options` among them; usage comes in the last chunk anyway.
@@ -17,6 +18,7 @@ MISTRAL: Final = Provider(
         ),
     },
     include_usage=False,
+    quirks=Quirks(call_id_length=9),
     default_model="mistral-small-latest",
     documentation="https://docs.mistral.ai/api",
 )

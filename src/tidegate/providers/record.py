@@ -84,6 +84,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     speaks: tuple[Endpoint, ...] = ("chat",)
     paths: Mapping[Endpoint, str] = PATHS
+    models_path: str = "/models"
+    """Where the list of models stands, below the base URL."""
     refuses: Mapping[Endpoint, frozenset[str]] = {}
     """Documented request members the provider answers with an error or silently ignores, per endpoint.
 
@@ -93,6 +95,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns of upstream model names that only the Responses endpoint has (S67)."""
     encrypted_reasoning: bool = False
     """`include: ["reasoning.encrypted_content"]` works, so a stateless call keeps the model's reasoning."""
+    fetches_urls: bool = True
+    """It fetches images and files behind URLs itself. False: it takes only their bytes."""
     include_usage: bool = True
     """`stream_options.include_usage` is accepted on chat and completions."""
     stores: bool = False

@@ -266,7 +266,8 @@ class Connection(asyncio.Protocol):
         request = self._request
         assert request is not None
         head = reply.json_head(status, self.date, request.request_id, fields + self.head_fields(), len(body))
-        self.send(head if request.method == b"HEAD" else head + body)
+        if self._transport is not None:
+            self._transport.write(head if request.method == b"HEAD" else head + body)
         self.finished()
 
     def refuse(self, error: errors.TidegateError, fields: bytes = b"") -> None:

@@ -4,12 +4,13 @@ Everything here happens before any of the body is wanted: who calls, from which 
 two servers could disagree about where the request ends (RFC 9112 §11.2).
 """
 
-import hmac
 import re
+from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from tidegate.dialects.gemini import gemini_at, key_in
 from tidegate.gateway.ids import IdSupply
 from tidegate.server.origin import check_origin
 from tidegate.wire import errors
@@ -27,7 +28,17 @@ COLD_BODY_LIMIT = 64 * 1024
 """Largest body of a request that is not relayed: nothing there reads one, and nobody has shown a key yet."""
 
 _SINGLE = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"api-key", b"expect", b"origin"}
+    {
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"x-goog-api-key",
+        b"expect",
+        b"origin",
+    }
 )
 """Headers of which a second one would leave open which counts."""
 
@@ -49,7 +60,7 @@ _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 
-_request_ids = IdSupply("req_", 16)
+_request_ids = IdSupply(b"req_", 16)
 
 
 class Incoming(msgspec.Struct, gc=False):
@@ -118,7 +129,16 @@ class Judge:
         usual = _UNUSUAL.isdisjoint(fields)
         incoming.request_id = _request_ids.take() if usual else request_id(fields.get(b"x-request-id"))
         settings = self._settings
-        if usual and self._is_repeated(incoming, fields):
+        if (
+            usual
+            and incoming.url == self._url
+            and incoming.method == b"POST"
+            and incoming.version == "1.1"
+            and fields.get(b"host") == self._host
+            # Without telling by the time it takes how much of a key was right.
+            and compare_digest(fields.get(b"authorization", b""), self._authorization)
+            and self._app.gateway.snapshot is self._snapshot
+        ):
             incoming.dialect = self._dialect
             incoming.principal = self._principal
             limit: int = settings.max_body
@@ -130,17 +150,6 @@ class Judge:
             raise body_too_large(incoming, settings)
         if not usual:
             _read_expectation(incoming, fields)
-
-    def _is_repeated(self, incoming: Incoming, fields: dict[bytes, bytes]) -> bool:
-        return (
-            incoming.url == self._url
-            and incoming.method == b"POST"
-            and incoming.version == "1.1"
-            and fields.get(b"host") == self._host
-            # Without telling by the time it takes how much of a key was right.
-            and hmac.compare_digest(fields.get(b"authorization", b""), self._authorization)
-            and self._app.gateway.snapshot is self._snapshot
-        )
 
     def _decide_anew(self, incoming: Incoming, fields: dict[bytes, bytes], *, usual: bool) -> int:
         """Returns the largest body that is taken."""
@@ -160,11 +169,18 @@ class Judge:
         encoding = fields.get(b"content-encoding")
         if encoding is not None and encoding.lower() not in (b"", b"identity"):
             raise errors.UnsupportedEncoding("Compressed request bodies are not accepted; send the body as it is.")
-        dialect = self._app.hot.get(incoming.url.partition(b"?")[0]) if incoming.method == b"POST" else None
+        dialect: Dialect | None = None
+        credentials = fields
+        if incoming.method == b"POST":
+            dialect = self._app.hot.get(incoming.url.partition(b"?")[0])
+            if dialect is None and (dialect := gemini_at(incoming.url)) is not None:
+                given = key_in(incoming.url)
+                if given is not None:
+                    credentials = {b"x-goog-api-key": given, **fields}
         if dialect is None:
             return min(self._settings.max_body, COLD_BODY_LIMIT)
         incoming.dialect = dialect
-        incoming.principal = snapshot.keys.authenticate(fields)
+        incoming.principal = snapshot.keys.authenticate(credentials)
         if usual and version == "1.1" and url == incoming.url:
             self._snapshot = snapshot
             self._url = url

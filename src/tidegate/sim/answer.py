@@ -28,6 +28,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     refusal: tuple[str, ...] = ()
     calls: tuple[Call, ...] = ()
     finish: Finish = "stop"
+    stop: str | None = None
+    """The stop sequence that ended it."""
 
     @property
     def reasoning_tokens(self) -> int:
@@ -55,17 +57,17 @@ def even_pieces(text: str, count: int) -> tuple[str, ...]:
 def stopped(answer: Answer, stops: tuple[str, ...]) -> Answer:
     """The answer, its text ended before the first stop sequence. Calls, which would come after the text, go too."""
     text = "".join(answer.text)
-    found = [at for at in (text.find(stop) for stop in stops if stop) if at >= 0]
+    found = [(at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0]
     if not found:
         return answer
-    left = min(found)
+    left, stop = min(found)
     kept: list[str] = []
     for piece in answer.text:
         if left <= 0:
             break
         kept.append(piece[:left])
         left -= len(piece)
-    return msgspec.structs.replace(answer, text=tuple(kept), refusal=(), calls=(), finish="stop")
+    return msgspec.structs.replace(answer, text=tuple(kept), refusal=(), calls=(), finish="stop", stop=stop)
 
 
 def limited(answer: Answer, limit: int | None) -> Answer:

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from tidegate.sim import chat, completions, gemini, responses
+from tidegate.sim import chat, completions, gemini, messages, responses
 from tidegate.sim.case import Case
-from tidegate.sim.errors import Refusal, error_object, google_error
+from tidegate.sim.errors import Refusal, envelope
 from tidegate.sim.faults import FAULTS
 from tidegate.sim.options import OptionError, Options, read_options, split_model
-from tidegate.sim.prompt import ENDPOINTS, Endpoint, Prompt, read_prompt
+from tidegate.sim.prompt import COUNT_PATH, ENDPOINTS, Endpoint, Prompt, count_tokens, read_prompt
 from tidegate.sim.reply import SSE_TYPE, Reply, Step, error_reply, json_reply, plain_reply, steps
 from tidegate.sim.reply_faults import HTML
 from tidegate.sim.scripts import SCRIPTS, Script, answers
@@ -24,6 +24,7 @@ _DIALECTS: dict[Endpoint, ModuleType] = {
     "chat": chat,
     "completions": completions,
     "gemini": gemini,
+    "messages": messages,
 }
 # A benchmark uses a handful.
 MAX_BENCH_ANSWERS = 256
@@ -64,6 +65,9 @@ class Desk:
             return self._google(method, path, query, body, reused=reused)
         endpoint = ENDPOINTS.get(path)
         try:
+            if path == COUNT_PATH and method == "POST":
+                counted = {"input_tokens": count_tokens(body)}
+                return steps(json_reply(msgspec.json.encode(counted)), _PLAIN)
             if endpoint is None:
                 return steps(self._elsewhere(method, path), _PLAIN)
             if method != "POST":
@@ -74,7 +78,11 @@ class Desk:
                 )
             return self._bench_steps(path, body) or self._generate(read_prompt(endpoint, body), reused=reused)
         except Refusal as refusal:
-            return steps(error_reply(refusal.error, refusal.status), _PLAIN)
+            if endpoint == "messages" or path == COUNT_PATH:
+                said = envelope("messages", refusal.status, str(refusal))
+            else:
+                said = {"error": refusal.error}
+            return steps(error_reply(said, refusal.status), _PLAIN)
 
     def _google(self, method: str, path: str, query: str, body: bytes, *, reused: bool) -> Iterable[Step]:
         """The same for Google's API, whose paths name the model and whose errors have another form."""
@@ -88,8 +96,7 @@ class Desk:
                 raise Refusal(404, f"Not found: {method} {path}")
             return steps(json_reply(msgspec.json.encode(found)), _PLAIN)
         except Refusal as refusal:
-            said = google_error(refusal.status, str(refusal))
-            return steps(error_reply(said, refusal.status), _PLAIN)
+            return steps(error_reply(envelope("gemini", refusal.status, str(refusal)), refusal.status), _PLAIN)
 
     def _elsewhere(self, method: str, path: str) -> Reply:
         if method in ("GET", "HEAD"):
@@ -198,6 +205,8 @@ def _reply(script: Script, options: Options, prompt: Prompt, *, reused: bool) ->
     fault = FAULTS[options.fault] if options.fault is not None else None
     case = Case(prompt=prompt, options=options, stamp=stamp, stream=None, reused=reused)
     headers = [("x-request-id", f"req_{stamp.seed}"), ("openai-version", "2020-10-01"), ("openai-processing-ms", "1")]
+    if prompt.endpoint == "messages":
+        headers = [("request-id", f"req_{stamp.seed[:24]}"), ("anthropic-organization-id", "sim")]
     if prompt.stream:
         case.stream = dialect.stream(said, prompt, options, stamp)
         if fault is not None and fault.on_events is not None:
@@ -228,10 +237,9 @@ def _status_reply(options: Options, endpoint: Endpoint) -> Reply:
         reply = plain_reply("application/json", b"", status)
     else:
         message = options.message or f"The sim was asked for status {status}."
-        if endpoint == "gemini":
-            said = google_error(status, message, kind=options.type, code=options.code, retry_after=options.retry_after)
-        else:
-            said = error_object(status, message, kind=options.type, code=options.code)
+        said = envelope(
+            endpoint, status, message, kind=options.type, code=options.code, retry_after=options.retry_after
+        )
         reply = error_reply(said, status)
     for name, value in (("retry-after", options.retry_after), ("retry-after-ms", options.retry_after_ms)):
         if value is not None:

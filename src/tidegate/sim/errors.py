@@ -1,4 +1,4 @@
-"""The error envelopes of OpenAI and of Google, and the sim's own refusals."""
+"""The error envelopes of OpenAI, Anthropic and Google, and the sim's own refusals."""
 
 from typing import Any
 
@@ -53,6 +53,31 @@ def google_error(
     if retry_after is not None:
         details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_after}s"})
     return {**error, "details": details} if details else error
+
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def envelope(endpoint: str | None, status: int, message: str, **given: str | None) -> dict[str, Any]:
+    """The body of an error in the words of the API that `endpoint` belongs to. `given` are kind, param and code."""
+    if endpoint == "gemini":
+        given.pop("param", None)
+        return {"error": google_error(status, message, **given)}
+    given.pop("retry_after", None)  # others say it in a header
+    if endpoint != "messages":
+        return {"error": error_object(status, message, **given)}
+    kind = given.get("kind") or _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": None}
 
 
 class Refusal(Exception):

@@ -34,7 +34,7 @@ FAULTS: dict[str, Fault] = {
         "sends half of the body with a content-length that fits the half", on_reply=reply_faults.truncated_json
     ),
     "error": Fault(
-        "an error in the stream: `error` then response.failed, or data {error}; not streamed: status 500",
+        "an error in the stream: `error` then response.failed, data {error}, or an error event; not streamed: status 500",
         on_events=stream_faults.error,
         on_reply=reply_faults.error_body,
     ),

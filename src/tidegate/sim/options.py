@@ -48,6 +48,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     signatures: Annotated[
         bool, _about("0: calls have no id and no thoughtSignature, and none is asked back (gemini)")
     ] = True
+    redacted: Annotated[bool, _about("reasoning: as redacted thinking (messages)")] = False
     finish: Annotated[
         Literal["stop", "length", "content_filter", "tool_calls", "none"] | None,
         _about("how the answer ends, whatever the script; none: no finish chunk, no terminal event"),

@@ -4,17 +4,20 @@ from typing import Any, Literal, TypeGuard
 
 import msgspec
 
+from tidegate.sim.conversation import check
 from tidegate.sim.errors import Refusal
 
 MAX_CHOICES = 128
 
-Endpoint = Literal["responses", "chat", "completions", "gemini"]
+Endpoint = Literal["responses", "chat", "completions", "messages", "gemini"]
 ENDPOINTS: dict[str, Endpoint] = {
     "/v1/responses": "responses",
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
+    "/v1/messages": "messages",
 }
 """But for Gemini's, which name the model."""
+COUNT_PATH = "/v1/messages/count_tokens"
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -41,10 +44,12 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     include_usage: bool = False
     logprobs: int | None = None
+    cached: bool = False
+    """A breakpoint says that some of it is worth keeping."""
 
 
 def read_prompt(endpoint: Endpoint, body: bytes) -> Prompt:
-    """The request in `body`. Raises Refusal as OpenAI would: malformed JSON, a missing parameter, a wrong type."""
+    """The request in `body`. Raises Refusal as the provider would: malformed JSON, a missing parameter, a wrong type."""
     try:
         request = msgspec.json.decode(body)
     except msgspec.DecodeError as error:
@@ -56,6 +61,8 @@ def read_prompt(endpoint: Endpoint, body: bytes) -> Prompt:
         raise _missing("model")
     if not isinstance(model, str):
         raise _invalid("model", "a string")
+    if endpoint == "messages":
+        return _read_messages(request, model)
     stream = request.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise _invalid("stream", "a boolean")
@@ -93,6 +100,67 @@ def read_prompt(endpoint: Endpoint, body: bytes) -> Prompt:
         include_usage=include_usage,
         logprobs=logprobs if isinstance(logprobs, int) else None,
     )
+
+
+def count_tokens(body: bytes) -> int:
+    """The prompt tokens of a Messages request, which needs no `max_tokens` for that. Raises Refusal."""
+    try:
+        request = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise Refusal(400, f"The request body is not valid JSON: {error}") from None
+    if not isinstance(request, dict) or not isinstance(request.get("model"), str):
+        raise Refusal(400, "model: Field required")
+    return _read_messages({"max_tokens": 1, **request}, request["model"]).tokens
+
+
+def _read_messages(request: dict[str, Any], model: str) -> Prompt:
+    """Raises Refusal in Anthropic's words."""
+    for name in ("max_tokens", "messages"):
+        if request.get(name) is None:
+            raise Refusal(400, f"{name}: Field required")
+    limit, messages, stops = request["max_tokens"], request["messages"], request.get("stop_sequences") or []
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        raise Refusal(400, "max_tokens: Input should be a valid integer greater than or equal to 0")
+    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
+        raise Refusal(400, "messages: at least one message is required")
+    if not _is_strings(stops):
+        raise Refusal(400, "stop_sequences: Input should be a valid list of strings")
+    if any(not stop.strip() for stop in stops):
+        raise Refusal(400, "stop_sequences: each stop sequence must contain non-whitespace")
+    check(request)
+    user = [_content_text(message.get("content")) for message in messages if message.get("role") == "user"]
+    last = messages[-1].get("content")
+    results = [block for block in last if block.get("type") == "tool_result"] if isinstance(last, list) else []
+    said = [_content_text(request.get("system")), *(_all_text(message.get("content")) for message in messages)]
+    offered = request.get("tools")
+    choice = request.get("tool_choice")
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    wanted = choice.get("name") if isinstance(choice, dict) and kind == "tool" else None
+    tools = [
+        Tool(tool["name"], tool["input_schema"] if isinstance(tool.get("input_schema"), dict) else {})
+        for tool in (offered if isinstance(offered, list) and kind != "none" else [])
+        if tool.get("type") in (None, "custom") and wanted in (None, tool.get("name"))
+    ]
+    return Prompt(
+        endpoint="messages",
+        model=model,
+        body=request,
+        texts=(user[-1] if user else "",),
+        tokens=max(sum(map(_count, said)), 1),
+        tools=tuple(tools),
+        tool_result=_content_text(results[-1].get("content")) if results else None,
+        stops=tuple(stops),
+        limit=limit or None,
+        stream=request.get("stream") is True,
+        cached=b'"cache_control"' in msgspec.json.encode(request),
+    )
+
+
+def _all_text(content: Any) -> str:
+    """The text of a message, with that of its tool results."""
+    blocks = content if isinstance(content, list) else []
+    inner = [block.get("content") for block in blocks if isinstance(block, dict) and block.get("type") == "tool_result"]
+    return _content_text(content) + "".join(map(_content_text, inner))
 
 
 def _missing(name: str) -> Refusal:

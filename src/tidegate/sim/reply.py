@@ -80,9 +80,9 @@ def plain_reply(kind: str, body: bytes, status: int = 200) -> Reply:
     return Reply(status=status, headers=[("content-type", kind)], frames=[body], framing="length")
 
 
-def error_reply(error: dict[str, Any], status: int) -> Reply:
-    """An error in OpenAI's envelope."""
-    return json_reply(msgspec.json.encode({"error": error}), status)
+def error_reply(body: dict[str, Any], status: int) -> Reply:
+    """An error in its envelope."""
+    return json_reply(msgspec.json.encode(body), status)
 
 
 def _chunk(piece: bytes) -> bytes:

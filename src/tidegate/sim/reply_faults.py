@@ -7,7 +7,7 @@ import msgspec
 
 from tidegate.sim import responses
 from tidegate.sim.case import Case
-from tidegate.sim.errors import error_object, google_error
+from tidegate.sim.errors import envelope
 from tidegate.sim.reply import Ending, Reply, error_reply, json_reply, plain_reply
 from tidegate.sim.sse import comment, frame
 from tidegate.sim.stream_faults import spoil
@@ -142,9 +142,8 @@ def many_headers(_case: Case, reply: Reply) -> Reply:
 def _json_error(case: Case, status: int) -> Reply:
     options = case.options
     message = options.message or "The server had an error while processing your request."
-    if case.prompt.endpoint == "gemini":
-        return error_reply(google_error(500, message, kind=options.type, code=options.code), status)
-    return error_reply(error_object(500, message, kind=options.type, code=options.code), status)
+    said = envelope(case.prompt.endpoint, 500, message, kind=options.type, code=options.code)
+    return error_reply(said, status)
 
 
 def json200(case: Case, _reply: Reply) -> Reply:

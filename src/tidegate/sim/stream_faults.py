@@ -4,7 +4,7 @@ import copy
 
 import msgspec
 
-from tidegate.sim import chat, gemini, responses
+from tidegate.sim import chat, gemini, messages, responses
 from tidegate.sim.case import Case
 from tidegate.sim.sse import Event, Stream
 
@@ -18,6 +18,8 @@ def _failure(case: Case, stream: Stream, *, announced: bool) -> None:
         end = responses.failure(case.options, case.stamp, case.prompt, sequence, announced=announced)
     elif case.prompt.endpoint == "gemini":
         end = gemini.failure(case.options, case.stamp, case.prompt, in_chunk=not announced)
+    elif case.prompt.endpoint == "messages":
+        end = messages.failure(case.options)
     else:
         end = chat.failure(case.options, case.stamp, case.prompt, in_chunk=not announced)
     stream.events[case.after :] = end
@@ -55,12 +57,14 @@ def unknown(case: Case, stream: Stream) -> None:
         _insert(Event({"type": name, "sequence_number": case.sequence(case.after), "height": 3}, name), case, stream)
     elif case.prompt.endpoint == "gemini":
         stream.events.insert(case.after, Event({"tidalWave": {"height": 3}}))
+    elif case.prompt.endpoint == "messages":
+        stream.events.insert(case.after, Event({"type": name, "height": 3, "index": "high"}, name))
     else:
         stream.events.insert(case.after, Event({"object": name, "height": 3, "choices": []}))
 
 
 def garbage(case: Case, stream: Stream) -> None:
-    name = "response.output_text.delta" if case.prompt.endpoint == "responses" else None
+    name = {"responses": "response.output_text.delta", "messages": "content_block_delta"}.get(case.prompt.endpoint)
     stream.events.insert(case.after, Event(GARBAGE, name))
 
 
@@ -101,7 +105,7 @@ def _finish_at(stream: Stream) -> int:
     for at, event in enumerate(stream.events):
         data = event.data
         if isinstance(data, dict):
-            if event.name in ("response.completed", "response.incomplete", "response.failed"):
+            if event.name in ("response.completed", "response.incomplete", "response.failed", "message_stop"):
                 return at
             if any(choice.get("finish_reason") for choice in data.get("choices", ())):
                 return at

@@ -63,10 +63,10 @@ class Attempt:
 
     def start(self) -> None:
         connection = self._pool.take()
-        if connection is not None:
-            self._use(connection)
-        else:
+        if connection is None:
             self._open()
+        else:
+            self._use(connection)
 
     @property
     def last_read(self) -> float:
@@ -140,10 +140,9 @@ class Attempt:
         self._connection = connection
         if self._paused:
             connection.pause()
-        connection.send(self._request, self, self._clocks, self._total_at, wait_for_event=self._wait_for_event)
         # Chunks go straight to the receiver; an encoded body makes a detour through `upstream_body`.
-        if connection.receiver is self:
-            connection.deliver = self._receiver.upstream_body
+        deliver = self._receiver.upstream_body
+        connection.send(self._request, self, deliver, self._clocks, self._total_at, wait_for_event=self._wait_for_event)
 
     # -- what the connection tells ------------------------------------------------------------------------------
 
@@ -152,13 +151,15 @@ class Attempt:
         if status == 407:
             self._break(errors.UpstreamUnreachable("the proxy refused the request with status 407."))
             return
-        try:
-            self._decoder = decoder_for(headers)
-        except errors.ProviderError as error:
-            self._break(error)
-            return
-        if self._decoder is not None and self._connection is not None:
-            self._connection.deliver = self.upstream_body
+        connection = self._connection
+        if connection is not None and connection.encoded:
+            try:
+                self._decoder = decoder_for(headers)
+            except errors.ProviderError as error:
+                self._break(error)
+                return
+            if self._decoder is not None:
+                connection.deliver = self.upstream_body
         self._receiver.upstream_head(status, headers)
 
     def upstream_body(self, data: bytes) -> None:

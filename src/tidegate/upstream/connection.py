@@ -7,6 +7,7 @@ receiver that is told of them.
 import asyncio
 import math
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
@@ -91,6 +92,7 @@ class Connection(asyncio.Protocol):
         "closed",
         "deliver",
         "draining_until",
+        "encoded",
         "fresh",
         "idle_until",
         "last_read",
@@ -127,7 +129,7 @@ class Connection(asyncio.Protocol):
         self._awaited = False
         """An answer, or the rest of one, is to come."""
         self.receiver: Receiver | None = None
-        self.deliver = _drop
+        self.deliver: Callable[[bytes], None] = _drop
         self.clocks: Clocks | None = None
         self.total_at = math.inf
         self.awaiting_first_event = False
@@ -138,6 +140,8 @@ class Connection(asyncio.Protocol):
         """True while not one byte of the present answer has come."""
         self.used = False
         self.closed = False
+        self.encoded = False
+        """The answer's head names a content coding."""
         self.draining_until = 0.0
         self.idle_until = 0.0
         self.look_at = UNWATCHED
@@ -145,10 +149,20 @@ class Connection(asyncio.Protocol):
     # -- what an attempt does with it ---------------------------------------------------------------------------
 
     def send(
-        self, request: list[bytes], receiver: Receiver, clocks: Clocks, total_at: float, *, wait_for_event: bool
+        self,
+        request: list[bytes],
+        receiver: Receiver,
+        deliver: Callable[[bytes], None],
+        clocks: Clocks,
+        total_at: float,
+        *,
+        wait_for_event: bool,
     ) -> None:
-        """Start an exchange. `wait_for_event` arms the first-event clock until :meth:`saw_event`; without it only the
-        total clock, which ends at loop time `total_at`, runs until the head has come (design §9, non-streaming calls)."""
+        """Start an exchange: `deliver` is given the body, `receiver` is told of everything else.
+
+        `wait_for_event` arms the first-event clock until :meth:`saw_event`; without it only the total clock, which ends
+        at loop time `total_at`, runs until the head has come (design §9, non-streaming calls).
+        """
         self.fresh = True
         transport = self._transport
         if transport is None or transport.is_closing():  # closed, and the loop has not told us yet
@@ -157,7 +171,7 @@ class Connection(asyncio.Protocol):
             return
         now = self._loop.time()
         self.receiver = receiver
-        self.deliver = receiver.upstream_body
+        self.deliver = deliver
         self.clocks = clocks
         self.total_at = total_at
         self.awaiting_first_event = wait_for_event
@@ -308,6 +322,7 @@ class Connection(asyncio.Protocol):
             return
         self._final_head = True
         self._keep_alive = self._parser.should_keep_alive()
+        self.encoded = False
         length_known = status in (204, 304)
         for name, value in self._headers:
             if name == b"content-length":
@@ -316,6 +331,8 @@ class Connection(asyncio.Protocol):
                 length_known = True
                 if value.strip().lower() != b"chunked":  # RFC 9112 §7: we offered no other coding in TE
                     raise errors.UpstreamBroken("answered in a transfer coding other than chunked.")
+            elif name == b"content-encoding":
+                self.encoded = True
         self._until_eof = not length_known
         receiver = self.receiver
         if receiver is not None:

@@ -51,7 +51,7 @@ Reason = Literal["stop", "length", "content_filter", "tool_calls", "refusal"]
 """Why an answer ended (protocol §5.3). `refusal` is the model's own, `content_filter` the provider's."""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer, in the terms of the Responses API: `input_tokens` includes the cached ones, `output_tokens`
     includes reasoning. `estimated` marks figures that no provider gave."""
 
@@ -83,12 +83,15 @@ class Usage(msgspec.Struct, frozen=True):
 
     def as_chat(self) -> jsonio.Raw:
         """The `usage` object of a chat or text completion."""
+        given = {"cached_tokens": self.cached_tokens}
+        if self.cache_write_tokens:
+            given["cache_write_tokens"] = self.cache_write_tokens
         return jsonio.raw(
             {
                 "prompt_tokens": self.input_tokens,
                 "completion_tokens": self.output_tokens,
                 "total_tokens": self.total_tokens,
-                "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+                "prompt_tokens_details": given,
                 "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
             }
         )

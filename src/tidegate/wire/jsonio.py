@@ -18,6 +18,7 @@ __all__ = [
     "Members",
     "Raw",
     "SchemaMismatch",
+    "absent",
     "anything",
     "check_utf8",
     "decode",
@@ -26,6 +27,7 @@ __all__ = [
     "encode",
     "is_null",
     "members",
+    "one_line",
     "raw",
 ]
 
@@ -118,6 +120,18 @@ def encode(value: Any) -> bytes:
 def raw(value: Any) -> msgspec.Raw:
     """`value` as a JSON value ready to be placed among members."""
     return msgspec.Raw(_encoder.encode(value))
+
+
+def one_line(data: bytes) -> bytes:
+    """The same JSON text without line ends, for a line of an event stream. `data` must be JSON."""
+    if b"\n" in data or b"\r" in data:
+        return msgspec.json.format(data, indent=-1)
+    return data
+
+
+def absent() -> msgspec.Raw:
+    """`EMPTY`, as the factory of a member's default: the JSON schema of a Struct has no room for the value itself."""
+    return EMPTY
 
 
 def is_null(value: msgspec.Raw) -> bool:

@@ -1,5 +1,6 @@
 """The items of a canonical request → the messages of a chat request."""
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,6 +33,9 @@ __all__ = ["WRAPPED_INPUT", "Conversation"]
 WRAPPED_INPUT = "input"
 """The only parameter of a function that stands for a custom tool."""
 
+_LONGEST_ID = 40
+"""Characters of a call id that OpenAI's chat endpoint takes; other APIs have longer ones."""
+
 
 class _Turn:
     """One message of the assistant and what belongs right behind it."""
@@ -55,6 +59,7 @@ class Conversation:
         self._request = request
         self._official = destination.quirks.openai_chat
         self._reasoning_back = destination.quirks.reasoning_back
+        self._id_length = destination.quirks.call_id_length
         self._losses = losses
         self._order: list[_Turn | Message | FunctionOutput] = []
         self._open: _Turn | None = None
@@ -62,6 +67,8 @@ class Conversation:
         """Reasoning whose message is not known yet."""
         self._turns: dict[str, _Turn] = {}
         """Call ids and where they were last used."""
+        self._extras: list[dict[str, Any]] = []
+        """The content of the last user message that is not the user's own."""
 
     def messages(self) -> list[dict[str, Any]]:
         for item in self._request.items:
@@ -86,7 +93,7 @@ class Conversation:
         for entry in self._order:
             match entry:
                 case Message():
-                    out.append(self._message(entry))
+                    self._put_message(entry, out)
                 case FunctionOutput():
                     self._check_unmatched(entry)
                     extras: list[tuple[str, Part]] = []
@@ -139,11 +146,16 @@ class Conversation:
     def _role(self, role: Role) -> str:
         return "system" if role == "developer" and not self._official else role
 
-    def _message(self, item: Message) -> dict[str, Any]:
+    def _put_message(self, item: Message, out: list[dict[str, Any]]) -> None:
+        if item.role == "user" and not item.name and out and out[-1]["content"] is self._extras:
+            # One message: the templates of many models want users and assistants to take turns.
+            self._extras.extend(self._parts(item.content))
+            self._extras = []
+            return
         message: dict[str, Any] = {"role": self._role(item.role), "content": self._content(item.content)}
         if item.name:
             message["name"] = item.name
-        return message
+        out.append(message)
 
     def _put_turn(self, turn: _Turn, out: list[dict[str, Any]]) -> None:
         message: dict[str, Any] = {"role": "assistant", "content": None}
@@ -191,21 +203,32 @@ class Conversation:
             elif self._reasoning_back:
                 plain.extend(thought.content or thought.summary)
             else:
-                self._losses.hint("reasoning_items")
+                self._losses.hint("reasoning_content")
         if plain:
             message[self._reasoning_back or "reasoning_content"] = "".join(plain)
         if details:
             message["reasoning_details"] = merged_details(details)
 
     def _call(self, call: FunctionCall) -> dict[str, Any]:
-        name = f"{call.namespace}__{call.name}" if call.namespace else call.name
         if not call.custom:
-            function = {"name": name, "arguments": call.arguments or "{}"}
+            function = {"name": call.name, "arguments": call.arguments or "{}"}
         elif self._official:
-            return {"id": call.call_id, "type": "custom", "custom": {"name": name, "input": call.arguments}}
+            return {
+                "id": self._id(call.call_id),
+                "type": "custom",
+                "custom": {"name": call.name, "input": call.arguments},
+            }
         else:
-            function = {"name": name, "arguments": jsonio.encode({WRAPPED_INPUT: call.arguments}).decode()}
-        return {"id": call.call_id, "type": "function", "function": function}
+            function = {"name": call.name, "arguments": jsonio.encode({WRAPPED_INPUT: call.arguments}).decode()}
+        return {"id": self._id(call.call_id), "type": "function", "function": function}
+
+    def _id(self, call_id: str) -> str:
+        """The id, or, where the provider does not take it, another one that is always the same."""
+        length = self._id_length
+        if length is None:
+            return call_id if len(call_id) <= _LONGEST_ID else f"call_{_digest(call_id)[:24]}"
+        fits = len(call_id) == length and call_id.isascii() and call_id.isalnum()
+        return call_id if fits else _digest(call_id)[:length]
 
     def _result(self, item: FunctionOutput, extras: list[tuple[str, Part]]) -> dict[str, Any]:
         """The tool's message; what it cannot hold goes to `extras`."""
@@ -225,7 +248,7 @@ class Conversation:
                 texts[0] = msgspec.structs.replace(first, text=f"Error: {first.text}")
             else:
                 texts.insert(0, TextPart(text="Error"))
-        return {"role": "tool", "tool_call_id": item.call_id, "content": self._content(texts)}
+        return {"role": "tool", "tool_call_id": self._id(item.call_id), "content": self._content(texts)}
 
     def _put_extras(self, extras: list[tuple[str, Part]], out: list[dict[str, Any]]) -> None:
         if not extras:
@@ -237,6 +260,7 @@ class Conversation:
                 content.append({"type": "text", "text": what})
                 said = what
             content.extend(self._parts([part]))
+        self._extras = content
         out.append({"role": "user", "content": content})
 
     def _content(self, parts: Iterable[Part], joint: str = "\n") -> str | list[dict[str, Any]]:
@@ -313,3 +337,7 @@ class Conversation:
 
     def _unmatched(self, message: str) -> InvalidRequest:
         return InvalidRequest(message, param=self._request.names.get("items", "input"))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

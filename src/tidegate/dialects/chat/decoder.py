@@ -7,11 +7,19 @@ finish reason for every choice it is broken.
 """
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from tidegate.dialects.chat.chunk import (
+    Chunk,
+    Delta,
+    Logprobs,
+    ToolCallPiece,
+    annotation_of,
+    decode_chunk,
+    read_loosely,
+)
 from tidegate.dialects.chat.details import merged_details
 from tidegate.dialects.chat.think import ThinkSplitter
 from tidegate.dialects.chat.unwrap import Unwrapper
@@ -19,7 +27,7 @@ from tidegate.dialects.choices import CHOICE_LIMIT, known_reason
 from tidegate.dialects.codec import json_object_or_none
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
-from tidegate.dialects.usage import UsageObject, read_usage, read_usage_object
+from tidegate.dialects.usage import read_usage
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
@@ -52,65 +60,6 @@ _HELD_LIMIT = 32 * 1024 * 1024
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_CITATIONS = frozenset({"file_citation", "container_file_citation", "file_path"})
-"""Annotations of the Responses API (protocol §1.5) that some servers send as they are."""
-
-
-class _Function(msgspec.Struct, gc=False):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _Custom(msgspec.Struct, gc=False):
-    name: str | None = None
-    input: str | None = None
-
-
-class _ToolCall(msgspec.Struct, gc=False):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-    custom: _Custom | None = None
-
-
-class _Delta(msgspec.Struct, gc=False):
-    """What is new in a chunk, or the whole message."""
-
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    reasoning_details: msgspec.Raw = jsonio.EMPTY
-    refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-    function_call: _Function | None = None
-    annotations: msgspec.Raw = jsonio.EMPTY
-    images: msgspec.Raw = jsonio.EMPTY
-
-
-class _Logprobs(msgspec.Struct, gc=False):
-    content: list[msgspec.Raw] | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    index: int | None = None
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-    error: msgspec.Raw = jsonio.EMPTY
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    id: str | None = None
-    object: str | None = None
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    usage: UsageObject | None = None
-    error: msgspec.Raw = jsonio.EMPTY
-
-
-_chunk = jsonio.decoder(_Chunk)
-
 
 class _Called:
     """One call of the answer."""
@@ -139,11 +88,14 @@ class _Called:
 class _Voice:
     """One choice of the answer."""
 
-    __slots__ = ("by_id", "by_index", "calls", "choice", "details", "last", "logprobs", "reason", "reasoning", "spoke", "think", "thoughts")  # fmt: skip
+    __slots__ = ("by_id", "by_index", "calls", "choice", "cited", "details", "last", "logprobs", "reason", "reasoning", "spoke", "stopped_by", "think", "thoughts")  # fmt: skip
 
     def __init__(self, choice: int, *, tags: bool) -> None:
         self.choice = choice
         self.reason: Reason | None = None
+        self.stopped_by = ""
+        """The stop sequence that matched."""
+        self.cited: set[str] = set()
         self.spoke = False
         """Anything was said."""
         self.think = ThinkSplitter() if tags else None
@@ -180,6 +132,7 @@ class ChatDecoder:
         self._ended = False
         self._id = ""
         self._usage: Usage | None = None
+        self._citations = jsonio.EMPTY
         self._call_count = 0
         self._held = 0
 
@@ -242,19 +195,19 @@ class ChatDecoder:
             self._on_done(out)
             return
         try:
-            chunk = _chunk.decode(data)
+            chunk = decode_chunk(data)
         except _UNREADABLE:
             if data.strip() == b"[DONE]":
                 self._on_done(out)
                 return
-            chunk = _read_loosely(data)
+            chunk = read_loosely(data)
         if chunk.error and not _says_nothing(chunk.error):
             raise from_error_object(chunk.error, self._destination.provider)
         if chunk.choices is None:
             self._check_choiceless(frame, chunk)
         self._take(chunk, out)
 
-    def _check_choiceless(self, frame: sse.Frame, chunk: _Chunk) -> None:
+    def _check_choiceless(self, frame: sse.Frame, chunk: Chunk) -> None:
         """A frame without choices is an error in another wrapping, or a usage frame, or one with nothing to say."""
         if frame.event == b"error" or chunk.object == "error":
             raise from_error_object(frame.data, self._destination.provider)
@@ -263,7 +216,7 @@ class ChatDecoder:
                 raise from_error_object(frame.data, self._destination.provider)
             raise WireError("a chunk of the stream has no 'choices'")
 
-    def _take(self, chunk: _Chunk, out: list[Event]) -> None:
+    def _take(self, chunk: Chunk, out: list[Event]) -> None:
         if not self._started:
             self._started = True
             self._id = chunk.id or ""
@@ -290,13 +243,18 @@ class ChatDecoder:
                 if reason is None:
                     raise self._broken(f"it broke the answer off (finish_reason '{choice.finish_reason[:64]}')")
                 voice.reason = voice.reason or reason
+                for matched in (choice.stop_reason, choice.matched_stop):
+                    if isinstance(matched, str) and matched in self._request.stop:
+                        voice.stopped_by = matched
+        if chunk.citations:
+            self._citations = chunk.citations
         if chunk.usage is not None:
             usage = read_usage(chunk.usage)
             if usage is not None and usage != self._usage:
                 self._usage = usage
                 out.append(UsageReport(usage))
 
-    def _take_delta(self, voice: _Voice, delta: _Delta, logprobs: _Logprobs | None, out: list[Event]) -> None:
+    def _take_delta(self, voice: _Voice, delta: Delta, logprobs: Logprobs | None, out: list[Event]) -> None:
         thought = delta.reasoning_content or delta.reasoning
         if thought:
             self._think(voice, thought, out)
@@ -316,7 +274,7 @@ class ChatDecoder:
         if delta.images:
             self._take_images(voice, delta.images, out)
         if delta.function_call is not None:
-            self._take_call(voice, _ToolCall(index=-1, function=delta.function_call), out)
+            self._take_call(voice, ToolCallPiece(index=-1, function=delta.function_call), out)
         if delta.tool_calls:
             for number, entry in enumerate(delta.tool_calls):
                 self._take_call(voice, entry, out, sibling=number > 0)
@@ -407,9 +365,10 @@ class ChatDecoder:
 
     def _take_annotations(self, voice: _Voice, value: msgspec.Raw, out: list[Event]) -> None:
         for given in _list(value):
-            annotation = _annotation(given)
+            annotation = annotation_of(given)
             if annotation is not None:
                 self._speak(voice, out)
+                voice.cited.add(str(annotation.get("url")))
                 out.append(Annotation(jsonio.raw(annotation), voice.choice))
 
     def _take_images(self, voice: _Voice, value: msgspec.Raw, out: list[Event]) -> None:
@@ -428,7 +387,7 @@ class ChatDecoder:
 
     # -- calls --------------------------------------------------------------------------------------------------
 
-    def _take_call(self, voice: _Voice, entry: _ToolCall, out: list[Event], *, sibling: bool = False) -> None:
+    def _take_call(self, voice: _Voice, entry: ToolCallPiece, out: list[Event], *, sibling: bool = False) -> None:
         """`sibling`: another call stands before it in the same chunk."""
         if entry.custom is not None:
             name, text = entry.custom.name or "", entry.custom.input or ""
@@ -457,7 +416,7 @@ class ChatDecoder:
         elif called.name:
             self._start_call(voice, called, out)
 
-    def _add_call(self, voice: _Voice, entry: _ToolCall) -> _Called:
+    def _add_call(self, voice: _Voice, entry: ToolCallPiece) -> _Called:
         wire_id = entry.id or ""
         if wire_id in voice.by_id:
             wire_id = ""  # two calls of one id: the second gets one of ours
@@ -544,7 +503,16 @@ class ChatDecoder:
         if reason in ("stop", "tool_calls"):
             # Servers say `stop` behind calls, and agents wait for ever; or the other way round.
             reason = "tool_calls" if voice.calls else "stop"
-        out.append(ChoiceEnd(reason, voice.choice))
+        self._cite(voice, out)
+        out.append(ChoiceEnd(reason, voice.choice, voice.stopped_by))
+
+    def _cite(self, voice: _Voice, out: list[Event]) -> None:
+        """The addresses of `citations`, unless the message has said them itself."""
+        for url in _list(self._citations) if self._citations else ():
+            if isinstance(url, str) and url not in voice.cited:
+                annotation = annotation_of({"type": "url_citation", "url": url})
+                out.append(Annotation(jsonio.raw(annotation), voice.choice))
+                voice.cited.add(url)
 
     def _fail(self, error: TidegateError, out: list[Event]) -> None:
         self._ended = True
@@ -558,7 +526,7 @@ class ChatDecoder:
         if self._held > _HELD_LIMIT:
             raise WireError(f"the answer has more than {_HELD_LIMIT} bytes of calls and reasoning")
 
-    def whole(self, chunk: _Chunk) -> list[Event]:
+    def whole(self, chunk: Chunk) -> list[Event]:
         """The events of an answer that came in one body."""
         out: list[Event] = []
         for choice in chunk.choices or ():
@@ -582,9 +550,9 @@ def decode_chat_answer(body: bytes, destination: Destination, request: Canonical
     except jsonio.InvalidJSON as error:
         raise WireError(f"the provider's answer cannot be read: {error}") from None
     try:
-        chunk = _chunk.decode(body)
+        chunk = decode_chunk(body)
     except _UNREADABLE:
-        chunk = _read_loosely(body)
+        chunk = read_loosely(body)
     if chunk.error and not _says_nothing(chunk.error):
         raise from_error_object(chunk.error, destination.provider)
     if not chunk.choices:
@@ -594,7 +562,7 @@ def decode_chat_answer(body: bytes, destination: Destination, request: Canonical
     return ChatDecoder(destination, request).whole(chunk)
 
 
-def _known_call(voice: _Voice, entry: _ToolCall, name: str, text: str, *, sibling: bool) -> _Called | None:
+def _known_call(voice: _Voice, entry: ToolCallPiece, name: str, text: str, *, sibling: bool) -> _Called | None:
     """The call that `entry` goes on with; None when it begins another."""
     wire_id = entry.id or ""
     last = voice.last
@@ -644,31 +612,6 @@ def _reason(reason: str) -> Reason | None:
             return "stop"
 
 
-def _annotation(given: Any) -> dict[str, Any] | None:
-    """An annotation in the Responses form; None for what is none that clients know."""
-    if not isinstance(given, dict):
-        return None
-    kind = given.get("type")
-    if kind in _CITATIONS:
-        return {name: value for name, value in given.items() if name != "annotation_index"}
-    nested = given.get("url_citation")
-    cited: Mapping[str, Any] = nested if isinstance(nested, dict) else given
-    if kind != "url_citation" or not isinstance(cited.get("url"), str):
-        return None
-    title = cited.get("title")
-    return {
-        "type": "url_citation",
-        "start_index": _place(cited.get("start_index")),
-        "end_index": _place(cited.get("end_index")),
-        "url": cited["url"],
-        "title": title if isinstance(title, str) else "",
-    }
-
-
-def _place(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0
-
-
 def _says_nothing(error: msgspec.Raw) -> bool:
     """Some engines send the member with every chunk and nothing in it."""
     return bytes(error) in (b"", b"null", b"false", b'""', b"{}")
@@ -694,132 +637,3 @@ def _list(value: msgspec.Raw) -> list[Any]:
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
         raise WireError(f"a chunk of the stream cannot be read: {error}") from None
     return found if isinstance(found, list) else []
-
-
-# -- what no schema has -----------------------------------------------------------------------------------------
-
-
-def _read_loosely(data: bytes) -> _Chunk:
-    """A chunk, or an answer, with members of types that no schema has. Raises WireError for what is neither."""
-    try:
-        whole = jsonio.anything(data)
-    except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
-        raise WireError(f"the answer cannot be read: {error}") from None
-    if not isinstance(whole, dict):
-        raise WireError("the answer cannot be read: it is not an object")
-    choices = whole.get("choices")
-    if choices is not None and not (isinstance(choices, list) and all(isinstance(one, dict) for one in choices)):
-        raise WireError("the answer cannot be read: 'choices' is not an array of objects")
-    found = _Chunk(
-        id=_string(whole, "id"),
-        object=_string(whole, "object"),
-        model=_string(whole, "model"),
-        error=_raw(whole, "error"),
-    )
-    usage = read_usage_object(jsonio.raw(whole["usage"])) if isinstance(whole.get("usage"), dict) else None
-    if usage is not None:
-        found.usage = UsageObject(prompt_tokens=usage.input_tokens, completion_tokens=usage.output_tokens)
-        found.usage.prompt_cache_hit_tokens = usage.cached_tokens
-    if choices is not None:
-        found.choices = [_loose_choice(choice) for choice in choices]
-    return found
-
-
-def _loose_choice(given: dict[str, Any]) -> _Choice:
-    logprobs = given.get("logprobs")
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    return _Choice(
-        index=_index(given),
-        delta=_loose_delta(given["delta"]) if isinstance(given.get("delta"), dict) else None,
-        message=_loose_delta(given["message"]) if isinstance(given.get("message"), dict) else None,
-        finish_reason=_string(given, "finish_reason"),
-        logprobs=_Logprobs([jsonio.raw(one) for one in content if isinstance(one, dict)])
-        if isinstance(content, list)
-        else None,
-        error=_raw(given, "error"),
-    )
-
-
-def _loose_delta(given: dict[str, Any]) -> _Delta:
-    found = _Delta(
-        reasoning_content=_string(given, "reasoning_content"),
-        reasoning=_string(given, "reasoning"),
-        reasoning_details=_raw(given, "reasoning_details"),
-        refusal=_string(given, "refusal"),
-        annotations=_raw(given, "annotations"),
-        images=_raw(given, "images"),
-    )
-    content = given.get("content")
-    if isinstance(content, list):
-        _read_parts(found, content)
-    elif isinstance(content, str):
-        found.content = content
-    elif content is not None:
-        found.content = jsonio.encode(content).decode()
-    calls = given.get("tool_calls")
-    if isinstance(calls, list):
-        found.tool_calls = [_loose_call(call) for call in calls if isinstance(call, dict)]
-    if isinstance(given.get("function_call"), dict):
-        found.function_call = _loose_function(given["function_call"])
-    return found
-
-
-def _read_parts(found: _Delta, content: list[Any]) -> None:
-    """Content in parts, as Mistral has it: `thinking` parts are reasoning."""
-    texts: list[str] = []
-    thoughts: list[str] = []
-    images: list[Any] = []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-        elif not isinstance(part, dict):
-            continue
-        elif part.get("type") == "thinking":
-            inner = part.get("thinking")
-            for one in inner if isinstance(inner, list) else [{"text": inner}]:
-                thoughts.append(_string(one, "text") or "" if isinstance(one, dict) else "")
-        elif part.get("type") == "image_url":
-            images.append(part)
-        else:
-            texts.append(_string(part, "text") or "")
-    found.content = "".join(texts)
-    found.reasoning_content = "".join(thoughts) or found.reasoning_content
-    if images:
-        found.images = jsonio.raw(images)
-
-
-def _loose_call(given: dict[str, Any]) -> _ToolCall:
-    custom = given.get("custom")
-    function = given.get("function")
-    call_id = given.get("id")
-    return _ToolCall(
-        index=_index(given),
-        id=call_id if isinstance(call_id, str) else str(call_id) if isinstance(call_id, int) else None,
-        function=_loose_function(function) if isinstance(function, dict) else None,
-        custom=_Custom(_string(custom, "name"), _string(custom, "input")) if isinstance(custom, dict) else None,
-    )
-
-
-def _loose_function(given: dict[str, Any]) -> _Function:
-    arguments = given.get("arguments")
-    if arguments is not None and not isinstance(arguments, str):
-        arguments = jsonio.encode(arguments).decode()
-    return _Function(_string(given, "name"), arguments)
-
-
-def _index(given: dict[str, Any]) -> int | None:
-    value = given.get("index")
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value[:9])
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**31:
-        return None
-    return int(value)
-
-
-def _string(given: Mapping[str, Any], name: str) -> str | None:
-    value = given.get(name)
-    return value if isinstance(value, str) else None
-
-
-def _raw(given: Mapping[str, Any], name: str) -> msgspec.Raw:
-    return jsonio.raw(given[name]) if name in given else jsonio.EMPTY

@@ -158,6 +158,7 @@ class ChatDialect(OpenAIErrors):
 
     name: Endpoint = "chat"
     path = "/v1/chat/completions"
+    media_param = "messages"
     body_type = ChatBody
 
     def parse(self, body: bytes) -> ChatRequest:

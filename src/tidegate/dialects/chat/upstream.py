@@ -8,7 +8,7 @@ A chat message cannot hold all that an item can. What follows from that:
   results (protocol §5.1).
 - `is_error` has no member: such a result begins with "Error: ".
 - A custom tool becomes a function with one string, `input`, where the endpoint has functions only; its grammar stands in
-  the description. `decoder` turns its calls back.
+  the description, where nobody enforces it. `decoder` turns its calls back.
 - Annotations and logprobs of earlier answers are not sent: no model reads them.
 - Reasoning goes back only as the provider gave it, or as plain text to one that asks for that (`Quirks.reasoning_back`).
 """
@@ -22,6 +22,7 @@ from tidegate.dialects.chat.decoder import ChatDecoder, decode_chat_answer
 from tidegate.dialects.codec import Losses
 from tidegate.dialects.dialect import Destination, Endpoint, says_nothing
 from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.events import Event
 from tidegate.wire.items import CanonicalRequest, HostedTool, OutputFormat, Tool
 
@@ -156,7 +157,7 @@ def _put_tools(members: dict[str, Any], request: CanonicalRequest, destination: 
         if isinstance(tool, HostedTool):
             losses.refuse("tools", f"A tool of type '{tool.type}' is run by the provider, and this one has none.")
         elif allowed is None or tool.name in allowed:
-            tools.append(_tool(tool, destination, losses))
+            tools.append(_tool(tool, request, destination, losses))
             if tool.custom and official:
                 custom.add(tool.name)
     if not tools:
@@ -188,7 +189,7 @@ def _named(name: str, custom: set[str]) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name}}
 
 
-def _tool(tool: Tool, destination: Destination, losses: Losses) -> dict[str, Any]:
+def _tool(tool: Tool, request: CanonicalRequest, destination: Destination, losses: Losses) -> dict[str, Any]:
     official = destination.quirks.openai_chat
     if tool.breakpoint:
         losses.hint("breakpoint")
@@ -196,12 +197,17 @@ def _tool(tool: Tool, destination: Destination, losses: Losses) -> dict[str, Any
         custom: dict[str, Any] = {"name": tool.name}
         if tool.description:
             custom["description"] = tool.description
-        if tool.format:
-            custom["format"] = _custom_format(tool.format)
+        grammar = _grammar(tool, request)
+        if grammar is not None:
+            nested = {"syntax": grammar.syntax, "definition": grammar.definition}
+            custom["format"] = {"type": "grammar", "grammar": nested}
         return {"type": "custom", "custom": custom}
     function: dict[str, Any] = {"name": tool.name}
     if tool.custom:
-        function["description"] = _wrapped_description(tool)
+        grammar = _grammar(tool, request)
+        function["description"] = _wrapped_description(tool, grammar)
+        if grammar is not None:
+            losses.hint("grammar")
         function["parameters"] = _WRAPPED_PARAMETERS
         return {"type": "function", "function": function}
     if tool.description:
@@ -224,19 +230,21 @@ class _Format(msgspec.Struct):
 _format_decoder = jsonio.decoder(_Format)
 
 
-def _custom_format(form: msgspec.Raw) -> dict[str, Any]:
-    """The Responses form of a custom tool's format, which is flat, as chat nests it."""
-    given = jsonio.decode(form, _format_decoder)
-    if given.type != "grammar":
-        return {"type": given.type}
-    return {"type": "grammar", "grammar": {"syntax": given.syntax, "definition": given.definition}}
+def _grammar(tool: Tool, request: CanonicalRequest) -> _Format | None:
+    """The grammar of a custom tool; None for plain text."""
+    if not tool.format:
+        return None
+    try:
+        given = jsonio.decode(tool.format, _format_decoder)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+        param = request.names.get("tools", "tools")
+        raise InvalidRequest(f"Invalid '{param}': the format of '{tool.name}': {error}.", param=param) from None
+    return given if given.type == "grammar" else None
 
 
-def _wrapped_description(tool: Tool) -> str:
+def _wrapped_description(tool: Tool, grammar: _Format | None) -> str:
     said = [tool.description] if tool.description else []
     said.append(f"'{WRAPPED_INPUT}' is the tool's whole input as free text.")
-    if tool.format:
-        given = jsonio.decode(tool.format, _format_decoder)
-        if given.type == "grammar":
-            said.append(f"It must match this {given.syntax} grammar:\n{given.definition}")
+    if grammar is not None:
+        said.append(f"It must match this {grammar.syntax} grammar:\n{grammar.definition}")
     return "\n\n".join(said)

@@ -7,9 +7,11 @@ from msgspec import Meta
 
 from tidegate.dialects.chat import StreamOptions, forward_choices
 from tidegate.dialects.choices import ChoicesStream, complete_choices
-from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors
+from tidegate.dialects.completions.encoder import CompletionsEncoder, completions_answer
+from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, says_nothing
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
+from tidegate.wire.items import CanonicalRequest, Message, Output, TextPart
 
 __all__ = ["CompletionsBody", "CompletionsDialect", "CompletionsRequest"]
 
@@ -38,6 +40,14 @@ class CompletionsBody(msgspec.Struct):
 
 
 _decoder = jsonio.decoder(CompletionsBody)
+
+_DOCUMENTED = frozenset({*CompletionsBody.__struct_fields__, "use_beam_search"})
+_NAMES = {
+    "items": "prompt",
+    "instructions": "prompt",
+    "max_output_tokens": "max_tokens",
+    "top_logprobs": "logprobs",
+}
 
 
 class CompletionsRequest:
@@ -69,12 +79,75 @@ class CompletionsRequest:
         return body
 
     def open(self, call: Call) -> ChoicesStream:
-        options = self.typed.stream_options
-        wants_usage = options is not None and options.include_usage is True
-        return ChoicesStream(call, kind="text_completion", wants_usage=wants_usage, choices=self._choices)
+        return ChoicesStream(call, kind="text_completion", wants_usage=self._wants_usage, choices=self._choices)
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
         return complete_choices(body, call, destination, kind="text_completion")
+
+    def canonical(self) -> CanonicalRequest:
+        """The prompt as what a user says. The documented default of `max_tokens`, 16, is left to the provider: models
+        that reason would spend it before their first word."""
+        typed = self.typed
+        members = jsonio.members(self._body)
+        unknown = [
+            name for name in ("suffix", "use_beam_search") if not says_nothing(name, members.get(name, jsonio.NULL))
+        ]
+        if typed.best_of is not None and typed.best_of != (typed.n or 1):
+            unknown.append("best_of")
+        if typed.echo and typed.logprobs is not None:
+            unknown.append("echo")  # the prompt's own logprobs
+        if typed.max_tokens == 0:
+            raise invalid("max_tokens", "expected an integer of at least 1: this model only speaks in chats.")
+        stop = typed.stop if typed.stop is not None else ()
+        logit_bias = members.get("logit_bias", jsonio.NULL)
+        return CanonicalRequest(
+            model=typed.model or "",
+            items=[Message(role="user", content=[TextPart(text=self._prompt())])],
+            max_output_tokens=typed.max_tokens,
+            temperature=typed.temperature,
+            top_p=typed.top_p,
+            n=typed.n or 1,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            logit_bias=jsonio.EMPTY if jsonio.is_null(logit_bias) else logit_bias,
+            frequency_penalty=typed.frequency_penalty,
+            presence_penalty=typed.presence_penalty,
+            top_logprobs=typed.logprobs,
+            seed=typed.seed,
+            user=typed.user or "",
+            stream=self.wants_stream,
+            hints=tuple(
+                name for name, value in members.items() if name not in _DOCUMENTED and not jsonio.is_null(value)
+            ),
+            unknown=tuple(unknown),
+            names=_NAMES,
+        )
+
+    def encoder(self, call: Call) -> CompletionsEncoder:
+        return CompletionsEncoder(call, wants_usage=self._wants_usage, echo=self._echo)
+
+    def encode_answer(self, output: Output, call: Call, destination: Destination) -> bytes:
+        return completions_answer(output, call, destination, echo=self._echo)
+
+    @property
+    def _wants_usage(self) -> bool:
+        options = self.typed.stream_options
+        return options is not None and options.include_usage is True
+
+    @property
+    def _echo(self) -> str:
+        return self._prompt() if self.typed.echo else ""
+
+    def _prompt(self) -> str:
+        """Raises InvalidRequest for prompts that are no single text: a chat can answer no other."""
+        prompt = self.typed.prompt
+        if isinstance(prompt, str):
+            return prompt
+        first = prompt[0]
+        if not isinstance(first, str):
+            raise invalid("prompt", "this model takes text, not tokens.")
+        if len(prompt) > 1:
+            raise invalid("prompt", "this model takes one text; send a request for each.")
+        return first
 
     @property
     def _choices(self) -> int:
@@ -89,6 +162,7 @@ class CompletionsDialect(OpenAIErrors):
 
     name: Endpoint = "completions"
     path = "/v1/completions"
+    media_param = "prompt"
     body_type = CompletionsBody
 
     def parse(self, body: bytes) -> CompletionsRequest:

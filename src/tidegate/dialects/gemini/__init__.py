@@ -1,14 +1,24 @@
 """Google Gemini (`POST /v1beta/models/{model}:generateContent`, and `:streamGenerateContent`)."""
 
+from urllib.parse import parse_qs, unquote
+
 from tidegate.dialects.dialect import Endpoint
-from tidegate.dialects.gemini.address import Address, read_address
 from tidegate.dialects.gemini.answer import error_body
 from tidegate.dialects.gemini.request import GeminiRequest, parse_request
 from tidegate.dialects.gemini.schema import GeminiBody
 from tidegate.dialects.gemini.upstream import GeminiUpstream
 from tidegate.wire.errors import TidegateError
 
-__all__ = ["Address", "GeminiBody", "GeminiDialect", "GeminiRequest", "GeminiUpstream", "error_body", "read_address"]
+__all__ = [
+    "GeminiAddress",
+    "GeminiBody",
+    "GeminiDialect",
+    "GeminiRequest",
+    "GeminiUpstream",
+    "error_body",
+    "gemini_at",
+    "key_in",
+]
 
 
 class GeminiDialect:
@@ -16,6 +26,7 @@ class GeminiDialect:
 
     name: Endpoint = "gemini"
     path = "/v1beta/models/{model}:{method}"
+    media_param = "contents"
     body_type = GeminiBody
 
     def parse(self, body: bytes, *, model: str = "", stream: bool = False, alt: str = "sse") -> GeminiRequest:
@@ -28,3 +39,40 @@ class GeminiDialect:
 
     def error_body(self, error: TidegateError, request_id: str) -> bytes:
         return error_body(error)
+
+
+class GeminiAddress(GeminiDialect):
+    """The dialect at one address: the model, and whether the answer streams, stand there and not in the body."""
+
+    def __init__(self, path: str, *, model: str, stream: bool, alt: str) -> None:
+        self.path = path
+        self._model = model
+        self._stream = stream
+        self._alt = alt
+
+    def parse(self, body: bytes, **_: object) -> GeminiRequest:
+        return parse_request(body, model=self._model, stream=self._stream, alt=self._alt)
+
+
+_METHODS = {"generateContent": False, "streamGenerateContent": True}
+_PREFIXES = ("/v1beta/models/", "/v1/models/")
+
+
+def gemini_at(target: bytes) -> GeminiAddress | None:
+    """The dialect at a request target, if it is one of this API; `alt` is read from the query (`alt=sse`, or none)."""
+    path, _, query = target.decode("latin-1").partition("?")
+    named, colon, method = path.rpartition(":")
+    if not colon or method not in _METHODS:
+        return None
+    for prefix in _PREFIXES:
+        if named.startswith(prefix) and len(named) > len(prefix):
+            alt = parse_qs(query).get("alt", [""])[-1]
+            model = unquote(named.removeprefix(prefix))
+            return GeminiAddress(path, model=model, stream=_METHODS[method], alt=alt)
+    return None
+
+
+def key_in(target: bytes) -> bytes | None:
+    """The API key that this API's clients may put into the query (`?key=`)."""
+    found = parse_qs(target.partition(b"?")[2]).get(b"key")
+    return found[-1] if found else None

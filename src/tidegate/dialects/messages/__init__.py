@@ -17,6 +17,7 @@ class MessagesDialect:
 
     name: Endpoint = "messages"
     path = "/v1/messages"
+    media_param = "messages"
     body_type = MessagesBody
 
     def parse(self, body: bytes) -> MessagesRequest:

@@ -34,7 +34,7 @@ class Source(msgspec.Struct):
     data: str | None = None
     url: str | None = None
     file_id: str | None = None
-    content: msgspec.Raw = jsonio.EMPTY
+    content: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
 
 
 class ContentBlock(msgspec.Struct):
@@ -45,16 +45,16 @@ class ContentBlock(msgspec.Struct):
     source: Source | str | None = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw = jsonio.EMPTY
+    input: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     tool_use_id: str | None = None
-    content: msgspec.Raw = jsonio.EMPTY
+    content: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     is_error: bool | None = None
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
     title: str | None = None
     context: str | None = None
-    citations: msgspec.Raw = jsonio.EMPTY
+    citations: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     cache_control: jsonio.Members | None = None
 
 
@@ -201,8 +201,9 @@ class Reader:
             if bytes(content).lstrip()[:1] == b'"':
                 return [TextPart(text=jsonio.decode(content, _text))]
             return self.parts(Blocks(jsonio.decode(content, _block_list), jsonio.elements(content), path))
-        except jsonio.SchemaMismatch as error:
-            place = f"{path}{error.path}" if error.path.startswith("[") else path
+        except (jsonio.SchemaMismatch, jsonio.InvalidJSON) as error:
+            inner = getattr(error, "path", "")
+            place = f"{path}{inner}" if inner.startswith("[") else path
             raise invalid(place, "expected a string or an array of content blocks.", "invalid_type") from None
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from tidegate.dialects.chat.unwrap import Unwrapper
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.messages.figures import Figures
@@ -139,12 +140,6 @@ class _SearchResult(msgspec.Struct):
     content: list[_Found]
 
 
-class _Input(msgspec.Struct):
-    """The arguments of a custom tool that was offered as a function."""
-
-    input: str
-
-
 _frame = jsonio.decoder(_Frame)
 _type = jsonio.decoder(_Type)
 _block = jsonio.decoder(_BlockObject)
@@ -153,21 +148,22 @@ _citation = jsonio.decoder(_Citation)
 _details = jsonio.decoder(_Details)
 _query = jsonio.decoder(_Query)
 _search_result = jsonio.decoder(_SearchResult)
-_input = jsonio.decoder(_Input)
 
 
 class _Block:
     """An open content block."""
 
-    __slots__ = ("begin", "call", "citations", "given", "object", "pieces", "said", "signature")
+    __slots__ = ("begin", "call", "citations", "given", "object", "pieces", "said", "signature", "unwrapper")
 
     def __init__(self, given: msgspec.Raw, content: _BlockObject) -> None:
         self.given = given
         self.object = content
         self.call = -1
         """The index of the call that it is."""
+        self.unwrapper: Unwrapper | None = None
+        """What takes the free text of a custom tool out of its arguments."""
         self.pieces: list[str] = []
-        """Thinking, or partial JSON, so far."""
+        """Thinking, or partial JSON of a server tool, so far."""
         self.said = False
         self.signature = content.signature or ""
         self.citations: list[msgspec.Raw] = []
@@ -365,6 +361,8 @@ class _Answer:
                 block.call = self._calls
                 self._calls += 1
                 name = content.name or ""
+                if name in self._custom:
+                    block.unwrapper = Unwrapper()
                 out.append(ToolCallStart(block.call, content.id or f"call_{block.call}", name, name in self._custom))
             case _:
                 self._close_message(out)
@@ -445,22 +443,20 @@ class _Answer:
         if not text:
             return
         block.said = True
-        if block.call < 0 or block.object.name in self._custom:
+        if block.call < 0:
             block.pieces.append(text)
-        else:
+            return
+        if block.unwrapper is not None:
+            text = block.unwrapper.feed(text)
+        if text:
             out.append(ToolCallDelta(block.call, text))
 
     def _end_call(self, block: _Block, out: list[Event]) -> None:
-        whole = "".join(block.pieces) if block.said else _as_text(block.object.input)
-        if block.object.name in self._custom:
-            try:
-                whole = _input.decode(whole.encode()).input
-            except (*_UNREADABLE, UnicodeEncodeError):
-                whole = "" if whole == "{}" else whole
-            if whole:
-                out.append(ToolCallDelta(block.call, whole))
-        elif not block.said:
-            out.append(ToolCallDelta(block.call, whole))
+        rest = "" if block.said else _as_text(block.object.input)
+        if block.unwrapper is not None:
+            rest = block.unwrapper.feed(rest) + block.unwrapper.eof()
+        if rest:
+            out.append(ToolCallDelta(block.call, rest))
         out.append(ToolCallEnd(block.call))
 
     def _restored(self, block: _Block) -> msgspec.Raw:

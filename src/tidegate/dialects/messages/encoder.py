@@ -99,6 +99,7 @@ class MessagesEncoder:
         "_head",
         "_index",
         "_part",
+        "_refused",
         "_slots",
         "_text",
         "_thinking",
@@ -124,6 +125,7 @@ class MessagesEncoder:
         """Open thinking that waits for its signature, a text for each part of it."""
         self._part = 0
         self._called = False
+        self._refused = False
         self._end: ChoiceEnd | None = None
         self._usage = _NO_USAGE
         self.committed = False
@@ -160,6 +162,7 @@ class MessagesEncoder:
                 self._usage = event.usage
                 return
             case TextDelta() | RefusalDelta():
+                self._refused = self._refused or type(event) is RefusalDelta
                 self._drop_thought()
                 self._write(self._open_text(), b'"text_delta"', b'"text"', event.text)
             case Annotation():
@@ -330,19 +333,22 @@ class MessagesEncoder:
             slot.ended = True
         self._flush(out)
         self.committed = True
-        reason, stop_sequence = _ending(self._end, self._called)
+        reason, stop_sequence = _ending(self._end, called=self._called, refused=self._refused)
         delta = {"stop_reason": reason, "stop_sequence": stop_sequence, "stop_details": _stop_details(reason)}
         ending = {"type": "message_delta", "delta": delta, "usage": as_messages(self._usage)}
         out.append(sse.encode(jsonio.encode(ending), b"message_delta"))
         out.append(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
 
 
-def _ending(end: ChoiceEnd | Choice | None, called: bool) -> tuple[str, str | None]:
-    """Stop reason and sequence. Some providers say `stop` although they called a tool; a client would not look for it."""
-    if end is None or (end.reason == "stop" and called):
-        return ("tool_use" if called else "end_turn"), None
-    if end.reason == "stop" and end.stop_sequence:
-        return "stop_sequence", end.stop_sequence
+def _ending(end: ChoiceEnd | Choice | None, *, called: bool, refused: bool) -> tuple[str, str | None]:
+    """Stop reason and sequence. Some providers say `stop` although they called a tool or the model refused: a client of
+    this API looks for either only here."""
+    if end is None or end.reason == "stop":
+        if called or refused:
+            return ("tool_use" if called else "refusal"), None
+        if end is not None and end.stop_sequence:
+            return "stop_sequence", end.stop_sequence
+        return "end_turn", None
     return _STOP_REASONS[end.reason], None
 
 
@@ -402,7 +408,7 @@ def encode_message(output: Output, call: Call, destination: Destination) -> byte
     """A whole answer. Its blocks are those that the stream would have had."""
     choice = output.choices[0] if output.choices else Choice(items=[], reason="stop")
     content: list[Any] = []
-    called = False
+    called = refused = False
     for item in choice.items:
         match item:
             case Message():
@@ -410,6 +416,7 @@ def encode_message(output: Output, call: Call, destination: Destination) -> byte
                     if isinstance(part, TextPart) and part.text:
                         content.append(_text_block(part))
                     elif isinstance(part, RefusalPart) and part.refusal:
+                        refused = True
                         content.append({"type": "text", "text": part.refusal})
             case Reasoning():
                 content.extend(_thinking_block(item))
@@ -420,7 +427,7 @@ def encode_message(output: Output, call: Call, destination: Destination) -> byte
                 content.extend(native_blocks(item.value) or ())
             case _:
                 pass
-    reason, stop_sequence = _ending(choice, called)
+    reason, stop_sequence = _ending(choice, called=called, refused=refused)
     model = output.model or destination.model
     return jsonio.encode(_envelope(call, model, content, reason, stop_sequence, output.usage))
 

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.relay import MessagesStream, complete
@@ -37,7 +38,7 @@ class OfferedTool(msgspec.Struct):
     type: str | None = None
     name: str | None = None
     description: str | None = None
-    input_schema: msgspec.Raw = jsonio.EMPTY
+    input_schema: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     strict: bool | None = None
     cache_control: jsonio.Members | None = None
 
@@ -56,7 +57,7 @@ class Thinking(msgspec.Struct):
 
 class Form(msgspec.Struct):
     type: str
-    schema: msgspec.Raw = jsonio.EMPTY
+    schema: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
 
 
 class OutputConfig(msgspec.Struct):
@@ -107,9 +108,14 @@ _NAMES = {
     "reasoning_summary": "thinking.display",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "user": "metadata.user_id",
-    "breakpoint": "cache_control",
+    "prompt_cache_breakpoint": "cache_control",
 }
 """Members of the canonical request by the names that they have here."""
+
+_HINTS = {
+    "messages": "This is /v1/messages; 'input' belongs to /v1/responses, 'prompt' to /v1/completions.",
+    "max_tokens": "This API has no default for it.",
+}
 
 _REFUSED = frozenset({"container", "mcp_servers", "inference_geo"})
 """Members without a canonical form that an answer depends on, or the place where it may be made."""
@@ -145,7 +151,10 @@ class MessagesRequest:
         members = jsonio.members(self._body)
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
-        self.dropped = refuse_unsupported(members, destination)
+        left_out: tuple[str, ...] = ()
+        if PREFIX.encode() in self._body:
+            members["messages"], left_out = _without_envelopes(members["messages"], self.typed.messages)
+        self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
     def open(self, call: Call) -> MessagesStream:
@@ -266,9 +275,31 @@ class MessagesRequest:
 _MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 
 
+def _without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tuple[msgspec.Raw, tuple[str, ...]]:
+    """The messages without thinking that another provider signed, and the name of what is left out: this one would refuse
+    the request for it (protocol §5.4)."""
+    kept: list[Any] = []
+    dropped: tuple[str, ...] = ()
+    for raw, message in zip(jsonio.elements(value), messages, strict=True):
+        if isinstance(message.content, str) or not any(map(_is_enveloped, message.content)):
+            kept.append(raw)
+            continue
+        members = jsonio.members(raw)
+        dropped = ("reasoning_items",)
+        blocks = zip(jsonio.elements(members["content"]), message.content, strict=True)
+        if left := [own for own, block in blocks if not _is_enveloped(block)]:
+            kept.append({**members, "content": left})
+    return jsonio.raw(kept), dropped
+
+
+def _is_enveloped(block: ContentBlock) -> bool:
+    carrier = {"thinking": block.signature, "redacted_thinking": block.data}.get(block.type)
+    return carrier is not None and carrier.startswith(PREFIX)
+
+
 def parse_request(body: bytes) -> MessagesRequest:
     """Decode and validate. Raises InvalidRequest."""
-    typed = parse(body, _decoder)
+    typed = parse(body, _decoder, _HINTS)
     for index, tool in enumerate(typed.tools or ()):
         if tool.type in (None, "custom"):
             if not tool.name:
@@ -305,11 +336,22 @@ _NEEDED: dict[str, tuple[str, ...]] = {
 """Members that a block of a type cannot be without. Types that are not here travel on as they are."""
 
 
+_NEEDED_OF_SOURCE: dict[str, tuple[str, ...]] = {
+    "base64": ("media_type", "data"),
+    "url": ("url",),
+    "file": ("file_id",),
+    "text": ("data",),
+    "content": ("content",),
+}
+
+
 def _check_block(block: ContentBlock, path: str) -> None:
     for name in _NEEDED.get(block.type, ()):
         value = getattr(block, name)
         if value is None or (isinstance(value, msgspec.Raw) and jsonio.is_null(value)):
             raise missing(f"{path}.{name}")
+    if block.type == "tool_use" and not bytes(block.input).startswith(b"{"):
+        raise invalid(f"{path}.input", "expected an object.", "invalid_type")
     if isinstance(block.source, Source):
         _check_source(block.source, f"{path}.source")
     elif block.type in ("image", "document"):
@@ -317,6 +359,7 @@ def _check_block(block: ContentBlock, path: str) -> None:
 
 
 def _check_source(source: Source, path: str) -> None:
-    for name in {"base64": ("media_type", "data"), "url": ("url",), "file": ("file_id",)}.get(source.type, ()):
-        if getattr(source, name) is None:
+    for name in _NEEDED_OF_SOURCE.get(source.type, ()):
+        value = getattr(source, name)
+        if value is None or value == jsonio.EMPTY:
             raise missing(f"{path}.{name}")

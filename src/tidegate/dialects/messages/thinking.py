@@ -74,8 +74,9 @@ def _put_budget(
 ) -> bool:
     _put_effort(body, effort, destination)
     name = "effort" if request.effort else "reasoning_budget" if request.reasoning_budget else "reasoning_summary"
-    if not effort:
-        return False  # a summary alone asks for no thinking that would not happen anyway
+    if not effort:  # a summary alone asks for no thinking that would not happen anyway
+        losses.hint(name)
+        return False
     room = body["max_tokens"]
     if room <= LEAST_BUDGET or _is_forced(body) or _goes_on_without_thought(body["messages"]):
         losses.hint(name)

@@ -175,7 +175,7 @@ class _Conversation:
                             param=self._param,
                         )
                 case Reasoning():
-                    self._add("assistant", _thinking(item))
+                    self._add_thought(item)
                 case OpaqueItem():
                     self._add_opaque(item)
         self._finish_calls()
@@ -202,10 +202,9 @@ class _Conversation:
         self._turns[-1].blocks.extend(blocks)
 
     def _add_call(self, call: FunctionCall) -> None:
-        name = f"{call.namespace}__{call.name}" if call.namespace else call.name
-        self.called[name] = None
+        self.called[call.name] = None
         known = self._fresh_id(call.call_id)
-        self._add("assistant", [{"type": "tool_use", "id": known, "name": name, "input": input_of(call)}])
+        self._add("assistant", [{"type": "tool_use", "id": known, "name": call.name, "input": input_of(call)}])
         self._open.append((call, known))
 
     def _fresh_id(self, call_id: str) -> str:
@@ -260,8 +259,18 @@ class _Conversation:
             if self._turns[-1].role != "assistant":
                 self._add("system", blocks)
                 return
-        self._losses.hint("items")
+        self._losses.hint(f"{self._param}[].role")
         self.system.extend(blocks)
+
+    def _add_thought(self, item: Reasoning) -> None:
+        """The provider's own block, byte for byte. What it has not signed is left out (protocol §5.4)."""
+        seal = item.seal
+        if seal is not None and seal.data and seal.kind == "signature":
+            self._add("assistant", [{"type": "thinking", "thinking": seal.text, "signature": seal.data}])
+        elif seal is not None and seal.data and seal.kind == "redacted":
+            self._add("assistant", [{"type": "redacted_thinking", "data": seal.data}])
+        else:
+            self._losses.hint("reasoning_items")
 
     def _add_opaque(self, item: OpaqueItem) -> None:
         """Blocks of this API that came through another one go back as they were (see the decoder)."""
@@ -309,9 +318,7 @@ class _Conversation:
             return {"type": "image", "source": {"type": "url", "url": part.url}}
         found = parse_data_url(part.url)
         if found is None:
-            raise InvalidRequest(
-                "Invalid image: a data URL must be base64.", param=self._param, code="invalid_image_url"
-            )
+            raise InvalidRequest("Invalid image: a data URL must be base64.", param=self._param)
         media_type, data = found
         if media_type == "image/jpg":
             media_type = "image/jpeg"
@@ -371,18 +378,6 @@ def _is_system(item: Item) -> bool:
     return isinstance(item, Message) and item.role in ("system", "developer")
 
 
-def _thinking(item: Reasoning) -> list[Block]:
-    """The provider's own block, byte for byte; nothing for reasoning that it has not signed (protocol §5.4)."""
-    seal = item.seal
-    if seal is None or not seal.data:
-        return []
-    if seal.kind == "signature":
-        return [{"type": "thinking", "thinking": seal.text, "signature": seal.data}]
-    if seal.kind == "redacted":
-        return [{"type": "redacted_thinking", "data": seal.data}]
-    return []
-
-
 def _shortened(blocks: list[Block]) -> Any:
     """One plain text as a string, all else as the list."""
     if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
@@ -400,7 +395,7 @@ def _limit_breakpoints(blocks: list[Block], losses: Losses) -> None:
     marked = [block for block in blocks if "cache_control" in block]
     for block in marked[:-MAX_BREAKPOINTS]:
         del block["cache_control"]
-        losses.hint("breakpoint")
+        losses.hint("prompt_cache_breakpoint")
 
 
 # -- tools ------------------------------------------------------------------------------------------------------

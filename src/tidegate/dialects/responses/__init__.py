@@ -11,6 +11,7 @@ class ResponsesDialect(OpenAIErrors):
 
     name: Endpoint = "responses"
     path = "/v1/responses"
+    media_param = "input"
     body_type = ResponsesBody
 
     def parse(self, body: bytes) -> ResponsesRequest:

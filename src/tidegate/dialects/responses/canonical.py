@@ -185,7 +185,7 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
             continue
         if name not in _HINTS:
             unknown.append(name)
-        elif not (name == "truncation" and value == b'"disabled"'):
+        elif not (name == "truncation" and bytes(value) == b'"disabled"'):
             hints.append(name)
     items = _items(members, tools, names)
     thinking = _value(members, "reasoning", _thinking) or _Thinking()
@@ -329,6 +329,7 @@ def _message(item: _Item, at: str) -> Message:
 
 
 def _call(item: _Item, at: str) -> FunctionCall:
+    """The name is the flat one, as the provider gets it among the tools; the namespace is in it."""
     if not item.call_id:
         raise missing(f"{at}.call_id")
     if not item.name:
@@ -340,7 +341,6 @@ def _call(item: _Item, at: str) -> FunctionCall:
         arguments=(item.input if custom else item.arguments) or "",
         id=item.id or "",
         custom=custom,
-        namespace=item.namespace or "",
     )
 
 

@@ -14,7 +14,6 @@ from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses.held import HELD_LIMIT
 from tidegate.dialects.responses.response import failure, true_status
-from tidegate.dialects.responses.tools import flat_name
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -49,6 +48,8 @@ Slot = Literal["text", "refusal", "summary", "thought", "arguments"]
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TEXT_DELTA: Final = "response.output_text.delta"
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
+_MOST_PARTS: Final = 4096
+"""Parts of one item; each costs memory."""
 _RECORD_SIZE: Final = 512
 """About what is kept of an item whose words are not."""
 
@@ -180,6 +181,8 @@ class _Record:
     def at(self, slot: Slot, place: int) -> _Said:
         said = self.said.get((slot, place))
         if said is None:
+            if len(self.said) >= _MOST_PARTS:
+                raise WireError(f"an item has more than {_MOST_PARTS} parts")
             said = self.said[slot, place] = _Said()
         return said
 
@@ -190,6 +193,25 @@ class _Record:
 
 class ResponsesDecoder:
     """See :class:`tidegate.dialects.codec.StreamDecoder`."""
+
+    __slots__ = (
+        "_by_id",
+        "_by_index",
+        "_calls",
+        "_destination",
+        "_ended",
+        "_frames",
+        "_held",
+        "_message",
+        "_now",
+        "_now_id",
+        "_now_index",
+        "_out",
+        "_provider",
+        "_records",
+        "_started",
+        "_thinking",
+    )
 
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
@@ -274,6 +296,7 @@ class ResponsesDecoder:
         except _UNREADABLE:
             if data.strip() == b"[DONE]":
                 return
+            jsonio.check_utf8(data)
             event = _Event(type=jsonio.decode(data, _type).type)
         kind = event.type
         if kind == _TEXT_DELTA:
@@ -295,8 +318,10 @@ class ResponsesDecoder:
             handler(self, kind, event, data)
         elif not kind:
             self._on_untyped(data)
+        elif frame.event == b"error":
+            self._on_error(kind, event, data)
         else:
-            self._start(None)
+            self._on_unknown(kind, data)
 
     def _start(self, upstream: jsonio.Members | None) -> None:
         if not self._started:
@@ -318,6 +343,15 @@ class ResponsesDecoder:
             raise WireError("an event of the stream has no type")
         self._fail(from_error_object(found, self._provider))
 
+    def _on_unknown(self, kind: str, data: bytes) -> None:
+        """Progress of hosted tools and what is newer than we are. An error by another name is one."""
+        if not kind.startswith("response."):
+            found = jsonio.decode(data, _error_event).error
+            if not jsonio.is_null(found):
+                self._fail(from_error_object(found, self._provider))
+                return
+        self._start(None)
+
     def _on_error(self, kind: str, event: _Event, data: bytes) -> None:
         found = jsonio.decode(data, _error_event).error
         self._fail(from_error_object(data if jsonio.is_null(found) else found, self._provider))
@@ -330,7 +364,9 @@ class ResponsesDecoder:
             raise WireError("a delta has no text")
         if record.repeated:
             return
-        logprobs = jsonio.elements(event.logprobs) if len(event.logprobs) > 2 and event.logprobs != b"null" else []
+        logprobs = _list(event.logprobs)
+        if logprobs:
+            jsonio.check_utf8(data)
         said = record.at("text", event.content_index or 0)
         if event.delta or logprobs:
             self._say_text(record, said, event.delta, logprobs)
@@ -416,8 +452,7 @@ class ResponsesDecoder:
         place = event.content_index or 0
         match stem:
             case "output_text":
-                logprobs = jsonio.elements(event.logprobs) if event.logprobs not in (b"", b"null") else []
-                self._rest_of_text(record, place, found.text or "", logprobs)
+                self._rest_of_text(record, place, found.text or "", _list(event.logprobs))
             case "refusal":
                 self._rest_of_refusal(record, place, found.refusal or "")
             case "reasoning_summary_text":
@@ -479,10 +514,11 @@ class ResponsesDecoder:
         value = jsonio.decode(data, _item_event).item
         if jsonio.is_null(value):
             return
-        item = jsonio.decode(value, _item_loosely)
+        item = _identity(value)
         known = self._by_id.get(item.id) if item.id else None
         if known is not None and (self._destination.quirks.loose_items or known.index == event.output_index):
             known.repeated = known.repeated or known.ended or known.spoke
+            self._now = None
             return
         record = self._new_record(item.type, item.id or "", event.output_index)
         if record.kind in _CALLS:
@@ -493,7 +529,7 @@ class ResponsesDecoder:
         value = jsonio.decode(data, _item_event).item
         if jsonio.is_null(value):
             return
-        item = jsonio.decode(value, _item_loosely)
+        item = _identity(value)
         event.item_id = item.id
         record = self._record(event, item.type)
         if record.repeated:
@@ -519,9 +555,12 @@ class ResponsesDecoder:
         for place, part in enumerate(item.content or ()):
             self._rest_of_part(record, place, part)
         if self._message is record:
-            self._message = None
-            self._now = None
-            self._out.append(MessageEnd())
+            self._end_message()
+
+    def _end_message(self) -> None:
+        self._message = None
+        self._now = None
+        self._out.append(MessageEnd())
 
     def _complete_reasoning(self, record: _Record, item: _Item) -> None:
         if not record.ended:
@@ -555,11 +594,10 @@ class ResponsesDecoder:
             return
         index = record.call = self._calls
         self._calls += 1
-        namespace = item.namespace or ""
         call_id = item.call_id or record.id or f"call_{index}"
-        name = flat_name(namespace, item.name) if namespace else item.name
         self._start(None)
-        self._out.append(ToolCallStart(index, call_id, name, record.kind == "custom_tool_call", namespace))
+        custom = record.kind == "custom_tool_call"
+        self._out.append(ToolCallStart(index, call_id, item.name, custom, item.namespace or ""))
         if record.buffer:
             self._out.append(ToolCallDelta(index, "".join(record.buffer)))
             record.buffer.clear()
@@ -568,7 +606,11 @@ class ResponsesDecoder:
         if record.kind == "image_generation_call":
             item = jsonio.decode(value, _item)
             if item.result:
+                # An item of its own: what is said before and after it belongs to other messages.
+                if self._message is not None:
+                    self._end_message()
                 self._out.append(MediaDelta(f"image/{item.output_format or 'png'}", item.result))
+                self._out.append(MessageEnd())
                 return
         self._out.append(Opaque(record.kind, value.copy()))
 
@@ -647,7 +689,7 @@ class ResponsesDecoder:
         of its kind that is left, since engines make new ids for the snapshot."""
         found: list[tuple[_Loosely, msgspec.Raw, _Record | None]] = []
         for value in items:
-            item = jsonio.decode(value, _item_loosely)
+            item = _identity(value)
             record = self._by_id.get(item.id) if item.id else None
             if record is not None and (record.kind != item.type or record.matched):
                 record = None
@@ -739,6 +781,13 @@ _KIND_OF_VALUE: Final = {
 }
 
 
+def _identity(value: msgspec.Raw) -> _Loosely:
+    item = jsonio.decode(value, _item_loosely)
+    if not item.type:
+        raise WireError("an item of the answer has no type")
+    return item
+
+
 def decode_answer(body: bytes, destination: Destination) -> list[Event]:
     """An answer in one body, as the events that a stream of it would have had.
 
@@ -768,3 +817,7 @@ def _text_or_empty(value: msgspec.Raw) -> str:
         return jsonio.decode(value, _string)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
         return ""
+
+
+def _list(value: msgspec.Raw) -> list[msgspec.Raw]:
+    return [] if jsonio.is_null(value) else jsonio.elements(value)

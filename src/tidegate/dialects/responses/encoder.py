@@ -25,6 +25,7 @@ from tidegate.dialects.responses.output import (
     reasoning_item,
     refusal_part,
     text_part,
+    with_call_id,
     with_id,
 )
 from tidegate.dialects.responses.response import Envelope, is_cut
@@ -58,11 +59,12 @@ __all__ = ["ResponsesEncoder", "encode_answer"]
 
 Status = Literal["completed", "incomplete"]
 
+_ITEM_SIZE: Final = 256
+"""About what an item costs beside its words."""
 _DONE: Final = b"data: [DONE]\n\n"
 _LENGTH = jsonio.raw({"reason": "max_output_tokens"})
 _FILTERED = jsonio.raw({"reason": "content_filter"})
 
-_json = msgspec.json.Encoder().encode
 _string = jsonio.decoder(str)
 
 
@@ -121,7 +123,7 @@ class _Call(_Item):
 
     def __init__(self, call: FunctionCall, at: int, choice: int, response_id: str) -> None:
         super().__init__("custom_tool_call" if call.custom else "function_call", at, choice, response_id)
-        self.call = call
+        self.call = with_call_id(call, self.id)
         self.name = b"response.custom_tool_call_input" if call.custom else b"response.function_call_arguments"
         self.text = bytearray()
         self.head = b""
@@ -137,6 +139,35 @@ class ResponsesEncoder:
     `encode` raises WireError, at the beginning of a call and with nothing lost, once an answer is longer than
     `HELD_LIMIT` bytes: its last event has to repeat all of it.
     """
+
+    __slots__ = (
+        "_beside",
+        "_call",
+        "_calls",
+        "_cut",
+        "_destination",
+        "_details",
+        "_envelope",
+        "_finished",
+        "_message_parts",
+        "_messages",
+        "_model",
+        "_named",
+        "_names",
+        "_next",
+        "_out",
+        "_parts",
+        "_pending",
+        "_reasoning",
+        "_refused",
+        "_sequence",
+        "_size",
+        "_stage",
+        "_thought",
+        "_thoughts",
+        "_usage",
+        "committed",
+    )
 
     def __init__(self, envelope: Envelope, call: Call, names: ToolNames | None = None) -> None:
         self._envelope = envelope
@@ -176,6 +207,8 @@ class ResponsesEncoder:
         self._destination = destination
         self._model = destination.model
         self._usage = None
+        self._details = None
+        self._cut.clear()
         self._envelope.keep_upstream_identity = False
 
     def hand_over(self) -> Begun:
@@ -197,7 +230,7 @@ class ResponsesEncoder:
             if type(event) is TextDelta and event.logprobs is None and self._pending is None:
                 part = self._parts.get(event.choice)
                 if part is not None:
-                    piece = _json(event.text)
+                    piece = jsonio.encode(event.text)
                     size = len(piece)
                     if size > 2:
                         part.text += piece[1:-1]
@@ -212,6 +245,7 @@ class ResponsesEncoder:
         return self._taken()
 
     def fail(self, error: TidegateError) -> bytes:
+        self.committed = True
         self._begin()
         if isinstance(self._pending, _Call):
             self._release("incomplete")
@@ -262,7 +296,7 @@ class ResponsesEncoder:
             self._beside += len(entry)
         if not event.text:
             return
-        piece = _json(event.text)
+        piece = jsonio.encode(event.text)
         self._grow(part.text, piece)
         tail = part.tail
         if entries:
@@ -273,7 +307,7 @@ class ResponsesEncoder:
         self._refused.add(event.choice)
         part = self._message_part(event.choice, "refusal")
         if event.text:
-            piece = _json(event.text)
+            piece = jsonio.encode(event.text)
             self._grow(part.text, piece)
             self._delta(part.head, piece, part.tail)
 
@@ -363,7 +397,7 @@ class ResponsesEncoder:
             if part is not None:
                 self._end_thought(item, part)
             part = self._open_thought(item, event)
-        piece = _json(event.text)
+        piece = jsonio.encode(event.text)
         self._grow(part.text, piece)
         self._delta(part.head, piece, part.tail)
 
@@ -440,13 +474,13 @@ class ResponsesEncoder:
         call = FunctionCall(call_id=event.call_id, name=name, namespace=namespace, arguments="", custom=event.custom)
         item = self._calls[event.index] = _Call(call, self._take_index(), event.choice, self._call.response_id)
         item.head = self._delta_head(item.name, item.where)
-        self._added(item, call_item(item.id, "in_progress", call, b""))
+        self._added(item, call_item(item.id, "in_progress", item.call, b""))
 
     def _on_call_delta(self, event: ToolCallDelta) -> None:
         item = self._calls.get(event.index)
         if item is not None and event.text:
             self._release()
-            piece = _json(event.text)
+            piece = jsonio.encode(event.text)
             self._grow(item.text, piece)
             self._delta(item.head, piece, b',"sequence_number":')
 
@@ -574,6 +608,7 @@ class ResponsesEncoder:
 
     def _done(self, item: _Item, value: bytes) -> None:
         self._finished[item.at] = value
+        self._beside += _ITEM_SIZE
         self._event(b"response.output_item.done", b',"output_index":%d,"item":%b' % (item.at, value))
 
     def _hold(self, item: _Message | _Reasoning | _Call) -> None:
@@ -641,10 +676,13 @@ class ResponsesEncoder:
         self._sequence += 1
 
     def _frame(self, name: bytes, data: bytes) -> None:
-        """JSON as we write it has no line ends, so that it is one line."""
+        """Clients' tools and providers' items may come pretty-printed; a frame has one line of data."""
+        data = jsonio.one_line(data)
         self._out.append(b"event: %b\ndata: %b\n\n" % (name, data) if self._named else b"data: %b\n\n" % data)
 
     def _taken(self) -> bytes:
+        if len(self._out) == 1:
+            return self._out.pop()
         out = b"".join(self._out)
         self._out.clear()
         return out

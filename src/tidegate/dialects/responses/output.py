@@ -30,6 +30,7 @@ __all__ = [
     "refusal_part",
     "text_part",
     "thought_parts",
+    "with_call_id",
     "with_id",
 ]
 
@@ -47,6 +48,11 @@ _PREFIXES = {
 def item_id(response_id: str, kind: str, at: int) -> str:
     """The id of the item at `output_index` `at`: stable, and unlike that of any other item of any response."""
     return f"{_PREFIXES.get(kind, kind)}_{response_id.removeprefix('resp_')[:44]}{at:04x}"
+
+
+def with_call_id(call: FunctionCall, name: str) -> FunctionCall:
+    """The call with an id that its result can name: some engines give none. `name` is the item's."""
+    return call if call.call_id else msgspec.structs.replace(call, call_id=f"call_{name.partition('_')[2]}")
 
 
 def text_part(text: bytes, annotations: Iterable[bytes] = (), logprobs: Iterable[bytes] = ()) -> bytes:
@@ -150,7 +156,7 @@ def logprob_entries(values: Iterable[msgspec.Raw]) -> list[bytes]:
         try:
             found = jsonio.decode(value, _logprob)
         except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
-            entries.append(bytes(value))
+            entries.append(jsonio.one_line(bytes(value)))
             continue
         for one in (found, *(found.top_logprobs or ())):
             if one.bytes is None:
@@ -203,7 +209,8 @@ def _item(item: Item | ImagePart, response_id: str, names: ToolNames, at: int, s
             text = call.arguments or ("" if call.custom else "{}")
             if status == "incomplete" and not call.custom and is_json(text):
                 status = "completed"
-            return call_item(item_id(response_id, kind, at), status, call, _inside(text))
+            name = item_id(response_id, kind, at)
+            return call_item(name, status, with_call_id(call, name), _inside(text))
         case Reasoning():
             return reasoning_item(
                 item_id(response_id, "reasoning", at),

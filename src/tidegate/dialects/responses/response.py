@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Quirks, estimated_usage
+from tidegate.dialects.dialect import Answer, Call, Destination, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
 from tidegate.dialects.responses.chat_body import as_chat_completion
@@ -105,8 +105,6 @@ _BEGINNINGS: dict[str, bytes] = {
 _MERGED = ("text", "reasoning")
 """Objects whose members have defaults each."""
 
-_NO_QUIRKS = Quirks()
-
 
 class _PlainPart(msgspec.Struct, gc=False):
     type: str
@@ -137,51 +135,72 @@ class _PlainUsage(msgspec.Struct, gc=False):
     output_tokens_details: _PlainOutputDetails
 
 
-class _PlainReasoning(msgspec.Struct, gc=False):
+class _PlainReasoning(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     effort: str | None
     summary: str | None
+    generate_summary: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class _PlainText(msgspec.Struct, gc=False):
+class _PlainText(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     format: jsonio.Members
+    verbosity: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class _Plain(msgspec.Struct, gc=False):
-    """A completed answer in which nothing is odd: it decodes as this, which costs a fifth of looking for faults.
+_Number = int | float | msgspec.UnsetType
 
-    Members may be absent; those that are there have the documented type.
+
+class _Plain(msgspec.Struct, kw_only=True, gc=False):
+    """A completed answer in which nothing is odd: it decodes as this, which costs a fifth of looking for faults, and
+    encodes again when the envelope's members are ours.
+
+    Members may be absent; those that are there have the documented type, but for those that are ours anyway. Null and
+    absent are one where null is documented; elsewhere absent is unset.
     """
 
+    id: Any = None
+    object: Any = None
+    created_at: Any = None
     status: Literal["completed"]
-    output: list[_PlainItem]
-    usage: _PlainUsage
-    model: str
+    background: bool = False
+    completed_at: Any = None
     error: None = None
     incomplete_details: None = None
-    background: bool = False
     instructions: str | list[msgspec.Raw] | None = None
-    max_output_tokens: float | None = None
-    max_tool_calls: float | None = None
-    metadata: jsonio.Members = {}
-    parallel_tool_calls: bool = True
+    max_output_tokens: int | float | None = None
+    max_tool_calls: int | float | None = None
+    model: str
+    output: msgspec.Raw
+    parallel_tool_calls: bool | msgspec.UnsetType = msgspec.UNSET
     previous_response_id: str | None = None
     prompt_cache_key: str | None = None
     reasoning: _PlainReasoning | msgspec.UnsetType = msgspec.UNSET
     safety_identifier: str | None = None
-    service_tier: str = ""
-    temperature: float = 1.0
+    service_tier: str = "default"
+    store: Any = None
+    temperature: _Number = msgspec.UNSET
     text: _PlainText | msgspec.UnsetType = msgspec.UNSET
-    tool_choice: str | jsonio.Members = ""
-    tools: list[msgspec.Raw] = []
-    top_logprobs: float = 0
-    top_p: float = 1.0
-    truncation: str = ""
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
+    tool_choice: str | jsonio.Members | msgspec.UnsetType = msgspec.UNSET
+    tools: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    top_logprobs: _Number = msgspec.UNSET
+    top_p: _Number = msgspec.UNSET
+    truncation: str | msgspec.UnsetType = msgspec.UNSET
+    frequency_penalty: _Number = msgspec.UNSET
+    presence_penalty: _Number = msgspec.UNSET
+    usage: msgspec.Raw
     user: str | None = None
+    metadata: jsonio.Members | msgspec.UnsetType = msgspec.UNSET
 
+
+class _PlainAlone(_Plain, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """The same without any member that is not documented."""
+
+
+_NEVER_NULL = tuple(field.name for field in msgspec.structs.fields(_Plain) if field.default is msgspec.UNSET)
 
 _plain = jsonio.decoder(_Plain)
+_plain_alone = jsonio.decoder(_PlainAlone)
+_plain_items = jsonio.decoder(list[_PlainItem])
+_plain_usage = jsonio.decoder(_PlainUsage)
 _text_of = jsonio.decoder(str)
 _count = jsonio.decoder(float)
 
@@ -262,25 +281,24 @@ class Envelope:
             return nulls.strip(jsonio.encode(content))
         return jsonio.encode(content)
 
-    def completed(self, upstream: jsonio.Members) -> bytes:
-        """The whole object of an answer that :class:`_Plain` has found to be without fault, and the only one that this
-        envelope makes."""
+    def completed(self, answer: _Plain) -> bytes:
+        """The whole object of an answer without fault, and the only one that this envelope makes."""
         request, call = self._request, self._call
         assert request is not None
-        content: dict[str, Any] = {**_DEFAULTS, **upstream}
         for name, value in request.members.items():
             if name in _ECHOED and value != jsonio.NULL:
-                told = upstream.get(name)
-                if told is None or told == jsonio.NULL:
-                    content[name] = _merged(_DEFAULTS[name], value) if name in _MERGED else value
-        content["id"] = call.response_id
-        content["object"] = "response"
-        created = content["created_at"] = call.created_at
-        content["status"] = "completed"
-        content["completed_at"] = max(created, call.wall_clock())
-        content["error"] = content["incomplete_details"] = None
-        content["store"] = False
-        return jsonio.encode(content)
+                told = getattr(answer, name)
+                if told is None or told is msgspec.UNSET:
+                    setattr(answer, name, _merged(_DEFAULTS[name], value) if name in _MERGED else value)
+        for name in _NEVER_NULL:
+            if getattr(answer, name) is msgspec.UNSET:
+                setattr(answer, name, _DEFAULTS[name])
+        answer.id = call.response_id
+        answer.object = "response"
+        answer.created_at = call.created_at
+        answer.completed_at = max(call.created_at, call.wall_clock())
+        answer.store = False
+        return jsonio.encode(answer)
 
     def _choose_identity(self, upstream: jsonio.Members) -> jsonio.Members:
         if not self.keep_upstream_identity or _string(upstream.get("id", jsonio.NULL)) is None:
@@ -386,43 +404,55 @@ def complete(body: bytes, envelope: Envelope, call: Call, destination: Destinati
         raise WireError(f"the provider's answer cannot be read: {error}") from None
 
 
-def _as_it_came(body: bytes, upstream: jsonio.Members, envelope: Envelope) -> Answer | None:
+def _as_it_came(body: bytes, envelope: Envelope) -> Answer | None:
     """The answer when only the envelope has to be ours, as nearly always; else None."""
+    others: jsonio.Members = {}
     try:
-        answer = _plain.decode(body)
+        try:
+            answer: _Plain = _plain_alone.decode(body)
+        except msgspec.ValidationError:
+            answer = _plain.decode(body)
+            others = {name: value for name, value in jsonio.members(body).items() if name not in _DEFAULTS}
+        items = _plain_items.decode(answer.output)
+        found = _plain_usage.decode(answer.usage)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    for item in answer.output:
+    for item in items:
         if item.type == "message":
             if item.status == "incomplete" or item.content is None:
                 return None
             for part in item.content:
                 if part.annotations is None and part.type == "output_text":
                     return None
-    found = answer.usage
+    given, taken = found.input_tokens, found.output_tokens
+    if given + taken != found.total_tokens:
+        return None
     usage = Usage(
-        input_tokens=found.input_tokens,
-        output_tokens=found.output_tokens,
+        input_tokens=given,
+        output_tokens=taken,
         cached_tokens=found.input_tokens_details.cached_tokens,
         cache_write_tokens=found.input_tokens_details.cache_write_tokens,
         reasoning_tokens=found.output_tokens_details.reasoning_tokens,
     )
-    if usage.total_tokens != found.total_tokens:
-        return None
-    return Answer(envelope.completed(upstream), usage, "completed")
+    shown = envelope.completed(answer)
+    if others:
+        shown = b"%b,%b" % (shown[:-1], jsonio.encode(others)[1:])
+    return Answer(shown, usage, "completed")
 
 
 def _complete(body: bytes, envelope: Envelope, call: Call, destination: Destination) -> Answer:
     jsonio.check_utf8(body)
-    upstream = jsonio.members(body)
+    quirks = destination.quirks
     if (
         destination.gateway_state
         and not destination.cut_reported_as_completed
-        and destination.quirks == _NO_QUIRKS
+        and quirks.echoes_request
+        and not (quirks.loose_items or quirks.model_suffix)
         and not (call.profile.strict_nulls or call.profile.responses_as_chat)
-        and (plain := _as_it_came(body, upstream, envelope)) is not None
+        and (plain := _as_it_came(body, envelope)) is not None
     ):
         return plain
+    upstream = jsonio.members(body)
     if "output" not in upstream:
         if _says_something(upstream.get("error")):
             raise failure(upstream, destination.provider)

@@ -44,11 +44,10 @@ class ToolNames:
         return flat
 
     def resolve(self, name: str, namespace: str = "") -> tuple[str, str]:
-        """Name and namespace as the client knows them. `namespace` is what the provider said."""
-        known = self._spaces.get(name)
-        if known is not None:
-            return known[1], known[0]
-        return name.removeprefix(f"{namespace}__") if namespace else name, namespace
+        """Name and namespace as the client knows them. `namespace` is what the provider said, which knows flat names
+        only unless the namespace is its own."""
+        known = self._spaces.get(name) if not namespace else None
+        return (known[1], known[0]) if known is not None else (name, namespace)
 
     def as_client_knows(self, call: FunctionCall) -> FunctionCall:
         name, namespace = self.resolve(call.name, call.namespace)

@@ -8,6 +8,7 @@ from tidegate.dialects.codec import Losses
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.responses.decoder import ResponsesDecoder, decode_answer
 from tidegate.dialects.responses.request import ID_NEEDED
+from tidegate.dialects.responses.tools import flat_name
 from tidegate.wire import jsonio
 from tidegate.wire.events import Event
 from tidegate.wire.items import (
@@ -76,7 +77,11 @@ class ResponsesUpstream:
             include.append(_LOGPROBS)
             if request.top_logprobs:
                 losses.put(members, "top_logprobs", request.top_logprobs, "top_logprobs")
-        if destination.encrypted_reasoning and ("reasoning" in members or _has_reasoning(request)):
+        if (
+            destination.encrypted_reasoning
+            and "include" not in destination.refuses
+            and ("reasoning" in members or _has_reasoning(request))
+        ):
             include.append(_ENCRYPTED)
         if include:
             losses.put(members, "include", include, "top_logprobs")
@@ -115,7 +120,7 @@ def _refuse_what_is_lacking(request: CanonicalRequest, losses: Losses) -> None:
         losses.refuse("stop")
     if request.n > 1:
         losses.refuse("n")
-    if request.logit_bias and request.logit_bias != b"{}":
+    if request.logit_bias and bytes(request.logit_bias) != b"{}":
         losses.refuse("logit_bias")
     for name in ("frequency_penalty", "presence_penalty"):
         if getattr(request, name):
@@ -271,11 +276,12 @@ def _item(item: Item, destination: Destination, losses: Losses) -> Any:
             if item.phase:
                 members["phase"] = item.phase
             return members
-        case FunctionCall(custom=True):
-            return {"type": "custom_tool_call", "call_id": item.call_id, "name": item.name, "input": item.arguments}
         case FunctionCall():
-            arguments = item.arguments or "{}"
-            return {"type": "function_call", "call_id": item.call_id, "name": item.name, "arguments": arguments}
+            name = flat_name(item.namespace, item.name) if item.namespace else item.name
+            head = {"call_id": item.call_id, "name": name}
+            if item.custom:
+                return {"type": "custom_tool_call", **head, "input": item.arguments}
+            return {"type": "function_call", **head, "arguments": item.arguments or "{}"}
         case FunctionOutput():
             if item.is_error:
                 losses.hint("is_error")
@@ -308,7 +314,7 @@ def _reasoning(item: Reasoning, destination: Destination, losses: Losses) -> Any
     if item.seal is not None and item.seal.kind == "encrypted":
         return {**members, "encrypted_content": item.seal.data}
     if destination.encrypted_reasoning or not (item.content or item.summary):
-        losses.hint("reasoning_content")
+        losses.hint("reasoning_items")
         return None
     return members
 

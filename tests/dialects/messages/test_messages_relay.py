@@ -1,0 +1,213 @@
+"""The same dialect on both sides: frames go on untouched, and the end is the provider's own."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.dialects.common import bytewise, call, frames, outcome, play, split
+from tests.dialects.messages import streams
+from tests.dialects.messages.streams import (
+    BROKEN,
+    PING,
+    VECTORS,
+    anthropic_message,
+    destination,
+    end,
+    frame,
+    message,
+    start,
+    text,
+)
+from tidegate.dialects.dialect import Outcome
+from tidegate.dialects.messages.relay import MessagesStream, complete
+from tidegate.wire.errors import UpstreamBroken, UpstreamFailed, UpstreamTimeout, WireError
+from tidegate.wire.events import Usage
+
+
+def opened() -> MessagesStream:
+    stream = MessagesStream(call())
+    stream.attempt(destination())
+    return stream
+
+
+def commits(stream: MessagesStream) -> bool:
+    """As it is now: a type checker believes that an attribute stays what it was."""
+    return stream.committed
+
+
+def ended(stream: MessagesStream) -> Outcome:
+    found = outcome(stream)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(set(VECTORS) - {"crlf"}))
+def test_frames_go_on_untouched(name: str) -> None:
+    stream = opened()
+    assert play(stream, [VECTORS[name]]) == VECTORS[name]
+    assert ended(stream).error is None
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(sorted({**VECTORS, **BROKEN})), st.lists(st.integers(0, 10_000), max_size=8))
+def test_a_random_split_gives_the_same_bytes(name: str, cuts: list[int]) -> None:
+    data = {**VECTORS, **BROKEN}[name]
+    whole, parts = opened(), opened()
+    if name != "crlf":
+        assert play(whole, [data]) == play(parts, split(data, cuts))
+    else:
+        play(whole, [data])
+        play(parts, split(data, cuts))
+    assert ended(whole).status == ended(parts).status
+    assert whole.usage() == parts.usage()
+
+
+@pytest.mark.parametrize("name", sorted(VECTORS))
+def test_bytewise_it_is_the_same_message_to_the_sdk(name: str) -> None:
+    if name == "unknown":
+        pytest.skip("the SDK's accumulator does not know the blocks of tomorrow")
+    assert message(play(opened(), bytewise(VECTORS[name]))) == message(VECTORS[name])
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN))
+def test_what_is_not_whole_fails_and_says_so_in_anthropics_words(name: str) -> None:
+    stream = opened()
+    out = play(stream, [BROKEN[name]])
+    found = ended(stream)
+    assert found.status == "failed"
+    assert found.error is not None
+    last = frames(out)[-1]
+    assert last.event == b"error"
+    said = json.loads(last.data)
+    assert said["type"] == "error"
+    assert said["error"]["type"] in ("api_error", "overloaded_error")
+    assert said["error"]["message"]
+    assert b"event: message_stop" not in out
+
+
+def test_the_sdk_raises_for_the_error_frame() -> None:
+    import anthropic
+
+    with pytest.raises(anthropic.APIStatusError):
+        anthropic_message(play(opened(), [BROKEN["cut"]]))
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("end_turn", "completed"),
+        ("tool_use", "completed"),
+        ("pause_turn", "completed"),
+        ("max_tokens", "incomplete"),
+        ("model_context_window_exceeded", "incomplete"),
+        ("refusal", "incomplete"),
+    ],
+)
+def test_the_stop_reason_is_the_status(reason: str, status: str) -> None:
+    stream = opened()
+    play(stream, [start() + text(0, "x") + end(reason)])
+    assert ended(stream).status == status
+    whole = {"type": "message", "content": [], "stop_reason": reason, "usage": {"input_tokens": 1, "output_tokens": 1}}
+    assert complete(json.dumps(whole).encode(), call(), destination()).status == status
+
+
+def test_it_commits_with_the_first_event_and_not_with_a_ping() -> None:
+    stream = opened()
+    assert stream.feed(PING) == b""
+    assert not commits(stream)
+    assert stream.feed(start()) == start()
+    assert commits(stream)
+    assert stream.feed(PING) == PING
+
+
+def test_an_error_before_the_first_event_leaves_room_for_another_attempt() -> None:
+    stream = opened()
+    assert stream.feed(frame("error", error={"type": "overloaded_error", "message": "busy"})) == b""
+    error = ended(stream).error
+    assert isinstance(error, UpstreamFailed)
+    assert error.http_status == 503
+    assert error.may_retry
+    assert not stream.committed
+
+
+def test_usage_counts_the_cache() -> None:
+    stream = opened()
+    play(stream, [VECTORS["cached"]])
+    assert stream.usage() == Usage(131, 7, cached_tokens=100, cache_write_tokens=20)
+
+
+def test_a_cut_answer_is_estimated_from_what_was_said() -> None:
+    stream = opened()
+    play(stream, [start() + text(0, "x" * 400)])
+    assert stream.usage() == Usage(input_tokens=11, output_tokens=100, estimated=True)
+
+
+def test_an_answer_without_usage_is_estimated() -> None:
+    stream = opened()
+    play(
+        stream, [text(0, "x" * 40) + frame("message_delta", delta={"stop_reason": "end_turn"}) + frame("message_stop")]
+    )
+    assert stream.usage() == Usage(input_tokens=100, output_tokens=10, estimated=True)
+
+
+def test_frames_without_a_name_get_one() -> None:
+    bare = b"".join(b"data: " + one.data + b"\n\n" for one in frames(VECTORS["text"]))
+    assert message(play(opened(), [bare])) == message(VECTORS["text"])
+
+
+def test_nothing_follows_the_end() -> None:
+    stream = opened()
+    assert stream.feed(VECTORS["text"] + text(9, "more")) == VECTORS["text"]
+    assert stream.feed(VECTORS["text"]) == b""
+    assert stream.eof() == b""
+    assert stream.finish() == b""
+
+
+def test_the_keep_alive_is_a_ping_event() -> None:
+    assert [(one.event, one.data) for one in frames(opened().ping())] == [(b"ping", b'{"type": "ping"}')]
+
+
+def test_a_clock_that_fired_is_a_timeout_error() -> None:
+    out = opened().fail(UpstreamTimeout("idle clock", "idle"))
+    assert json.loads(frames(out)[0].data)["error"]["type"] == "timeout_error"
+
+
+def answer(**members: Any) -> bytes:
+    whole = {**message(VECTORS["text"]), **members}
+    return json.dumps(whole, ensure_ascii=False).encode()
+
+
+def test_a_whole_answer_goes_on_as_it_came() -> None:
+    body = answer()
+    found = complete(body, call(), destination())
+    assert (found.body, found.status, found.usage) == (body, "completed", Usage(11, 7))
+
+
+def test_a_whole_answer_without_usage_gets_an_estimate() -> None:
+    found = complete(answer(usage=None), call(), destination())
+    assert found.usage.estimated
+    assert json.loads(found.body)["usage"]["output_tokens"] == found.usage.output_tokens
+
+
+@pytest.mark.parametrize("members", [{"content": None}, {"stop_reason": None}, {"content": 3}])
+def test_a_body_that_is_no_message_is_a_wire_error(members: dict[str, Any]) -> None:
+    with pytest.raises(WireError):
+        complete(answer(**members), call(), destination())
+
+
+def test_a_body_with_an_error_and_status_200_is_that_error() -> None:
+    body = json.dumps({"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}}).encode()
+    with pytest.raises(Exception, match="slow") as found:
+        complete(body, call(), destination())
+    assert found.value.http_status == 429  # type: ignore[attr-defined]
+
+
+def test_a_broken_stream_names_the_provider() -> None:
+    stream = opened()
+    play(stream, [streams.BROKEN["no-reason"]])
+    error = ended(stream).error
+    assert isinstance(error, UpstreamBroken)
+    assert "'lab'" in error.message
