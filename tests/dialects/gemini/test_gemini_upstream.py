@@ -524,3 +524,13 @@ def test_everything_fits_any_number_of_turns(count: int) -> None:
 def test_an_odd_grammar_is_left_out(odd: bytes) -> None:
     body = encode(asked(tools=[Tool(name="a", description="d", custom=True, format=jsonio.Raw(odd))]))
     assert body["tools"][0]["functionDeclarations"][0]["description"] == "d"
+
+
+def test_blocks_of_a_system_message_stay_apart() -> None:
+    system = Message(role="system", content=[TextPart(text="a", breakpoint=True), TextPart(text="b")])
+    body, dropped = told(asked(system, message("?")))
+    assert body["systemInstruction"] == {"parts": [{"text": "a"}, {"text": "b"}]}
+    assert dropped == ["breakpoint"]
+    system.content.append(ImagePart(url="data:image/png;base64,aGk="))
+    with pytest.raises(UnsupportedParameter, match="only text"):
+        encode(asked(system, message("?")))

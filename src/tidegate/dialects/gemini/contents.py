@@ -85,9 +85,7 @@ class Contents:
     def _add(self, place: int, item: Item) -> None:
         match item:
             case Message(role="system" | "developer"):
-                self.system.append(text_of(item.content))
-                if any(not isinstance(part, TextPart) for part in item.content):
-                    self._losses.refuse("items", "A system instruction has only text.")
+                self._instruct(item)
             case Message(role="assistant"):
                 self._parts.extend(self._said(item))
             case Message():
@@ -101,6 +99,15 @@ class Contents:
                 self._reasoning(place, item)
             case OpaqueItem():
                 self._opaque(item)
+
+    def _instruct(self, message: Message) -> None:
+        for part in message.content:
+            if isinstance(part, TextPart):
+                self.system.append(part.text)
+                if part.breakpoint:
+                    self._losses.hint("breakpoint")
+            else:
+                self._losses.refuse("items", "A system instruction has only text.")
 
     # -- the model's side ---------------------------------------------------------------------------------------
 
