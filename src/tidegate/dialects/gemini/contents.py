@@ -101,6 +101,9 @@ class Contents:
                 self._opaque(item)
 
     def _instruct(self, message: Message) -> None:
+        """It may come at any place; here it stands before the conversation."""
+        if self._contents or self._parts:
+            self._losses.hint(f"{self._param}[].role")
         for part in message.content:
             if isinstance(part, TextPart):
                 self.system.append(part.text)
@@ -137,6 +140,8 @@ class Contents:
         """The signature goes to exactly the part that had it; the reasoning's text is not asked back (protocol §5.4)."""
         seal = item.seal
         if seal is None or seal.kind != "thought_signature":
+            if seal is not None or item.content:  # Google's own thoughts are summaries, and not asked back
+                self._losses.hint("reasoning_items")
             return
         if seal.call_id:
             self._call_signatures[seal.call_id] = seal.data
