@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 from typing import Any, Final
 
 import msgspec
@@ -229,7 +230,7 @@ class _Conversation:
         call_id = call.id or f"call_gemini_{self._calls}"
         self._calls += 1
         self._waiting.append((call_id, call.name))
-        arguments = jsonio.encode(call.args or {}).decode()
+        arguments = _json_text(call.args or {})
         self.items.append(items.FunctionCall(call_id=call_id, name=call.name, arguments=arguments))
 
     def _add_result(self, where: str, result: FunctionResponse) -> None:
@@ -321,8 +322,17 @@ def _result_text(response: jsonio.Members) -> tuple[str, bool]:
         if bytes(value).startswith(b'"') and name in ("output", "result", "error"):
             return jsonio.decode(value, _string), name == "error"
         if name == "output":
-            return jsonio.encode(value).decode(), False
-    return jsonio.encode(response).decode(), False
+            return _json_text(value), False
+    return _json_text(response), False
+
+
+def _json_text(value: Any) -> str:
+    """Google's clients escape everything outside ASCII; a model that reads JSON as text is spared that."""
+    text = jsonio.encode(value)
+    if b"\\u" in text:
+        with contextlib.suppress(jsonio.InvalidJSON, jsonio.SchemaMismatch):
+            text = jsonio.encode(jsonio.anything(text))
+    return text.decode()
 
 
 # -- tools ------------------------------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ def _put_rest(config: dict[str, Any], request: CanonicalRequest, losses: Losses)
     if not jsonio.is_null(request.logit_bias) and bytes(request.logit_bias).strip() != b"{}":
         losses.refuse("logit_bias")
     if request.verbosity not in ("", "medium"):
-        losses.refuse("verbosity")
+        losses.hint("verbosity")
 
 
 def _put_format(config: dict[str, Any], request: CanonicalRequest) -> None:
