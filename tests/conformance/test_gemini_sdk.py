@@ -155,6 +155,7 @@ def test_without_alt_a_stream_is_one_json_array(gateway: Running, provider: str)
         f"{gateway.origin}/v1beta/models/{provider}/echo:streamGenerateContent",
         json={"contents": [{"parts": [{"text": "潮汐 表"}]}]},
     )
+    assert answer.headers["content-type"] == "application/json; charset=utf-8"
     chunks = answer.json()
     assert isinstance(chunks, list)
     text = "".join(part.get("text", "") for one in chunks for part in one["candidates"][0]["content"]["parts"])

@@ -11,6 +11,7 @@ from tidegate.wire.errors import TidegateError, UnsupportedParameter
 from tidegate.wire.events import Usage, estimate_tokens
 
 __all__ = [
+    "EVENT_STREAM",
     "Answer",
     "Call",
     "Destination",
@@ -215,6 +216,10 @@ class Dialect(Protocol):
         """Decode and validate. Raises InvalidRequest."""
 
     @property
+    def stream_type(self) -> bytes:
+        """The content type of its streams."""
+
+    @property
     def media_param(self) -> str:
         """The member of a request in which images and files stand."""
 
@@ -225,8 +230,13 @@ class Dialect(Protocol):
         """The body in which this API's clients look for an error."""
 
 
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+
 class OpenAIErrors:
-    """How OpenAI's APIs report errors."""
+    """How OpenAI's APIs stream, and report errors."""
+
+    stream_type = EVENT_STREAM
 
     def error_status(self, error: TidegateError) -> int:
         return error.http_status

@@ -275,7 +275,11 @@ class Connection(asyncio.Protocol):
         else:
             self.keep_alive = False
         fields += self.head_fields()
-        self.send(reply.stream_head(self.date, self.request_id, fields, chunked=self.chunked) + first)
+        request = self._request
+        assert request is not None
+        assert request.dialect is not None
+        content_type = request.dialect.stream_type
+        self.send(reply.stream_head(self.date, request.request_id, fields, content_type, chunked=self.chunked) + first)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:

@@ -1,6 +1,6 @@
 """Anthropic Messages (`POST /v1/messages`), as clients and as providers speak it."""
 
-from tidegate.dialects.dialect import Endpoint
+from tidegate.dialects.dialect import EVENT_STREAM, Endpoint
 from tidegate.dialects.messages.failures import error_body, error_type
 from tidegate.dialects.messages.request import MessagesBody, MessagesRequest, parse_request
 from tidegate.dialects.messages.upstream import MessagesUpstream
@@ -17,6 +17,7 @@ class MessagesDialect:
 
     name: Endpoint = "messages"
     path = "/v1/messages"
+    stream_type = EVENT_STREAM
     media_param = "messages"
     body_type = MessagesBody
 
