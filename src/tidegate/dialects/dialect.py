@@ -1,7 +1,7 @@
 """What every dialect offers to the gateway, and what the gateway tells a dialect about a call."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
@@ -9,6 +9,9 @@ from tidegate.dialects.profile import Profile
 from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError, UnsupportedParameter
 from tidegate.wire.events import Usage, estimate_tokens
+
+if TYPE_CHECKING:
+    from tidegate.dialects.envelope import Envelopes
 
 __all__ = [
     "EVENT_STREAM",
@@ -125,6 +128,8 @@ class Request(Protocol):
     stream: bool | None
     dropped: tuple[str, ...]
     """Names of members that the last `forward` left out."""
+    envelopes: "Envelopes | None"
+    """For the tenant's reasoning that is the provider's alone. Set before anything else is called."""
 
     @property
     def wants_stream(self) -> bool: ...

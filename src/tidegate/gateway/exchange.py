@@ -190,6 +190,7 @@ class Exchange:
         principal = self._principal
         request = self._dialect.parse(body)
         self._request: Request | None = request
+        request.envelopes = self._gateway.envelopes(principal.project)
         end_user = request.end_user
         if end_user:
             self._end_user = end_user[:END_USER_LIMIT]
@@ -233,7 +234,7 @@ class Exchange:
 
     def _build_bridge(self, request: BridgedRequest) -> None:
         """Some attempt will go to a provider of another dialect."""
-        bridge = self._bridge = Bridge(request, self._call, sealer=self._gateway.sealer, tenant=self._principal.project)
+        bridge = self._bridge = Bridge(request, self._call, envelopes=self._gateway.envelopes(self._principal.project))
         if self._stream is not None:
             self._stream = bridge.open(self._stream)
 

@@ -13,7 +13,7 @@ from tidegate.dialects.bridge import Bridge
 from tidegate.dialects.chat.upstream import ChatUpstream
 from tidegate.dialects.codec import Collector, UpstreamDialect
 from tidegate.dialects.dialect import Destination
-from tidegate.dialects.envelope import KEY_BYTES, Sealer
+from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
 from tidegate.dialects.gemini import GeminiDialect
 from tidegate.dialects.gemini.encoder import GeminiEncoder
 from tidegate.dialects.gemini.framing import SseFraming
@@ -49,7 +49,7 @@ def target(dialect: Any) -> Destination:
 def test_a_request_of_a_gemini_client_is_one_for_every_provider(dialect: str) -> None:
     destination = target(dialect)
     request = GeminiDialect().parse(json.dumps({**BODY, "generationConfig": {}}).encode(), model="tide")
-    crossing = Bridge(request, common.call(), sealer=SEALER, tenant="t")
+    crossing = Bridge(request, common.call(), envelopes=Envelopes(SEALER, "t"))
     body, dropped = crossing.forward(UPSTREAMS[dialect], destination)
     text = body.decode()
     assert json.loads(text)["model"] == "tide-1"
@@ -112,7 +112,7 @@ def test_every_recorded_stream_reaches_googles_client(dialect: str, name: str) -
 
 def test_what_a_provider_sealed_comes_back_through_googles_client_and_reaches_only_that_provider() -> None:
     request = GeminiDialect().parse(json.dumps(BODY).encode(), model="tide", stream=True)
-    crossing = Bridge(request, common.call(), sealer=SEALER, tenant="t")
+    crossing = Bridge(request, common.call(), envelopes=Envelopes(SEALER, "t"))
     sealed = crossing.sealed(Seal(kind="reasoning_content", data="raw thoughts"), target("chat"))
     encoder = GeminiEncoder(common.call(), SseFraming())
     encoder.attempt(target("chat"))

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.relay import MessagesStream, complete
@@ -126,11 +126,12 @@ _TOOL_MEMBERS = frozenset(OfferedTool.__struct_fields__)
 class MessagesRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: MessagesBody) -> None:
         self._body = body
         self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream

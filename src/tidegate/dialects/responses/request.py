@@ -6,9 +6,11 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.response import Envelope, complete
+from tidegate.dialects.responses.sealing import opened_input
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.responses.tools import ToolNames
 from tidegate.dialects.validation import invalid, missing, parse
@@ -40,6 +42,7 @@ class InputItem(msgspec.Struct):
     role: Role | None = None
     content: str | list[ContentPart] | None = None
     call_id: str | None = None
+    encrypted_content: str | None = None
 
 
 class Tool(msgspec.Struct):
@@ -125,12 +128,13 @@ _STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 class ResponsesRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "_members", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "_members", "dropped", "envelopes", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: ResponsesBody) -> None:
         self._body = body
         self._members: jsonio.Members | None = None
         self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -172,14 +176,18 @@ class ResponsesRequest:
                 members["include"] = jsonio.raw([*dict.fromkeys([*(self.typed.include or ()), _ENCRYPTED])])
             if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
                 members["input"] = _without_ids(members["input"], self.typed.input)
-        self.dropped = refuse_unsupported(members, destination)
+        left_out: tuple[str, ...] = ()
+        if self._has_envelopes:
+            members["input"], foreign = opened_input(members["input"], self.envelopes, destination)
+            left_out = ("reasoning.encrypted_content",) if foreign else ()
+        self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
     def open(self, call: Call) -> ResponsesStream:
-        return ResponsesStream(Envelope(self, call), call)
+        return ResponsesStream(Envelope(self, call), call, self.envelopes)
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
-        return complete(body, Envelope(self, call), call, destination)
+        return complete(body, Envelope(self, call), call, destination, self.envelopes)
 
     def canonical(self) -> CanonicalRequest:
         """See :class:`tidegate.dialects.codec.BridgedRequest`."""
@@ -195,6 +203,13 @@ class ResponsesRequest:
 
     def _tool_names(self) -> ToolNames:
         return read_tool_names(self.members) if b'"namespace"' in self._body else ToolNames()
+
+    @property
+    def _has_envelopes(self) -> bool:
+        given = self.typed.input
+        return isinstance(given, list) and any(
+            item.encrypted_content is not None and item.encrypted_content.startswith(PREFIX) for item in given
+        )
 
     def _refuse_background(self) -> None:
         if self.typed.background:
