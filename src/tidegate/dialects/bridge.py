@@ -21,6 +21,7 @@ from tidegate.wire.events import (
     Event,
     Failed,
     Finished,
+    Ping,
     ReasoningDelta,
     ReasoningEnd,
     RefusalDelta,
@@ -213,6 +214,8 @@ class Watch:
                 case Failed(error=error):
                     self.failure = error
                     return out
+                case Ping():
+                    continue  # the client is told of silence when it is silent, not when the provider is
                 case Finished():
                     self.finished = True
                     if self._usage is None:

@@ -133,6 +133,7 @@ class EmbeddingsRequest:
                 param="input",
             )
         name = f"models/{destination.model}"
+        self.dropped = ("user",) if self.typed.user else ()
         one: dict[str, Any] = {"model": name}
         if self.typed.dimensions is not None:
             one["outputDimensionality"] = self.typed.dimensions

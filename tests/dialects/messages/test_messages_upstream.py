@@ -500,7 +500,9 @@ def test_tools() -> None:
         ),
         HostedTool(type="code_execution_20250825", value=jsonio.raw({"type": "code_execution_20250825", "name": "c"})),
     ]
-    f, g, p, search, code = sent(request(tools=tools))["tools"]
+    body, dropped = encode(request(tools=tools))
+    assert dropped == ("grammar",)
+    f, g, p, search, code = body["tools"]
     assert f == {
         "name": "f",
         "description": "d",
@@ -512,6 +514,11 @@ def test_tools() -> None:
     assert "lark" in p["description"]
     assert search == {"type": "web_search_20250305", "name": "web_search", "allowed_domains": ["a.b"]}
     assert code == {"type": "code_execution_20250825", "name": "c"}
+
+
+def test_a_custom_tool_of_plain_text_has_nothing_to_be_told_of_its_format() -> None:
+    tool = Tool(name="p", description="patch", custom=True, format=jsonio.raw({"type": "text"}))
+    assert sent(request(tools=[tool]))["tools"][0]["description"] == "patch"
 
 
 def test_other_hosted_tools_are_refused() -> None:

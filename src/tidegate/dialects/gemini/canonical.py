@@ -49,6 +49,8 @@ _NAMES: Final = {
     "effort": "generationConfig.thinkingConfig.thinkingLevel",
     "reasoning_budget": "generationConfig.thinkingConfig.thinkingBudget",
     "reasoning_summary": "generationConfig.thinkingConfig.includeThoughts",
+    "reasoning_items": "thoughtSignature",
+    "reasoning.encrypted_content": "thoughtSignature",
 }
 
 _HINTS: Final = frozenset(

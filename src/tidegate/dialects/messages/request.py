@@ -109,6 +109,9 @@ _NAMES = {
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "user": "metadata.user_id",
     "breakpoint": "cache_control",
+    "prompt_cache_breakpoint": "cache_control",
+    "reasoning_items": "thinking",
+    "reasoning.encrypted_content": "thinking",
 }
 """Members of the canonical request by the names that they have here."""
 
@@ -286,7 +289,7 @@ def _without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tupl
             kept.append(raw)
             continue
         members = jsonio.members(raw)
-        dropped = ("reasoning_items",)
+        dropped = ("thinking",)
         blocks = zip(jsonio.elements(members["content"]), message.content, strict=True)
         if left := [own for own, block in blocks if not _is_enveloped(block)]:
             kept.append({**members, "content": left})
