@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tidegate.dialects.dialect import Call, Destination, Endpoint, says_nothing
+from tidegate.dialects.dialect import Call, Destination, Endpoint, says_nothing, unsupported
 from tidegate.wire import jsonio
-from tidegate.wire.errors import TidegateError, UnsupportedParameter
+from tidegate.wire.errors import TidegateError
 from tidegate.wire.events import (
     Annotation,
     ChoiceEnd,
@@ -153,12 +153,7 @@ class Losses:
         """Raises UnsupportedParameter unless losses are allowed. `why` is a sentence that says what would work."""
         name = self._names.get(name, name)
         if not self._allowed:
-            raise UnsupportedParameter(
-                f"Unsupported parameter: '{name}' is not supported by provider '{self._destination.provider}' "
-                f"(model '{self._destination.model}').{f' {why}' if why else ''} Leave it out, or send the request to a "
-                "model whose provider has it.",
-                param=name,
-            )
+            raise unsupported(name, self._destination, why)
         self.dropped[name] = None
 
     def put(self, members: dict[str, Any], member: str, value: Any, name: str) -> None:

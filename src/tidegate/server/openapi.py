@@ -9,7 +9,7 @@ from tidegate import __version__
 from tidegate.dialects.chat import ChatBody
 from tidegate.dialects.completions import CompletionsBody
 from tidegate.dialects.embeddings import EmbeddingsBody
-from tidegate.dialects.messages import MessagesBody
+from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.responses import ResponsesBody
 
 __all__ = ["document"]
@@ -19,6 +19,7 @@ _BODIES = (
     ("/v1/chat/completions", ChatBody, "Create a chat completion"),
     ("/v1/completions", CompletionsBody, "Create a text completion"),
     ("/v1/messages", MessagesBody, "Create a message (Anthropic)"),
+    ("/v1/messages/count_tokens", CountBody, "Count the tokens of a message (Anthropic)"),
     ("/v1/embeddings", EmbeddingsBody, "Create embeddings"),
 )
 _READS = (

@@ -26,6 +26,8 @@ class GeminiDialect:
 
     name: Endpoint = "gemini"
     path = "/v1beta/models/{model}:{method}"
+    operation = ""
+    relayed: tuple[bytes, ...] = ()
     media_param = "contents"
     body_type = GeminiBody
 
