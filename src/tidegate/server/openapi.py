@@ -25,6 +25,8 @@ _BODIES = (
 _READS = (
     ("/v1/models", "List the models"),
     ("/v1/models/{model}", "Describe one model"),
+    ("/v1beta/models", "List the models (Gemini)"),
+    ("/v1beta/models/{model}", "Describe one model (Gemini)"),
     ("/healthz", "Whether the process answers"),
     ("/readyz", "Whether new requests are welcome"),
     ("/metrics", "Metrics in the format of Prometheus"),
@@ -77,7 +79,7 @@ def document() -> dict[str, Any]:
         if "{model}" in path:
             parameter = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
             operation["parameters"] = [parameter]
-        if path.startswith("/v1/"):
+        if path.startswith(("/v1/", "/v1beta/")):
             operation["security"] = [{}, {"key": []}]
         paths[path] = {"get": operation}
     return {
