@@ -516,7 +516,10 @@ def test_tools() -> None:
 
 def test_other_hosted_tools_are_refused() -> None:
     tool = HostedTool(type="file_search", value=jsonio.raw({"type": "file_search"}))
-    assert refused(request(tools=[tool])) == "tools"
+    with pytest.raises(UnsupportedParameter) as found:
+        encode(request(tools=[tool]))
+    assert found.value.param == "tools"
+    assert encode(request(tools=[tool]), allowed=True)[1] == ("tools.file_search",)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def _put_tools(members: dict[str, Any], request: CanonicalRequest, losses: Losse
             if tool.type in GOOGLE_TOOLS:
                 tools.append(tool.value)
             else:
-                losses.refuse("tools", f"The tool '{tool.type}' is run by another provider.")
+                losses.hosted(tool, f"The tool '{tool.type}' is run by another provider.")
         elif choice.mode != "allowed" or choice.required or tool.name in choice.names:
             declarations.append(_declaration(tool, losses))
     if declarations:
@@ -165,7 +165,7 @@ def _put_rest(config: dict[str, Any], request: CanonicalRequest, losses: Losses)
     if not jsonio.is_null(request.logit_bias) and bytes(request.logit_bias).strip() != b"{}":
         losses.refuse("logit_bias")
     if request.verbosity not in ("", "medium"):
-        losses.refuse("verbosity")
+        losses.hint("verbosity")
 
 
 def _put_format(config: dict[str, Any], request: CanonicalRequest) -> None:
