@@ -24,11 +24,13 @@ __all__ = [
     "Outcome",
     "Quirks",
     "Request",
+    "Standalone",
     "Stream",
     "Traits",
     "estimated_usage",
     "refuse_unsupported",
     "says_nothing",
+    "unsupported",
 ]
 
 
@@ -158,6 +160,13 @@ class Request(Protocol):
         """
 
 
+class Standalone(Request, Protocol):
+    """A request that the gateway can answer itself, where the provider does not know the question."""
+
+    def estimate(self, call: Call) -> "Answer":
+        """The body for the client, as good as it can be made without the provider."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A complete answer: the client's bytes and what the ledger wants to know."""
 
@@ -217,6 +226,15 @@ class Dialect(Protocol):
     @property
     def path(self) -> str: ...
 
+    @property
+    def operation(self) -> str:
+        """What comes behind the endpoint's path at a provider; empty for the endpoint itself. Only providers of this very
+        dialect have it, so that the requests of an operation are a :class:`Standalone`."""
+
+    @property
+    def relayed(self) -> tuple[bytes, ...]:
+        """The client's headers, in lower case, that a provider of the same dialect gets as they are."""
+
     def parse(self, body: bytes) -> Request:
         """Decode and validate. Raises InvalidRequest."""
 
@@ -239,9 +257,11 @@ EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 
 class OpenAIErrors:
-    """How OpenAI's APIs stream, and report errors."""
+    """What OpenAI's APIs have in common: how they stream and report errors, and that the body says all."""
 
     stream_type = EVENT_STREAM
+    operation = ""
+    relayed: tuple[bytes, ...] = ()
 
     def error_status(self, error: TidegateError) -> int:
         return error.http_status
@@ -301,12 +321,19 @@ def refuse_unsupported(members: jsonio.Members, destination: Destination) -> tup
             del members[name]
             dropped.append(name)
             continue
-        raise UnsupportedParameter(
-            f"Unsupported parameter: '{name}' is not supported by provider '{destination.provider}' "
-            f"(model '{destination.model}'). Leave it out, or send the request to a model whose provider has it.",
-            param=name,
-        )
+        raise unsupported(name, destination)
     return tuple(dropped)
+
+
+def unsupported(name: str, destination: Destination, why: str = "") -> UnsupportedParameter:
+    """The error for a member that the deployment cannot honour; `why` is a sentence of its own."""
+    return UnsupportedParameter(
+        f"Unsupported parameter: '{name}' is not supported by provider '{destination.provider}' "
+        f"(model '{destination.model}').{f' {why}' if why else ''} Leave it out, or send the request to a model whose "
+        'provider has it, or let the gateway leave it out: unsupported = "drop" in [defaults], [models.<alias>] or '
+        "[[keys]] of its configuration.",
+        param=name,
+    )
 
 
 def says_nothing(name: str, value: msgspec.Raw) -> bool:

@@ -66,7 +66,6 @@ ANTHROPIC: Final = Provider(
     env=("ANTHROPIC_API_KEY",),
     auth="x-api-key",
     headers={"anthropic-version": "2023-06-01"},
-    passes_on=("anthropic-beta",),
     speaks=("messages",),
     models_path="/models?limit=1000",
     max_output=_MAX_OUTPUT,

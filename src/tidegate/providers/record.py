@@ -81,8 +81,6 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     auth: Auth = "bearer"
     headers: Mapping[str, str] = {}
     """Fixed headers sent with every call."""
-    passes_on: tuple[str, ...] = ()
-    """Headers of a client's request that are part of the provider's own API: they go on with it, unless it is translated."""
 
     speaks: tuple[Endpoint, ...] = ("chat",)
     paths: Mapping[Endpoint, str] = PATHS

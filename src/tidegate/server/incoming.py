@@ -56,6 +56,9 @@ _UNUSUAL = frozenset(
 )
 """Headers that decide something and that few requests have: they are looked for all at once."""
 
+_LISTS = frozenset({b"anthropic-beta"})
+"""Headers of which every line is passed on."""
+
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
@@ -126,6 +129,7 @@ class Judge:
         fields = incoming.fields = dict(headers)
         if len(fields) != len(headers):
             _refuse_repetition(headers)
+            _join_lists(headers, fields)
         usual = _UNUSUAL.isdisjoint(fields)
         incoming.request_id = _request_ids.take() if usual else request_id(fields.get(b"x-request-id"))
         settings = self._settings
@@ -197,6 +201,12 @@ def _refuse_repetition(headers: list[tuple[bytes, bytes]]) -> None:
         if name in seen and name in _SINGLE:
             raise errors.AmbiguousRequest(f"The header '{name.decode('ascii')}' is there more than once.")
         seen.add(name)
+
+
+def _join_lists(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:
+    """Headers that are lists mean the same in one line and in several (RFC 9110 §5.3)."""
+    for name in _LISTS & fields.keys():
+        fields[name] = b",".join(value for key, value in headers if key == name)
 
 
 def _read_expectation(incoming: Incoming, fields: dict[bytes, bytes]) -> None:

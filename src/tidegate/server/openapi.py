@@ -9,7 +9,7 @@ from tidegate import __version__
 from tidegate.dialects.chat import ChatBody
 from tidegate.dialects.completions import CompletionsBody
 from tidegate.dialects.embeddings import EmbeddingsBody
-from tidegate.dialects.messages import MessagesBody
+from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.responses import ResponsesBody
 
 __all__ = ["document"]
@@ -19,11 +19,14 @@ _BODIES = (
     ("/v1/chat/completions", ChatBody, "Create a chat completion"),
     ("/v1/completions", CompletionsBody, "Create a text completion"),
     ("/v1/messages", MessagesBody, "Create a message (Anthropic)"),
+    ("/v1/messages/count_tokens", CountBody, "Count the tokens of a message (Anthropic)"),
     ("/v1/embeddings", EmbeddingsBody, "Create embeddings"),
 )
 _READS = (
     ("/v1/models", "List the models"),
     ("/v1/models/{model}", "Describe one model"),
+    ("/v1beta/models", "List the models (Gemini)"),
+    ("/v1beta/models/{model}", "Describe one model (Gemini)"),
     ("/healthz", "Whether the process answers"),
     ("/readyz", "Whether new requests are welcome"),
     ("/metrics", "Metrics in the format of Prometheus"),
@@ -76,7 +79,7 @@ def document() -> dict[str, Any]:
         if "{model}" in path:
             parameter = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
             operation["parameters"] = [parameter]
-        if path.startswith("/v1/"):
+        if path.startswith(("/v1/", "/v1beta/")):
             operation["security"] = [{}, {"key": []}]
         paths[path] = {"get": operation}
     return {

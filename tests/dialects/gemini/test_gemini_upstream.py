@@ -492,7 +492,7 @@ def test_what_changes_no_answer_is_named() -> None:
         service_tier="scale",
         hints=("store",),
         logit_bias=jsonio.raw({}),
-        verbosity="low",
+        verbosity="medium",
     )
     assert told(asked(verbosity="low"))[1] == ["verbosity"]
     assert told(request)[1] == ["store", "service_tier", "user", "safety_identifier", "metadata", "prompt_cache_key"]

@@ -523,7 +523,10 @@ def test_a_custom_tool_of_plain_text_has_nothing_to_be_told_of_its_format() -> N
 
 def test_other_hosted_tools_are_refused() -> None:
     tool = HostedTool(type="file_search", value=jsonio.raw({"type": "file_search"}))
-    assert refused(request(tools=[tool])) == "tools"
+    with pytest.raises(UnsupportedParameter) as found:
+        encode(request(tools=[tool]))
+    assert found.value.param == "tools"
+    assert encode(request(tools=[tool]), allowed=True)[1] == ("tools.file_search",)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ class GeminiDialect:
     name: Endpoint = "gemini"
     path = "/v1beta/models/{model}:{method}"
     stream_type = EVENT_STREAM
+    operation = ""
+    relayed: tuple[bytes, ...] = ()
     media_param = "contents"
     body_type = GeminiBody
 

@@ -93,7 +93,7 @@ def _put_tools(members: dict[str, Any], request: CanonicalRequest, losses: Losse
             if tool.type in GOOGLE_TOOLS:
                 tools.append(tool.value)
             else:
-                losses.refuse("tools", f"The tool '{tool.type}' is run by another provider.")
+                losses.hosted(tool, f"The tool '{tool.type}' is run by another provider.")
         elif choice.mode != "allowed" or choice.required or tool.name in choice.names:
             declarations.append(_declaration(tool, losses))
     if declarations:

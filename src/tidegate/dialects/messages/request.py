@@ -24,7 +24,7 @@ from tidegate.wire.items import (
     ToolChoice,
 )
 
-__all__ = ["MessagesBody", "MessagesRequest", "parse_request"]
+__all__ = ["MessagesBody", "MessagesRequest", "PromptBody", "check_prompt", "parse_request", "without_envelopes"]
 
 
 class InputMessage(msgspec.Struct):
@@ -69,25 +69,30 @@ class Metadata(msgspec.Struct):
     user_id: str | None = None
 
 
-class MessagesBody(msgspec.Struct):
-    """The documented members with their ranges. Members that we do not know travel on unread."""
+class PromptBody(msgspec.Struct, kw_only=True):
+    """What a model is given to read. Members that we do not know travel on unread."""
 
     messages: Annotated[list[InputMessage], Meta(min_length=1)]
-    max_tokens: Annotated[int, Meta(ge=0)]
     model: str | None = None
     system: str | list[ContentBlock] | None = None
     tools: list[OfferedTool] | None = None
     tool_choice: Choice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    cache_control: jsonio.Members | None = None
+
+
+class MessagesBody(PromptBody, kw_only=True):
+    """The documented members with their ranges."""
+
+    max_tokens: Annotated[int, Meta(ge=0)]
     temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=0)] | None = None
     stop_sequences: list[str] | None = None
     stream: bool | None = None
-    thinking: Thinking | None = None
-    output_config: OutputConfig | None = None
     metadata: Metadata | None = None
     service_tier: str | None = None
-    cache_control: jsonio.Members | None = None
 
 
 class _RawMessage(msgspec.Struct):
@@ -157,7 +162,7 @@ class MessagesRequest:
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
         left_out: tuple[str, ...] = ()
         if PREFIX.encode() in self._body:
-            members["messages"], left_out = _without_envelopes(members["messages"], self.typed.messages)
+            members["messages"], left_out = without_envelopes(members["messages"], self.typed.messages)
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
@@ -279,7 +284,7 @@ class MessagesRequest:
 _MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def _without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tuple[msgspec.Raw, tuple[str, ...]]:
+def without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tuple[msgspec.Raw, tuple[str, ...]]:
     """The messages without thinking that another provider signed, and the name of what is left out: this one would refuse
     the request for it (protocol §5.4)."""
     kept: list[Any] = []
@@ -304,6 +309,12 @@ def _is_enveloped(block: ContentBlock) -> bool:
 def parse_request(body: bytes) -> MessagesRequest:
     """Decode and validate. Raises InvalidRequest."""
     typed = parse(body, _decoder, _HINTS)
+    check_prompt(typed)
+    return MessagesRequest(body, typed)
+
+
+def check_prompt(typed: PromptBody) -> None:
+    """What a Struct cannot say. Raises InvalidRequest."""
     for index, tool in enumerate(typed.tools or ()):
         if tool.type in (None, "custom"):
             if not tool.name:
@@ -325,7 +336,6 @@ def parse_request(body: bytes) -> MessagesRequest:
         if isinstance(message.content, list):
             for place, block in enumerate(message.content):
                 _check_block(block, f"messages[{index}].content[{place}]")
-    return MessagesRequest(body, typed)
 
 
 _NEEDED: dict[str, tuple[str, ...]] = {

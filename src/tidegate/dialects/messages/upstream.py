@@ -485,7 +485,7 @@ def _hosted(tool: HostedTool, losses: Losses) -> Any:
         return {"native": tool.value}
     if tool.type.startswith("web_search"):
         return _web_search(tool)
-    losses.refuse("tools", f"It has no tool of type '{tool.type}'.")
+    losses.hosted(tool, f"It has no tool of type '{tool.type}'.")
     return None
 
 
