@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.response import Envelope, complete
@@ -118,6 +119,7 @@ _decoder = jsonio.decoder(ResponsesBody)
 _items = jsonio.decoder(list[jsonio.Members])
 
 _ENCRYPTED = "reasoning.encrypted_content"
+_ENVELOPE = b'"' + PREFIX.encode()
 _TOOL_CHOICES = ("none", "auto", "required")
 _STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 
@@ -172,7 +174,10 @@ class ResponsesRequest:
                 members["include"] = jsonio.raw([*dict.fromkeys([*(self.typed.include or ()), _ENCRYPTED])])
             if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
                 members["input"] = _without_ids(members["input"], self.typed.input)
-        self.dropped = refuse_unsupported(members, destination)
+        left_out: tuple[str, ...] = ()
+        if PREFIX.encode() in self._body and isinstance(self.typed.input, list):
+            members["input"], left_out = _without_envelopes(members["input"], destination)
+        self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
     def open(self, call: Call) -> ResponsesStream:
@@ -303,3 +308,19 @@ def _without_ids(value: msgspec.Raw, typed: list[InputItem]) -> msgspec.Raw:
         if known.type not in ID_NEEDED:
             item.pop("id", None)
     return jsonio.raw(items)
+
+
+def _without_envelopes(value: msgspec.Raw, destination: Destination) -> tuple[msgspec.Raw, tuple[str, ...]]:
+    """The input without what another provider sealed, and the name of what is left out: this one would refuse the request
+    for it (protocol §5.4). One that seals has no use for the rest of such an item."""
+    items = jsonio.decode(value, _items)
+    kept = []
+    for item in items:
+        if bytes(item.get("encrypted_content", jsonio.NULL)).lstrip().startswith(_ENVELOPE):
+            texts = [item[name] for name in ("summary", "content") if not jsonio.is_null(item.get(name, jsonio.NULL))]
+            if destination.encrypted_reasoning or all(bytes(text).strip() == b"[]" for text in texts):
+                continue
+            item = {name: member for name, member in item.items() if name != "encrypted_content"}
+        kept.append(item)
+    changed = kept != items
+    return jsonio.raw(kept), ("reasoning_items",) if changed else ()
