@@ -11,25 +11,11 @@ import pytest
 
 from tests.support.agents import CLAUDE_CODE_HEADERS, CODEX_HEADERS, claude_code, codex
 from tests.support.api import Frame, read_frames
+from tests.support.providers import FOUR, PATHS, PROVIDERS, asked_path
 from tests.support.running import Running
 from tests.support.strict import check_event
 
-TOML = """
-[server]
-port = 0
-[providers.openai]
-base_url = "{sim}"
-credentials = ["sk-of-the-provider"]
-[providers.compatible]
-kind = "openai-compatible"
-base_url = "{sim}"
-speaks = ["chat"]
-[providers.anthropic]
-base_url = "{sim}"
-credentials = ["sk-ant-of-the-provider"]
-[providers.gemini]
-base_url = "{sim}"
-credentials = ["AIza-of-the-provider"]
+TOML = f"""{FOUR}
 [[keys]]
 name = "strict"
 secret = "tg-strict-0123456789abcdef0123456789"
@@ -40,13 +26,6 @@ unsupported = "drop"
 """
 STRICT = "tg-strict-0123456789abcdef0123456789"
 LENIENT = "tg-lenient-0123456789abcdef012345678"
-PATHS = {
-    "openai": "/v1/responses",
-    "compatible": "/v1/chat/completions",
-    "anthropic": "/v1/messages",
-    "gemini": ":streamGenerateContent",
-}
-PROVIDERS = tuple(PATHS)
 PATCH = "*** Begin Patch\n*** Add File: 潮汐.txt\n+high water\n*** End Patch\n"
 
 
@@ -160,7 +139,7 @@ def test_codex_says_what_it_has_and_loses_only_what_is_named(
     http: httpx.Client, gateway: Running, provider: str
 ) -> None:
     turn, items = ask_codex(http, gateway, codex(f"{provider}/echo", prompt="潮汐 🌊"))
-    assert turn.request.path.partition("?")[0].endswith(PATHS[provider])
+    assert asked_path(turn.request).endswith(PATHS[provider])
     assert spoken(items).endswith("潮汐 🌊")
     assert turn.dropped == CODEX_DROPS[provider]
     assert offered(provider, turn.sent) == OFFERED[provider]
@@ -192,7 +171,7 @@ def test_a_loop_of_codex(http: httpx.Client, gateway: Running, provider: str, to
     }
     turn, again = ask_codex(http, gateway, codex(model, *items, result))
     assert spoken(again) == "The tool said: Exit code: 0\nOutput:\n高潮"
-    assert turn.request.path.partition("?")[0].endswith(PATHS[provider])
+    assert asked_path(turn.request).endswith(PATHS[provider])
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -308,7 +287,7 @@ def test_claude_code_says_what_it_has(http: httpx.Client, gateway: Running, prov
     assert ending["delta"]["stop_reason"] == "end_turn"
     assert ending["usage"]["output_tokens"] > 0
     assert turn.dropped == CLAUDE_DROPS[provider]
-    assert turn.request.path.partition("?")[0].endswith(PATHS[provider])
+    assert asked_path(turn.request).endswith(PATHS[provider])
     assert offered(provider, {**turn.sent, "tools": turn.sent["tools"]}) == [tool["name"] for tool in body["tools"]]
     assert STRICT not in str(turn.request.headers)
     text = turn.request.body.decode()
