@@ -62,10 +62,12 @@ def test_a_stream(client: genai.Client, provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_stream_read_asynchronously(client: genai.Client, provider: str) -> None:
+def test_a_stream_read_asynchronously(gateway: Running, provider: str) -> None:
     async def read() -> str:
-        stream = await client.aio.models.generate_content_stream(model=f"{provider}/echo", contents="潮汐")
-        return "".join([chunk.text or "" async for chunk in stream])
+        options = types.HttpOptions(base_url=gateway.origin)
+        async with genai.Client(api_key="unused", http_options=options).aio as client:
+            stream = await client.models.generate_content_stream(model=f"{provider}/echo", contents="潮汐")
+            return "".join([chunk.text or "" async for chunk in stream])
 
     assert asyncio.run(read()) == "潮汐"
 
