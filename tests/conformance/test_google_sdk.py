@@ -133,7 +133,9 @@ def test_a_chat(client: genai.Client, gateway: Running, provider: str) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_thoughts_and_what_is_asked_after_them(client: genai.Client, provider: str, stream: bool) -> None:
+def test_thoughts_and_what_is_asked_after_them(
+    client: genai.Client, gateway: Running, provider: str, stream: bool
+) -> None:
     config = types.GenerateContentConfig(
         thinking_config=types.ThinkingConfig(include_thoughts=True, thinking_budget=2048)
     )
@@ -155,6 +157,9 @@ def test_thoughts_and_what_is_asked_after_them(client: genai.Client, provider: s
     for other in PROVIDERS:
         more = client.chats.create(model=f"{other}/echo", history=[*chat.get_history()])
         assert more.send_message("And now?").text == "And now?"
+        sent = gateway.sim.requests[-1].body
+        assert b"tgr1_" not in sent
+        assert b"dGdyMV" not in sent, "an envelope of ours reached a provider"
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

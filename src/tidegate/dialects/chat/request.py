@@ -1,6 +1,6 @@
 """OpenAI Chat Completions (`POST /v1/chat/completions`)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -9,6 +9,7 @@ from tidegate.dialects.chat.canonical import canonical_request
 from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
@@ -95,6 +96,7 @@ class ChatBody(msgspec.Struct):
 
 
 _decoder = jsonio.decoder(ChatBody)
+_ENVELOPE = b'"' + PREFIX.encode()
 
 
 class ChatRequest:
@@ -122,7 +124,12 @@ class ChatRequest:
         return self.typed.safety_identifier or self.typed.user
 
     def forward(self, destination: Destination) -> bytes:
-        body, self.dropped = forward_choices(self._body, destination, stream=self.wants_stream)
+        body = self._body
+        left_out: tuple[str, ...] = ()
+        if PREFIX.encode() in body:
+            body, left_out = _without_envelopes(body)
+        body, refused = forward_choices(body, destination, stream=self.wants_stream)
+        self.dropped = (*left_out, *refused)
         return body
 
     def open(self, call: Call) -> ChoicesStream:
@@ -181,6 +188,28 @@ class ChatDialect(OpenAIErrors):
 
 
 _ONLY_USAGE = jsonio.raw({"include_usage": True})
+
+
+def _without_envelopes(body: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The body without reasoning that another provider sealed, and the name of what is left out: this one has no use for
+    it, and may not know the member (protocol §5.4)."""
+    members = jsonio.members(body)
+    kept: list[Any] = []
+    left_out: tuple[str, ...] = ()
+    for raw in jsonio.elements(members["messages"]):
+        message = jsonio.members(raw)
+        details = bytes(message.get("reasoning_details", jsonio.NULL))
+        if _ENVELOPE not in details or not details.lstrip().startswith(b"["):
+            kept.append(raw)
+            continue
+        left_out = ("reasoning_items",)
+        own = [entry for entry in jsonio.elements(details) if _ENVELOPE not in bytes(entry)]
+        if own:
+            message["reasoning_details"] = jsonio.raw(own)
+        else:
+            del message["reasoning_details"]
+        kept.append(message)
+    return jsonio.encode({**members, "messages": kept}), left_out
 
 
 def forward_choices(body: bytes, destination: Destination, *, stream: bool) -> tuple[bytes, tuple[str, ...]]:

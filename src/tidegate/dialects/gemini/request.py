@@ -3,8 +3,14 @@
 Model and streaming stand in the address, and so does the form of the stream (`alt`).
 """
 
+import base64
+
+import msgspec
+
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.gemini.canonical import canonical, check
+from tidegate.dialects.gemini.contents import FOREIGN_SIGNATURE
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
 from tidegate.dialects.gemini.framing import ArrayFraming, Framing, SseFraming
 from tidegate.dialects.gemini.relay import GeminiRelay, complete_answer
@@ -17,6 +23,11 @@ from tidegate.wire.items import CanonicalRequest, Output
 __all__ = ["GeminiRequest", "parse_request"]
 
 _decoder = jsonio.decoder(GeminiBody)
+
+_ENVELOPE = base64.b64encode(PREFIX.encode())[: len(PREFIX) * 4 // 3]
+"""How a signature begins that is an envelope of ours."""
+
+_SIGNATURES = ("thoughtSignature", "thought_signature")
 
 
 class GeminiRequest:
@@ -52,11 +63,15 @@ class GeminiRequest:
         members = jsonio.members(self._body)
         self.dropped = ()
         named = "model" in members
-        if not named and destination.refuses.isdisjoint(members):
+        foreign = _ENVELOPE in self._body
+        if not named and not foreign and destination.refuses.isdisjoint(members):
             return self._body
         if named:
             members["model"] = jsonio.raw(f"models/{destination.model}")
-        self.dropped = refuse_unsupported(members, destination)
+        left_out: tuple[str, ...] = ()
+        if foreign:
+            members["contents"], left_out = _without_envelopes(members["contents"])
+        self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
     def open(self, call: Call) -> GeminiRelay:
@@ -96,3 +111,31 @@ def parse_request(body: bytes, *, model: str, stream: bool, alt: str) -> GeminiR
             raise missing(f"contents[{place}].parts")
     check(typed)
     return GeminiRequest(body, camel, typed, model, stream=stream, array=alt != "sse")
+
+
+def _without_envelopes(value: msgspec.Raw) -> tuple[msgspec.Raw, tuple[str, ...]]:
+    """The contents without what another provider signed, and the name of what is left out. A call gets the signature that
+    the API takes for foreign ones (protocol §5.4)."""
+    if not bytes(value).lstrip().startswith(b"["):
+        return value, ()
+    kept: list[jsonio.Members] = []
+    left_out: tuple[str, ...] = ()
+    for raw in jsonio.elements(value):
+        content = jsonio.members(raw)
+        parts = content.get("parts", jsonio.NULL)
+        if _ENVELOPE in bytes(parts) and bytes(parts).lstrip().startswith(b"["):
+            written = []
+            for part in map(jsonio.members, jsonio.elements(parts)):
+                for name in _SIGNATURES:
+                    if bytes(part.get(name, jsonio.NULL)).lstrip(b' \t\r\n"').startswith(_ENVELOPE):
+                        left_out = ("reasoning_items",)
+                        del part[name]
+                        if "functionCall" in part or "function_call" in part:
+                            part[name] = jsonio.raw(FOREIGN_SIGNATURE)
+                        elif bytes(part.get("text", jsonio.NULL)).strip() == b'""':
+                            del part["text"]  # it was there for the signature
+                if part.keys() - {"thought"}:
+                    written.append(part)
+            content["parts"] = jsonio.raw(written or [{"text": ""}])
+        kept.append(content)
+    return jsonio.raw(kept), left_out
