@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.clients import CLIENTS, NAMES, Client
-from tests.conformance.providers import PROVIDERS, SPEAKS, TOML
+from tests.conformance.providers import PROVIDERS, SPEAKS, TOML, calls_of
 from tests.support.api import Api
 from tests.support.grammar import check_stream
 from tests.support.running import Running
@@ -103,11 +103,11 @@ def test_nobody_stands_in_once_the_answer_has_begun(
     gateway: Running, clients: dict[str, Client], name: str, first: str, second: str
 ) -> None:
     client = clients[name]
-    calls = len(gateway.sim.requests)
+    calls = len(calls_of(gateway))
     with pytest.raises(client.errors):
         client.ask(f"late-{first}-{second}", client.user(SAID), stream=True)
     assert client.check_broken(cut=True) == " 0 lorem ipsum d"
-    assert len(gateway.sim.requests) == calls + 1
+    assert len(calls_of(gateway)) == calls + 1
 
 
 def test_a_stream_may_go_through_many_hands(gateway: Running) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.clients import CLIENTS, NAMES, Client
-from tests.conformance.providers import SPEAKS, TOML
+from tests.conformance.providers import SPEAKS, TOML, calls_of
 from tests.support.running import Running
 from tidegate.sim.scripts import THOUGHT
 from tidegate.sim.thought import sign
@@ -67,7 +67,7 @@ def client(clients: dict[str, Client], request: pytest.FixtureRequest) -> Client
 
 def sealed(gateway: Running, provider: str) -> list[str]:
     """What the provider got back of its own in the last request: encrypted content, or signatures."""
-    body = gateway.sim.requests[-1].json
+    body = calls_of(gateway)[-1].json
     match SPEAKS.get(provider, "messages"):
         case "responses":
             return [item["encrypted_content"] for item in body["input"] if item.get("encrypted_content")]
@@ -110,7 +110,7 @@ def test_it_comes_back_to_the_provider_that_made_it(
 def test_thinking_that_nobody_may_read_comes_back_too(gateway: Running, client: Client, stream: bool) -> None:
     turns = conversation(client, "anthropic/reasoning:redacted=1", stream=stream)
     client.ask("anthropic/echo", turns, stream=stream, think=True, key=HERE)
-    content = gateway.sim.requests[-1].json["messages"][1]["content"]
+    content = calls_of(gateway)[-1].json["messages"][1]["content"]
     first, *rest = [block["type"] for block in content]
     assert (first, set(rest)) == ("redacted_thinking", {"text"})
 
@@ -136,7 +136,7 @@ def test_another_provider_never_sees_it(gateway: Running, client: Client, first:
         pytest.skip("Anthropic's signatures are good with every account")
     turns = conversation(client, f"{first}/reasoning", stream=True)
     client.ask(f"{second}/echo", turns, stream=False, key=HERE)
-    body = gateway.sim.requests[-1].body
+    body = calls_of(gateway)[-1].body
     assert b"tgr1_" not in body
     assert base64.b64encode(b"tgr1_")[:6] not in body
     assert b"gAAAAAB" not in body
@@ -153,7 +153,7 @@ def test_another_projects_key_cannot_send_it_back(gateway: Running, client: Clie
     client.ask(f"{provider}/echo", turns, stream=False, key=THERE)
     assert sealed(gateway, provider) == []
     assert LOST[client.name] in client.wire.dropped
-    assert b"tgr1_" not in gateway.sim.requests[-1].body
+    assert b"tgr1_" not in calls_of(gateway)[-1].body
 
 
 @pytest.mark.parametrize("provider", SEALING)
