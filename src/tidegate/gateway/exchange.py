@@ -344,25 +344,19 @@ class Exchange:
 
     async def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
         """The provider takes only bytes: fetch what the client's URLs point to, then go on."""
-        media = self._gateway.media
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = {url: group.create_task(media.fetch(url, param=self._dialect.media_param)) for url in urls}
-        except BaseExceptionGroup as problems:
+            found = await self._gateway.media.fetch_all(urls, param=self._dialect.media_param)
+            if self._settled:  # it was ended at the very moment
+                return
             self._fetching = None
-            first = problems.exceptions[0]
-            if isinstance(first, errors.TidegateError):
-                self._break(first)
-            else:
-                self._on_bug(first if isinstance(first, Exception) else RuntimeError(repr(first)))
-            return
-        self._fetching = None
-        bridge.fetched({url: task.result() for url, task in tasks.items()})
-        try:
+            bridge.fetched(found)
             self._cross(bridge, path, request)
         except errors.TidegateError as error:
-            self._break(error)
+            self._fetching = None
+            if not self._settled:
+                self._break(error)
         except Exception as bug:
+            self._fetching = None
             self._on_bug(bug)
 
     @staticmethod
