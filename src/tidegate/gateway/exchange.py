@@ -431,6 +431,8 @@ class Exchange:
                     self._start(out)
                 if stream.committed and self._request is not None:
                     self._request = None  # no other attempt will need it, and it may be large
+                    if self._bridge is not None:
+                        self._bridge.let_go()
             elif not self._mute_since:
                 self._mute_since = attempt.last_read
         except errors.WireError as error:
