@@ -344,13 +344,23 @@ class Exchange:
 
     async def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
         """The provider takes only bytes: fetch what the client's URLs point to, then go on."""
+        total = (path.unstreamed if self._stream is None else path.streamed).total
+        if self._total_s is not None:
+            total = self._total_s if total is None else min(total, self._total_s)
         try:
-            found = await self._gateway.media.fetch_all(urls, param=self._dialect.media_param)
+            async with asyncio.timeout_at(None if total is None else self._received_at + total):
+                found = await self._gateway.media.fetch_all(urls, param=self._dialect.media_param)
             if self._settled:  # it was ended at the very moment
                 return
             self._fetching = None
             bridge.fetched(found)
             self._cross(bridge, path, request)
+        except TimeoutError:
+            self._fetching = None
+            if not self._settled:
+                self._break(
+                    errors.UpstreamTimeout(f"The media were not fetched within {total:g} s (total clock).", "total")
+                )
         except errors.TidegateError as error:
             self._fetching = None
             if not self._settled:

@@ -145,10 +145,9 @@ class MediaFetcher:
             return await fetch(
                 pool, [head.encode("ascii")], timeout_s=self._policy.timeout_s, body_limit=self._policy.max_bytes
             )
-        except _Forbidden as error:
-            raise _refused(param, url, error.message) from None
         except errors.TidegateError as error:
-            raise _failed(param, url, error.message.removeprefix(f"Provider '{_NAME}': ").rstrip(".")) from None
+            failure = _refused if isinstance(error, _Forbidden) else _failed
+            raise failure(param, url, error.message.removeprefix(f"Provider '{_NAME}': ").rstrip(".")) from None
         finally:
             pool.close()
 
