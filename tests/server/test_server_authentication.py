@@ -155,3 +155,48 @@ def test_a_key_that_a_reload_takes_away_is_refused_on_open_connections(tmp_path:
         gateway.call(gateway.server._parts.reload)
         assert wait_for(lambda: [line for line in gateway.log_lines if line["event"] == "reloaded"]), gateway.log_lines
         assert client.ask(post(HELLO, f"Authorization: Bearer {KEY}")).status == 401
+
+
+GEMINI = "/v1beta/models/sim/echo:generateContent"
+CONTENTS = b'{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}'
+
+
+@pytest.mark.parametrize("header", ["x-goog-api-key", "x-api-key", "api-key"])
+@pytest.mark.parametrize(("path", "body"), [("/v1/responses", HELLO), (GEMINI, CONTENTS)])
+def test_no_request_is_let_in_by_the_key_of_another_one_on_its_connection(
+    keyed: Running, header: str, path: str, body: bytes
+) -> None:
+    """A proxy in front of us sends the requests of many clients over one connection."""
+    good, bad = f"{header}: {KEY}", f"{header}: {OTHER}"
+    for later in ((), (bad,), (f"Authorization: Bearer {KEY}", bad)):
+        with Raw(keyed) as client:
+            assert client.ask(post(body, good, path=path)).status == 200
+            assert client.ask(post(body, *later, path=path)).status == 401
+        with Raw(keyed) as client:
+            assert client.ask(post(body, f"Authorization: Bearer {KEY}", path=path)).status == 200
+            assert client.ask(post(body, *later, path=path)).status == 401
+
+
+def test_the_key_of_an_address_is_for_that_address_alone(keyed: Running) -> None:
+    with Raw(keyed) as client:
+        assert client.ask(post(CONTENTS, path=f"{GEMINI}?key={KEY}")).status == 200
+        assert client.ask(post(CONTENTS, path=GEMINI)).status == 401
+
+
+@pytest.mark.parametrize("query", ["key=%ff", "alt=%ff", "%ff=1", "key=%e4%bd%a0", "key", "key=&key="])
+def test_any_bytes_in_a_query_are_a_key_or_none(keyed: Running, query: str) -> None:
+    for sent in (post(CONTENTS, path=f"{GEMINI}?{query}"), get(f"/v1/models?{query}")):
+        with Raw(keyed) as client:
+            assert client.ask(sent).status == 401
+
+
+@pytest.mark.parametrize(("given", "header"), [(KEY, OTHER), (OTHER, KEY)])
+def test_a_key_in_the_address_and_another_one_in_a_header_are_two(keyed: Running, given: str, header: str) -> None:
+    for sent in (
+        post(CONTENTS, f"x-goog-api-key: {header}", path=f"{GEMINI}?key={given}"),
+        get(f"/v1/models?key={given}", f"x-goog-api-key: {header}"),
+    ):
+        with Raw(keyed) as client:
+            refusal = client.ask(sent)
+        assert refusal.status == 401
+        assert b"two different" in refusal.body

@@ -48,7 +48,7 @@ class Bridge:
     opened and made."""
 
     def __init__(self, request: BridgedRequest, call: Call, *, envelopes: Envelopes) -> None:
-        self._request = request
+        self._request: BridgedRequest | None = request
         self._call = call
         self._envelopes = envelopes
         self._speaks_responses = isinstance(request, ResponsesRequest)
@@ -63,6 +63,7 @@ class Bridge:
     def canonical(self) -> CanonicalRequest:
         """What the client asked for. Raises InvalidRequest for what no canonical form can hold."""
         if self._canonical is None:
+            assert self._request is not None
             self._canonical = self._request.canonical()
         return self._canonical
 
@@ -97,6 +98,7 @@ class Bridge:
 
     def let_go(self) -> None:
         """No other attempt will come: a long prompt must not stay in memory as long as its answer streams."""
+        self._request = None
         self._canonical = None
         self._fetched.clear()
         if self._asked is not None:
@@ -113,7 +115,11 @@ class Bridge:
 
     def open(self, native: Stream) -> "BridgedStream":
         """The stream towards the client; `native` relays the attempts that need no bridge."""
-        return BridgedStream(self, native, self._request.encoder(self._call), self._call)
+        return BridgedStream(self, native, self._call)
+
+    def encoder(self) -> StreamEncoder:
+        assert self._request is not None
+        return self._request.encoder(self._call)
 
     def decoder(self, destination: Destination) -> StreamDecoder:
         assert self._dialect is not None
@@ -140,6 +146,7 @@ class Bridge:
         for event in watch.pass_on(events, ended=True):
             collector.add(event)
         output = collector.output()
+        assert self._request is not None
         return Answer(self._request.encode_answer(output, self._call, destination), watch.usage(), watch.status)
 
     def sealed(self, seal: Seal, destination: Destination) -> str:
@@ -247,16 +254,16 @@ class BridgedStream:
         "_encoder",
         "_held",
         "_native",
-        "_settled_on",
         "_stops",
         "_watch",
         "outcome",
     )
 
-    def __init__(self, bridge: Bridge, native: Stream, encoder: StreamEncoder, call: Call) -> None:
+    def __init__(self, bridge: Bridge, native: Stream, call: Call) -> None:
         self._bridge = bridge
         self._native = native
-        self._encoder = encoder
+        self._encoder: StreamEncoder | None = None
+        """None until an attempt needs it: it holds what it will repeat of the request."""
         self._call = call
         self._held = b""
         """Frames of a read that ended in failure before commit: they go out before whatever comes next."""
@@ -264,13 +271,11 @@ class BridgedStream:
         """None while the attempt is the native stream's."""
         self._stops: StopFilter | None = None
         self._watch: Watch | None = None
-        self._settled_on = False
-        """The present attempt is the last one."""
         self.outcome: Outcome | None = None
 
     @property
     def committed(self) -> bool:
-        return self._native.committed or self._encoder.committed
+        return self._native.committed or (self._encoder is not None and self._encoder.committed)
 
     def attempt(self, destination: Destination) -> None:
         if self._decoder is not None:
@@ -282,6 +287,8 @@ class BridgedStream:
 
     def attempt_bridged(self, destination: Destination) -> None:
         """The same for an attempt whose request `Bridge.forward` has made."""
+        if self._encoder is None:
+            self._encoder = self._bridge.encoder()
         if self._decoder is None:
             self._hand_over(self._native, self._encoder)
         self.outcome = None
@@ -297,10 +304,11 @@ class BridgedStream:
         events = decoder.feed(data)
         if len(events) == 1 and not self._held:
             event = events[0]
-            if type(event) is TextDelta and self._stops is None and self._watch is not None:
-                self._watch.count(event.text)
+            encoder, watch = self._encoder, self._watch
+            if type(event) is TextDelta and self._stops is None and encoder is not None and watch is not None:
+                watch.count(event.text)
                 try:
-                    return self._encoder.encode(events)
+                    return encoder.encode(events)
                 except WireError:
                     return self._relay(events)
         return self._relay(events)
@@ -317,14 +325,16 @@ class BridgedStream:
         return self._relay(events) if events and isinstance(events[-1], Finished) else b""
 
     def ping(self) -> bytes:
-        return self._native.ping() if self._decoder is None else self._encoder.ping()
+        encoder = self._encoder
+        return self._native.ping() if self._decoder is None or encoder is None else encoder.ping()
 
     def fail(self, error: TidegateError) -> bytes:
         self.outcome = Outcome("failed", error)
-        if self._decoder is None:
+        encoder = self._encoder
+        if self._decoder is None or encoder is None:
             return self._native.fail(error)
         held, self._held = self._held, b""
-        return held + self._encoder.fail(error)
+        return held + encoder.fail(error)
 
     def usage(self) -> Usage:
         return self._native.usage() if self._watch is None or self._decoder is None else self._watch.usage()
@@ -334,14 +344,15 @@ class BridgedStream:
         return out
 
     def _relay(self, events: list[Event]) -> bytes:
-        watch = self._watch
+        watch, encoder = self._watch, self._encoder
         assert watch is not None
+        assert encoder is not None
         if not events or self.outcome is not None:
             return b""
         if self._stops is not None:
             events = self._stops.feed(events)
         try:
-            out = self._encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
+            out = encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
         except WireError as error:  # more than an answer may hold
             watch.failure = UpstreamBroken(f"Provider '{watch.provider}': {error}.")
             out = b""
@@ -349,14 +360,11 @@ class BridgedStream:
             out, self._held = self._held + out, b""
         if watch.failure is not None:
             self.outcome = Outcome("failed", watch.failure)
-            if not self._encoder.committed:
+            if not encoder.committed:
                 self._held = out
                 return b""
         elif watch.finished:
             self.outcome = Outcome(watch.status)
-        if self._encoder.committed and not self._settled_on:
-            self._settled_on = True
-            self._bridge.let_go()
         return out
 
     def _hand_over(self, last: object, next_: object) -> None:

@@ -344,25 +344,29 @@ class Exchange:
 
     async def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
         """The provider takes only bytes: fetch what the client's URLs point to, then go on."""
-        media = self._gateway.media
+        total = (path.unstreamed if self._stream is None else path.streamed).total
+        if self._total_s is not None:
+            total = self._total_s if total is None else min(total, self._total_s)
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = {url: group.create_task(media.fetch(url, param=self._dialect.media_param)) for url in urls}
-        except BaseExceptionGroup as problems:
+            async with asyncio.timeout_at(None if total is None else self._received_at + total):
+                found = await self._gateway.media.fetch_all(urls, param=self._dialect.media_param)
+            if self._settled:  # it was ended at the very moment
+                return
             self._fetching = None
-            first = problems.exceptions[0]
-            if isinstance(first, errors.TidegateError):
-                self._break(first)
-            else:
-                self._on_bug(first if isinstance(first, Exception) else RuntimeError(repr(first)))
-            return
-        self._fetching = None
-        bridge.fetched({url: task.result() for url, task in tasks.items()})
-        try:
+            bridge.fetched(found)
             self._cross(bridge, path, request)
+        except TimeoutError:
+            self._fetching = None
+            if not self._settled:
+                self._break(
+                    errors.UpstreamTimeout(f"The media were not fetched within {total:g} s (total clock).", "total")
+                )
         except errors.TidegateError as error:
-            self._break(error)
+            self._fetching = None
+            if not self._settled:
+                self._break(error)
         except Exception as bug:
+            self._fetching = None
             self._on_bug(bug)
 
     @staticmethod
@@ -437,6 +441,8 @@ class Exchange:
                     self._start(out)
                 if stream.committed and self._request is not None:
                     self._request = None  # no other attempt will need it, and it may be large
+                    if self._bridge is not None:
+                        self._bridge.let_go()
             elif not self._mute_since:
                 self._mute_since = attempt.last_read
         except errors.WireError as error:

@@ -58,9 +58,9 @@ class Gateway:
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
-        """Who calls. Raises InvalidKey."""
-        return self.snapshot.keys.authenticate(headers)
+    def authenticate(self, headers: Mapping[bytes, bytes], given: bytes | None = None) -> Principal:
+        """Who calls; `given` is a key that stands in the address. Raises InvalidKey."""
+        return self.snapshot.keys.authenticate(headers, given)
 
     def envelopes(self, tenant: str) -> Envelopes:
         """In which this tenant's clients carry what only providers can read."""

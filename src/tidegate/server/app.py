@@ -123,11 +123,7 @@ class Application:
         raise InvalidRequest(f"Send this request to {request.url.path}, spelled exactly so.", code="invalid_path")
 
     def _authenticate(self, request: Request) -> None:
-        headers = dict(request.headers.raw)
-        given = key_in(b"?" + request.scope["query_string"])
-        if given is not None:
-            headers = {b"x-goog-api-key": given, **headers}
-        self.gateway.authenticate(headers)
+        self.gateway.authenticate(dict(request.headers.raw), key_in(b"?" + request.scope["query_string"]))
 
     # -- errors -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tidegate.access.keys import KEY_HEADERS
 from tidegate.dialects.gemini import gemini_at, key_in
 from tidegate.gateway.ids import IdSupply
 from tidegate.server.origin import check_origin
@@ -33,11 +34,9 @@ _SINGLE = frozenset(
         b"content-length",
         b"transfer-encoding",
         b"authorization",
-        b"x-api-key",
-        b"api-key",
-        b"x-goog-api-key",
         b"expect",
         b"origin",
+        *KEY_HEADERS,
     }
 )
 """Headers of which a second one would leave open which counts."""
@@ -49,9 +48,8 @@ _UNUSUAL = frozenset(
         b"origin",
         b"upgrade",
         b"content-encoding",
-        b"x-api-key",
-        b"api-key",
         b"expect",
+        *KEY_HEADERS,
     }
 )
 """Headers that decide something and that few requests have: they are looked for all at once."""
@@ -174,17 +172,15 @@ class Judge:
         if encoding is not None and encoding.lower() not in (b"", b"identity"):
             raise errors.UnsupportedEncoding("Compressed request bodies are not accepted; send the body as it is.")
         dialect: Dialect | None = None
-        credentials = fields
+        given: bytes | None = None
         if incoming.method == b"POST":
             dialect = self._app.hot.get(incoming.url.partition(b"?")[0])
             if dialect is None and (dialect := gemini_at(incoming.url)) is not None:
                 given = key_in(incoming.url)
-                if given is not None:
-                    credentials = {b"x-goog-api-key": given, **fields}
         if dialect is None:
             return min(self._settings.max_body, COLD_BODY_LIMIT)
         incoming.dialect = dialect
-        incoming.principal = snapshot.keys.authenticate(credentials)
+        incoming.principal = snapshot.keys.authenticate(fields, given)
         if usual and version == "1.1" and url == incoming.url:
             self._snapshot = snapshot
             self._url = url

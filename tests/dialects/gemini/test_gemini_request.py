@@ -619,3 +619,9 @@ def test_arguments_and_results_are_readable_text() -> None:
     assert items[0].arguments == '{"harbour":"青岛","n":12345678901234567890}'
     assert isinstance(items[1], FunctionOutput)
     assert items[1].content == [TextPart(text='{"tide":"高"}')]
+
+
+@pytest.mark.parametrize("signature", ["潮汐", "\ufffd", "é===", "x", "=", "QUJ", "Q\u0661"])
+def test_any_text_is_a_signature(signature: str) -> None:
+    (message, *_) = conversation({"text": "t", "thought": True, "thoughtSignature": signature}, {"text": "x"})
+    assert isinstance(message, Reasoning)

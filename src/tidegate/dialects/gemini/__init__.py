@@ -79,5 +79,6 @@ def gemini_at(target: bytes) -> GeminiAddress | None:
 
 def key_in(target: bytes) -> bytes | None:
     """The API key that this API's clients may put into the query (`?key=`)."""
-    found = parse_qs(target.partition(b"?")[2]).get(b"key")
-    return found[-1] if found else None
+    # Any bytes may be written there, and each has a character in Latin-1.
+    found = parse_qs(target.partition(b"?")[2].decode("latin-1"), encoding="latin-1").get("key")
+    return found[-1].encode("latin-1") if found else None

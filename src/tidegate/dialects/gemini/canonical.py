@@ -1,7 +1,6 @@
 """A `generateContent` request → the canonical request (protocol §5.1)."""
 
 import base64
-import binascii
 import contextlib
 from typing import Any, Final
 
@@ -312,7 +311,7 @@ def _signature(given: str | None) -> str:
         return ""
     try:
         text = base64.b64decode(standard_base64(given), validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of no base64, and of what is no ASCII before or behind it
         return given
     return text if text.isprintable() else given
 
