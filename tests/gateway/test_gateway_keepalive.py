@@ -1,8 +1,19 @@
 """Keep-alives towards the client of a silent stream."""
 
+import pytest
+
 from tests.support.api import Api
 from tests.support.running import SIM_ONLY, Running
 
+BRIDGED = """
+[server]
+port = 0
+stream_ping = "1s"
+[providers.claude]
+kind = "anthropic"
+base_url = "{sim}"
+credentials = ["sk-ant-0123456789"]
+"""
 PINGING = SIM_ONLY.replace("port = 0", 'port = 0\nstream_ping = "1s"') + 'timeouts = { idle = "2600ms" }\n'
 
 
@@ -31,3 +42,13 @@ def test_a_lively_stream_gets_none() -> None:
         reply = api.ask("responses", "sim/lorem?chunks=8&gap=120", stream=True)
     assert b"keepalive" not in reply.content
     assert reply.kinds[-1] == "response.completed"
+
+
+@pytest.mark.parametrize("endpoint", ["responses", "chat"])
+def test_pings_of_a_provider_of_another_dialect_are_no_sign_of_life_for_the_client(endpoint: str) -> None:
+    """They come ten times a second here, and the client, who hears nothing of them, once a second."""
+    with Running(BRIDGED) as gateway, Api(gateway) as api:
+        model = "claude/lorem?fault=ping&after=4&gap=100"
+        content = api.ask(endpoint, model, stream=True, headers={"tidegate-timeout": "2600ms"}).content
+    assert 1 <= content.count(b": keepalive\n\n") <= 3
+    assert b"lorem" in content

@@ -100,6 +100,29 @@ def test_the_401_comes_before_the_body(keyed: Running) -> None:
         assert refusal.closes
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "endpoint", "error"),
+    [
+        (post(HELLO, path="/v1/chat/completions"), 401, "chat", "invalid_api_key"),
+        (post(HELLO, path="/v1/messages"), 401, "messages", "invalid_api_key"),
+        (get("/", "x: " + "y" * 70_000), 431, "", "headers_too_large"),
+        (get("/", host=None), 400, "", "missing_host"),
+    ],
+)
+def test_a_request_that_is_refused_by_its_head_leaves_an_entry(
+    keyed: Running, sent: bytes, status: int, endpoint: str, error: str
+) -> None:
+    with Raw(keyed) as client:
+        reply = client.ask(sent)
+    assert reply.status == status
+    entry = keyed.usage(reply["x-request-id"])
+    assert (entry["status"], entry["ending"], entry["error"]) == (status, "refused", error)
+    assert entry.get("endpoint", "") == endpoint
+    with Raw(keyed) as client:
+        metrics = client.ask(get("/metrics")).body.decode()
+    assert f'tidegate_requests_total{{endpoint="{endpoint}",provider="",status="{status}"}}' in metrics
+
+
 def test_health_needs_no_key(keyed: Running) -> None:
     with Raw(keyed) as client:
         for path in ("/healthz", "/readyz", "/openapi.json", "/metrics", "/"):

@@ -11,7 +11,7 @@ import msgspec
 
 from tidegate.dialects.codec import BridgedRequest, Collector, Losses, StreamDecoder, StreamEncoder, UpstreamDialect
 from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, Stream, estimated_usage
-from tidegate.dialects.envelope import PREFIX, Sealer
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.stops import StopFilter
@@ -21,6 +21,7 @@ from tidegate.wire.events import (
     Event,
     Failed,
     Finished,
+    Ping,
     ReasoningDelta,
     ReasoningEnd,
     RefusalDelta,
@@ -43,11 +44,10 @@ class Bridge:
     """One request on its way to providers of other dialects: what it asks in canonical form, and for whom envelopes are
     opened and made."""
 
-    def __init__(self, request: BridgedRequest, call: Call, *, sealer: Sealer, tenant: str) -> None:
+    def __init__(self, request: BridgedRequest, call: Call, *, envelopes: Envelopes) -> None:
         self._request = request
         self._call = call
-        self._sealer = sealer
-        self._tenant = tenant
+        self._envelopes = envelopes
         self._canonical: CanonicalRequest | None = None
         self._fetched: dict[str, str] = {}
         self._stops: tuple[str, ...] = ()
@@ -139,7 +139,7 @@ class Bridge:
 
     def sealed(self, seal: Seal, destination: Destination) -> str:
         """What the client gets of a seal. OpenAI's own encrypted content is sealed like all others: it fits only there."""
-        return self._sealer.seal(seal, tenant=self._tenant, provider=destination.provider, model=destination.model)
+        return self._envelopes.seal(seal, provider=destination.provider, model=destination.model)
 
     def _with_content(self, item: Item) -> Item:
         if not isinstance(item, Message | FunctionOutput) or not any(_is_link(part) for part in item.content):
@@ -159,9 +159,7 @@ class Bridge:
             return item
         seal: Seal | None = None
         if item.encrypted.startswith(PREFIX):
-            opened = self._sealer.open(item.encrypted, tenant=self._tenant)
-            if opened is not None and opened.provider == destination.provider:
-                seal = opened.seal
+            seal = self._envelopes.open(item.encrypted, provider=destination.provider)
         elif destination.endpoint == "responses" and destination.encrypted_reasoning:
             seal = Seal(kind="encrypted", data=item.encrypted)
         if seal is None:
@@ -216,6 +214,8 @@ class Watch:
                 case Failed(error=error):
                     self.failure = error
                     return out
+                case Ping():
+                    continue  # the client is told of silence when it is silent, not when the provider is
                 case Finished():
                     self.finished = True
                     if self._usage is None:

@@ -1,7 +1,7 @@
 """What every dialect offers to the gateway, and what the gateway tells a dialect about a call."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
@@ -10,7 +10,11 @@ from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError, UnsupportedParameter
 from tidegate.wire.events import Usage, estimate_tokens
 
+if TYPE_CHECKING:
+    from tidegate.dialects.envelope import Envelopes
+
 __all__ = [
+    "EVENT_STREAM",
     "Answer",
     "Call",
     "Destination",
@@ -128,6 +132,8 @@ class Request(Protocol):
     stream: bool | None
     dropped: tuple[str, ...]
     """Names of members that the last `forward` left out."""
+    envelopes: "Envelopes | None"
+    """For the tenant's reasoning that is the provider's alone. Set before anything else is called."""
 
     @property
     def wants_stream(self) -> bool: ...
@@ -235,6 +241,10 @@ class Dialect(Protocol):
         """Decode and validate. Raises InvalidRequest."""
 
     @property
+    def stream_type(self) -> bytes:
+        """The content type of its streams."""
+
+    @property
     def media_param(self) -> str:
         """The member of a request in which images and files stand."""
 
@@ -245,9 +255,13 @@ class Dialect(Protocol):
         """The body in which this API's clients look for an error."""
 
 
-class OpenAIErrors:
-    """What OpenAI's APIs have in common: how they report errors, and that the body says all."""
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
+
+class OpenAIErrors:
+    """What OpenAI's APIs have in common: how they stream and report errors, and that the body says all."""
+
+    stream_type = EVENT_STREAM
     operation = ""
     relayed: tuple[bytes, ...] = ()
 

@@ -89,6 +89,7 @@ class Exchange:
         "_heard",
         "_limits",
         "_model",
+        "_mute_since",
         "_path",
         "_paused",
         "_plan",
@@ -145,6 +146,8 @@ class Exchange:
         self._paused = False
         self._settled = False
         self._first_event_at = 0.0
+        self._mute_since = 0.0
+        """When the provider first said something of which the client has heard nothing; 0 if nothing of that kind came."""
         self._usage: Usage = _NO_USAGE
         self.look_at = UNWATCHED
 
@@ -196,6 +199,7 @@ class Exchange:
         principal = self._principal
         request = self._dialect.parse(body)
         self._request: Request | None = request
+        request.envelopes = self._gateway.envelopes(principal.project)
         end_user = request.end_user
         if end_user:
             self._end_user = end_user[:END_USER_LIMIT]
@@ -241,7 +245,7 @@ class Exchange:
 
     def _build_bridge(self, request: BridgedRequest) -> None:
         """Some attempt will go to a provider of another dialect."""
-        bridge = self._bridge = Bridge(request, self._call, sealer=self._gateway.sealer, tenant=self._principal.project)
+        bridge = self._bridge = Bridge(request, self._call, envelopes=self._gateway.envelopes(self._principal.project))
         if self._stream is not None:
             self._stream = bridge.open(self._stream)
 
@@ -426,12 +430,15 @@ class Exchange:
             if stream.outcome is not None:
                 self._on_outcome(stream.outcome, out)
             elif out:
+                self._mute_since = 0.0
                 if self._started:
                     self._downstream.write(out)
                 else:
                     self._start(out)
                 if stream.committed and self._request is not None:
                     self._request = None  # no other attempt will need it, and it may be large
+            elif not self._mute_since:
+                self._mute_since = attempt.last_read
         except errors.WireError as error:
             self._on_failure(errors.UpstreamBroken(f"Provider '{self._provider}': {error}"))
         except Exception as bug:
@@ -479,12 +486,13 @@ class Exchange:
     def check(self, now: float) -> float | None:
         """The wheel's look: a client that has heard nothing for a while gets a keep-alive (see `Watched`).
 
-        Silence is measured at the upstream connection, which notes the time of each read anyway.
+        Silence is measured at the upstream connection, which notes the time of each read anyway. What comes there may be
+        nothing for the client, though: a ping, thoughts that are not shown, half of a call that goes out whole.
         """
         attempt = self._attempt
         if self._settled or attempt is None or self._stream is None:
             return None
-        due = attempt.last_read + self._ping_after
+        due = (self._mute_since or attempt.last_read) + self._ping_after
         if now < due:
             return due
         if not self._paused:

@@ -191,7 +191,7 @@ class Upstream:
         """The header fields that no request changes: the provider's, then the credential, then the operator's."""
         fields = {"user-agent": f"tidegate/{__version__}"}
         fields.update((header.lower(), value) for header, value in self.record.headers.items())
-        if credential is not None and self.record.auth in ("x-api-key", "x-goog-api-key"):
+        if credential is not None and self.record.auth in ("x-api-key", "x-goog-api-key", "api-key"):
             fields[self.record.auth] = credential
         elif credential is not None and self.record.auth != "none":
             fields["authorization"] = f"Bearer {credential}"

@@ -527,7 +527,7 @@ def test_plain_reasoning_goes_only_where_it_is_wanted() -> None:
     assert messages(*items, to=WANTS_IT)[0]["reasoning_content"] == "long"
     found, lost = sent(asked(*items))
     assert found["messages"] == [{"role": "assistant", "content": "42"}]
-    assert lost == ["reasoning_content"]
+    assert lost == ["reasoning_items"]
 
 
 def test_reasoning_of_several_steps_stays_with_its_calls() -> None:

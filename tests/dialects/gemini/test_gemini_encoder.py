@@ -159,10 +159,23 @@ def test_two_seals_without_a_part_between_them_are_both_kept() -> None:
     ],
 )
 def test_reasons(reason: Reason, theirs: str) -> None:
-    data = stream([Started(), RefusalDelta("no"), UsageReport(Usage(1, 1)), ChoiceEnd(reason), Finished()])
+    data = stream([Started(), TextDelta("no"), UsageReport(Usage(1, 1)), ChoiceEnd(reason), Finished()])
     first, last = chunks(data)
     assert first["candidates"][0]["content"]["parts"] == [{"text": "no"}]
     assert last["candidates"][0]["finishReason"] == theirs
+
+
+def test_a_refusal_is_its_text_and_a_reason_whole_and_streamed() -> None:
+    events: list[Event] = [Started(), RefusalDelta("no"), UsageReport(Usage(1, 1)), ChoiceEnd("stop")]
+    first, last = chunks(stream([*events, Finished()]))
+    assert first["candidates"][0]["content"]["parts"] == [{"text": "no"}]
+    assert last["candidates"][0]["finishReason"] == "SAFETY"
+    collector = Collector()
+    for event in events:
+        collector.add(event)
+    candidate = json.loads(QUESTION.encode_answer(collector.output(), common.call(), deployment()))["candidates"][0]
+    assert candidate["content"]["parts"] == [{"text": "no"}]
+    assert candidate["finishReason"] == "SAFETY"
 
 
 def test_choices_are_candidates() -> None:

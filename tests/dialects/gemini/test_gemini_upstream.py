@@ -93,7 +93,8 @@ def test_all_system_messages_become_the_system_instruction() -> None:
         message("now?"),
         instructions="be kind",
     )
-    body = encode(request)
+    body, dropped = told(request)
+    assert dropped == ["items[].role"]
     assert body["systemInstruction"] == {"parts": [{"text": "be kind"}, {"text": "be brief"}, {"text": "no poems"}]}
     assert [one["role"] for one in body["contents"]] == ["user", "model", "user"]
 
@@ -491,10 +492,10 @@ def test_what_changes_no_answer_is_named() -> None:
         service_tier="scale",
         hints=("store",),
         logit_bias=jsonio.raw({}),
-        verbosity="low",
+        verbosity="medium",
     )
-    names = ["store", "service_tier", "verbosity", "user", "safety_identifier", "metadata", "prompt_cache_key"]
-    assert sorted(told(request)[1]) == sorted(names)
+    assert told(asked(verbosity="low"))[1] == ["verbosity"]
+    assert told(request)[1] == ["store", "service_tier", "user", "safety_identifier", "metadata", "prompt_cache_key"]
 
 
 @pytest.mark.parametrize(
@@ -524,3 +525,20 @@ def test_everything_fits_any_number_of_turns(count: int) -> None:
 def test_an_odd_grammar_is_left_out(odd: bytes) -> None:
     body = encode(asked(tools=[Tool(name="a", description="d", custom=True, format=jsonio.Raw(odd))]))
     assert body["tools"][0]["functionDeclarations"][0]["description"] == "d"
+
+
+def test_blocks_of_a_system_message_stay_apart() -> None:
+    system = Message(role="system", content=[TextPart(text="a", breakpoint=True), TextPart(text="b")])
+    body, dropped = told(asked(system, message("?")))
+    assert body["systemInstruction"] == {"parts": [{"text": "a"}, {"text": "b"}]}
+    assert dropped == ["breakpoint"]
+    system.content.append(ImagePart(url="data:image/png;base64,aGk="))
+    with pytest.raises(UnsupportedParameter, match="only text"):
+        encode(asked(system, message("?")))
+
+
+def test_reasoning_of_other_models_is_left_out_and_named() -> None:
+    thought = message("?"), Reasoning(summary=["hm"]), message("a", "assistant")
+    assert told(asked(*thought))[1] == []
+    raw = message("?"), Reasoning(content=["hm"]), message("a", "assistant")
+    assert told(asked(*raw))[1] == ["reasoning_items"]

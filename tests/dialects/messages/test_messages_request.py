@@ -135,7 +135,7 @@ def test_thoughts_that_another_provider_signed_do_not_go_to_this_one() -> None:
         messages=[*said("user", text("tgr1_")), *said("assistant", *blocks), *said("assistant", *blocks[:2])]
     )
     sent = json.loads(request.forward(destination()))
-    assert request.dropped == ("reasoning_items",)
+    assert request.dropped == ("thinking",)
     assert sent["messages"] == [*said("user", text("tgr1_")), *said("assistant", *blocks[2:])]
 
 

@@ -479,7 +479,7 @@ def test_breakpoints_mark_their_blocks_and_four_at_most() -> None:
     assert all("cache_control" in block for block in body["messages"][0]["content"])
     body, dropped = encode(request(*marked, user("3", breakpoint=True), tools=[Tool(name="f", breakpoint=True)]))
     assert "cache_control" not in body["tools"][0]
-    assert dropped == ("prompt_cache_breakpoint",)
+    assert dropped == ("breakpoint",)
 
 
 def test_a_cache_key_without_breakpoints_caches_the_whole_prefix() -> None:
@@ -502,7 +502,9 @@ def test_tools() -> None:
         ),
         HostedTool(type="code_execution_20250825", value=jsonio.raw({"type": "code_execution_20250825", "name": "c"})),
     ]
-    f, g, p, search, code = sent(request(tools=tools))["tools"]
+    body, dropped = encode(request(tools=tools))
+    assert dropped == ("grammar",)
+    f, g, p, search, code = body["tools"]
     assert f == {
         "name": "f",
         "description": "d",
@@ -514,6 +516,11 @@ def test_tools() -> None:
     assert "lark" in p["description"]
     assert search == {"type": "web_search_20250305", "name": "web_search", "allowed_domains": ["a.b"]}
     assert code == {"type": "code_execution_20250825", "name": "c"}
+
+
+def test_a_custom_tool_of_plain_text_has_nothing_to_be_told_of_its_format() -> None:
+    tool = Tool(name="p", description="patch", custom=True, format=jsonio.raw({"type": "text"}))
+    assert sent(request(tools=[tool]))["tools"][0]["description"] == "patch"
 
 
 def test_other_hosted_tools_are_refused() -> None:

@@ -174,6 +174,9 @@ _NAMES: Mapping[str, str] = {
     "effort": "reasoning_effort",
     "reasoning_budget": "reasoning",
     "is_error": "messages",
+    "grammar": "tools[].custom.format",
+    "reasoning_items": "reasoning_content",
+    "reasoning.encrypted_content": "reasoning_details",
 }
 
 

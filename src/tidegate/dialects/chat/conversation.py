@@ -203,7 +203,7 @@ class Conversation:
             elif self._reasoning_back:
                 plain.extend(thought.content or thought.summary)
             else:
-                self._losses.hint("reasoning_content")
+                self._losses.hint("reasoning_items")
         if plain:
             message[self._reasoning_back or "reasoning_content"] = "".join(plain)
         if details:

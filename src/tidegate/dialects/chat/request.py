@@ -9,7 +9,7 @@ from tidegate.dialects.chat.canonical import canonical_request
 from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
@@ -96,17 +96,17 @@ class ChatBody(msgspec.Struct):
 
 
 _decoder = jsonio.decoder(ChatBody)
-_ENVELOPE = b'"' + PREFIX.encode()
 
 
 class ChatRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: ChatBody) -> None:
         self._body = body
         self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -128,8 +128,8 @@ class ChatRequest:
         left_out: tuple[str, ...] = ()
         if PREFIX.encode() in body:
             body, left_out = _without_envelopes(body)
-        body, refused = forward_choices(body, destination, stream=self.wants_stream)
-        self.dropped = (*left_out, *refused)
+        body, dropped = forward_choices(body, destination, stream=self.wants_stream)
+        self.dropped = (*left_out, *dropped)
         return body
 
     def open(self, call: Call) -> ChoicesStream:
@@ -187,29 +187,41 @@ class ChatDialect(OpenAIErrors):
         return ChatRequest(body, typed)
 
 
-_ONLY_USAGE = jsonio.raw({"include_usage": True})
+class _Detail(msgspec.Struct):
+    data: str | None = None
+
+
+_details = jsonio.decoder(list[_Detail])
 
 
 def _without_envelopes(body: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The body without reasoning that another provider sealed, and the name of what is left out: this one has no use for
-    it, and may not know the member (protocol §5.4)."""
+    """The body without reasoning that stands in envelopes of ours, which a provider of this API cannot read, and the name
+    of what is left out."""
     members = jsonio.members(body)
-    kept: list[Any] = []
-    left_out: tuple[str, ...] = ()
+    messages: list[Any] = []
+    dropped: tuple[str, ...] = ()
     for raw in jsonio.elements(members["messages"]):
         message = jsonio.members(raw)
-        details = bytes(message.get("reasoning_details", jsonio.NULL))
-        if _ENVELOPE not in details or not details.lstrip().startswith(b"["):
-            kept.append(raw)
+        try:
+            known = jsonio.decode(message.get("reasoning_details", jsonio.NULL), _details)
+        except jsonio.SchemaMismatch:
+            known = []
+        if not any(_is_envelope(detail) for detail in known):
+            messages.append(raw)
             continue
-        left_out = ("reasoning_items",)
-        own = [entry for entry in jsonio.elements(details) if _ENVELOPE not in bytes(entry)]
-        if own:
-            message["reasoning_details"] = jsonio.raw(own)
-        else:
-            del message["reasoning_details"]
-        kept.append(message)
-    return jsonio.encode({**members, "messages": kept}), left_out
+        dropped = ("reasoning_details",)
+        own = zip(jsonio.elements(message["reasoning_details"]), known, strict=True)
+        left = [detail for detail, read in own if not _is_envelope(read)]
+        message.pop("reasoning_details")
+        messages.append({**message, "reasoning_details": left} if left else message)
+    return jsonio.encode({**members, "messages": messages}), dropped
+
+
+def _is_envelope(detail: _Detail) -> bool:
+    return detail.data is not None and detail.data.startswith(PREFIX)
+
+
+_ONLY_USAGE = jsonio.raw({"include_usage": True})
 
 
 def forward_choices(body: bytes, destination: Destination, *, stream: bool) -> tuple[bytes, tuple[str, ...]]:

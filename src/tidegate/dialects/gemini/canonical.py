@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 from typing import Any, Final
 
 import msgspec
@@ -25,7 +26,7 @@ from tidegate.dialects.gemini.schema import (
 from tidegate.dialects.validation import invalid
 from tidegate.wire import items, jsonio
 
-__all__ = ["canonical", "check", "standard_base64"]
+__all__ = ["canonical", "check", "opaque_text", "standard_base64"]
 
 _NAMES: Final = {
     "items": "contents",
@@ -48,6 +49,8 @@ _NAMES: Final = {
     "effort": "generationConfig.thinkingConfig.thinkingLevel",
     "reasoning_budget": "generationConfig.thinkingConfig.thinkingBudget",
     "reasoning_summary": "generationConfig.thinkingConfig.includeThoughts",
+    "reasoning_items": "thoughtSignature",
+    "reasoning.encrypted_content": "thoughtSignature",
 }
 
 _HINTS: Final = frozenset(
@@ -176,7 +179,7 @@ class _Conversation:
         for name, value in members.items():
             if name not in _DATA and not jsonio.is_null(value):
                 (self._notes.unknown if name == "videoMetadata" else self._notes.hints).append(f"{where}.{name}")
-        signature = _signature(part.thought_signature)
+        signature = opaque_text(part.thought_signature)
         if part.function_call is not None:
             self._seal(signature)
             self._add_call(part.function_call)
@@ -229,7 +232,7 @@ class _Conversation:
         call_id = call.id or f"call_gemini_{self._calls}"
         self._calls += 1
         self._waiting.append((call_id, call.name))
-        arguments = jsonio.encode(call.args or {}).decode()
+        arguments = _json_text(call.args or {})
         self.items.append(items.FunctionCall(call_id=call_id, name=call.name, arguments=arguments))
 
     def _add_result(self, where: str, result: FunctionResponse) -> None:
@@ -264,7 +267,7 @@ class _Conversation:
                 raise invalid(
                     where, "a part has 'text', 'inlineData', 'fileData', 'functionCall' or 'functionResponse'."
                 )
-            self._seal(_signature(part.thought_signature))
+            self._seal(opaque_text(part.thought_signature))
             return
         self._message = None
         kind = OPAQUE_PREFIX + names[0]
@@ -303,7 +306,7 @@ def standard_base64(data: str) -> str:
     return data + "=" * (-len(data) % 4)
 
 
-def _signature(given: str | None) -> str:
+def opaque_text(given: str | None) -> str:
     """The envelope that our encoder put into base64; a signature of Google's own stays as it is, for who can read it."""
     if not given or given == FOREIGN_SIGNATURE:
         return ""
@@ -321,8 +324,17 @@ def _result_text(response: jsonio.Members) -> tuple[str, bool]:
         if bytes(value).startswith(b'"') and name in ("output", "result", "error"):
             return jsonio.decode(value, _string), name == "error"
         if name == "output":
-            return jsonio.encode(value).decode(), False
-    return jsonio.encode(response).decode(), False
+            return _json_text(value), False
+    return _json_text(response), False
+
+
+def _json_text(value: Any) -> str:
+    """Google's clients escape everything outside ASCII; a model that reads JSON as text is spared that."""
+    text = jsonio.encode(value)
+    if b"\\u" in text:
+        with contextlib.suppress(jsonio.InvalidJSON, jsonio.SchemaMismatch):
+            text = jsonio.encode(jsonio.anything(text))
+    return text.decode()
 
 
 # -- tools ------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from tidegate.wire.events import (
     Finished,
     MediaDelta,
     Opaque,
+    Reason,
     ReasoningDelta,
     ReasoningEnd,
     RefusalDelta,
@@ -62,13 +63,14 @@ _encode = msgspec.json.Encoder().encode
 class _Candidate:
     """What of one candidate is still to be sent."""
 
-    __slots__ = ("annotations", "ascii", "reason", "signature")
+    __slots__ = ("annotations", "ascii", "reason", "refused", "signature")
 
     def __init__(self) -> None:
         self.signature = ""
         self.reason = ""
         self.annotations: list[msgspec.Raw] = []
         self.ascii = True
+        self.refused = False
 
 
 class GeminiEncoder:
@@ -125,7 +127,9 @@ class GeminiEncoder:
                     self._model = event.model
                     self._set_head()
             case RefusalDelta():
-                self._candidate(event.choice).ascii &= event.text.isascii()
+                candidate = self._candidate(event.choice)
+                candidate.ascii &= event.text.isascii()
+                candidate.refused = True
                 out.append(self._parts(event.choice, [{"text": event.text}]))
             case ReasoningEnd():
                 if event.encrypted:
@@ -153,7 +157,8 @@ class GeminiEncoder:
             case UsageReport():
                 self._usage = event.usage
             case ChoiceEnd():
-                self._candidate(event.choice).reason = _REASONS[event.reason]
+                candidate = self._candidate(event.choice)
+                candidate.reason = _reason(event.reason, refused=candidate.refused)
             case Finished():
                 out.append(self._last())
             case _:
@@ -224,6 +229,7 @@ def _whole(place: int, choice: Choice) -> dict[str, Any]:
     text: list[str] = []
     cited: list[msgspec.Raw] = []
     tokens: list[msgspec.Raw] = []
+    refused = False
     for item in choice.items:
         made: list[_PartMembers] = []
         match item:
@@ -235,6 +241,7 @@ def _whole(place: int, choice: Choice) -> dict[str, Any]:
                 signature = _signature(item.encrypted) if item.encrypted else ""
             case Message():
                 for part in item.content:
+                    refused = refused or isinstance(part, RefusalPart)
                     if isinstance(part, TextPart | RefusalPart):
                         said = part.text if isinstance(part, TextPart) else part.refusal
                         made.append({"text": said})
@@ -258,7 +265,7 @@ def _whole(place: int, choice: Choice) -> dict[str, Any]:
         parts.append({"text": "", **({"thoughtSignature": signature} if signature else {})})
     candidate: dict[str, Any] = {
         "content": {"parts": parts, "role": "model"},
-        "finishReason": _REASONS[choice.reason],
+        "finishReason": _reason(choice.reason, refused=refused),
         "index": place,
     }
     grounding = _grounding(cited, "".join(text), exact=False)
@@ -267,6 +274,11 @@ def _whole(place: int, choice: Choice) -> dict[str, Any]:
     if tokens:
         candidate["logprobsResult"] = _logprobs(tokens)
     return candidate
+
+
+def _reason(reason: Reason, *, refused: bool) -> str:
+    """OpenAI's models refuse in a part of its own and stop; here a refusal is a way to end (protocol §5.2)."""
+    return _REASONS["refusal" if refused and reason == "stop" else reason]
 
 
 def _response_id(call: Call) -> str:

@@ -4,12 +4,13 @@ Model and streaming stand in the address, and so does the form of the stream (`a
 """
 
 import base64
+from typing import Any
 
 import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX
-from tidegate.dialects.gemini.canonical import canonical, check
+from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.gemini.canonical import canonical, check, opaque_text
 from tidegate.dialects.gemini.contents import FOREIGN_SIGNATURE
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
 from tidegate.dialects.gemini.framing import ArrayFraming, Framing, SseFraming
@@ -24,16 +25,11 @@ __all__ = ["GeminiRequest", "parse_request"]
 
 _decoder = jsonio.decoder(GeminiBody)
 
-_ENVELOPE = base64.b64encode(PREFIX.encode())[: len(PREFIX) * 4 // 3]
-"""How a signature begins that is an envelope of ours."""
-
-_SIGNATURES = ("thoughtSignature", "thought_signature")
-
 
 class GeminiRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_array", "_body", "_camel", "dropped", "model", "stream", "typed")
+    __slots__ = ("_array", "_body", "_camel", "dropped", "envelopes", "model", "stream", "typed")
 
     def __init__(self, body: bytes, camel: bytes, typed: GeminiBody, model: str, *, stream: bool, array: bool) -> None:
         """`camel` is `body` in camel case. `array`: the stream is one JSON array instead of events."""
@@ -41,6 +37,7 @@ class GeminiRequest:
         self._camel = camel
         self._array = array
         self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model: str | None = model or None
         self.stream: bool | None = stream
@@ -60,17 +57,16 @@ class GeminiRequest:
 
     def forward(self, destination: Destination) -> bytes:
         """The body as it came: model and method stand in the address."""
-        members = jsonio.members(self._body)
-        self.dropped = ()
+        body, left_out = self._body, ()  # type: bytes, tuple[str, ...]
+        if _ENVELOPED in body:
+            body, left_out = _without_envelopes(self._camel)
+        members = jsonio.members(body)
+        self.dropped = left_out
         named = "model" in members
-        foreign = _ENVELOPE in self._body
-        if not named and not foreign and destination.refuses.isdisjoint(members):
-            return self._body
+        if not named and destination.refuses.isdisjoint(members):
+            return body
         if named:
             members["model"] = jsonio.raw(f"models/{destination.model}")
-        left_out: tuple[str, ...] = ()
-        if foreign:
-            members["contents"], left_out = _without_envelopes(members["contents"])
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
@@ -113,29 +109,35 @@ def parse_request(body: bytes, *, model: str, stream: bool, alt: str) -> GeminiR
     return GeminiRequest(body, camel, typed, model, stream=stream, array=alt != "sse")
 
 
-def _without_envelopes(value: msgspec.Raw) -> tuple[msgspec.Raw, tuple[str, ...]]:
-    """The contents without what another provider signed, and the name of what is left out. A call gets the signature that
-    the API takes for foreign ones (protocol §5.4)."""
-    if not bytes(value).lstrip().startswith(b"["):
-        return value, ()
-    kept: list[jsonio.Members] = []
-    left_out: tuple[str, ...] = ()
-    for raw in jsonio.elements(value):
-        content = jsonio.members(raw)
-        parts = content.get("parts", jsonio.NULL)
-        if _ENVELOPE in bytes(parts) and bytes(parts).lstrip().startswith(b"["):
-            written = []
-            for part in map(jsonio.members, jsonio.elements(parts)):
-                for name in _SIGNATURES:
-                    if bytes(part.get(name, jsonio.NULL)).lstrip(b' \t\r\n"').startswith(_ENVELOPE):
-                        left_out = ("reasoning_items",)
-                        del part[name]
-                        if "functionCall" in part or "function_call" in part:
-                            part[name] = jsonio.raw(FOREIGN_SIGNATURE)
-                        elif bytes(part.get("text", jsonio.NULL)).strip() == b'""':
-                            del part["text"]  # it was there for the signature
-                if part.keys() - {"thought"}:
-                    written.append(part)
-            content["parts"] = jsonio.raw(written or [{"text": ""}])
-        kept.append(content)
-    return jsonio.raw(kept), left_out
+_ENVELOPED = base64.b64encode(PREFIX.encode())[:6]
+"""How an envelope begins as a signature, which is base64 in this API: the last of its letters depends on what follows."""
+
+
+def _without_envelopes(body: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The body without signatures that stand in envelopes of ours: Google would refuse them. A call of another model gets
+    the word that Google documents for it (protocol §5.4)."""
+    members = jsonio.members(body)
+    contents: list[Any] = []
+    for content in jsonio.elements(members["contents"]):
+        whole = jsonio.members(content)
+        if "parts" in whole:
+            whole["parts"] = jsonio.raw([_without_envelope(part) for part in jsonio.elements(whole["parts"])])
+        contents.append(whole)
+    return jsonio.encode({**members, "contents": contents}), ("thoughtSignature",)
+
+
+def _without_envelope(part: msgspec.Raw) -> msgspec.Raw:
+    if not opaque_text(jsonio.decode(part, _signed).thoughtSignature).startswith(PREFIX):
+        return part
+    members = jsonio.members(part)
+    del members["thoughtSignature"]
+    if "functionCall" in members:
+        members["thoughtSignature"] = jsonio.raw(FOREIGN_SIGNATURE)
+    return jsonio.raw(members)
+
+
+class _Signed(msgspec.Struct):
+    thoughtSignature: str | None = None  # noqa: N815 - Google's own name
+
+
+_signed = jsonio.decoder(_Signed)

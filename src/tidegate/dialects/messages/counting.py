@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, Stream, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.messages.blocks import ContentBlock, Source
 from tidegate.dialects.messages.request import PromptBody, check_prompt, without_envelopes
 from tidegate.dialects.validation import parse
@@ -44,7 +44,7 @@ _blocks = jsonio.decoder(list[ContentBlock])
 class CountRequest:
     """A validated request for a count (see :class:`tidegate.dialects.dialect.Standalone`)."""
 
-    __slots__ = ("_body", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
 
     wants_stream = False
     wants_stop = False
@@ -53,6 +53,7 @@ class CountRequest:
     def __init__(self, body: bytes, typed: CountBody) -> None:
         self._body = body
         self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model = typed.model
         self.stream: bool | None = None

@@ -312,7 +312,9 @@ class MessagesEncoder:
 
     @property
     def _signs(self) -> bool:
-        return self._destination is not None and self._destination.encrypted_reasoning
+        """Whether the deployment signs all of its thinking. Chat completions have no place for that."""
+        to = self._destination
+        return to is not None and to.encrypted_reasoning and to.endpoint != "chat"
 
     def _end_thinking(self, event: ReasoningEnd) -> None:
         self._end_text()

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.relay import MessagesStream, complete
@@ -114,8 +114,10 @@ _NAMES = {
     "reasoning_summary": "thinking.display",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "user": "metadata.user_id",
-    "prompt_cache_breakpoint": "cache_control",
     "breakpoint": "cache_control",
+    "prompt_cache_breakpoint": "cache_control",
+    "reasoning_items": "thinking",
+    "reasoning.encrypted_content": "thinking",
 }
 """Members of the canonical request by the names that they have here."""
 
@@ -133,11 +135,12 @@ _TOOL_MEMBERS = frozenset(OfferedTool.__struct_fields__)
 class MessagesRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: MessagesBody) -> None:
         self._body = body
         self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -308,7 +311,7 @@ def without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tuple
             kept.append(raw)
             continue
         members = jsonio.members(raw)
-        dropped = ("reasoning_items",)
+        dropped = ("thinking",)
         blocks = zip(jsonio.elements(members["content"]), message.content, strict=True)
         if left := [own for own, block in blocks if not _is_enveloped(block)]:
             kept.append({**members, "content": left})

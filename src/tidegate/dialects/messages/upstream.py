@@ -395,7 +395,7 @@ def _limit_breakpoints(blocks: list[Block], losses: Losses) -> None:
     marked = [block for block in blocks if "cache_control" in block]
     for block in marked[:-MAX_BREAKPOINTS]:
         del block["cache_control"]
-        losses.hint("prompt_cache_breakpoint")
+        losses.hint("breakpoint")
 
 
 # -- tools ------------------------------------------------------------------------------------------------------
@@ -411,7 +411,7 @@ def _tools(request: CanonicalRequest, losses: Losses) -> tuple[list[Block], Bloc
             if (hosted := _hosted(tool, losses)) is not None:
                 tools.append(hosted)
         elif allowed is None or tool.name in allowed:
-            tools.append(_tool(tool))
+            tools.append(_tool(tool, losses))
     result: Block | None = None
     if choice is not None:
         if choice.mode == "function":
@@ -431,11 +431,21 @@ def _tools(request: CanonicalRequest, losses: Losses) -> tuple[list[Block], Bloc
     return tools, result
 
 
-def _tool(tool: Tool) -> Block:
+class _Format(msgspec.Struct):
+    type: str = ""
+
+
+_format = jsonio.decoder(_Format)
+
+
+def _tool(tool: Tool, losses: Losses) -> Block:
     found: Block = {"name": tool.name}
     if tool.custom:
-        # What a grammar would force is asked for in words (protocol §5.1).
-        grammar = "" if jsonio.is_null(tool.format) else f"\n\nFormat of `input`: {bytes(tool.format).decode()}"
+        grammar = ""
+        if _has_grammar(tool):
+            # What a grammar would force is asked for in words (protocol §5.1).
+            grammar = f"\n\nFormat of `input`: {bytes(tool.format).decode()}"
+            losses.hint("grammar")
         if text := (tool.description + grammar).strip():
             found["description"] = text
         found["input_schema"] = _FREE_TEXT
@@ -448,6 +458,15 @@ def _tool(tool: Tool) -> Block:
     if tool.breakpoint:
         found["cache_control"] = _CACHED
     return found
+
+
+def _has_grammar(tool: Tool) -> bool:
+    if jsonio.is_null(tool.format):
+        return False
+    try:
+        return jsonio.decode(tool.format, _format).type != "text"
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        return True
 
 
 def _schema(parameters: msgspec.Raw) -> msgspec.Raw:

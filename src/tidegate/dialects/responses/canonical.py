@@ -41,6 +41,7 @@ _NAMES: Final = {
     "effort": "reasoning.effort",
     "reasoning_summary": "reasoning.summary",
     "breakpoint": "prompt_cache_breakpoint",
+    "grammar": "tools[].format",
 }
 """Members of CanonicalRequest that this dialect calls otherwise."""
 
@@ -188,6 +189,7 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
         elif not (name == "truncation" and bytes(value) == b'"disabled"'):
             hints.append(name)
     items = _items(members, tools, names)
+    hints += names.unread
     thinking = _value(members, "reasoning", _thinking) or _Thinking()
     hints += [f"reasoning.{name}" for name in ("context",) if getattr(thinking, name) not in (None, "auto")]
     if thinking.mode not in (None, "standard"):

@@ -1,0 +1,161 @@
+"""What cannot be carried is a 400 that names it, or is left out and named. Never silence."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conformance.losses import LOSSES, SOURCES, Loss
+from tests.conformance.providers import SPEAKS, TOML
+from tests.docs.pages import LANGUAGES, read, section
+from tests.support.running import Running
+
+REFUSES, DROPS = "key-refuses-0123456789abcdef0123456789", "key-drops-0123456789abcdef0123456789ab"
+KEYS = f"""
+[[keys]]
+name = "refuses"
+secret = "{REFUSES}"
+[[keys]]
+name = "drops"
+secret = "{DROPS}"
+unsupported = "drop"
+[models.lenient]
+target = "anthropic/echo"
+unsupported = "drop"
+[models.lenient-in-turn]
+targets = [{{ model = "anthropic/echo" }}]
+fallback = ["openai/echo"]
+unsupported = "drop"
+"""
+PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions", "messages": "/v1/messages"}
+PLAIN: dict[str, dict[str, Any]] = {
+    "responses": {"input": "?"},
+    "chat": {"messages": [{"role": "user", "content": "?"}]},
+    "messages": {"messages": [{"role": "user", "content": "?"}], "max_tokens": 100},
+    "gemini": {"contents": [{"role": "user", "parts": [{"text": "?"}]}]},
+}
+CASES = [
+    pytest.param(loss, client, provider, id=f"{loss.what}-{client}-{provider}")
+    for loss in LOSSES
+    for client, provider in loss.pairs
+]
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Running]:
+    with Running(TOML + KEYS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def http(gateway: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=gateway.origin, timeout=20, trust_env=False) as made:
+        yield made
+
+
+def ask(http: httpx.Client, client: str, model: str, members: dict[str, Any], key: str = REFUSES) -> httpx.Response:
+    body = {**PLAIN[client], **members}
+    path = f"/v1beta/models/{model}:generateContent" if client == "gemini" else PATHS[client]
+    if client != "gemini":
+        body["model"] = model
+    return http.post(path, json=body, headers={"authorization": f"Bearer {key}"})
+
+
+def dropped(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return answer.headers["tidegate-dropped"].split(", ")
+
+
+@pytest.mark.parametrize(("loss", "client", "provider"), CASES)
+def test_a_loss_is_a_400_or_has_a_name(
+    gateway: Running, http: httpx.Client, loss: Loss, client: str, provider: str
+) -> None:
+    name, members = loss.asks[client]
+    calls = len(gateway.sim.requests)
+    answer = ask(http, client, f"{provider}/echo", members)
+    if not loss.refused:
+        assert name in dropped(answer)
+        return
+    assert answer.status_code == 400, answer.text
+    assert f"'{name}'" in answer.json()["error"]["message"]
+    if client in ("responses", "chat"):
+        assert (answer.json()["error"]["param"], answer.json()["error"]["code"]) == (name, "unsupported_parameter")
+    assert len(gateway.sim.requests) == calls, "a refused request reached the provider"
+
+
+@pytest.mark.parametrize(
+    ("loss", "client", "provider"),
+    [case for case in CASES if isinstance(case.values[0], Loss) and case.values[0].refused],
+)
+def test_a_key_may_leave_it_out_instead(
+    gateway: Running, http: httpx.Client, loss: Loss, client: str, provider: str
+) -> None:
+    name, members = loss.asks[client]
+    if name in ("input", "messages", "contents"):  # what is left of a message of one part is no message
+        members = {list_: [*content, *PLAIN[client].get("messages", [])] for list_, content in members.items()}
+        if client == "responses":
+            members = {"input": [*members["input"], {"role": "user", "content": "?"}]}
+        elif client == "gemini":
+            members = {"contents": [*members["contents"], *PLAIN["gemini"]["contents"]]}
+    left_out = dropped(ask(http, client, f"{provider}/echo", members, DROPS))
+    assert any(one == name or one.startswith(f"{name}.") for one in left_out), left_out
+
+
+def test_what_nothing_is_lost_of_has_no_header(http: httpx.Client) -> None:
+    for client in PLAIN:
+        for provider in SPEAKS:
+            assert "tidegate-dropped" not in ask(http, client, f"{provider}/echo", {}).headers
+
+
+@pytest.mark.parametrize("alias", ["lenient", "lenient-in-turn"])
+def test_an_alias_may_leave_it_out(http: httpx.Client, alias: str) -> None:
+    assert dropped(ask(http, "chat", alias, {"seed": 1, "logit_bias": {"1": 5}})) == ["seed", "logit_bias"]
+
+
+def test_the_defaults_may_leave_it_out_and_an_alias_or_a_key_may_not() -> None:
+    strict = "key-strict-0123456789abcdef0123456789a"
+    toml = TOML + KEYS.replace(
+        "[models.lenient]", '[models.strict]\ntarget = "anthropic/echo"\nunsupported = "refuse"\n[models.lenient]'
+    )
+    toml += (
+        f'[defaults]\nunsupported = "drop"\n[[keys]]\nname = "strict"\nsecret = "{strict}"\nunsupported = "refuse"\n'
+    )
+    with Running(toml) as gateway, httpx.Client(base_url=gateway.origin, timeout=20, trust_env=False) as http:
+        assert dropped(ask(http, "chat", "anthropic/echo", {"seed": 1})) == ["seed"]
+        assert ask(http, "chat", "strict", {"seed": 1}).status_code == 400
+        assert ask(http, "chat", "anthropic/echo", {"seed": 1}, strict).status_code == 400
+        assert ask(http, "chat", "lenient", {"seed": 1}, strict).status_code == 400
+        assert dropped(ask(http, "chat", "strict", {"seed": 1}, DROPS)) == ["seed"], "the key has the first word"
+
+
+def test_a_stream_names_what_was_left_out_in_its_head(http: httpx.Client) -> None:
+    answer = ask(http, "chat", "lenient", {"seed": 1, "stream": True})
+    assert dropped(answer) == ["seed"]
+    assert answer.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.what)
+def test_every_loss_is_documented_with_its_source(language: str, loss: Loss) -> None:
+    page = read(language, "translation.md")
+    for client, provider in loss.pairs:
+        text = section(page, TOWARDS[language][SPEAKS[provider]])
+        assert f"`{loss.asks[client][0]}`" in text, f"towards {provider}"
+        assert SOURCES[SPEAKS[provider]] in text
+
+
+TOWARDS = {
+    "en": {
+        "responses": "Towards Responses providers",
+        "chat": "Towards chat providers",
+        "messages": "Towards Anthropic",
+        "gemini": "Towards Gemini",
+    },
+    "zh": {
+        "responses": "发往 Responses 接口的提供方",
+        "chat": "发往 chat 接口的提供方",
+        "messages": "发往 Anthropic",
+        "gemini": "发往 Gemini",
+    },
+}
