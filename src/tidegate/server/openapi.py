@@ -9,6 +9,7 @@ from tidegate import __version__
 from tidegate.dialects.chat import ChatBody
 from tidegate.dialects.completions import CompletionsBody
 from tidegate.dialects.embeddings import EmbeddingsBody
+from tidegate.dialects.gemini import GeminiBody
 from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.responses import ResponsesBody
 
@@ -21,6 +22,8 @@ _BODIES = (
     ("/v1/messages", MessagesBody, "Create a message (Anthropic)"),
     ("/v1/messages/count_tokens", CountBody, "Count the tokens of a message (Anthropic)"),
     ("/v1/embeddings", EmbeddingsBody, "Create embeddings"),
+    ("/v1beta/models/{model}:generateContent", GeminiBody, "Generate content (Gemini)"),
+    ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
 )
 _READS = (
     ("/v1/models", "List the models"),
@@ -69,6 +72,7 @@ def document() -> dict[str, Any]:
                     },
                     "default": _error_response(),
                 },
+                **_parameters(path),
             }
         }
     for path, summary in _READS:
@@ -76,9 +80,7 @@ def document() -> dict[str, Any]:
             "summary": summary,
             "responses": {"200": {"description": "OK"}, "default": _error_response()},
         }
-        if "{model}" in path:
-            parameter = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-            operation["parameters"] = [parameter]
+        operation.update(_parameters(path))
         if path.startswith(("/v1/", "/v1beta/")):
             operation["security"] = [{}, {"key": []}]
         paths[path] = {"get": operation}
@@ -91,6 +93,12 @@ def document() -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _parameters(path: str) -> dict[str, Any]:
+    if "{model}" not in path:
+        return {}
+    return {"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]}
 
 
 def _error_response() -> dict[str, Any]:
