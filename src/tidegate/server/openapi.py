@@ -24,6 +24,7 @@ _BODIES = (
     ("/v1/embeddings", EmbeddingsBody, "Create embeddings"),
     ("/v1beta/models/{model}:generateContent", GeminiBody, "Generate content (Gemini)"),
     ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
+    ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
 )
 _READS = (
     ("/v1/models", "List the models"),
@@ -34,6 +35,7 @@ _READS = (
     ("/readyz", "Whether new requests are welcome"),
     ("/metrics", "Metrics in the format of Prometheus"),
 )
+_MODEL = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -72,15 +74,17 @@ def document() -> dict[str, Any]:
                     },
                     "default": _error_response(),
                 },
-                **_parameters(path),
             }
         }
+        if "{model}" in path:
+            paths[path]["post"]["parameters"] = [_MODEL]
     for path, summary in _READS:
         operation: dict[str, Any] = {
             "summary": summary,
             "responses": {"200": {"description": "OK"}, "default": _error_response()},
         }
-        operation.update(_parameters(path))
+        if "{model}" in path:
+            operation["parameters"] = [_MODEL]
         if path.startswith(("/v1/", "/v1beta/")):
             operation["security"] = [{}, {"key": []}]
         paths[path] = {"get": operation}
@@ -93,12 +97,6 @@ def document() -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
-
-
-def _parameters(path: str) -> dict[str, Any]:
-    if "{model}" not in path:
-        return {}
-    return {"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]}
 
 
 def _error_response() -> dict[str, Any]:

@@ -63,7 +63,7 @@ class MediaFetcher:
         Raises InvalidRequest: whatever is wrong with a URL is for the client to put right.
         """
         if not self._policy.fetch:
-            raise _refused(param, url, "fetching media is switched off (egress.fetch); send a data URL")
+            raise _refused(param, url, "fetching media is switched off (egress.fetch_media); send a data URL")
         try:
             async with asyncio.timeout(self._policy.timeout_s):
                 return await self._follow(url, param)

@@ -58,6 +58,7 @@ class MessagesStream:
         "_delta_bytes",
         "_destination",
         "_figures",
+        "_goes_on",
         "_reason",
         "committed",
         "outcome",
@@ -66,6 +67,7 @@ class MessagesStream:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._destination: Destination | None = None
+        self._goes_on = False
         self._begin()
         self.committed = False
         self.outcome: Outcome | None = None
@@ -81,6 +83,10 @@ class MessagesStream:
     def attempt(self, destination: Destination) -> None:
         self._destination = destination
         self._begin()
+
+    def go_on(self) -> None:
+        """Another attempt has sent `message_start`: there is no second one."""
+        self._goes_on = True
 
     def feed(self, data: bytes) -> bytes:
         try:
@@ -163,6 +169,8 @@ class MessagesStream:
         elif kind == "message_start":
             if found.message is not None:
                 self._figures.read(found.message.usage)
+            if self._goes_on:
+                return b""
         elif kind == "message_stop":
             if not self._reason:
                 return self._broken("the stream ended without a stop reason")
