@@ -285,18 +285,6 @@ def test_item_ids_that_mean_something_stay(name: str) -> None:
     assert forwarded("responses", input=[ITEMS[name]])["input"] == [ITEMS[name]]
 
 
-def test_reasoning_that_another_provider_sealed_is_left_out() -> None:
-    said = {"role": "user", "content": "x"}
-    own = {"type": "reasoning", "summary": [], "encrypted_content": "gAAAAAB"}
-    summary = [{"type": "summary_text", "text": "hm"}]
-    foreign = {"type": "reasoning", "id": "rs_1", "summary": summary, "content": None, "encrypted_content": "tgr1_x"}
-    bare = {**foreign, "summary": []}
-    seals = destination(encrypted_reasoning=True)
-    assert forwarded("responses", seals, input=[own, foreign, bare, said])["input"] == [own, said]
-    kept = {"type": "reasoning", "summary": summary, "content": None}
-    assert forwarded("responses", destination(), input=[foreign, bare, said])["input"] == [kept, said]
-
-
 def test_reasoning_of_another_provider_is_left_out_of_messages() -> None:
     ours = {"type": "reasoning.encrypted", "data": "tgr1_x", "index": 0}
     other = {"type": "reasoning.text", "text": "hm", "signature": "s", "index": 1}

@@ -24,6 +24,7 @@ _BODIES = (
     ("/v1/embeddings", EmbeddingsBody, "Create embeddings"),
     ("/v1beta/models/{model}:generateContent", GeminiBody, "Generate content (Gemini)"),
     ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
+    ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
 )
 _READS = (
     ("/v1/models", "List the models"),

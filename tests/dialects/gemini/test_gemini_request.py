@@ -148,28 +148,6 @@ def test_a_model_in_the_body_is_replaced_and_refused_members_are_named() -> None
 # -- spelling ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["thoughtSignature", "thought_signature"])
-def test_what_another_provider_signed_does_not_go_on(name: str) -> None:
-    """Google answers 400 to a signature that is not its own."""
-    ours = base64.b64encode(b"tgr1_0123456789").decode()
-    call = {"functionCall": {"name": "f", "args": {}}}
-    contents = [
-        USER,
-        {"role": "model", "parts": [{"text": "hm", "thought": True, name: ours}, {"text": "", name: ours}]},
-        {"role": "model", "parts": [{**call, name: ours}, {**call, name: "b3du"}]},
-        {"role": "model", "parts": [{"text": "", name: ours}]},
-    ]
-    request = parse(contents=contents)
-    forwarded = json.loads(request.forward(deployment()))["contents"]
-    assert request.dropped == ("reasoning_items",)
-    assert forwarded == [
-        USER,
-        {"role": "model", "parts": [{"text": "hm", "thought": True}]},
-        {"role": "model", "parts": [{**call, name: "skip_thought_signature_validator"}, {**call, name: "b3du"}]},
-        {"role": "model", "parts": [{"text": ""}]},
-    ]
-
-
 def test_both_spellings_mean_the_same_and_users_names_are_left_alone() -> None:
     snake = {
         "contents": [

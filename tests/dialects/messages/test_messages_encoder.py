@@ -460,10 +460,10 @@ def test_what_an_attempt_that_failed_has_not_said_is_not_said_by_the_next() -> N
     opened = encoder.encode([Started(), ReasoningDelta("hm"), ToolCallStart(0, "c", "patch", custom=True)])
     assert not encoder.committed
     encoder.attempt(destination())
-    rest = encoder.encode([Started(), TextDelta("so"), ReasoningEnd(encrypted="sealed"), *tail()])
+    rest = encoder.encode([Started(), ReasoningEnd(encrypted="sealed"), TextDelta("so"), *tail()])
     assert [event["type"] for event in check_events(opened)] == ["message_start"]
     assert anthropic_message(opened + rest).to_dict()["content"] == [
-        {"type": "text", "text": "so"},
         {"type": "redacted_thinking", "data": "sealed"},
+        {"type": "text", "text": "so"},
     ]
     assert anthropic_message(opened + rest).stop_reason == "end_turn"
