@@ -36,8 +36,13 @@ def test_the_default_is_never_the_simulators_beside_a_real_provider() -> None:
 
 @pytest.mark.parametrize("record", [r for r in REGISTRY.values() if r.env and not r.local_ports], ids=lambda r: r.kind)
 def test_every_remote_provider_starts_from_its_variable(record: Provider) -> None:
+    address = {} if record.base_url else {record.base_url_env[0]: "https://mine.example.com/v1"}
     for variable in record.env:
-        assert list(automatic({variable: "k"}).providers) == [record.kind, "sim"]
+        assert list(automatic({variable: "k", **address}).providers) == [record.kind, "sim"]
+
+
+def test_a_credential_without_an_address_is_not_used() -> None:
+    assert list(automatic({"AZURE_OPENAI_API_KEY": "k"}).providers) == ["sim"]
 
 
 def test_a_credential_is_taken_as_it_is() -> None:

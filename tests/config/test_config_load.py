@@ -71,6 +71,31 @@ def test_an_empty_file_is_all_defaults() -> None:
     assert config.keys == ()
 
 
+def test_no_section_is_passed_over() -> None:
+    config = loaded(
+        """
+        [server]
+        port = 8081
+        [defaults]
+        model = "lab/m"
+        [providers.lab]
+        kind = "openai-compatible"
+        base_url = "http://10.0.0.5:8000/v1"
+        [[keys]]
+        name = "app"
+        secret = "${APP_KEY}"
+        [models.fast]
+        target = "lab/m"
+        [egress]
+        fetch_media = false
+        [logging]
+        access = false
+        """
+    )
+    defaults = Document()
+    assert [name for name in Document.__struct_fields__ if getattr(config, name) == getattr(defaults, name)] == []
+
+
 def test_the_snapshot_does_not_change() -> None:
     with pytest.raises(AttributeError):
         loaded("").server.port = 1  # type: ignore[misc]

@@ -24,13 +24,18 @@ speaks = ["messages"]
 kind = "sim"
 base_url = "{sim}"
 speaks = ["chat"]
-[providers.sim]
+[providers.anthropic]
 base_url = "{sim}"
+credentials = ["sk-ant-canary-0123456789"]
+[providers.answers]
+kind = "sim"
+base_url = "{sim}"
+speaks = ["responses"]
 [models.backed]
 targets = [{ model = "claude/echo?status=529" }]
 fallback = ["chatty/echo"]
 """
-PROVIDERS = ["claude", "chatty", "sim"]
+PROVIDERS = ["claude", "chatty", "answers"]
 SCHEMA: Any = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
 TOOL: Any = {"name": "tide", "input_schema": SCHEMA}
 FUNCTION: Any = {"type": "function", "name": "tide", "parameters": SCHEMA, "strict": False}
@@ -142,7 +147,7 @@ def test_errors_are_the_sdks(claude: anthropic.Anthropic, running: Running) -> N
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("provider", ["chatty", "sim"])
+@pytest.mark.parametrize("provider", ["chatty", "answers"])
 def test_thoughts_of_other_providers_do_not_disturb_anthropics(
     claude: anthropic.Anthropic, running: Running, provider: str
 ) -> None:
@@ -158,6 +163,16 @@ def test_thoughts_of_other_providers_do_not_disturb_anthropics(
 def test_an_overloaded_provider_is_replaced_by_one_of_another_dialect(claude: anthropic.Anthropic) -> None:
     with claude.messages.stream(model="backed", **ASKED) as stream:
         assert "".join(stream.text_stream) == SAID
+
+
+def test_the_providers_own_header_goes_on_and_others_do_not(claude: anthropic.Anthropic, running: Running) -> None:
+    headers = {"anthropic-beta": "a-2026,b-2026", "x-secret": "canary"}
+    for model, passed in (("anthropic/echo", "a-2026,b-2026"), ("chatty/echo", None), ("claude/echo", "a-2026,b-2026")):
+        claude.messages.create(model=model, extra_headers=headers, extra_query={"beta": "true"}, stream=False, **ASKED)
+        sent = running.sim.requests[-1].headers
+        assert sent.get("anthropic-beta") == passed
+        assert "x-secret" not in sent
+        assert sent.get("x-api-key") == ("sk-ant-canary-0123456789" if model.startswith("anthropic") else None)
 
 
 # -- OpenAI's client, Anthropic's API ---------------------------------------------------------------------------

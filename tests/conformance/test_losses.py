@@ -98,7 +98,8 @@ def test_a_key_may_leave_it_out_instead(
             members = {"input": [*members["input"], {"role": "user", "content": "?"}]}
         elif client == "gemini":
             members = {"contents": [*members["contents"], *PLAIN["gemini"]["contents"]]}
-    assert name in dropped(ask(http, client, f"{provider}/echo", members, DROPS))
+    left_out = dropped(ask(http, client, f"{provider}/echo", members, DROPS))
+    assert any(one == name or one.startswith(f"{name}.") for one in left_out), left_out
 
 
 def test_what_nothing_is_lost_of_has_no_header(http: httpx.Client) -> None:

@@ -125,7 +125,9 @@ def test_the_list_holds_aliases_and_every_model_of_every_provider(api: Api) -> N
         ("talker/only-chat", "talker"),
         ("talker/zh", "talker"),
     ]
-    assert all(set(one) == {"id", "created", "owned_by", "object"} for one in body["data"])
+    openai = {"id", "created", "owned_by", "object"}
+    anthropic = {"id", "type", "display_name", "created_at", "lifecycle"}
+    assert all(set(one) == openai | anthropic for one in body["data"])
     assert all(one["object"] == "model" and isinstance(one["created"], int) for one in body["data"])
 
 

@@ -100,6 +100,29 @@ def test_the_401_comes_before_the_body(keyed: Running) -> None:
         assert refusal.closes
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "endpoint", "error"),
+    [
+        (post(HELLO, path="/v1/chat/completions"), 401, "chat", "invalid_api_key"),
+        (post(HELLO, path="/v1/messages"), 401, "messages", "invalid_api_key"),
+        (get("/", "x: " + "y" * 70_000), 431, "", "headers_too_large"),
+        (get("/", host=None), 400, "", "missing_host"),
+    ],
+)
+def test_a_request_that_is_refused_by_its_head_leaves_an_entry(
+    keyed: Running, sent: bytes, status: int, endpoint: str, error: str
+) -> None:
+    with Raw(keyed) as client:
+        reply = client.ask(sent)
+    assert reply.status == status
+    entry = keyed.usage(reply["x-request-id"])
+    assert (entry["status"], entry["ending"], entry["error"]) == (status, "refused", error)
+    assert entry.get("endpoint", "") == endpoint
+    with Raw(keyed) as client:
+        metrics = client.ask(get("/metrics")).body.decode()
+    assert f'tidegate_requests_total{{endpoint="{endpoint}",provider="",status="{status}"}}' in metrics
+
+
 def test_health_needs_no_key(keyed: Running) -> None:
     with Raw(keyed) as client:
         for path in ("/healthz", "/readyz", "/openapi.json", "/metrics", "/"):
@@ -132,3 +155,48 @@ def test_a_key_that_a_reload_takes_away_is_refused_on_open_connections(tmp_path:
         gateway.call(gateway.server._parts.reload)
         assert wait_for(lambda: [line for line in gateway.log_lines if line["event"] == "reloaded"]), gateway.log_lines
         assert client.ask(post(HELLO, f"Authorization: Bearer {KEY}")).status == 401
+
+
+GEMINI = "/v1beta/models/sim/echo:generateContent"
+CONTENTS = b'{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}'
+
+
+@pytest.mark.parametrize("header", ["x-goog-api-key", "x-api-key", "api-key"])
+@pytest.mark.parametrize(("path", "body"), [("/v1/responses", HELLO), (GEMINI, CONTENTS)])
+def test_no_request_is_let_in_by_the_key_of_another_one_on_its_connection(
+    keyed: Running, header: str, path: str, body: bytes
+) -> None:
+    """A proxy in front of us sends the requests of many clients over one connection."""
+    good, bad = f"{header}: {KEY}", f"{header}: {OTHER}"
+    for later in ((), (bad,), (f"Authorization: Bearer {KEY}", bad)):
+        with Raw(keyed) as client:
+            assert client.ask(post(body, good, path=path)).status == 200
+            assert client.ask(post(body, *later, path=path)).status == 401
+        with Raw(keyed) as client:
+            assert client.ask(post(body, f"Authorization: Bearer {KEY}", path=path)).status == 200
+            assert client.ask(post(body, *later, path=path)).status == 401
+
+
+def test_the_key_of_an_address_is_for_that_address_alone(keyed: Running) -> None:
+    with Raw(keyed) as client:
+        assert client.ask(post(CONTENTS, path=f"{GEMINI}?key={KEY}")).status == 200
+        assert client.ask(post(CONTENTS, path=GEMINI)).status == 401
+
+
+@pytest.mark.parametrize("query", ["key=%ff", "alt=%ff", "%ff=1", "key=%e4%bd%a0", "key", "key=&key="])
+def test_any_bytes_in_a_query_are_a_key_or_none(keyed: Running, query: str) -> None:
+    for sent in (post(CONTENTS, path=f"{GEMINI}?{query}"), get(f"/v1/models?{query}")):
+        with Raw(keyed) as client:
+            assert client.ask(sent).status == 401
+
+
+@pytest.mark.parametrize(("given", "header"), [(KEY, OTHER), (OTHER, KEY)])
+def test_a_key_in_the_address_and_another_one_in_a_header_are_two(keyed: Running, given: str, header: str) -> None:
+    for sent in (
+        post(CONTENTS, f"x-goog-api-key: {header}", path=f"{GEMINI}?key={given}"),
+        get(f"/v1/models?key={given}", f"x-goog-api-key: {header}"),
+    ):
+        with Raw(keyed) as client:
+            refusal = client.ask(sent)
+        assert refusal.status == 401
+        assert b"two different" in refusal.body

@@ -273,3 +273,18 @@ def test_log_probabilities_come_with_each_piece(tools: Any) -> None:
     old = [event["choices"][0] for event in tools.once("completions", "echo", stream=True, logprobs=1).data[:-1]]
     offsets = [choice["logprobs"]["text_offset"][0] for choice in old if choice["logprobs"]]
     assert offsets == [0, *itertools.accumulate(len(choice["text"]) for choice in old if choice["logprobs"])][:-1]
+
+
+def test_a_tool_is_called_by_its_name_also_in_a_group(tools: Any) -> None:
+    group = {"type": "namespace", "name": "files", "tools": [{"type": "custom", "name": "patch"}]}
+    items = [{"type": "additional_tools", "role": "developer", "tools": [group]}, {"role": "user", "content": "?"}]
+    for more in ({"tools": [*TOOLS, group]}, {"tools": TOOLS, "input": items}):
+        body = json.loads(tools.once("responses", "tools?tool=patch&args=free+text", **more).body)
+        (call,) = body["output"]
+        assert (call["type"], call["name"], call["namespace"]) == ("custom_tool_call", "patch", "files")
+        assert call["input"] == "free text"
+    schema = {"type": "object", "properties": {"input": {"type": "string"}}}
+    flat = {"type": "function", "function": {"name": "files__patch", "parameters": schema}}
+    body = json.loads(tools.once("chat", "tools?tool=patch&args=free+text", tools=[flat]).body)
+    (call,) = body["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "files__patch", "arguments": '{"input": "free text"}'}

@@ -284,4 +284,4 @@ def test_heads_for_ever_new_models_are_not_kept_for_ever() -> None:
     one.request("gemini", b"{}", stream=False, model="x" * (MODEL_KEPT + 1))
     kept = vars(one)["_posts"]
     assert 0 < len(kept) <= HEADS_KEPT
-    assert all(len(model) <= MODEL_KEPT for _, _, model in kept)
+    assert all(len(model) <= MODEL_KEPT for _, _, model, _ in kept)

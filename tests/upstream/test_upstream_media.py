@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tidegate.upstream import media
 from tidegate.upstream.addresses import refusal
 from tidegate.upstream.media import EgressPolicy, MediaFetcher
 from tidegate.upstream.wheel import Wheel
@@ -260,7 +261,81 @@ def test_fetching_can_be_switched_off() -> None:
     async def scenario() -> None:
         async with fetching(EgressPolicy(fetch=False)) as (site, fetcher):
             error = await refused(fetcher, "https://example.com/a.png")
-            assert "egress.fetch" in error.message
+            assert "egress.fetch_media" in error.message
             assert not site.asked
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://[::1", "http://site.test:x/", "http://]/"])
+def test_a_redirect_to_what_is_no_url_is_the_fault_of_the_url(location: str) -> None:
+    async def scenario() -> None:
+        async with fetching() as (site, fetcher):
+            assert "no" in (await refused(fetcher, site.page("/go", f"302 Found\r\nlocation: {location}"))).message
+
+    run(scenario)
+
+
+def test_one_request_makes_us_fetch_only_so_much() -> None:
+    """A gateway must not be the amplifier of somebody who has found a door."""
+
+    async def scenario() -> None:
+        async with fetching() as (site, fetcher):
+            many = [f"http://site.test:{site.port}/{number}.png" for number in range(media.URLS_LIMIT + 1)]
+            with pytest.raises(InvalidRequest, match="101 URLs"):
+                await fetcher.fetch_all(many, param="input")
+            assert not site.asked
+
+    run(scenario)
+
+
+def test_few_urls_are_fetched_at_once_and_all_within_one_time() -> None:
+    async def scenario() -> None:
+        async with fetching(EgressPolicy(allow_private=True, timeout_s=0.4)) as (site, fetcher):
+            urls = [f"http://site.test:{site.port}/silent{number}" for number in range(12)]
+            begun = asyncio.get_running_loop().time()
+            with pytest.raises(InvalidRequest, match=r"egress\.timeout"):
+                await fetcher.fetch_all(urls, param="input")
+            assert asyncio.get_running_loop().time() - begun < 2
+            assert len(site.asked) == media.AT_ONCE
+
+    run(scenario)
+
+
+def test_the_files_of_a_request_have_a_size_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "TOTAL_BYTES", 1000)
+
+    async def scenario() -> None:
+        async with fetching(EgressPolicy(allow_private=True, max_bytes=500)) as (site, fetcher):
+            head = "200 OK\r\ncontent-type: image/png"
+            urls = [site.page(f"/{number}.png", head, PNG) for number in range(10)]
+            assert set(await fetcher.fetch_all(urls[:3], param="input")) == set(urls[:3])
+            with pytest.raises(InvalidRequest, match="more than 1000 bytes together"):
+                await fetcher.fetch_all(urls, param="input")
+
+    run(scenario)
+
+
+def test_names_that_nobody_answers_for_do_not_take_all_threads_of_the_lookup() -> None:
+    async def scenario() -> None:
+        asked = 0
+        release = asyncio.Event()
+
+        async def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
+            nonlocal asked
+            asked += 1
+            await release.wait()
+            raise OSError
+
+        loop = asyncio.get_running_loop()
+        wheel = Wheel(loop)
+        fetcher = MediaFetcher(EgressPolicy(timeout_s=0.2), loop, wheel, resolver=resolve)
+        for _ in range(2):
+            with pytest.raises(InvalidRequest, match=r"egress\.timeout"):
+                await fetcher.fetch_all([f"http://{number}.test/" for number in range(4)], param="input")
+        assert asked == media.LOOKUPS
+        release.set()
+        await asyncio.sleep(0.05)
+        wheel.close()
 
     run(scenario)

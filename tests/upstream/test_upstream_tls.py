@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.upstream.stage import CANARY, CHUNKED, LOOPS, OK, Answer, Certificates, Peer, Provider, Stage, answering, run
+from tests.upstream.stage import (
+    CANARY,
+    CHUNKED,
+    LOOPS,
+    OK,
+    Answer,
+    Certificates,
+    Peer,
+    Provider,
+    Stage,
+    answering,
+    run,
+    until,
+)
 from tidegate.sim import SimServer
 from tidegate.upstream.egress import tls_context
 from tidegate.upstream.provider import ProviderUnusable
@@ -220,6 +233,7 @@ def test_an_answer_that_ends_with_the_connection_needs_close_notify(
                 answer.on_head = lambda: answer.attempt.pause()
             stage.ask(answer=answer, stream=False, idle=0.5)
             if paused:
+                await until(lambda: answer.status)  # a resume before the pause would leave it paused for ever
                 await asyncio.sleep(0.1)
                 answer.attempt.resume()
             await answer.over()

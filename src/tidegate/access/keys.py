@@ -9,7 +9,10 @@ import msgspec
 from tidegate.config.schema import KeyConfig
 from tidegate.wire.errors import Forbidden, InvalidKey
 
-__all__ = ["OPEN", "KeyRing", "Principal"]
+__all__ = ["KEY_HEADERS", "OPEN", "KeyRing", "Principal"]
+
+KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
+"""Headers, besides `authorization`, in which clients of one API or another send their key."""
 
 _HINT = "Send it in the header 'Authorization: Bearer <key>'."
 
@@ -62,11 +65,12 @@ class KeyRing:
         """True while no key is configured: everybody who reaches the port may call."""
         return not self._principals
 
-    def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
-        """The principal of a request. `headers` holds the lower-case names. Raises InvalidKey."""
+    def authenticate(self, headers: Mapping[bytes, bytes], given: bytes | None = None) -> Principal:
+        """The principal of a request. `headers` holds the lower-case names, `given` is a key that stands in the address.
+        Raises InvalidKey."""
         if not self._principals:
             return OPEN
-        key = _extract(headers)
+        key = _extract(headers, given)
         if key is None:
             raise InvalidKey(f"You did not provide an API key. {_HINT}")
         principal = self._principals.get(hashlib.sha256(key).digest())
@@ -75,7 +79,7 @@ class KeyRing:
         return principal
 
 
-def _extract(headers: Mapping[bytes, bytes]) -> bytes | None:
+def _extract(headers: Mapping[bytes, bytes], given: bytes | None) -> bytes | None:
     """The one place that reads a key from a request; two different keys are refused, not ranked."""
     found: bytes | None = None
     authorization = headers.get(b"authorization")
@@ -84,8 +88,7 @@ def _extract(headers: Mapping[bytes, bytes]) -> bytes | None:
         if scheme.lower() != b"bearer":
             raise InvalidKey(f"The Authorization header does not use the scheme Bearer. {_HINT}")
         found = rest.strip() or None
-    for name in (b"x-api-key", b"api-key", b"x-goog-api-key"):
-        other = headers.get(name)
+    for other in (*(headers.get(name) for name in KEY_HEADERS), given):
         if other is not None and (other := other.strip()):
             if found is not None and other != found:
                 raise InvalidKey(f"The request carries two different API keys. {_HINT}")

@@ -21,6 +21,8 @@ def automatic(env: Mapping[str, str], *, command_line: Mapping[str, object] | No
         credential = next((name for name in record.env if env.get(name, "").strip()), "")
         if not credential or record.local_ports:
             continue  # Servers on this machine are found by looking for them, whatever the environment says.
+        if not record.base_url and not address:
+            continue  # A credential without an address: the provider has one for each customer.
         # Spelled out, since a changed address would otherwise keep the credential back: here both are the operator's.
         entry: dict[str, object] = {"credentials": [_literal(env[credential])]}
         came_from[f"providers.{kind}.credentials"] = f"environment {credential}"

@@ -4,7 +4,7 @@ import os.path
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -127,17 +127,8 @@ def build(
     problems.extend(problem for problem in check(document) if not _follows(problem.path, spoilt))
     if problems:
         raise ConfigInvalid([_with_origin(_scrubbed(problem, used, env), origins) for problem in problems], source)
-    return Config(
-        server=document.server,
-        defaults=document.defaults,
-        providers=document.providers,
-        keys=document.keys,
-        models=document.models,
-        egress=document.egress,
-        logging=document.logging,
-        source=source,
-        origins=origins,
-    )
+    sections: dict[str, Any] = {name: getattr(document, name) for name in Document.__struct_fields__}
+    return Config(**sections, source=source, origins=origins)
 
 
 def _follows(path: str, spoilt: Collection[str]) -> bool:

@@ -131,12 +131,16 @@ class Egress(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = False
     max_media: Annotated[
-        Size, Meta(description="Largest single image or file.", extra={"least": Size(1024), "most": Size(1024**3)})
+        Size,
+        Meta(
+            description="Largest single image or file. For one request 100 are fetched at most, and 64 MiB together.",
+            extra={"least": Size(1024), "most": Size(1024**3)},
+        ),
     ] = Size(20 * 1024**2)
     timeout: Annotated[
         Duration,
         Meta(
-            description="Time for one of them, redirects included.",
+            description="Time for all that one request needs, redirects included.",
             extra={"least": _duration("100ms"), "most": _duration("5m")},
         ),
     ] = _duration("10s")

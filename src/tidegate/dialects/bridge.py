@@ -11,7 +11,7 @@ import msgspec
 
 from tidegate.dialects.codec import BridgedRequest, Collector, Losses, StreamDecoder, StreamEncoder, UpstreamDialect
 from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, Stream, estimated_usage
-from tidegate.dialects.envelope import PREFIX, Sealer
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.messages.encoder import MessagesEncoder
 from tidegate.dialects.messages.relay import MessagesStream
 from tidegate.dialects.responses.encoder import ResponsesEncoder
@@ -47,11 +47,10 @@ class Bridge:
     """One request on its way to providers of other dialects: what it asks in canonical form, and for whom envelopes are
     opened and made."""
 
-    def __init__(self, request: BridgedRequest, call: Call, *, sealer: Sealer, tenant: str) -> None:
-        self._request = request
+    def __init__(self, request: BridgedRequest, call: Call, *, envelopes: Envelopes) -> None:
+        self._request: BridgedRequest | None = request
         self._call = call
-        self._sealer = sealer
-        self._tenant = tenant
+        self._envelopes = envelopes
         self._speaks_responses = isinstance(request, ResponsesRequest)
         """Whether what is no envelope may be OpenAI's own: other clients' signatures are of other providers."""
         self._canonical: CanonicalRequest | None = None
@@ -59,12 +58,12 @@ class Bridge:
         self._stops: tuple[str, ...] = ()
         self._asked: CanonicalRequest | None = None
         self._dialect: UpstreamDialect | None = None
-        self._own = False
 
     @property
     def canonical(self) -> CanonicalRequest:
         """What the client asked for. Raises InvalidRequest for what no canonical form can hold."""
         if self._canonical is None:
+            assert self._request is not None
             self._canonical = self._request.canonical()
         return self._canonical
 
@@ -79,11 +78,8 @@ class Bridge:
         """Data URLs by the URLs that they were fetched from."""
         self._fetched.update(content)
 
-    def forward(
-        self, dialect: UpstreamDialect, destination: Destination, *, own: bool = False
-    ) -> tuple[bytes, tuple[str, ...]]:
-        """The body for `destination`, which speaks `dialect`, and the names of what was left out. `own`: the dialect is the
-        client's as well, and the bridge only makes up for something.
+    def forward(self, dialect: UpstreamDialect, destination: Destination) -> tuple[bytes, tuple[str, ...]]:
+        """The body for `destination`, which speaks `dialect`, and the names of what was left out.
 
         Raises InvalidRequest, and UnsupportedParameter for what the deployment cannot honour.
         """
@@ -98,11 +94,11 @@ class Bridge:
             self._stops, asked.stop = asked.stop, ()
         self._asked = asked
         self._dialect = dialect
-        self._own = own
         return dialect.encode_request(asked, destination, losses), tuple(losses.dropped)
 
     def let_go(self) -> None:
         """No other attempt will come: a long prompt must not stay in memory as long as its answer streams."""
+        self._request = None
         self._canonical = None
         self._fetched.clear()
         if self._asked is not None:
@@ -119,7 +115,11 @@ class Bridge:
 
     def open(self, native: Stream) -> "BridgedStream":
         """The stream towards the client; `native` relays the attempts that need no bridge."""
-        return BridgedStream(self, native, self._request.encoder(self._call), self._call)
+        return BridgedStream(self, native, self._call)
+
+    def encoder(self) -> StreamEncoder:
+        assert self._request is not None
+        return self._request.encoder(self._call)
 
     def decoder(self, destination: Destination) -> StreamDecoder:
         assert self._dialect is not None
@@ -146,14 +146,12 @@ class Bridge:
         for event in watch.pass_on(events, ended=True):
             collector.add(event)
         output = collector.output()
+        assert self._request is not None
         return Answer(self._request.encode_answer(output, self._call, destination), watch.usage(), watch.status)
 
     def sealed(self, seal: Seal, destination: Destination) -> str:
-        """What the client gets of a seal. OpenAI's own encrypted content is sealed like all others: it fits only there. A
-        client that gets it as it is from the same provider, when no bridge is needed, gets it so here too."""
-        if self._own and seal.kind == "encrypted":
-            return seal.data
-        return self._sealer.seal(seal, tenant=self._tenant, provider=destination.provider, model=destination.model)
+        """What the client gets of a seal. OpenAI's own encrypted content is sealed like all others: it fits only there."""
+        return self._envelopes.seal(seal, provider=destination.provider, model=destination.model)
 
     def _with_content(self, item: Item) -> Item:
         if not isinstance(item, Message | FunctionOutput) or not any(_is_link(part) for part in item.content):
@@ -173,9 +171,7 @@ class Bridge:
             return item
         seal: Seal | None = None
         if item.encrypted.startswith(PREFIX):
-            opened = self._sealer.open(item.encrypted, tenant=self._tenant)
-            if opened is not None and opened.provider == destination.provider:
-                seal = opened.seal
+            seal = self._envelopes.open(item.encrypted, provider=destination.provider)
         elif self._speaks_responses and destination.endpoint == "responses" and destination.encrypted_reasoning:
             seal = Seal(kind="encrypted", data=item.encrypted)
         if seal is None:
@@ -258,16 +254,16 @@ class BridgedStream:
         "_encoder",
         "_held",
         "_native",
-        "_settled_on",
         "_stops",
         "_watch",
         "outcome",
     )
 
-    def __init__(self, bridge: Bridge, native: Stream, encoder: StreamEncoder, call: Call) -> None:
+    def __init__(self, bridge: Bridge, native: Stream, call: Call) -> None:
         self._bridge = bridge
         self._native = native
-        self._encoder = encoder
+        self._encoder: StreamEncoder | None = None
+        """None until an attempt needs it: it holds what it will repeat of the request."""
         self._call = call
         self._held = b""
         """Frames of a read that ended in failure before commit: they go out before whatever comes next."""
@@ -275,13 +271,11 @@ class BridgedStream:
         """None while the attempt is the native stream's."""
         self._stops: StopFilter | None = None
         self._watch: Watch | None = None
-        self._settled_on = False
-        """The present attempt is the last one."""
         self.outcome: Outcome | None = None
 
     @property
     def committed(self) -> bool:
-        return self._native.committed or self._encoder.committed
+        return self._native.committed or (self._encoder is not None and self._encoder.committed)
 
     @property
     def cut(self) -> bool:
@@ -298,6 +292,8 @@ class BridgedStream:
 
     def attempt_bridged(self, destination: Destination) -> None:
         """The same for an attempt whose request `Bridge.forward` has made."""
+        if self._encoder is None:
+            self._encoder = self._bridge.encoder()
         if self._decoder is None:
             self._hand_over(self._native, self._encoder)
         self.outcome = None
@@ -313,10 +309,11 @@ class BridgedStream:
         events = decoder.feed(data)
         if len(events) == 1 and not self._held:
             event = events[0]
-            if type(event) is TextDelta and self._stops is None and self._watch is not None:
-                self._watch.count(event.text)
+            encoder, watch = self._encoder, self._watch
+            if type(event) is TextDelta and self._stops is None and encoder is not None and watch is not None:
+                watch.count(event.text)
                 try:
-                    return self._encoder.encode(events)
+                    return encoder.encode(events)
                 except WireError:
                     return self._relay(events)
         return self._relay(events)
@@ -333,14 +330,16 @@ class BridgedStream:
         return self._relay(events) if events and isinstance(events[-1], Finished) else b""
 
     def ping(self) -> bytes:
-        return self._native.ping() if self._decoder is None else self._encoder.ping()
+        encoder = self._encoder
+        return self._native.ping() if self._decoder is None or encoder is None else encoder.ping()
 
     def fail(self, error: TidegateError) -> bytes:
         self.outcome = Outcome("failed", error)
-        if self._decoder is None:
+        encoder = self._encoder
+        if self._decoder is None or encoder is None:
             return self._native.fail(error)
         held, self._held = self._held, b""
-        return held + self._encoder.fail(error)
+        return held + encoder.fail(error)
 
     def usage(self) -> Usage:
         return self._native.usage() if self._watch is None or self._decoder is None else self._watch.usage()
@@ -350,14 +349,15 @@ class BridgedStream:
         return out
 
     def _relay(self, events: list[Event]) -> bytes:
-        watch = self._watch
+        watch, encoder = self._watch, self._encoder
         assert watch is not None
+        assert encoder is not None
         if not events or self.outcome is not None:
             return b""
         if self._stops is not None:
             events = self._stops.feed(events)
         try:
-            out = self._encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
+            out = encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
         except WireError as error:  # more than an answer may hold
             watch.failure = UpstreamBroken(f"Provider '{watch.provider}': {error}.")
             out = b""
@@ -365,14 +365,11 @@ class BridgedStream:
             out, self._held = self._held + out, b""
         if watch.failure is not None:
             self.outcome = Outcome("failed", watch.failure)
-            if not self._encoder.committed:
+            if not encoder.committed:
                 self._held = out
                 return b""
         elif watch.finished:
             self.outcome = Outcome(watch.status)
-        if self._encoder.committed and not self._settled_on:
-            self._settled_on = True
-            self._bridge.let_go()
         return out
 
     def _hand_over(self, last: object, next_: object) -> None:

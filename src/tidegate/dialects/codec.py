@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tidegate.dialects.dialect import Call, Destination, Endpoint, says_nothing
+from tidegate.dialects.dialect import Call, Destination, Endpoint, says_nothing, unsupported
 from tidegate.wire import jsonio
-from tidegate.wire.errors import TidegateError, UnsupportedParameter
+from tidegate.wire.errors import TidegateError
 from tidegate.wire.events import (
     Annotation,
     ChoiceEnd,
@@ -35,6 +35,7 @@ from tidegate.wire.items import (
     CanonicalRequest,
     Choice,
     FunctionCall,
+    HostedTool,
     ImagePart,
     Item,
     Message,
@@ -149,17 +150,20 @@ class Losses:
         """`name` is a member of CanonicalRequest, or the client's own name of one that has no canonical form."""
         self.dropped[self._names.get(name, name)] = None
 
-    def refuse(self, name: str, why: str = "") -> None:
-        """Raises UnsupportedParameter unless losses are allowed. `why` is a sentence that says what would work."""
+    def refuse(self, name: str, why: str = "", *, part: str = "") -> None:
+        """Raises UnsupportedParameter unless losses are allowed. `why` is a sentence that says what would work, `part` what
+        of the member is left out, when it is not all."""
         name = self._names.get(name, name)
         if not self._allowed:
-            raise UnsupportedParameter(
-                f"Unsupported parameter: '{name}' is not supported by provider '{self._destination.provider}' "
-                f"(model '{self._destination.model}').{f' {why}' if why else ''} Leave it out, or send the request to a "
-                "model whose provider has it.",
-                param=name,
-            )
-        self.dropped[name] = None
+            raise unsupported(name, self._destination, why)
+        self.dropped[f"{name}.{part}" if part else name] = None
+
+    def hosted(self, tool: HostedTool, why: str) -> None:
+        """A tool that the target does not have. A client that searches its own tools only offers more of them later."""
+        if tool.type == "tool_search" and b'"client"' in bytes(tool.value):
+            self.hint("tools.tool_search")
+        else:
+            self.refuse("tools", why, part=tool.type)
 
     def put(self, members: dict[str, Any], member: str, value: Any, name: str) -> None:
         """Set `members[member]`, the target's name of the canonical `name`, unless the deployment refuses it."""

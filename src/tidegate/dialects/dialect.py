@@ -1,7 +1,7 @@
 """What every dialect offers to the gateway, and what the gateway tells a dialect about a call."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
@@ -10,7 +10,11 @@ from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError, UnsupportedParameter
 from tidegate.wire.events import Usage, estimate_tokens
 
+if TYPE_CHECKING:
+    from tidegate.dialects.envelope import Envelopes
+
 __all__ = [
+    "EVENT_STREAM",
     "Answer",
     "Call",
     "Destination",
@@ -20,11 +24,13 @@ __all__ = [
     "Outcome",
     "Quirks",
     "Request",
+    "Standalone",
     "Stream",
     "Traits",
     "estimated_usage",
     "refuse_unsupported",
     "says_nothing",
+    "unsupported",
 ]
 
 
@@ -53,6 +59,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     refusals and cache breakpoints in messages. What it writes as text is text: it has no `<think>` in its answers."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What chat calls the limit of an answer. The older name is known everywhere but to OpenAI's reasoning models."""
+    message_threads: bool = False
+    """Its Messages endpoint keeps conversations, and goes on from one that the request's `thread` names."""
     call_id_length: int | None = None
     """How many letters and digits a call id of its chat endpoint has. None: any id of at most 40 characters will do."""
     reasoning_back: Literal["", "reasoning_content", "reasoning"] = ""
@@ -124,6 +132,8 @@ class Request(Protocol):
     stream: bool | None
     dropped: tuple[str, ...]
     """Names of members that the last `forward` left out."""
+    envelopes: "Envelopes | None"
+    """For the tenant's reasoning that is the provider's alone. Set before anything else is called."""
 
     @property
     def wants_stream(self) -> bool: ...
@@ -150,6 +160,13 @@ class Request(Protocol):
         Raises WireError when it is not what the dialect promises, and TidegateError for an error in a body with
         status 200.
         """
+
+
+class Standalone(Request, Protocol):
+    """A request that the gateway can answer itself, where the provider does not know the question."""
+
+    def estimate(self, call: Call) -> "Answer":
+        """The body for the client, as good as it can be made without the provider."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -211,8 +228,21 @@ class Dialect(Protocol):
     @property
     def path(self) -> str: ...
 
+    @property
+    def operation(self) -> str:
+        """What comes behind the endpoint's path at a provider; empty for the endpoint itself. Only providers of this very
+        dialect have it, so that the requests of an operation are a :class:`Standalone`."""
+
+    @property
+    def relayed(self) -> tuple[bytes, ...]:
+        """The client's headers, in lower case, that a provider of the same dialect gets as they are."""
+
     def parse(self, body: bytes) -> Request:
         """Decode and validate. Raises InvalidRequest."""
+
+    @property
+    def stream_type(self) -> bytes:
+        """The content type of its streams."""
 
     @property
     def media_param(self) -> str:
@@ -225,8 +255,15 @@ class Dialect(Protocol):
         """The body in which this API's clients look for an error."""
 
 
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+
 class OpenAIErrors:
-    """How OpenAI's APIs report errors."""
+    """What OpenAI's APIs have in common: how they stream and report errors, and that the body says all."""
+
+    stream_type = EVENT_STREAM
+    operation = ""
+    relayed: tuple[bytes, ...] = ()
 
     def error_status(self, error: TidegateError) -> int:
         return error.http_status
@@ -286,12 +323,19 @@ def refuse_unsupported(members: jsonio.Members, destination: Destination) -> tup
             del members[name]
             dropped.append(name)
             continue
-        raise UnsupportedParameter(
-            f"Unsupported parameter: '{name}' is not supported by provider '{destination.provider}' "
-            f"(model '{destination.model}'). Leave it out, or send the request to a model whose provider has it.",
-            param=name,
-        )
+        raise unsupported(name, destination)
     return tuple(dropped)
+
+
+def unsupported(name: str, destination: Destination, why: str = "") -> UnsupportedParameter:
+    """The error for a member that the deployment cannot honour; `why` is a sentence of its own."""
+    return UnsupportedParameter(
+        f"Unsupported parameter: '{name}' is not supported by provider '{destination.provider}' "
+        f"(model '{destination.model}').{f' {why}' if why else ''} Leave it out, or send the request to a model whose "
+        'provider has it, or let the gateway leave it out: unsupported = "drop" in [defaults], [models.<alias>] or '
+        "[[keys]] of its configuration.",
+        param=name,
+    )
 
 
 def says_nothing(name: str, value: msgspec.Raw) -> bool:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from tidegate.wire.events import Seal
 
-__all__ = ["KEY_BYTES", "PREFIX", "Opened", "Sealer"]
+__all__ = ["KEY_BYTES", "PREFIX", "Envelopes", "Opened", "Sealer"]
 
 KEY_BYTES = 64
 """Length of the key, in bytes: AES-SIV splits it into two keys of 256 bits (RFC 5297 §2.6)."""
@@ -92,3 +92,22 @@ class Sealer:
         except (binascii.Error, ValueError, InvalidTag, zlib.error, msgspec.DecodeError):
             return None
         return Opened(content.provider, content.model, seal)
+
+
+class Envelopes:
+    """The envelopes of one tenant."""
+
+    __slots__ = ("_sealer", "_tenant")
+
+    def __init__(self, sealer: Sealer, tenant: str) -> None:
+        self._sealer = sealer
+        self._tenant = tenant
+
+    def seal(self, seal: Seal, *, provider: str, model: str) -> str:
+        """What a client gets of `seal`, which `provider` made."""
+        return self._sealer.seal(seal, tenant=self._tenant, provider=provider, model=model)
+
+    def open(self, envelope: str, *, provider: str) -> Seal | None:
+        """What is in it, if it is this provider's; None for everything else."""
+        opened = self._sealer.open(envelope, tenant=self._tenant)
+        return opened.seal if opened is not None and opened.provider == provider else None

@@ -11,7 +11,7 @@ from tidegate.dialects.completions import CompletionsDialect
 from tidegate.dialects.dialect import Dialect, Endpoint
 from tidegate.dialects.embeddings import EmbeddingsDialect
 from tidegate.dialects.gemini import GeminiUpstream
-from tidegate.dialects.messages import MessagesDialect, MessagesUpstream
+from tidegate.dialects.messages import CountTokensDialect, MessagesDialect, MessagesUpstream
 from tidegate.dialects.responses import ResponsesDialect
 from tidegate.dialects.responses.upstream import ResponsesUpstream
 
@@ -22,6 +22,7 @@ CLIENT_DIALECTS: Final[tuple[Dialect, ...]] = (
     ChatDialect(),
     CompletionsDialect(),
     MessagesDialect(),
+    CountTokensDialect(),
     EmbeddingsDialect(),
 )
 """Every endpoint that relays model output."""

@@ -7,8 +7,9 @@ provider's bytes and the client's.
 import asyncio
 import email.utils
 import math
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from tidegate.access.keys import Principal
@@ -16,7 +17,7 @@ from tidegate.access.usage import UsageEntry
 from tidegate.config.units import Duration
 from tidegate.dialects.bridge import Bridge, BridgedStream
 from tidegate.dialects.codec import BridgedRequest
-from tidegate.dialects.dialect import Answer, Call, Dialect, Outcome, Request, Stream, estimated_usage
+from tidegate.dialects.dialect import Answer, Call, Dialect, Outcome, Request, Standalone, Stream, estimated_usage
 from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.validation import invalid, missing
@@ -57,6 +58,10 @@ DROPPED_NAMES_LIMIT = 64
 DROPPED_NAME_LIMIT = 100
 """Most names in `tidegate-dropped`, and most characters of one."""
 
+RELAYED_FIELD_BYTES = 4096
+"""Longest header of a client that is passed on."""
+
+_FIT_FOR_A_HEADER = re.compile(rb"[\x20-\x7e]*")
 _NO_USAGE = Usage()
 
 _response_ids = IdSupply(b"resp_", 24)
@@ -136,6 +141,7 @@ class Exchange:
         self._path: Path | None = None
         self._attempt: Attempt | None = None
         self._attempts = 0
+        self._limits = b""
         self._started = False
         self._paused = False
         self._settled = False
@@ -193,6 +199,7 @@ class Exchange:
         principal = self._principal
         request = self._dialect.parse(body)
         self._request: Request | None = request
+        request.envelopes = self._gateway.envelopes(principal.project)
         end_user = request.end_user
         if end_user:
             self._end_user = end_user[:END_USER_LIMIT]
@@ -229,6 +236,8 @@ class Exchange:
         streams = request.wants_stream
         if streams:
             self._stream = request.open(self._call)
+        if self._dialect.operation:
+            return
         for path in self._plan:
             if path.bridge is not None or (path.emulation is not None and request.wants_stop):
                 self._build_bridge(cast("BridgedRequest", request))
@@ -236,7 +245,7 @@ class Exchange:
 
     def _build_bridge(self, request: BridgedRequest) -> None:
         """Some attempt will go to a provider of another dialect."""
-        bridge = self._bridge = Bridge(request, self._call, sealer=self._gateway.sealer, tenant=self._principal.project)
+        bridge = self._bridge = Bridge(request, self._call, envelopes=self._gateway.envelopes(self._principal.project))
         if self._stream is not None:
             self._stream = bridge.open(self._stream)
 
@@ -251,13 +260,34 @@ class Exchange:
         if self._bridge is not None:
             self._cross(self._bridge, path, request)
             return
+        if path.bridge is not None:
+            self._path = path
+            self._respond(cast("Standalone", request).estimate(self._call))
+            return
         body = request.forward(path.destination)
         self._dropped = request.dropped
         if stream is not None:
             stream.attempt(path.destination)
-        self._send(path, body)
+        self._send(path, body, self._relayed() if self._dialect.relayed else ())
 
-    def _send(self, path: Path, body: bytes) -> None:
+    def _relayed(self) -> list[tuple[bytes, bytes]]:
+        """The client's headers that a provider of the same dialect gets. Raises InvalidRequest for one that cannot go on
+        as it is."""
+        found = []
+        for name in self._dialect.relayed:
+            value = self._headers.get(name)
+            if value is None:
+                continue
+            if len(value) > RELAYED_FIELD_BYTES or not _FIT_FOR_A_HEADER.fullmatch(value):
+                raise errors.InvalidRequest(
+                    f"The header '{name.decode('ascii')}' must be printable ASCII of at most {RELAYED_FIELD_BYTES} "
+                    "characters.",
+                    code="invalid_header",
+                )
+            found.append((name, value))
+        return found
+
+    def _send(self, path: Path, body: bytes, relayed: Sequence[tuple[bytes, bytes]] = ()) -> None:
         stream = self._stream
         self._path = path
         self._attempts += 1
@@ -275,7 +305,14 @@ class Exchange:
         attempt = self._attempt = Attempt(
             upstream.pool,
             self._gateway.loop,
-            upstream.request(path.destination.endpoint, body, stream=stream is not None, model=path.destination.model),
+            upstream.request(
+                path.destination.endpoint,
+                body,
+                stream=stream is not None,
+                model=path.destination.model,
+                operation=self._dialect.operation,
+                relayed=relayed,
+            ),
             self,
             clocks,
             begun_at=self._received_at,
@@ -293,31 +330,40 @@ class Exchange:
             if stream is not None:
                 stream.attempt(path.destination)
             bridge.leave()
+            self._send(path, body, self._relayed())
         else:
             urls = bridge.media(path.destination)
             if urls:
                 self._fetching = self._gateway.loop.create_task(self._fetch(bridge, path, request, urls))
                 return
-            body, self._dropped = bridge.forward(dialect, path.destination, own=path.bridge is None)
+            body, self._dropped = bridge.forward(dialect, path.destination)
             if stream is not None:
                 stream.attempt_bridged(path.destination)
-        self._send(path, body)
+            self._send(path, body)
 
     async def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
         """The provider takes only bytes: fetch what the client's URLs point to, then go on."""
+        total = (path.unstreamed if self._stream is None else path.streamed).total
+        if self._total_s is not None:
+            total = self._total_s if total is None else min(total, self._total_s)
         try:
-            media = self._gateway.media
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = {url: group.create_task(media.fetch(url, param=self._dialect.media_param)) for url in urls}
-            except ExceptionGroup as problems:
-                raise problems.exceptions[0] from None
+            async with asyncio.timeout_at(None if total is None else self._received_at + total):
+                found = await self._gateway.media.fetch_all(urls, param=self._dialect.media_param)
+            if self._settled:  # it was ended at the very moment
+                return
             self._fetching = None
-            bridge.fetched({url: task.result() for url, task in tasks.items()})
+            bridge.fetched(found)
             self._cross(bridge, path, request)
+        except TimeoutError:
+            self._fetching = None
+            if not self._settled:
+                self._break(
+                    errors.UpstreamTimeout(f"The media were not fetched within {total:g} s (total clock).", "total")
+                )
         except errors.TidegateError as error:
             self._fetching = None
-            self._break(error)
+            if not self._settled:
+                self._break(error)
         except Exception as bug:
             self._fetching = None
             self._on_bug(bug)
@@ -394,6 +440,8 @@ class Exchange:
                     self._start(out)
                 if stream.committed and self._request is not None:
                     self._request = None  # no other attempt will need it, and it may be large
+                    if self._bridge is not None:
+                        self._bridge.let_go()
             elif not self._mute_since:
                 self._mute_since = attempt.last_read
         except errors.WireError as error:
@@ -612,7 +660,7 @@ class Exchange:
             gateway.settle(
                 UsageEntry(
                     request_id=self.request_id.decode("latin-1"),
-                    endpoint=self._dialect.name,
+                    endpoint=self._dialect.name + self._dialect.operation,
                     status=status,
                     ending=ending,
                     duration_ms=_milliseconds((time.perf_counter() if now is None else now) - begun),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from tidegate.access.keys import Principal
 from tidegate.access.usage import UsageEntry
 from tidegate.config.schema import Config
-from tidegate.dialects.envelope import KEY_BYTES, Sealer
+from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
 from tidegate.gateway.exchange import Exchange
 from tidegate.gateway.models import Model, fetch_listings
 from tidegate.gateway.snapshot import Snapshot
@@ -46,7 +46,8 @@ class Gateway:
         self.exchanges: set[Exchange] = set()
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False
-        self.sealer = Sealer(envelope_key or os.urandom(KEY_BYTES))
+        self._sealer = Sealer(envelope_key or os.urandom(KEY_BYTES))
+        self._envelopes: dict[str, Envelopes] = {}
         self.media = self._fetcher(config)
         self._environment = os.environ if environment is None else environment
         self._embedded = dict(embedded or {})
@@ -57,9 +58,16 @@ class Gateway:
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
-        """Who calls. Raises InvalidKey."""
-        return self.snapshot.keys.authenticate(headers)
+    def authenticate(self, headers: Mapping[bytes, bytes], given: bytes | None = None) -> Principal:
+        """Who calls; `given` is a key that stands in the address. Raises InvalidKey."""
+        return self.snapshot.keys.authenticate(headers, given)
+
+    def envelopes(self, tenant: str) -> Envelopes:
+        """In which this tenant's clients carry what only providers can read."""
+        found = self._envelopes.get(tenant)
+        if found is None:
+            found = self._envelopes[tenant] = Envelopes(self._sealer, tenant)
+        return found
 
     def settle(self, entry: UsageEntry, provider: str) -> None:
         """Record one usage entry: numbers and one log line."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -14,18 +15,30 @@ from tidegate.upstream.provider import Upstream
 from tidegate.wire import jsonio
 from tidegate.wire.errors import ModelNotFound, TidegateError
 
-__all__ = ["LIST_TIMEOUT_S", "Model", "fetch_listing", "find", "listing"]
+__all__ = [
+    "LIST_TIMEOUT_S",
+    "Model",
+    "as_list",
+    "entry",
+    "fetch_listing",
+    "find",
+    "google_entry",
+    "google_list",
+    "listing",
+]
 
 LIST_TIMEOUT_S = 5.0
 
+_LAST_SECOND = 253_402_300_799
+"""Of the year 9999: later ones are no dates."""
+
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of `GET /v1/models`."""
+    """A model that somebody offers."""
 
     id: str
     created: int
     owned_by: str
-    object: str = "model"
 
 
 class _Entry(msgspec.Struct):
@@ -115,9 +128,48 @@ def find(snapshot: Snapshot, known: Mapping[str, tuple[Model, ...]], name: str) 
     return Model(id=name, created=0, owned_by=step.provider)
 
 
-def as_list(models: Iterable[Model]) -> dict[str, Any]:
-    return {"object": "list", "data": list(models)}
+def entry(model: Model) -> dict[str, Any]:
+    """An entry of `GET /v1/models`, which clients of OpenAI's API and of Anthropic's read alike: each finds its own
+    members and passes over the other's."""
+    created_at = datetime.fromtimestamp(model.created, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owned_by,
+        "type": "model",
+        "display_name": model.id,
+        "created_at": created_at,
+        "lifecycle": "active",
+    }
+
+
+def as_list(models: Sequence[Model]) -> dict[str, Any]:
+    """The whole list, for OpenAI's clients, Anthropic's (which page by `has_more`), and Codex, which looks for `models`:
+    what would stand there replaces its own instructions, so that nothing does."""
+    return {
+        "object": "list",
+        "data": [entry(model) for model in models],
+        "has_more": False,
+        "first_id": models[0].id if models else None,
+        "last_id": models[-1].id if models else None,
+        "models": [],
+    }
+
+
+def google_entry(model: Model) -> dict[str, Any]:
+    """The same in the form of Google's `GET /v1beta/models`."""
+    return {
+        "name": f"models/{model.id}",
+        "version": "",
+        "displayName": model.id,
+        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+    }
+
+
+def google_list(models: Sequence[Model]) -> dict[str, Any]:
+    return {"models": [google_entry(model) for model in models]}
 
 
 def _seconds(value: float | None) -> int:
-    return int(value) if value is not None and math.isfinite(value) and value > 0 else 0
+    return int(value) if value is not None and math.isfinite(value) and 0 < value <= _LAST_SECOND else 0

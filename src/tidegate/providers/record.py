@@ -9,7 +9,7 @@ import msgspec
 
 from tidegate.dialects.dialect import Endpoint, Quirks, Traits
 
-Auth = Literal["bearer", "optional-bearer", "x-api-key", "x-goog-api-key", "none"]
+Auth = Literal["bearer", "optional-bearer", "x-api-key", "x-goog-api-key", "api-key", "none"]
 """How a credential is sent; only `optional-bearer` and `none` can do without one."""
 State = Literal["gateway", "provider"]
 

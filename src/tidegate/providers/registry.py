@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tidegate.providers.anthropic import ANTHROPIC
+from tidegate.providers.azure_openai import AZURE_OPENAI
 from tidegate.providers.dashscope import DASHSCOPE
 from tidegate.providers.deepseek import DEEPSEEK
 from tidegate.providers.fireworks import FIREWORKS
@@ -30,6 +31,7 @@ from tidegate.providers.zhipu import ZHIPU
 
 _RECORDS: Final = (
     OPENAI,
+    AZURE_OPENAI,
     ANTHROPIC,
     OPENROUTER,
     GEMINI,

@@ -9,6 +9,6 @@ SIM: Final = Provider(
     title="Tidegate simulator",
     embedded=True,
     auth="none",
-    speaks=("responses", "chat", "completions"),
+    speaks=("responses", "chat", "completions", "messages"),
     default_model="demo",
 )

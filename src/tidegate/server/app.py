@@ -12,6 +12,9 @@ from starlette.routing import Route
 
 from tidegate import __version__
 from tidegate.dialects.dialect import Dialect
+from tidegate.dialects.gemini import error_body as google_error
+from tidegate.dialects.gemini import key_in
+from tidegate.dialects.messages import error_body as anthropic_error
 from tidegate.gateway import models
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.gateway import Gateway
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Application"]
 
-_PLANNED = ("/v1/audio/", "/v1beta/", "/v1/images", "/v1/files", "/v1/batches")
+GOOGLE = "/v1beta/"
+"""What the paths of Gemini's API begin with."""
+
+_PLANNED = ("/v1/audio/", "/v1/images", "/v1/files", "/v1/batches")
 """Paths of neighbouring APIs that clients are known to try."""
 
 
@@ -58,6 +64,8 @@ class Application:
             ("/openapi.json", ["GET"], self._openapi),
             ("/v1/models", ["GET"], self._models),
             ("/v1/models/{model:path}", ["GET"], self._model),
+            ("/v1beta/models", ["GET"], self._models),
+            ("/v1beta/models/{model:path}", ["GET"], self._model),
         ]
         self._paths = [*(path for path, _, _ in cold if "{" not in path), *(one.path for one in CLIENT_DIALECTS)]
         routes = [Route(path, endpoint, methods=methods) for path, methods, endpoint in cold]
@@ -101,25 +109,29 @@ class Application:
     async def _models(self, request: Request) -> Response:
         self._authenticate(request)
         known = await self.gateway.models_known()
-        return _json(models.as_list(models.listing(self.gateway.snapshot, known)))
+        found = models.listing(self.gateway.snapshot, known)
+        return _json(models.google_list(found) if _is_google(request) else models.as_list(found))
 
     async def _model(self, request: Request) -> Response:
         self._authenticate(request)
         known = await self.gateway.models_known()
-        return _json(models.find(self.gateway.snapshot, known, request.path_params["model"]))
+        found = models.find(self.gateway.snapshot, known, request.path_params["model"])
+        return _json(models.google_entry(found) if _is_google(request) else models.entry(found))
 
     async def _not_hot(self, request: Request) -> Response:
         """A relayed endpoint reached by another spelling of its path, such as percent-encoding."""
         raise InvalidRequest(f"Send this request to {request.url.path}, spelled exactly so.", code="invalid_path")
 
     def _authenticate(self, request: Request) -> None:
-        self.gateway.authenticate(dict(request.headers.raw))
+        self.gateway.authenticate(dict(request.headers.raw), key_in(b"?" + request.scope["query_string"]))
 
     # -- errors -------------------------------------------------------------------------------------------------
 
     async def _on_http_exception(self, request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)
         path = request.scope["path"]
+        if exc.status_code == 405 and path.startswith(GOOGLE) and ":" in path:
+            return await _on_error(request, NotFound(self._unknown_path(request.method, path), code="unknown_path"))
         if exc.status_code == 405:
             allowed = (exc.headers or {}).get("Allow", "")
             return await _on_error(
@@ -139,7 +151,7 @@ class Application:
         for known in self._paths:
             if known.startswith("/v1/") and bare.endswith(known.removeprefix("/v1")):
                 return f"{message} The path is {known}; set the client's base URL to end in /v1."
-        if bare.startswith(_PLANNED):
+        if bare.startswith(_PLANNED) or (bare.startswith(GOOGLE) and ":" in bare):
             return f"{message} This version does not offer it."
         if bare.startswith(("/v1/responses/", "/v1/conversations")):
             return (
@@ -159,11 +171,27 @@ async def _on_bug(request: Request, exc: Exception) -> Response:
 
 
 async def _on_error(request: Request, exc: Exception) -> Response:
+    """In the form that the client reads: Anthropic's send a version."""
     assert isinstance(exc, TidegateError)
-    response = Response(exc.body(), exc.http_status, media_type="application/json")
+    body = exc.body()
+    if _is_google(request):
+        body = google_error(exc)
+    elif "anthropic-version" in request.headers:
+        body = anthropic_error(exc, request.scope["state"]["request_id"])
+    response = Response(body, exc.http_status, media_type="application/json")
     for name, value in exc.headers():
         response.headers[name.decode("ascii")] = value.decode("latin-1")
     return response
+
+
+def _is_google(request: Request) -> bool:
+    """Whether a client of Gemini's API asks. Its newer ones say `/v1/`, as everybody does."""
+    return (
+        request.scope["path"].startswith(GOOGLE)
+        or "x-goog-api-client" in request.headers
+        or "x-goog-api-key" in request.headers
+        or key_in(b"?" + request.scope["query_string"]) is not None
+    )
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
+from tidegate.access.usage import UsageEntry
 from tidegate.gateway.exchange import DEFAULT_SEND_STALL_S, Exchange
 from tidegate.server import reply
 from tidegate.server.cycle import Cycle
@@ -186,7 +187,7 @@ class Connection(asyncio.Protocol):
         self.chunked = incoming.version == "1.1"
         try:
             if incoming.refusal is not None:
-                self.refuse(incoming.refusal)
+                self._refuse_head(incoming, incoming.refusal)
             elif incoming.dialect is not None:
                 body, incoming.body = bytes(incoming.body), b""
                 assert incoming.principal is not None
@@ -206,6 +207,31 @@ class Connection(asyncio.Protocol):
                 self._run_cold(incoming)
         except Exception as bug:
             self._on_bug(bug)
+
+    def _refuse_head(self, incoming: Incoming, refusal: errors.TidegateError) -> None:
+        """No exchange answers for a request that is refused before its body is wanted: its entry is made here."""
+        dialect = incoming.dialect
+        self._gateway.settle(
+            UsageEntry(
+                request_id=incoming.request_id.decode("latin-1"),
+                endpoint=dialect.name if dialect is not None else "",
+                status=refusal.http_status if dialect is None else dialect.error_status(refusal),
+                ending="refused",
+                duration_ms=0.0,
+                stream=False,
+                attempts=0,
+                input_tokens=0,
+                cached_tokens=0,
+                cache_write_tokens=0,
+                output_tokens=0,
+                reasoning_tokens=0,
+                estimated=False,
+                error=refusal.code or "",
+                client=self.client,
+            ),
+            "",
+        )
+        self.refuse(refusal)
 
     def _run_cold(self, incoming: Incoming) -> None:
         body, incoming.body = bytes(incoming.body), b""
@@ -249,7 +275,11 @@ class Connection(asyncio.Protocol):
         else:
             self.keep_alive = False
         fields += self.head_fields()
-        self.send(reply.stream_head(self.date, self.request_id, fields, chunked=self.chunked) + first)
+        request = self._request
+        assert request is not None
+        assert request.dialect is not None
+        content_type = request.dialect.stream_type
+        self.send(reply.stream_head(self.date, request.request_id, fields, content_type, chunked=self.chunked) + first)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:

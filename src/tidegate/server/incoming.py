@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tidegate.access.keys import KEY_HEADERS
 from tidegate.dialects.gemini import gemini_at, key_in
 from tidegate.gateway.ids import IdSupply
 from tidegate.server.origin import check_origin
@@ -33,11 +34,9 @@ _SINGLE = frozenset(
         b"content-length",
         b"transfer-encoding",
         b"authorization",
-        b"x-api-key",
-        b"api-key",
-        b"x-goog-api-key",
         b"expect",
         b"origin",
+        *KEY_HEADERS,
     }
 )
 """Headers of which a second one would leave open which counts."""
@@ -49,12 +48,14 @@ _UNUSUAL = frozenset(
         b"origin",
         b"upgrade",
         b"content-encoding",
-        b"x-api-key",
-        b"api-key",
         b"expect",
+        *KEY_HEADERS,
     }
 )
 """Headers that decide something and that few requests have: they are looked for all at once."""
+
+_LISTS = frozenset({b"anthropic-beta"})
+"""Headers of which every line is passed on."""
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
@@ -126,6 +127,7 @@ class Judge:
         fields = incoming.fields = dict(headers)
         if len(fields) != len(headers):
             _refuse_repetition(headers)
+            _join_lists(headers, fields)
         usual = _UNUSUAL.isdisjoint(fields)
         incoming.request_id = _request_ids.take() if usual else request_id(fields.get(b"x-request-id"))
         settings = self._settings
@@ -170,17 +172,15 @@ class Judge:
         if encoding is not None and encoding.lower() not in (b"", b"identity"):
             raise errors.UnsupportedEncoding("Compressed request bodies are not accepted; send the body as it is.")
         dialect: Dialect | None = None
-        credentials = fields
+        given: bytes | None = None
         if incoming.method == b"POST":
             dialect = self._app.hot.get(incoming.url.partition(b"?")[0])
             if dialect is None and (dialect := gemini_at(incoming.url)) is not None:
                 given = key_in(incoming.url)
-                if given is not None:
-                    credentials = {b"x-goog-api-key": given, **fields}
         if dialect is None:
             return min(self._settings.max_body, COLD_BODY_LIMIT)
         incoming.dialect = dialect
-        incoming.principal = snapshot.keys.authenticate(credentials)
+        incoming.principal = snapshot.keys.authenticate(fields, given)
         if usual and version == "1.1" and url == incoming.url:
             self._snapshot = snapshot
             self._url = url
@@ -197,6 +197,12 @@ def _refuse_repetition(headers: list[tuple[bytes, bytes]]) -> None:
         if name in seen and name in _SINGLE:
             raise errors.AmbiguousRequest(f"The header '{name.decode('ascii')}' is there more than once.")
         seen.add(name)
+
+
+def _join_lists(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:
+    """Headers that are lists mean the same in one line and in several (RFC 9110 §5.3)."""
+    for name in _LISTS & fields.keys():
+        fields[name] = b",".join(value for key, value in headers if key == name)
 
 
 def _read_expectation(incoming: Incoming, fields: dict[bytes, bytes]) -> None:

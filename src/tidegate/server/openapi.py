@@ -10,7 +10,7 @@ from tidegate.dialects.chat import ChatBody
 from tidegate.dialects.completions import CompletionsBody
 from tidegate.dialects.embeddings import EmbeddingsBody
 from tidegate.dialects.gemini import GeminiBody
-from tidegate.dialects.messages import MessagesBody
+from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.responses import ResponsesBody
 
 __all__ = ["document"]
@@ -20,13 +20,17 @@ _BODIES = (
     ("/v1/chat/completions", ChatBody, "Create a chat completion"),
     ("/v1/completions", CompletionsBody, "Create a text completion"),
     ("/v1/messages", MessagesBody, "Create a message (Anthropic)"),
+    ("/v1/messages/count_tokens", CountBody, "Count the tokens of a message (Anthropic)"),
     ("/v1/embeddings", EmbeddingsBody, "Create embeddings"),
     ("/v1beta/models/{model}:generateContent", GeminiBody, "Generate content (Gemini)"),
+    ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
     ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
 )
 _READS = (
     ("/v1/models", "List the models"),
     ("/v1/models/{model}", "Describe one model"),
+    ("/v1beta/models", "List the models (Gemini)"),
+    ("/v1beta/models/{model}", "Describe one model (Gemini)"),
     ("/healthz", "Whether the process answers"),
     ("/readyz", "Whether new requests are welcome"),
     ("/metrics", "Metrics in the format of Prometheus"),
@@ -81,7 +85,7 @@ def document() -> dict[str, Any]:
         }
         if "{model}" in path:
             operation["parameters"] = [_MODEL]
-        if path.startswith("/v1/"):
+        if path.startswith(("/v1/", "/v1beta/")):
             operation["security"] = [{}, {"key": []}]
         paths[path] = {"get": operation}
     return {

@@ -18,13 +18,13 @@ def status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
-def stream_head(date: bytes, request_id: bytes, fields: bytes, *, chunked: bool) -> bytes:
-    """The head of an event stream. `x-accel-buffering` keeps nginx from collecting it; without chunks (HTTP/1.0) the end
+def stream_head(date: bytes, request_id: bytes, fields: bytes, content_type: bytes, *, chunked: bool) -> bytes:
+    """The head of a stream. `x-accel-buffering` keeps nginx from collecting it; without chunks (HTTP/1.0) the end
     of the connection is the end of the answer."""
     return (
-        b"HTTP/1.1 200 OK\r\n%bcontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\n"
+        b"HTTP/1.1 200 OK\r\n%bcontent-type: %b\r\ncache-control: no-store\r\n"
         b"x-accel-buffering: no\r\nx-request-id: %b\r\n%b%b\r\n"
-        % (date, request_id, fields, b"transfer-encoding: chunked\r\n" if chunked else b"")
+        % (date, content_type, request_id, fields, b"transfer-encoding: chunked\r\n" if chunked else b"")
     )
 
 

@@ -18,6 +18,7 @@ class Call(msgspec.Struct, frozen=True):
     name: str
     arguments: tuple[str, ...]
     custom: bool = False
+    namespace: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -83,6 +83,8 @@ class Desk:
         except Refusal as refusal:
             if endpoint == "messages" or path == COUNT_PATH:
                 said = envelope("messages", refusal.status, str(refusal))
+                if refusal.details is not None:
+                    said["error"]["details"] = refusal.details
             else:
                 said = {"error": refusal.error}
             return steps(error_reply(said, refusal.status), _PLAIN)

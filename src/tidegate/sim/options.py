@@ -41,6 +41,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     size: Annotated[Count | None, _about("lorem, bench: bytes per piece")] = None
     parallel: Annotated[Parallel, _about("tools: number of calls")] = 1
     args: Annotated[str | None, _about("tools: the arguments, in place of ones made from the schema")] = None
+    tool: Annotated[str | None, _about("tools: the name of the tool that is called, in place of the first one")] = None
     raw: Annotated[bool, _about("reasoning: as reasoning_text content in place of a summary (responses)")] = False
     field: Annotated[Literal["reasoning_content", "reasoning"], _about("reasoning: the delta's member name (chat)")] = (
         "reasoning_content"

@@ -1,5 +1,6 @@
 """Prompt: what a request says, read the same way from all dialects."""
 
+from collections.abc import Iterable
 from typing import Any, Literal, TypeGuard
 
 import msgspec
@@ -26,6 +27,8 @@ class Tool(msgspec.Struct, frozen=True):
     name: str
     parameters: dict[str, Any]
     custom: bool = False
+    namespace: str = ""
+    """The group that it stands in (Responses)."""
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +130,9 @@ def _read_messages(request: dict[str, Any], model: str) -> Prompt:
         raise Refusal(400, "stop_sequences: Input should be a valid list of strings")
     if any(not stop.strip() for stop in stops):
         raise Refusal(400, "stop_sequences: each stop sequence must contain non-whitespace")
+    if request.get("thread") is not None:
+        details = {"error_code": "thread_unsupported_request", "unsupported": ["hipaa"]}
+        raise Refusal(400, "thread: not available for this organization", details=details)
     check(request)
     user = [_content_text(message.get("content")) for message in messages if message.get("role") == "user"]
     last = messages[-1].get("content")
@@ -275,22 +281,39 @@ def _read_completions(request: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _tools(request: dict[str, Any], *, flat: bool) -> tuple[Tool, ...]:
-    offered = request.get("tools")
     choice = request.get("tool_choice")
-    if not isinstance(offered, list) or choice == "none":
+    if choice == "none":
         return ()
     tools: list[Tool] = []
-    for tool in offered:
-        kind = tool.get("type") if isinstance(tool, dict) else None
+    for tool, namespace in _offered(request):
+        kind = tool.get("type")
         if kind not in ("function", "custom"):
             continue
         shape = tool if flat else tool.get(kind)
         if isinstance(shape, dict) and isinstance(shape.get("name"), str):
             parameters = shape.get("parameters")
-            tools.append(Tool(shape["name"], parameters if isinstance(parameters, dict) else {}, kind == "custom"))
+            schema = parameters if isinstance(parameters, dict) else {}
+            tools.append(Tool(shape["name"], schema, kind == "custom", namespace))
     wanted = _chosen(choice)
     # A named tool is called even if it was not offered first.
     return tuple(tool for tool in tools if wanted in (None, tool.name))
+
+
+def _offered(request: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str]]:
+    """The tools of a request, with the names of their groups: also those that come as an item of the input."""
+    lists = [request.get("tools")]
+    items = request.get("input")
+    if isinstance(items, list):
+        lists += [item.get("tools") for item in items if item.get("type") == "additional_tools"]
+    for offered in lists:
+        for tool in offered if isinstance(offered, list) else ():
+            if not isinstance(tool, dict):
+                continue
+            inner = tool.get("tools")
+            if tool.get("type") == "namespace" and isinstance(inner, list):
+                yield from ((one, str(tool.get("name"))) for one in inner if isinstance(one, dict))
+            else:
+                yield tool, ""
 
 
 def _chosen(choice: Any) -> str | None:

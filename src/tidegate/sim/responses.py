@@ -233,6 +233,8 @@ def _call(call: Call, stamp: Stamp, index: int, status: str) -> tuple[dict[str, 
         "call_id": stamp.call_id(index),
         "name": call.name,
     }
+    if call.namespace:
+        item["namespace"] = call.namespace
     kind = "response.custom_tool_call_input" if call.custom else "response.function_call_arguments"
 
     def play(writer: _Writer, at: dict[str, Any]) -> None:

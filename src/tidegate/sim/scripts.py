@@ -93,14 +93,28 @@ def _refusal(options: Options, _prompt: Prompt, _text: str) -> Answer:
 def _tools(options: Options, prompt: Prompt, _text: str) -> Answer:
     if prompt.tool_result is not None:
         return Answer(text=_in_pieces(f"The tool said: {prompt.tool_result}", options))
-    if not prompt.tools:
+    wanted = options.tool
+    # A gateway may have put the name of a tool's group before its own.
+    tools = [
+        tool for tool in prompt.tools if wanted is None or tool.name == wanted or tool.name.endswith(f"__{wanted}")
+    ]
+    if not tools:
         return Answer(text=_in_pieces("No tool was offered, so there is nothing to call.", options))
     calls = []
     for i in range(options.parallel):
-        tool = prompt.tools[i % len(prompt.tools)]
-        written = options.args if options.args is not None else _arguments(tool, i)
-        calls.append(Call(tool.name, even_pieces(written, options.chunks or max(2, len(written) // 8)), tool.custom))
+        tool = tools[i % len(tools)]
+        written = _arguments(tool, i) if options.args is None else _given(tool, options.args)
+        written_pieces = even_pieces(written, options.chunks or max(2, len(written) // 8))
+        calls.append(Call(tool.name, written_pieces, tool.custom, tool.namespace))
     return Answer(calls=tuple(calls), finish="tool_calls")
+
+
+def _given(tool: Tool, written: str) -> str:
+    """Free text for a tool that takes an object with nothing but a text goes there."""
+    members = tool.parameters.get("properties")
+    if tool.custom or written.lstrip().startswith("{") or not isinstance(members, dict) or len(members) != 1:
+        return written
+    return json.dumps(dict.fromkeys(members, written), ensure_ascii=False)
 
 
 def _arguments(tool: Tool, turn: int) -> str:

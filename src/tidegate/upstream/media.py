@@ -6,6 +6,7 @@ the very address that was checked: a name that answers differently the second ti
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -23,6 +24,20 @@ from tidegate.wire.items import data_url
 __all__ = ["EgressPolicy", "MediaFetcher"]
 
 REDIRECTS = 5
+
+URLS_LIMIT = 100
+"""Most URLs that are fetched for one request: each is a connection that somebody else is made to answer."""
+
+AT_ONCE = 4
+"""How many of them are fetched side by side."""
+
+TOTAL_BYTES = 64 * 1024 * 1024
+"""Most bytes that are fetched for one request, unless a single file may be larger."""
+
+LOOKUPS = 2
+"""Names that are looked up at the same time, of all requests together. The threads for lookups are few and are needed
+for providers too; a name whose servers do not answer holds one for longer than anybody waits here."""
+
 _NAME = "egress"
 _PORTS = {"http": 80, "https": 443}
 _TYPES = ("image/", "audio/", "video/", "text/", "application/pdf", "application/json")
@@ -38,7 +53,7 @@ class EgressPolicy(msgspec.Struct, frozen=True, kw_only=True):
     allow_private: bool = False
     max_bytes: int = 20 * 1024 * 1024
     timeout_s: float = 10.0
-    """For one URL with all its redirects."""
+    """For all URLs of a request, with their redirects."""
 
 
 class MediaFetcher:
@@ -56,16 +71,43 @@ class MediaFetcher:
         self._loop = loop
         self._wheel = wheel
         self._resolver = resolver or system_resolver(loop)
+        self._lookups = asyncio.Semaphore(LOOKUPS)
 
     async def fetch(self, url: str, *, param: str) -> str:
         """The content behind `url` as a data URL. `param` names the request's member in errors.
 
         Raises InvalidRequest: whatever is wrong with a URL is for the client to put right.
         """
+        return (await self.fetch_all((url,), param=param))[url]
+
+    async def fetch_all(self, urls: Sequence[str], *, param: str) -> dict[str, str]:
+        """The same for all URLs of a request. The first that cannot be had is told; the others are given up then."""
         if not self._policy.fetch:
-            raise _refused(param, url, "fetching media is switched off (egress.fetch_media); send a data URL")
+            raise _refused(param, urls[0], "fetching media is switched off (egress.fetch_media); send a data URL")
+        if len(urls) > URLS_LIMIT:
+            raise _refused(
+                param, urls[URLS_LIMIT], f"of the {len(urls)} URLs in this request only {URLS_LIMIT} would be"
+            )
+        turns = asyncio.Semaphore(AT_ONCE)
+        most = max(TOTAL_BYTES, self._policy.max_bytes)
+        found: dict[str, str] = {}
+
+        async def fetch_one(url: str) -> None:
+            found[url] = await self._fetch(url, param, turns)
+            if sum(map(len, found.values())) * 3 // 4 > most:
+                raise _refused(param, url, f"the request's files have more than {most} bytes together")
+
         try:
-            async with asyncio.timeout(self._policy.timeout_s):
+            async with asyncio.TaskGroup() as group:
+                for url in urls:
+                    group.create_task(fetch_one(url))
+        except BaseExceptionGroup as problems:
+            raise problems.exceptions[0] from None
+        return found
+
+    async def _fetch(self, url: str, param: str, turns: asyncio.Semaphore) -> str:
+        try:
+            async with asyncio.timeout(self._policy.timeout_s), turns:
                 return await self._follow(url, param)
         except TimeoutError:
             raise _failed(param, url, f"it took longer than {self._policy.timeout_s:g} s (egress.timeout)") from None
@@ -78,7 +120,7 @@ class MediaFetcher:
                 location = answer.header(b"location").decode("latin-1")
                 if not location:
                     raise _failed(param, url, f"it answered with status {answer.status} and no location")
-                where = urljoin(where, location)
+                where = _joined(where, location, url, param)
                 continue
             if answer.status != 200:
                 raise _failed(param, url, f"it answered with status {answer.status}")
@@ -103,10 +145,9 @@ class MediaFetcher:
             return await fetch(
                 pool, [head.encode("ascii")], timeout_s=self._policy.timeout_s, body_limit=self._policy.max_bytes
             )
-        except _Forbidden as error:
-            raise _refused(param, url, error.message.removeprefix(f"Provider '{_NAME}': ").rstrip(".")) from None
         except errors.TidegateError as error:
-            raise _failed(param, url, error.message.removeprefix(f"Provider '{_NAME}': ").rstrip(".")) from None
+            failure = _refused if isinstance(error, _Forbidden) else _failed
+            raise failure(param, url, error.message.removeprefix(f"Provider '{_NAME}': ").rstrip(".")) from None
         finally:
             pool.close()
 
@@ -117,7 +158,8 @@ class MediaFetcher:
 
     async def _checked(self, host: str, port: int) -> list[tuple[Any, ...]]:
         """The addresses of a name, all of which must be allowed: one that is not shows what the name is for."""
-        found = await self._resolver(host, port)
+        async with self._lookups:
+            found = await self._resolver(host, port)
         for _, _, _, _, address in found:
             why = refusal(str(address[0]), allow_private=self._policy.allow_private)
             if why is not None:
@@ -127,6 +169,13 @@ class MediaFetcher:
 
 class _Forbidden(errors.UpstreamUnreachable):
     """The name leads where it must not."""
+
+
+def _joined(where: str, location: str, url: str, param: str) -> str:
+    try:
+        return urljoin(where, location)
+    except ValueError:
+        raise _failed(param, url, "it redirects to what is no valid URL") from None
 
 
 def _parts(where: str, url: str, param: str) -> tuple[str, str, int, str]:

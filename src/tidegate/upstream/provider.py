@@ -6,7 +6,7 @@ Credential and origin are kept together and nowhere else, so that a credential c
 import asyncio
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
 from tidegate import __version__
@@ -102,15 +102,29 @@ class Upstream:
         self._secrets = [secret for secret in known if secret is not None and len(secret) >= SHORTEST_SECRET]
         self._turns = itertools.cycle(range(max(1, len(credentials))))
         self._fixed = [self._fields(credential) for credential in credentials or [None]]
+        self._operators = frozenset(header.lower().encode("latin-1") for header in config.headers)
         self._naming = frozenset(endpoint for endpoint, path in self.record.paths.items() if "{model}" in path)
-        self._posts: dict[tuple[Endpoint, bool, str], list[bytes]] = {}
+        self._posts: dict[tuple[Endpoint, bool, str, str], list[bytes]] = {}
 
-    def request(self, endpoint: Endpoint, body: bytes, *, stream: bool, model: str = "") -> list[bytes]:
-        """A POST to `endpoint`, head and body, with the credential whose turn it is. `model` is for paths that name it."""
-        key = (endpoint, stream, model if endpoint in self._naming else "")
+    def request(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        *,
+        stream: bool,
+        model: str = "",
+        operation: str = "",
+        relayed: Sequence[tuple[bytes, bytes]] = (),
+    ) -> list[bytes]:
+        """A POST to `endpoint`, head and body, with the credential whose turn it is. `model` is for paths that name it,
+        `operation` comes behind the path. `relayed` are header fields of the client, fit to be sent: they replace those
+        that every call to the provider has, but not the operator's."""
+        key = (endpoint, stream, model if endpoint in self._naming else "", operation)
         heads = self._posts.get(key) or self._posting(key)
         head = heads[0] if len(heads) == 1 else heads[next(self._turns)]
         size = len(body)
+        if relayed:
+            head = self._with(head, relayed)
         if size < JOINED_BYTES:
             return [b"%b%d\r\n\r\n%b" % (head, size, body)]
         return [b"%b%d\r\n\r\n" % (head, size), body]
@@ -130,10 +144,10 @@ class Upstream:
         """Close idle connections; running exchanges end by themselves."""
         self.pool.close()
 
-    def _posting(self, key: tuple[Endpoint, bool, str]) -> list[bytes]:
+    def _posting(self, key: tuple[Endpoint, bool, str, str]) -> list[bytes]:
         """The heads of requests to one endpoint, up to the length of their body; kept, within limits."""
-        endpoint, stream, model = key
-        path = self.record.paths[endpoint]
+        endpoint, stream, model, operation = key
+        path = self.record.paths[endpoint] + operation
         if endpoint in self._naming:
             method = "streamGenerateContent?alt=sse" if stream else "generateContent"
             path = path.replace("{method}", method).replace("{model}", quote(model, safe=""))
@@ -143,6 +157,17 @@ class Upstream:
                 self._posts.clear()  # clients choose what models a path names
             self._posts[key] = heads
         return heads
+
+    def _with(self, head: bytes, relayed: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """`head`, which ends where the length of the body is to stand, with fields of the client."""
+        first, *lines = head.split(b"\r\n")
+        last = lines.pop()
+        for name, value in relayed:
+            if name not in self._operators:
+                prefix = name + b": "
+                lines = [line for line in lines if not line.startswith(prefix)]
+                lines.append(prefix + value)
+        return b"\r\n".join((first, *lines, last))
 
     def _heads(self, method: str, path: str, *, stream: bool) -> list[bytes]:
         """The head of a request with each of the credentials, without its last, empty line."""
@@ -166,7 +191,7 @@ class Upstream:
         """The header fields that no request changes: the provider's, then the credential, then the operator's."""
         fields = {"user-agent": f"tidegate/{__version__}"}
         fields.update((header.lower(), value) for header, value in self.record.headers.items())
-        if credential is not None and self.record.auth in ("x-api-key", "x-goog-api-key"):
+        if credential is not None and self.record.auth in ("x-api-key", "x-goog-api-key", "api-key"):
             fields[self.record.auth] = credential
         elif credential is not None and self.record.auth != "none":
             fields["authorization"] = f"Bearer {credential}"

@@ -278,7 +278,18 @@ def test_hosted_tools_are_refused_by_name() -> None:
     assert "web_search" in error.message
     found, lost = sent(request, allowed=True)
     assert "tools" not in found
-    assert lost == ["tools"]
+    assert lost == ["tools.web_search"]
+    assert 'unsupported = "drop"' in error.message
+
+
+def test_a_search_that_the_client_runs_is_left_out() -> None:
+    """It only offers more of the client's tools later; Codex sends it with every request."""
+    search = {"type": "tool_search", "execution": "client", "description": "d", "parameters": {"type": "object"}}
+    found, lost = sent(asked(tools=[HostedTool(type="tool_search", value=jsonio.raw(search))]))
+    assert "tools" not in found
+    assert lost == ["tools.tool_search"]
+    hosted = HostedTool(type="tool_search", value=jsonio.raw({"type": "tool_search"}))
+    assert refused(asked(tools=[hosted])).param == "tools"
 
 
 def test_a_choice_among_no_tools_is_not_sent() -> None:

@@ -586,3 +586,20 @@ def test_numbers_without_a_float_are_no_error_of_ours() -> None:
     for response in (b'{"output":1e999}', b'{"a":1e999}'):
         answered = body.replace(b": 0", b': {"name":"f","response":%b}' % response)
         assert isinstance(GeminiDialect().parse(answered, model="tide").canonical().items[1], FunctionOutput)
+
+
+def test_arguments_and_results_are_readable_text() -> None:
+    called = {"functionCall": {"name": "f", "args": {"harbour": "青岛", "n": 12345678901234567890}}}
+    answered = {"functionResponse": {"name": "f", "response": {"tide": "高"}}}
+    body = {"contents": [{"role": "model", "parts": [called]}, {"parts": [answered]}]}
+    items = GeminiDialect().parse(json.dumps(body).encode(), model="tide").canonical().items  # escapes all but ASCII
+    assert isinstance(items[0], FunctionCall)
+    assert items[0].arguments == '{"harbour":"青岛","n":12345678901234567890}'
+    assert isinstance(items[1], FunctionOutput)
+    assert items[1].content == [TextPart(text='{"tide":"高"}')]
+
+
+@pytest.mark.parametrize("signature", ["潮汐", "\ufffd", "é===", "x", "=", "QUJ", "Q\u0661"])
+def test_any_text_is_a_signature(signature: str) -> None:
+    (message, *_) = conversation({"text": "t", "thought": True, "thoughtSignature": signature}, {"text": "x"})
+    assert isinstance(message, Reasoning)

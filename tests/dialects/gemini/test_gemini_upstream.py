@@ -93,7 +93,8 @@ def test_all_system_messages_become_the_system_instruction() -> None:
         message("now?"),
         instructions="be kind",
     )
-    body = encode(request)
+    body, dropped = told(request)
+    assert dropped == ["items[].role"]
     assert body["systemInstruction"] == {"parts": [{"text": "be kind"}, {"text": "be brief"}, {"text": "no poems"}]}
     assert [one["role"] for one in body["contents"]] == ["user", "model", "user"]
 
@@ -446,12 +447,12 @@ def test_effort_is_a_level_or_a_budget(model: str, effort: str, config: Any) -> 
 
 
 @pytest.mark.parametrize("model", ["gemini-3-flash", "gemini-2.5-pro"])
-def test_a_model_that_cannot_but_reason_says_so(model: str) -> None:
-    request = asked(effort="none", names={"effort": "reasoning.effort"})
-    with pytest.raises(UnsupportedParameter) as caught:
-        encode(request, model)
-    assert caught.value.param == "reasoning.effort"
-    assert told(request, model, allowed=True)[1] == ["reasoning.effort"]
+def test_a_model_that_cannot_but_reason_does_the_least_and_says_so(model: str) -> None:
+    """OpenAI's agents framework asks for `none` unless it is told otherwise."""
+    body, lost = told(asked(effort="none", names={"effort": "reasoning.effort"}), model)
+    assert lost == ["reasoning.effort"]
+    least = {"thinkingLevel": "MINIMAL"} if "flash" in model else {"thinkingBudget": 1024}
+    assert body["generationConfig"] == {"thinkingConfig": least}
 
 
 def test_budgets_and_summaries() -> None:
@@ -524,3 +525,20 @@ def test_everything_fits_any_number_of_turns(count: int) -> None:
 def test_an_odd_grammar_is_left_out(odd: bytes) -> None:
     body = encode(asked(tools=[Tool(name="a", description="d", custom=True, format=jsonio.Raw(odd))]))
     assert body["tools"][0]["functionDeclarations"][0]["description"] == "d"
+
+
+def test_blocks_of_a_system_message_stay_apart() -> None:
+    system = Message(role="system", content=[TextPart(text="a", breakpoint=True), TextPart(text="b")])
+    body, dropped = told(asked(system, message("?")))
+    assert body["systemInstruction"] == {"parts": [{"text": "a"}, {"text": "b"}]}
+    assert dropped == ["breakpoint"]
+    system.content.append(ImagePart(url="data:image/png;base64,aGk="))
+    with pytest.raises(UnsupportedParameter, match="only text"):
+        encode(asked(system, message("?")))
+
+
+def test_reasoning_of_other_models_is_left_out_and_named() -> None:
+    thought = message("?"), Reasoning(summary=["hm"]), message("a", "assistant")
+    assert told(asked(*thought))[1] == []
+    raw = message("?"), Reasoning(content=["hm"]), message("a", "assistant")
+    assert told(asked(*raw))[1] == ["reasoning_items"]

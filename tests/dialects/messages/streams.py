@@ -151,6 +151,7 @@ VECTORS: dict[str, bytes] = {
     "unknown": start()
     + frame("tidal_wave", delta="high", index="?")
     + frame("content_block_delta", index=0, delta={"type": "foam_delta", "foam": 1})
+    + frame("content_block_delta", index=0, delta={"type": "foam_delta", "text": {"height": 3}})
     + block(0, {"type": "foam", "height": 3}, {"type": "foam_delta", "foam": 1})
     + text(1, "x")
     + end("ebb"),

@@ -164,6 +164,13 @@ def test_a_custom_call_that_is_not_wrapped_is_kept_as_it_is() -> None:
     assert call.arguments == '{"patch":1}'
 
 
+@pytest.mark.parametrize("escape", ["\\x", "\\udc00", "\\u12zz and so on and on"])
+def test_an_escape_that_json_does_not_have_costs_nothing_else(escape: str) -> None:
+    events = decoded([start() + streams.call(0, "apply_patch", '{"input":"a' + escape + '"}') + text(1, "x") + end()])
+    assert TextDelta("x") in events
+    assert isinstance(events[-1], Finished)
+
+
 def test_a_custom_call_without_input_has_none() -> None:
     (call,) = collected(decoded([start() + streams.call(0, "apply_patch", "") + end("tool_use")])).choices[0].items
     assert call == FunctionCall(call_id="toolu_01", name="apply_patch", arguments="", custom=True)

@@ -230,15 +230,26 @@ def test_unsigned_thinking_is_left_out() -> None:
     assert content(events) == [{"type": "text", "text": "42"}]
 
 
-def test_a_signature_that_comes_after_the_text_is_kept() -> None:
-    events: list[Event] = [
-        Started("m"),
-        ReasoningDelta("hm"),
-        TextDelta("42"),
-        ReasoningEnd(encrypted="tgr1_z"),
-        *tail(),
-    ]
-    assert content(events) == [{"type": "text", "text": "42"}, {"type": "redacted_thinking", "data": "tgr1_z"}]
+def test_a_signature_behind_the_last_text_is_left_out() -> None:
+    """Claude Code takes the last block of an answer for its result."""
+    said: list[Event] = [Started("m"), ReasoningDelta("hm"), TextDelta("42"), ReasoningEnd(encrypted="tgr1_z")]
+    assert content([*said, *tail()]) == [{"type": "text", "text": "42"}]
+
+
+def test_a_signature_behind_text_is_kept_where_more_follows() -> None:
+    said: list[Event] = [Started("m"), TextDelta("42"), ReasoningEnd(encrypted="tgr1_z")]
+    text, seal = {"type": "text", "text": "42"}, {"type": "redacted_thinking", "data": "tgr1_z"}
+    call: list[Event] = [ToolCallStart(0, "c0", "f"), ToolCallEnd(0)]
+    tool = {"type": "tool_use", "id": "c0", "name": "f", "input": {}}
+    assert content([*said, *call, *tail("tool_calls")]) == [text, seal, tool]
+    assert content([*said, TextDelta("!"), *tail()]) == [text, seal, {"type": "text", "text": "!"}]
+    late = [*said[:2], *call, said[2], *tail("tool_calls")]
+    assert content(late) == [text, tool, seal]
+
+
+def test_a_signature_alone_is_kept() -> None:
+    events: list[Event] = [Started("m"), ReasoningEnd(encrypted="tgr1_z"), *tail()]
+    assert content(events) == [{"type": "redacted_thinking", "data": "tgr1_z"}]
 
 
 @pytest.mark.parametrize(
@@ -449,10 +460,10 @@ def test_what_an_attempt_that_failed_has_not_said_is_not_said_by_the_next() -> N
     opened = encoder.encode([Started(), ReasoningDelta("hm"), ToolCallStart(0, "c", "patch", custom=True)])
     assert not encoder.committed
     encoder.attempt(destination())
-    rest = encoder.encode([Started(), TextDelta("so"), ReasoningEnd(encrypted="sealed"), *tail()])
+    rest = encoder.encode([Started(), ReasoningEnd(encrypted="sealed"), TextDelta("so"), *tail()])
     assert [event["type"] for event in check_events(opened)] == ["message_start"]
     assert anthropic_message(opened + rest).to_dict()["content"] == [
-        {"type": "text", "text": "so"},
         {"type": "redacted_thinking", "data": "sealed"},
+        {"type": "text", "text": "so"},
     ]
     assert anthropic_message(opened + rest).stop_reason == "end_turn"

@@ -316,8 +316,10 @@ def test_a_summary_asks_for_the_text_of_thoughts() -> None:
     assert ("thinking" in body, dropped) == (False, ("reasoning_summary",))
 
 
-def test_models_that_always_think_cannot_be_told_not_to() -> None:
-    assert refused(request(effort="none"), claude("claude-fable-5")) == "reasoning.effort"
+def test_models_that_always_think_do_the_least_and_say_so() -> None:
+    body, dropped = encode(request(effort="none"), claude("claude-fable-5"))
+    assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "low"})
+    assert dropped == ("reasoning.effort",)
 
 
 def test_models_that_do_not_think_leave_the_effort_out_and_say_so() -> None:
@@ -477,7 +479,7 @@ def test_breakpoints_mark_their_blocks_and_four_at_most() -> None:
     assert all("cache_control" in block for block in body["messages"][0]["content"])
     body, dropped = encode(request(*marked, user("3", breakpoint=True), tools=[Tool(name="f", breakpoint=True)]))
     assert "cache_control" not in body["tools"][0]
-    assert dropped == ("prompt_cache_breakpoint",)
+    assert dropped == ("breakpoint",)
 
 
 def test_a_cache_key_without_breakpoints_caches_the_whole_prefix() -> None:
@@ -523,7 +525,10 @@ def test_a_custom_tool_of_plain_text_has_nothing_to_be_told_of_its_format() -> N
 
 def test_other_hosted_tools_are_refused() -> None:
     tool = HostedTool(type="file_search", value=jsonio.raw({"type": "file_search"}))
-    assert refused(request(tools=[tool])) == "tools"
+    with pytest.raises(UnsupportedParameter) as found:
+        encode(request(tools=[tool]))
+    assert found.value.param == "tools"
+    assert encode(request(tools=[tool]), allowed=True)[1] == ("tools.file_search",)
 
 
 @pytest.mark.parametrize(

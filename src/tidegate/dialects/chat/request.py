@@ -1,6 +1,6 @@
 """OpenAI Chat Completions (`POST /v1/chat/completions`)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -9,7 +9,7 @@ from tidegate.dialects.chat.canonical import canonical_request
 from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
@@ -101,11 +101,12 @@ _decoder = jsonio.decoder(ChatBody)
 class ChatRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: ChatBody) -> None:
         self._body = body
         self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -123,11 +124,12 @@ class ChatRequest:
         return self.typed.safety_identifier or self.typed.user
 
     def forward(self, destination: Destination) -> bytes:
-        body, left_out = self._body, False
+        body = self._body
+        left_out: tuple[str, ...] = ()
         if PREFIX.encode() in body:
             body, left_out = _without_envelopes(body)
         body, dropped = forward_choices(body, destination, stream=self.wants_stream)
-        self.dropped = (*(("reasoning_details",) if left_out else ()), *dropped)
+        self.dropped = (*left_out, *dropped)
         return body
 
     def open(self, call: Call) -> ChoicesStream:
@@ -189,37 +191,34 @@ class _Detail(msgspec.Struct):
     data: str | None = None
 
 
-_messages = jsonio.decoder(list[jsonio.Members])
 _details = jsonio.decoder(list[_Detail])
 
 
-def _without_envelopes(body: bytes) -> tuple[bytes, bool]:
-    """The body without `reasoning_details` that another provider sealed, which nobody but the gateway can read; and
-    whether there were any (protocol §5.4)."""
+def _without_envelopes(body: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The body without reasoning that stands in envelopes of ours, which a provider of this API cannot read, and the name
+    of what is left out."""
     members = jsonio.members(body)
-    messages = jsonio.decode(members["messages"], _messages)
-    found = False
-    for message in messages:
-        given = message.get("reasoning_details", jsonio.NULL)
+    messages: list[Any] = []
+    dropped: tuple[str, ...] = ()
+    for raw in jsonio.elements(members["messages"]):
+        message = jsonio.members(raw)
         try:
-            details = jsonio.decode(given, _details)
+            known = jsonio.decode(message.get("reasoning_details", jsonio.NULL), _details)
         except jsonio.SchemaMismatch:
+            known = []
+        if not any(_is_envelope(detail) for detail in known):
+            messages.append(raw)
             continue
-        kept = [
-            raw
-            for raw, detail in zip(jsonio.elements(given), details, strict=True)
-            if detail.data is None or not detail.data.startswith(PREFIX)
-        ]
-        if len(kept) == len(details):
-            continue
-        found = True
-        if kept:
-            message["reasoning_details"] = jsonio.raw(kept)
-        else:
-            del message["reasoning_details"]
-    if found:
-        members["messages"] = jsonio.raw(messages)
-    return jsonio.encode(members) if found else body, found
+        dropped = ("reasoning_details",)
+        own = zip(jsonio.elements(message["reasoning_details"]), known, strict=True)
+        left = [detail for detail, read in own if not _is_envelope(read)]
+        message.pop("reasoning_details")
+        messages.append({**message, "reasoning_details": left} if left else message)
+    return jsonio.encode({**members, "messages": messages}), dropped
+
+
+def _is_envelope(detail: _Detail) -> bool:
+    return detail.data is not None and detail.data.startswith(PREFIX)
 
 
 _ONLY_USAGE = jsonio.raw({"include_usage": True})

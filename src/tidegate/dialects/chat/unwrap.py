@@ -68,7 +68,10 @@ class Unwrapper:
         else:
             self._held = held[end:]
         raw = _CONTROL.sub(_escaped, held[:end])
-        return jsonio.decode(b'"%b"' % raw.encode(), _text)
+        try:
+            return jsonio.decode(b'"%b"' % raw.encode(), _text)
+        except jsonio.InvalidJSON:  # an escape that JSON does not have
+            return held[:end]
 
 
 def _escaped(found: re.Match[str]) -> str:

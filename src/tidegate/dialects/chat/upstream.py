@@ -155,7 +155,7 @@ def _put_tools(members: dict[str, Any], request: CanonicalRequest, destination: 
     custom: set[str] = set()
     for tool in request.tools:
         if isinstance(tool, HostedTool):
-            losses.refuse("tools", f"A tool of type '{tool.type}' is run by the provider, and this one has none.")
+            losses.hosted(tool, f"A tool of type '{tool.type}' is run by the provider, and this one has none.")
         elif allowed is None or tool.name in allowed:
             tools.append(_tool(tool, request, destination, losses))
             if tool.custom and official:

@@ -2,7 +2,7 @@
 
 from urllib.parse import parse_qs, unquote
 
-from tidegate.dialects.dialect import Endpoint
+from tidegate.dialects.dialect import EVENT_STREAM, Endpoint
 from tidegate.dialects.gemini.answer import error_body
 from tidegate.dialects.gemini.request import GeminiRequest, parse_request
 from tidegate.dialects.gemini.schema import GeminiBody
@@ -26,6 +26,9 @@ class GeminiDialect:
 
     name: Endpoint = "gemini"
     path = "/v1beta/models/{model}:{method}"
+    stream_type = EVENT_STREAM
+    operation = ""
+    relayed: tuple[bytes, ...] = ()
     media_param = "contents"
     body_type = GeminiBody
 
@@ -49,6 +52,8 @@ class GeminiAddress(GeminiDialect):
         self._model = model
         self._stream = stream
         self._alt = alt
+        if alt != "sse":
+            self.stream_type = b"application/json; charset=utf-8"
 
     def parse(self, body: bytes, **_: object) -> GeminiRequest:
         return parse_request(body, model=self._model, stream=self._stream, alt=self._alt)
@@ -74,5 +79,6 @@ def gemini_at(target: bytes) -> GeminiAddress | None:
 
 def key_in(target: bytes) -> bytes | None:
     """The API key that this API's clients may put into the query (`?key=`)."""
-    found = parse_qs(target.partition(b"?")[2]).get(b"key")
-    return found[-1] if found else None
+    # Any bytes may be written there, and each has a character in Latin-1.
+    found = parse_qs(target.partition(b"?")[2].decode("latin-1"), encoding="latin-1").get("key")
+    return found[-1].encode("latin-1") if found else None

@@ -1,7 +1,7 @@
 """A `generateContent` request → the canonical request (protocol §5.1)."""
 
 import base64
-import binascii
+import contextlib
 from typing import Any, Final
 
 import msgspec
@@ -231,7 +231,7 @@ class _Conversation:
         call_id = call.id or f"call_gemini_{self._calls}"
         self._calls += 1
         self._waiting.append((call_id, call.name))
-        arguments = jsonio.encode(call.args or {}).decode()
+        arguments = _json_text(call.args or {})
         self.items.append(items.FunctionCall(call_id=call_id, name=call.name, arguments=arguments))
 
     def _add_result(self, where: str, result: FunctionResponse) -> None:
@@ -311,7 +311,7 @@ def _signature(given: str | None) -> str:
         return ""
     try:
         text = base64.b64decode(standard_base64(given), validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of no base64, and of what is no ASCII before or behind it
         return given
     return text if text.isprintable() else given
 
@@ -323,8 +323,17 @@ def _result_text(response: jsonio.Members) -> tuple[str, bool]:
         if bytes(value).startswith(b'"') and name in ("output", "result", "error"):
             return jsonio.decode(value, _string), name == "error"
         if name == "output":
-            return jsonio.encode(value).decode(), False
-    return jsonio.encode(response).decode(), False
+            return _json_text(value), False
+    return _json_text(response), False
+
+
+def _json_text(value: Any) -> str:
+    """Google's clients escape everything outside ASCII; a model that reads JSON as text is spared that."""
+    text = jsonio.encode(value)
+    if b"\\u" in text:
+        with contextlib.suppress(jsonio.InvalidJSON, jsonio.SchemaMismatch):
+            text = jsonio.encode(jsonio.anything(text))
+    return text.decode()
 
 
 # -- tools ------------------------------------------------------------------------------------------------------------

@@ -85,9 +85,7 @@ class Contents:
     def _add(self, place: int, item: Item) -> None:
         match item:
             case Message(role="system" | "developer"):
-                self.system.append(text_of(item.content))
-                if any(not isinstance(part, TextPart) for part in item.content):
-                    self._losses.refuse("items", "A system instruction has only text.")
+                self._instruct(item)
             case Message(role="assistant"):
                 self._parts.extend(self._said(item))
             case Message():
@@ -101,6 +99,18 @@ class Contents:
                 self._reasoning(place, item)
             case OpaqueItem():
                 self._opaque(item)
+
+    def _instruct(self, message: Message) -> None:
+        """It may come at any place; here it stands before the conversation."""
+        if self._contents or self._parts:
+            self._losses.hint(f"{self._param}[].role")
+        for part in message.content:
+            if isinstance(part, TextPart):
+                self.system.append(part.text)
+                if part.breakpoint:
+                    self._losses.hint("breakpoint")
+            else:
+                self._losses.refuse("items", "A system instruction has only text.")
 
     # -- the model's side ---------------------------------------------------------------------------------------
 
@@ -130,6 +140,8 @@ class Contents:
         """The signature goes to exactly the part that had it; the reasoning's text is not asked back (protocol §5.4)."""
         seal = item.seal
         if seal is None or seal.kind != "thought_signature":
+            if seal is not None or item.content:  # Google's own thoughts are summaries, and not asked back
+                self._losses.hint("reasoning_items")
             return
         if seal.call_id:
             self._call_signatures[seal.call_id] = seal.data

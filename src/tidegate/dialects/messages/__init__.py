@@ -1,30 +1,58 @@
 """Anthropic Messages (`POST /v1/messages`), as clients and as providers speak it."""
 
-from tidegate.dialects.dialect import Endpoint
+from tidegate.dialects.dialect import EVENT_STREAM, Endpoint
+from tidegate.dialects.messages.counting import CountBody, CountRequest, parse_count
 from tidegate.dialects.messages.failures import error_body, error_type
 from tidegate.dialects.messages.request import MessagesBody, MessagesRequest, parse_request
 from tidegate.dialects.messages.upstream import MessagesUpstream
 from tidegate.wire.errors import TidegateError
 
-__all__ = ["MessagesBody", "MessagesDialect", "MessagesRequest", "MessagesUpstream", "error_body"]
+__all__ = [
+    "CountBody",
+    "CountTokensDialect",
+    "MessagesBody",
+    "MessagesDialect",
+    "MessagesRequest",
+    "MessagesUpstream",
+    "error_body",
+]
 
 OVERLOADED = 529
 """Anthropic's own status for a service that is overloaded (protocol §5.3)."""
 
 
-class MessagesDialect:
-    """See :class:`tidegate.dialects.dialect.Dialect`."""
+class _Anthropic:
+    """What the endpoints of this API have in common."""
 
     name: Endpoint = "messages"
-    path = "/v1/messages"
+    stream_type = EVENT_STREAM
+    relayed: tuple[bytes, ...] = (b"anthropic-version", b"anthropic-beta")
     media_param = "messages"
-    body_type = MessagesBody
-
-    def parse(self, body: bytes) -> MessagesRequest:
-        return parse_request(body)
 
     def error_status(self, error: TidegateError) -> int:
         return OVERLOADED if error_type(error) == "overloaded_error" else error.http_status
 
     def error_body(self, error: TidegateError, request_id: str) -> bytes:
         return error_body(error, request_id)
+
+
+class MessagesDialect(_Anthropic):
+    """See :class:`tidegate.dialects.dialect.Dialect`."""
+
+    path = "/v1/messages"
+    operation = ""
+    body_type = MessagesBody
+
+    def parse(self, body: bytes) -> MessagesRequest:
+        return parse_request(body)
+
+
+class CountTokensDialect(_Anthropic):
+    """How many tokens a prompt has (`POST /v1/messages/count_tokens`)."""
+
+    path = "/v1/messages/count_tokens"
+    operation = "/count_tokens"
+    body_type = CountBody
+
+    def parse(self, body: bytes) -> CountRequest:
+        return parse_count(body)

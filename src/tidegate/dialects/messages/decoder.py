@@ -60,6 +60,8 @@ _KNOWN = frozenset(
     }
 )
 
+_DELTAS = frozenset({"", "text_delta", "input_json_delta", "thinking_delta", "signature_delta", "citations_delta"})
+
 
 class _Delta(msgspec.Struct, gc=False):
     type: str | None = None
@@ -87,6 +89,12 @@ class _Frame(msgspec.Struct, gc=False):
 
 class _Type(msgspec.Struct, gc=False):
     type: str = ""
+
+
+class _Odd(msgspec.Struct, gc=False):
+    """What can be told of a delta that does not fit."""
+
+    delta: _Type
 
 
 class _BlockObject(msgspec.Struct, gc=False):
@@ -142,6 +150,7 @@ class _SearchResult(msgspec.Struct):
 
 _frame = jsonio.decoder(_Frame)
 _type = jsonio.decoder(_Type)
+_odd = jsonio.decoder(_Odd)
 _block = jsonio.decoder(_BlockObject)
 _whole = jsonio.decoder(_Whole)
 _citation = jsonio.decoder(_Citation)
@@ -256,12 +265,18 @@ class MessagesDecoder:
             self._ended = True
 
     def _odd(self, data: bytes, error: Exception) -> None:
-        """A frame that does not fit. One of a type that we do not know may have members of any shape."""
-        try:
-            kind = _type.decode(data).type
-        except _UNREADABLE:
-            kind = ""
-        if not kind or kind in _KNOWN or not isinstance(error, msgspec.ValidationError):
+        """A frame that does not fit. One of a type that we do not know, or a delta of one, may have members of any shape.
+        Raises WireError."""
+        kind = ""
+        if isinstance(error, msgspec.ValidationError):
+            try:
+                kind = _type.decode(data).type
+                if kind == "content_block_delta":
+                    delta = _odd.decode(data).delta.type
+                    kind = kind if delta in _DELTAS else delta
+            except _UNREADABLE:
+                kind = ""
+        if not kind or kind in _KNOWN:
             raise WireError(f"an event of the stream cannot be read: {error}")
 
     def _broken(self, what: str) -> list[Event]:

@@ -88,6 +88,10 @@ class MessagesEncoder:
     Blocks of this API stand strictly one behind the other: the first open one is written as it grows, and what belongs to
     others waits for it. Thinking is written only when it is signed (protocol §5.4). Where the deployment is known to sign
     all of it, it streams; else it waits for its end.
+
+    A signature without a thought stands in front of what follows it. Behind the text of an answer that calls no tool
+    it is left out: an answer of this API never ends with thinking, clients take its last block for the result, and no
+    provider asks for it back.
     """
 
     __slots__ = (
@@ -99,6 +103,7 @@ class MessagesEncoder:
         "_index",
         "_part",
         "_refused",
+        "_seals",
         "_slots",
         "_text",
         "_thinking",
@@ -128,6 +133,8 @@ class MessagesEncoder:
         """Open thinking that is being written."""
         self._thought: list[str] = []
         """Open thinking that waits for its signature, a text for each part of it."""
+        self._seals: list[bytes] = []
+        """Signatures without a thought, each as a block, that wait for what they stand before."""
         self._part = 0
         self._called = False
         self._refused = False
@@ -182,6 +189,7 @@ class MessagesEncoder:
                 self._drop_thought()
                 self._end_text()
                 self._called = True
+                self._put_seals()
                 block = {"type": "tool_use", "id": event.call_id, "name": event.name, "input": {}}
                 self._slots.append(_Slot("custom" if event.custom else "tool", jsonio.encode(block), event.index))
             case ToolCallDelta():
@@ -219,6 +227,7 @@ class MessagesEncoder:
 
     def _open_text(self) -> _Slot:
         if self._text is None:
+            self._put_seals()
             self._text = _Slot("text", _TEXT)
             self._slots.append(self._text)
         return self._text
@@ -232,7 +241,13 @@ class MessagesEncoder:
         if text:
             slot.waiting.append((kind, member, _encode_text(text)))
 
+    def _put_seals(self) -> None:
+        seals, self._seals = self._seals, []
+        for seal in seals:
+            self._whole(seal)
+
     def _whole(self, block: bytes) -> None:
+        self._put_seals()
         slot = _Slot("whole", block)
         slot.ended = True
         self._slots.append(slot)
@@ -292,6 +307,7 @@ class MessagesEncoder:
         else:
             text = event.text
             if self._thinking is None:
+                self._put_seals()
                 self._thinking = _Slot("thinking", _THINKING)
                 self._slots.append(self._thinking)
             elif event.part != self._part:
@@ -312,13 +328,14 @@ class MessagesEncoder:
             self._thinking.ended = True
             self._thinking = None
         elif event.encrypted and self._thought:
+            self._put_seals()
             slot = _Slot("thinking", _THINKING)
             self._write(slot, b'"thinking_delta"', b'"thinking"', _PARAGRAPH.join(self._thought))
             self._write(slot, b'"signature_delta"', b'"signature"', event.encrypted)
             slot.ended = True
             self._slots.append(slot)
         elif event.encrypted:
-            self._whole(_redacted(event.encrypted))
+            self._seals.append(_redacted(event.encrypted))
         self._thought.clear()
 
     def _drop_thought(self) -> None:
@@ -334,6 +351,8 @@ class MessagesEncoder:
         self._start("", out)
         self._drop_thought()
         self._end_text()
+        if self._called or (self._index < 0 and not self._slots):
+            self._put_seals()
         for slot in self._slots:
             if slot.kind == "custom":
                 self._end_call(slot.call)
@@ -434,6 +453,9 @@ def encode_message(output: Output, call: Call, destination: Destination) -> byte
                 content.extend(native_blocks(item.value) or ())
             case _:
                 pass
+    if not called:
+        while len(content) > 1 and isinstance(content[-1], dict) and content[-1]["type"] == "redacted_thinking":
+            content.pop()
     reason, stop_sequence = _ending(choice, called=called, refused=refused)
     model = output.model or destination.model
     return jsonio.encode(_envelope(call, model, content, reason, stop_sequence, output.usage))

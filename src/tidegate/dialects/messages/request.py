@@ -7,12 +7,13 @@ from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.relay import MessagesStream, complete
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import (
     CanonicalRequest,
     HostedTool,
@@ -24,7 +25,7 @@ from tidegate.wire.items import (
     ToolChoice,
 )
 
-__all__ = ["MessagesBody", "MessagesRequest", "parse_request"]
+__all__ = ["MessagesBody", "MessagesRequest", "PromptBody", "check_prompt", "parse_request", "without_envelopes"]
 
 
 class InputMessage(msgspec.Struct):
@@ -69,25 +70,30 @@ class Metadata(msgspec.Struct):
     user_id: str | None = None
 
 
-class MessagesBody(msgspec.Struct):
-    """The documented members with their ranges. Members that we do not know travel on unread."""
+class PromptBody(msgspec.Struct, kw_only=True):
+    """What a model is given to read. Members that we do not know travel on unread."""
 
     messages: Annotated[list[InputMessage], Meta(min_length=1)]
-    max_tokens: Annotated[int, Meta(ge=0)]
     model: str | None = None
     system: str | list[ContentBlock] | None = None
     tools: list[OfferedTool] | None = None
     tool_choice: Choice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    cache_control: jsonio.Members | None = None
+
+
+class MessagesBody(PromptBody, kw_only=True):
+    """The documented members with their ranges."""
+
+    max_tokens: Annotated[int, Meta(ge=0)]
     temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=0)] | None = None
     stop_sequences: list[str] | None = None
     stream: bool | None = None
-    thinking: Thinking | None = None
-    output_config: OutputConfig | None = None
     metadata: Metadata | None = None
     service_tier: str | None = None
-    cache_control: jsonio.Members | None = None
 
 
 class _RawMessage(msgspec.Struct):
@@ -129,11 +135,12 @@ _TOOL_MEMBERS = frozenset(OfferedTool.__struct_fields__)
 class MessagesRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: MessagesBody) -> None:
         self._body = body
         self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -152,11 +159,13 @@ class MessagesRequest:
 
     def forward(self, destination: Destination) -> bytes:
         members = jsonio.members(self._body)
+        if not destination.quirks.message_threads:
+            _refuse_thread(members)
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
         left_out: tuple[str, ...] = ()
         if PREFIX.encode() in self._body:
-            members["messages"], left_out = _without_envelopes(members["messages"], self.typed.messages)
+            members["messages"], left_out = without_envelopes(members["messages"], self.typed.messages)
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
@@ -180,6 +189,7 @@ class MessagesRequest:
             )
         reader = Reader()
         members = jsonio.members(self._body)
+        _refuse_thread(members)
         request = CanonicalRequest(
             model=typed.model or "",
             items=[],
@@ -278,7 +288,20 @@ class MessagesRequest:
 _MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def _without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tuple[msgspec.Raw, tuple[str, ...]]:
+def _refuse_thread(members: jsonio.Members) -> None:
+    """What goes on from a conversation that nobody here keeps would be answered without its history. With this error
+    Anthropic's SDK sends the whole of it. Raises InvalidRequest."""
+    if not jsonio.is_null(members.get("thread", jsonio.NULL)):
+        raise InvalidRequest(
+            "Unsupported parameter: 'thread': the provider of this model keeps no conversations. Send the whole "
+            "conversation, without 'thread'.",
+            param="thread",
+            code="unsupported_parameter",
+            details={"error_code": "thread_unsupported_request"},
+        )
+
+
+def without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tuple[msgspec.Raw, tuple[str, ...]]:
     """The messages without thinking that another provider signed, and the name of what is left out: this one would refuse
     the request for it (protocol §5.4)."""
     kept: list[Any] = []
@@ -303,6 +326,12 @@ def _is_enveloped(block: ContentBlock) -> bool:
 def parse_request(body: bytes) -> MessagesRequest:
     """Decode and validate. Raises InvalidRequest."""
     typed = parse(body, _decoder, _HINTS)
+    check_prompt(typed)
+    return MessagesRequest(body, typed)
+
+
+def check_prompt(typed: PromptBody) -> None:
+    """What a Struct cannot say. Raises InvalidRequest."""
     for index, tool in enumerate(typed.tools or ()):
         if tool.type in (None, "custom"):
             if not tool.name:
@@ -324,7 +353,6 @@ def parse_request(body: bytes) -> MessagesRequest:
         if isinstance(message.content, list):
             for place, block in enumerate(message.content):
                 _check_block(block, f"messages[{index}].content[{place}]")
-    return MessagesRequest(body, typed)
 
 
 _NEEDED: dict[str, tuple[str, ...]] = {

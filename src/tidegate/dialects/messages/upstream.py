@@ -395,7 +395,7 @@ def _limit_breakpoints(blocks: list[Block], losses: Losses) -> None:
     marked = [block for block in blocks if "cache_control" in block]
     for block in marked[:-MAX_BREAKPOINTS]:
         del block["cache_control"]
-        losses.hint("prompt_cache_breakpoint")
+        losses.hint("breakpoint")
 
 
 # -- tools ------------------------------------------------------------------------------------------------------
@@ -485,7 +485,7 @@ def _hosted(tool: HostedTool, losses: Losses) -> Any:
         return {"native": tool.value}
     if tool.type.startswith("web_search"):
         return _web_search(tool)
-    losses.refuse("tools", f"It has no tool of type '{tool.type}'.")
+    losses.hosted(tool, f"It has no tool of type '{tool.type}'.")
     return None
 
 

@@ -6,10 +6,11 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.response import Envelope, complete
+from tidegate.dialects.responses.sealing import opened_input
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.responses.tools import ToolNames
 from tidegate.dialects.validation import invalid, missing, parse
@@ -41,6 +42,7 @@ class InputItem(msgspec.Struct):
     role: Role | None = None
     content: str | list[ContentPart] | None = None
     call_id: str | None = None
+    encrypted_content: str | None = None
 
 
 class Tool(msgspec.Struct):
@@ -116,7 +118,6 @@ class ResponsesBody(msgspec.Struct):
 
 
 _decoder = jsonio.decoder(ResponsesBody)
-_ENVELOPE = PREFIX.encode()
 _items = jsonio.decoder(list[jsonio.Members])
 
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -127,12 +128,13 @@ _STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 class ResponsesRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "_members", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "_members", "dropped", "envelopes", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: ResponsesBody) -> None:
         self._body = body
         self._members: jsonio.Members | None = None
         self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -175,16 +177,17 @@ class ResponsesRequest:
             if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
                 members["input"] = _without_ids(members["input"], self.typed.input)
         left_out: tuple[str, ...] = ()
-        if _ENVELOPE in self._body and isinstance(self.typed.input, list):
-            members["input"], left_out = _without_envelopes(members["input"], destination)
+        if self._has_envelopes:
+            members["input"], foreign = opened_input(members["input"], self.envelopes, destination)
+            left_out = (_ENCRYPTED,) if foreign else ()
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
     def open(self, call: Call) -> ResponsesStream:
-        return ResponsesStream(Envelope(self, call), call)
+        return ResponsesStream(Envelope(self, call), call, self.envelopes)
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
-        return complete(body, Envelope(self, call), call, destination)
+        return complete(body, Envelope(self, call), call, destination, self.envelopes)
 
     def canonical(self) -> CanonicalRequest:
         """See :class:`tidegate.dialects.codec.BridgedRequest`."""
@@ -200,6 +203,13 @@ class ResponsesRequest:
 
     def _tool_names(self) -> ToolNames:
         return read_tool_names(self.members) if b'"namespace"' in self._body else ToolNames()
+
+    @property
+    def _has_envelopes(self) -> bool:
+        given = self.typed.input
+        return isinstance(given, list) and any(
+            item.encrypted_content is not None and item.encrypted_content.startswith(PREFIX) for item in given
+        )
 
     def _refuse_background(self) -> None:
         if self.typed.background:
@@ -299,25 +309,6 @@ ID_NEEDED = frozenset(
     }
 )
 """Items that mean nothing without their id: others refer to it, or the schema asks for it and nobody looks it up."""
-
-
-def _without_envelopes(value: msgspec.Raw, destination: Destination) -> tuple[msgspec.Raw, tuple[str, ...]]:
-    """The items without reasoning that another provider sealed, and the name of what is left out: this one could not read
-    it, and would refuse the request for it (protocol §5.4). One that seals nothing may still read the plain text."""
-    kept: list[jsonio.Members] = []
-    left_out: tuple[str, ...] = ()
-    for item in jsonio.decode(value, _items):
-        if bytes(item.get("encrypted_content", jsonio.NULL)).startswith(b'"' + _ENVELOPE):
-            left_out = (_ENCRYPTED,)
-            del item["encrypted_content"]
-            if destination.encrypted_reasoning or not any(_is_said(item, name) for name in ("content", "summary")):
-                continue
-        kept.append(item)
-    return jsonio.raw(kept), left_out
-
-
-def _is_said(item: jsonio.Members, name: str) -> bool:
-    return bytes(item.get(name, jsonio.NULL)) not in (b"null", b"[]")
 
 
 def _without_ids(value: msgspec.Raw, typed: list[InputItem]) -> msgspec.Raw:

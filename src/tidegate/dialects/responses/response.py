@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, estimated_usage
+from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
 from tidegate.dialects.responses.chat_body import as_chat_completion
 from tidegate.dialects.responses.repair import repaired_output
+from tidegate.dialects.responses.sealing import sealed_output
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -116,6 +118,7 @@ class _PlainItem(msgspec.Struct, gc=False):
     id: str
     status: str | None = None
     content: list[_PlainPart] | None = None
+    encrypted_content: str | None = None
 
 
 class _PlainInputDetails(msgspec.Struct, gc=False):
@@ -396,10 +399,12 @@ def is_cut(usage: Usage | None, envelope: Envelope, destination: Destination) ->
     return usage.output_tokens == destination.quirks.output_limit
 
 
-def complete(body: bytes, envelope: Envelope, call: Call, destination: Destination) -> Answer:
+def complete(
+    body: bytes, envelope: Envelope, call: Call, destination: Destination, envelopes: Envelopes | None = None
+) -> Answer:
     """A response that came as one body (see `Request.complete`)."""
     try:
-        return _complete(body, envelope, call, destination)
+        return _complete(body, envelope, call, destination, envelopes)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
         raise WireError(f"the provider's answer cannot be read: {error}") from None
 
@@ -418,6 +423,8 @@ def _as_it_came(body: bytes, envelope: Envelope) -> Answer | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     for item in items:
+        if item.encrypted_content:
+            return None
         if item.type == "message":
             if item.status == "incomplete" or item.content is None:
                 return None
@@ -440,7 +447,9 @@ def _as_it_came(body: bytes, envelope: Envelope) -> Answer | None:
     return Answer(shown, usage, "completed")
 
 
-def _complete(body: bytes, envelope: Envelope, call: Call, destination: Destination) -> Answer:
+def _complete(
+    body: bytes, envelope: Envelope, call: Call, destination: Destination, envelopes: Envelopes | None
+) -> Answer:
     jsonio.check_utf8(body)
     quirks = destination.quirks
     if (
@@ -469,6 +478,8 @@ def _complete(body: bytes, envelope: Envelope, call: Call, destination: Destinat
     if destination.quirks.loose_items:
         cut = is_cut(read_usage_object(upstream.get("usage", jsonio.NULL)), envelope, destination)
         upstream["output"] = jsonio.raw(repaired_output(upstream["output"], cut=cut))
+    if envelopes is not None and destination.gateway_state:
+        upstream["output"] = sealed_output(upstream["output"], envelopes, destination)
     end = finish(upstream, status, envelope, destination=destination, done_items=[], call=call, output_bytes=0)
     shown = end.body
     if call.profile.responses_as_chat:

@@ -10,6 +10,7 @@ from typing import ClassVar, TypeVar
 import msgspec
 
 from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
+from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
 from tidegate.dialects.responses.begun import Begun
@@ -17,6 +18,7 @@ from tidegate.dialects.responses.broken import error_event, error_member
 from tidegate.dialects.responses.held import HeldItems
 from tidegate.dialects.responses.repair import Event, Repair
 from tidegate.dialects.responses.response import Envelope, failure, finish, is_cut, true_status
+from tidegate.dialects.responses.sealing import sealed_event, sealed_output
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -77,6 +79,7 @@ class ResponsesStream:
         "_delta_bytes",
         "_destination",
         "_envelope",
+        "_envelopes",
         "_held",
         "_items",
         "_problem",
@@ -91,8 +94,9 @@ class ResponsesStream:
         "outcome",
     )
 
-    def __init__(self, envelope: Envelope, call: Call) -> None:
+    def __init__(self, envelope: Envelope, call: Call, envelopes: Envelopes | None = None) -> None:
         self._envelope = envelope
+        self._envelopes = envelopes
         self._call = call
         self._decoder = sse.FrameDecoder()
         self._destination: Destination | None = None
@@ -335,12 +339,22 @@ class ResponsesStream:
         raise WireError("an event of the stream has no type")
 
     def _on_item_added(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
+        frame = self._sealed(frame)
         self._items.added(frame.data)
         return self._forward(kind, event, frame)
 
     def _on_item_done(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
+        frame = self._sealed(frame)
         self._items.done(frame.data)
         return self._forward(kind, event, frame)
+
+    def _sealed(self, frame: sse.Frame) -> sse.Frame:
+        """The frame, with the item's encrypted content in our envelope (design §5)."""
+        destination = self._destination
+        if self._envelopes is None or destination is None or not destination.gateway_state:
+            return frame
+        data = sealed_event(frame.data, self._envelopes, destination)
+        return frame if data is None else sse.Frame(sse.encode(data, frame.event), frame.event, data)
 
     def _on_value_done(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
         self._items.value_done(kind, frame.data)
@@ -362,6 +376,8 @@ class ResponsesStream:
             usage = read_usage_object(upstream.get("usage", jsonio.NULL))
             begin += self._all(self._repair.end(cut=is_cut(usage, self._envelope, self._destination)))
             upstream["output"] = jsonio.raw(self._repair.output)
+        if self._envelopes is not None and self._destination.gateway_state and "output" in upstream:
+            upstream["output"] = sealed_output(upstream["output"], self._envelopes, self._destination)
         try:
             end = finish(
                 upstream,

@@ -141,7 +141,7 @@ def _put_tools(members: dict[str, Any], request: CanonicalRequest, losses: Losse
         elif (hosted := _hosted(tool)) is not None:
             tools.append(hosted)
         else:
-            losses.refuse("tools", f"Tools of type '{tool.type}' are another API's.")
+            losses.hosted(tool, f"Tools of type '{tool.type}' are another API's.")
     if tools:
         losses.put(members, "tools", tools, "tools")
     choice = request.tool_choice
