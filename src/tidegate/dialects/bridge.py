@@ -12,6 +12,8 @@ import msgspec
 from tidegate.dialects.codec import BridgedRequest, Collector, Losses, StreamDecoder, StreamEncoder, UpstreamDialect
 from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, Stream, estimated_usage
 from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.messages.encoder import MessagesEncoder
+from tidegate.dialects.messages.relay import MessagesStream
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.stops import StopFilter
@@ -336,6 +338,8 @@ class BridgedStream:
 
     def _of_native(self, out: bytes) -> bytes:
         self.outcome = self._native.outcome
+        if self._held and out:
+            out, self._held = self._held + out, b""
         return out
 
     def _relay(self, events: list[Event]) -> bytes:
@@ -363,11 +367,14 @@ class BridgedStream:
         return out
 
     def _hand_over(self, last: object, next_: object) -> None:
-        """What an attempt has begun without commit, the next one goes on with: only Responses has such frames."""
+        """What an attempt has begun without commit, the next one goes on with: frames of Responses, and the first one of
+        Messages, which a relay of them commits to."""
         if isinstance(last, _BEGINS) and isinstance(next_, _BEGINS):
             begun = last.hand_over()
             held, self._held = self._held, b""
             next_.go_on(msgspec.structs.replace(begun, held=held + begun.held))
+        elif isinstance(last, MessagesEncoder) and isinstance(next_, MessagesStream):
+            next_.begun = last.begun
 
 
 def _parts(item: Item) -> list[Part]:

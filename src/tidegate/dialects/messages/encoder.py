@@ -95,7 +95,6 @@ class MessagesEncoder:
     """
 
     __slots__ = (
-        "_begun",
         "_call",
         "_called",
         "_destination",
@@ -110,13 +109,24 @@ class MessagesEncoder:
         "_thinking",
         "_thought",
         "_usage",
+        "begun",
         "committed",
     )
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._destination: Destination | None = None
-        self._begun = False
+        self.begun = False
+        """`message_start` was handed out: whatever attempt goes on behind it has none of its own."""
+        self.committed = False
+        self._clear()
+
+    def attempt(self, destination: Destination) -> None:
+        self._destination = destination
+        self._clear()
+
+    def _clear(self) -> None:
+        """What an attempt that failed before commit has kept back is not the next one's."""
         self._head: _Slot | None = None
         """The block that is on the wire and open."""
         self._slots: list[_Slot] = []
@@ -135,10 +145,6 @@ class MessagesEncoder:
         self._refused = False
         self._end: ChoiceEnd | None = None
         self._usage = _NO_USAGE
-        self.committed = False
-
-    def attempt(self, destination: Destination) -> None:
-        self._destination = destination
 
     def encode(self, events: Iterable[Event]) -> bytes:
         out: list[bytes] = []
@@ -208,9 +214,9 @@ class MessagesEncoder:
         self._flush(out)
 
     def _start(self, model: str, out: list[bytes]) -> None:
-        if self._begun:
+        if self.begun:
             return
-        self._begun = True
+        self.begun = True
         message = _envelope(self._call, model or self._model, [], None, "", _NO_USAGE)
         out.append(sse.encode(jsonio.encode({"type": "message_start", "message": message}), b"message_start"))
 

@@ -59,6 +59,7 @@ class MessagesStream:
         "_destination",
         "_figures",
         "_reason",
+        "begun",
         "committed",
         "outcome",
     )
@@ -67,6 +68,8 @@ class MessagesStream:
         self._call = call
         self._destination: Destination | None = None
         self._begin()
+        self.begun = False
+        """The client has its `message_start`, from an attempt before: the provider's own stays out."""
         self.committed = False
         self.outcome: Outcome | None = None
 
@@ -163,6 +166,9 @@ class MessagesStream:
         elif kind == "message_start":
             if found.message is not None:
                 self._figures.read(found.message.usage)
+            if self.begun:
+                self.committed = True
+                return b""
         elif kind == "message_stop":
             if not self._reason:
                 return self._broken("the stream ended without a stop reason")
