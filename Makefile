@@ -7,7 +7,7 @@ VENV ?= .venv
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock rows bench test-engine wheel clean
+.PHONY: help run test check format lock rows bench test-engine test-clients wheel clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,10 @@ bench: ## measure the gateway beside nginx and print the table with ratios
 test-engine: ## install a real inference engine and drive it through the gateway
 	@scripts/venv.sh dev
 	@scripts/test-engine.sh $(ARGS)
+
+test-clients: ## install Codex CLI and Claude Code and drive them through the gateway
+	@scripts/venv.sh dev
+	@scripts/test-clients.sh $(ARGS)
 
 wheel: ## build dist/tidegate-*.whl
 	@scripts/venv.sh run

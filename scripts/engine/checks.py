@@ -333,10 +333,18 @@ def responses_echo(setting: Setting) -> None:
     )
 
 
-@check("responses", "what the engine lacks is refused by name: stop, n, both penalties, tool_choice, text, …")
+@check("responses", "stop sequences, which the engine does not know, cut the answer, whole and streamed")
+def responses_stop(setting: Setting) -> None:
+    wanted, stop = LINES[HELLO][:6], LINES[HELLO][6:10]
+    whole = setting.sdk.responses.create(model=MODEL, input=HELLO, extra_body={"stop": [stop]})
+    same((whole.status, whole.output_text), ("completed", wanted))
+    streamed = setting.wire.post("responses", model=MODEL, input=HELLO, stream=True, stop=stop)
+    same(deltas(grammar(streamed)), wanted)
+
+
+@check("responses", "what the engine lacks is refused by name: n, both penalties, tool_choice, text, …")
 def responses_refused(setting: Setting) -> None:
     wrong: dict[str, Any] = {
-        "stop": ["there"],
         "n": 2,
         "frequency_penalty": 0.5,
         "presence_penalty": 0.5,

@@ -414,12 +414,11 @@ class MessagesClient:
             asked["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
         if think:
             asked["thinking"] = {"type": "adaptive", "display": "summarized"}
-        if key:
-            asked["extra_headers"] = {"x-api-key": key}
+        sdk = self.sdk.with_options(api_key=key) if key else self.sdk
         if not stream:
-            whole = self.sdk.messages.create(stream=False, **asked)
+            whole = sdk.messages.create(stream=False, **asked)
             return self._answer(_MESSAGE.validate_python(whole.to_dict()))
-        with self.sdk.messages.stream(**asked) as events:
+        with sdk.messages.stream(**asked) as events:
             final = events.get_final_message()
         self._check_grammar()
         content = [{k: v for k, v in block.to_dict().items() if k != "parsed_output"} for block in final.content]

@@ -132,6 +132,7 @@ LOSSES: Final = (
     Loss(
         what="no reasoning at all, for models that always reason",
         providers=("google",),
+        refused=False,
         asks={
             "responses": ("reasoning.effort", {"reasoning": {"effort": "none"}}),
             "chat": ("reasoning_effort", {"reasoning_effort": "none"}),

@@ -9,8 +9,9 @@ import msgspec
 
 from tests.conformance.clients import Call
 from tests.support.running import Running
+from tidegate.sim.connection import SimRequest
 
-__all__ = ["PROVIDERS", "SPEAKS", "TOML", "Sent", "sent"]
+__all__ = ["PROVIDERS", "SPEAKS", "TOML", "Sent", "calls_of", "sent"]
 
 _SNAKE: Final = re.compile(r"_([a-z])")
 
@@ -69,9 +70,14 @@ class Sent(msgspec.Struct, kw_only=True):
     stream: bool = False
 
 
+def calls_of(gateway: Running) -> list[SimRequest]:
+    """The requests for output that reached a provider, without those for lists of models."""
+    return [one for one in gateway.sim.requests if one.method == "POST"]
+
+
 def sent(gateway: Running, provider: str) -> Sent:
     """The newest request for output."""
-    request = next(one for one in reversed(gateway.sim.requests) if one.method == "POST")
+    request = calls_of(gateway)[-1]
     dialect = SPEAKS[provider]
     assert dialect == {
         "/v1/responses": "responses",

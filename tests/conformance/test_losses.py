@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.conformance.losses import LOSSES, SOURCES, Loss
-from tests.conformance.providers import SPEAKS, TOML
+from tests.conformance.providers import SPEAKS, TOML, calls_of
 from tests.docs.pages import LANGUAGES, read, section
 from tests.support.running import Running
 
@@ -72,7 +72,7 @@ def test_a_loss_is_a_400_or_has_a_name(
     gateway: Running, http: httpx.Client, loss: Loss, client: str, provider: str
 ) -> None:
     name, members = loss.asks[client]
-    calls = len(gateway.sim.requests)
+    calls = len(calls_of(gateway))
     answer = ask(http, client, f"{provider}/echo", members)
     if not loss.refused:
         assert name in dropped(answer)
@@ -81,7 +81,7 @@ def test_a_loss_is_a_400_or_has_a_name(
     assert f"'{name}'" in answer.json()["error"]["message"]
     if client in ("responses", "chat"):
         assert (answer.json()["error"]["param"], answer.json()["error"]["code"]) == (name, "unsupported_parameter")
-    assert len(gateway.sim.requests) == calls, "a refused request reached the provider"
+    assert len(calls_of(gateway)) == calls, "a refused request reached the provider"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,8 @@ def test_a_key_may_leave_it_out_instead(
             members = {"input": [*members["input"], {"role": "user", "content": "?"}]}
         elif client == "gemini":
             members = {"contents": [*members["contents"], *PLAIN["gemini"]["contents"]]}
-    assert name in dropped(ask(http, client, f"{provider}/echo", members, DROPS))
+    left_out = dropped(ask(http, client, f"{provider}/echo", members, DROPS))
+    assert any(one == name or one.startswith(f"{name}.") for one in left_out), left_out
 
 
 def test_what_nothing_is_lost_of_has_no_header(http: httpx.Client) -> None:

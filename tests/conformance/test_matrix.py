@@ -4,14 +4,13 @@ The simulator answers as each provider would; the clients are the official SDKs.
 """
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.conformance.clients import CLIENTS, NAMES, Answer, Client
+from tests.conformance.clients import NAMES, Answer, Client
 from tests.conformance.losses import HIDDEN_THOUGHTS, SILENT_REFUSALS
-from tests.conformance.providers import PROVIDERS, SPEAKS, TOML, sent
+from tests.conformance.providers import PROVIDERS, SPEAKS, sent
 from tests.support.running import Running
 from tidegate.sim.scripts import CONCLUSION, REFUSAL, THOUGHT, ZH
 
@@ -38,29 +37,10 @@ REFUSED = {**STOPPED, "messages": "refusal", "gemini": "SAFETY"}
 """How an answer ends for each client (protocol §5.3). OpenAI's models refuse in a part of its own, and stop."""
 
 pytestmark = [
-    pytest.mark.parametrize("client", NAMES, indirect=True),
+    pytest.mark.parametrize("any_client", NAMES, indirect=True),
     pytest.mark.parametrize("provider", PROVIDERS),
 ]
 streamed_and_whole = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Running]:
-    with Running(TOML) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def clients(gateway: Running) -> Iterator[dict[str, Client]]:
-    made: dict[str, Client] = {kind.name: kind(gateway) for kind in CLIENTS}
-    yield made
-    for client in made.values():
-        client.close()
-
-
-@pytest.fixture
-def client(clients: dict[str, Client], request: pytest.FixtureRequest) -> Client:
-    return clients[request.param]
 
 
 def tokens(answer: Answer) -> tuple[int, int]:
@@ -71,13 +51,13 @@ def tokens(answer: Answer) -> tuple[int, int]:
 
 
 @streamed_and_whole
-def test_a_text_arrives_as_it_was_said(gateway: Running, client: Client, provider: str, stream: bool) -> None:
-    answer = client.ask(f"{provider}/echo", client.user(SAID), stream=stream)
+def test_a_text_arrives_as_it_was_said(bridging: Running, any_client: Client, provider: str, stream: bool) -> None:
+    answer = any_client.ask(f"{provider}/echo", any_client.user(SAID), stream=stream)
     assert answer.text == SAID
-    assert answer.reason == STOPPED[client.name]
+    assert answer.reason == STOPPED[any_client.name]
     assert tokens(answer) == (6, 6)
-    assert client.wire.dropped == []
-    asked = sent(gateway, provider)
+    assert any_client.wire.dropped == []
+    asked = sent(bridging, provider)
     assert asked.said == SAID
     assert asked.stream is stream
     assert (asked.calls, asked.results, asked.tools, asked.images, asked.schema) == ([], [], {}, [], None)
@@ -85,44 +65,46 @@ def test_a_text_arrives_as_it_was_said(gateway: Running, client: Client, provide
 
 @streamed_and_whole
 @pytest.mark.parametrize("split", [1, 2, 7])
-def test_chinese_text_survives_any_split_of_its_bytes(client: Client, provider: str, stream: bool, split: int) -> None:
-    answer = client.ask(f"{provider}/zh:split={split}", client.user("说"), stream=stream)
+def test_chinese_text_survives_any_split_of_its_bytes(
+    any_client: Client, provider: str, stream: bool, split: int
+) -> None:
+    answer = any_client.ask(f"{provider}/zh:split={split}", any_client.user("说"), stream=stream)
     assert answer.text == ZH
-    assert answer.reason == STOPPED[client.name]
+    assert answer.reason == STOPPED[any_client.name]
 
 
 @streamed_and_whole
-def test_what_was_thought_is_told_where_it_can_be(client: Client, provider: str, stream: bool) -> None:
-    answer = client.ask(f"{provider}/reasoning", client.user("?"), stream=stream, think=True)
+def test_what_was_thought_is_told_where_it_can_be(any_client: Client, provider: str, stream: bool) -> None:
+    answer = any_client.ask(f"{provider}/reasoning", any_client.user("?"), stream=stream, think=True)
     assert answer.text == CONCLUSION
-    assert answer.reason == STOPPED[client.name]
-    assert answer.thoughts == ("" if (client.name, SPEAKS[provider]) in HIDDEN_THOUGHTS else THOUGHT)
+    assert answer.reason == STOPPED[any_client.name]
+    assert answer.thoughts == ("" if (any_client.name, SPEAKS[provider]) in HIDDEN_THOUGHTS else THOUGHT)
     assert tokens(answer) == (1, 22), "thoughts count as output, told or not"
 
 
 @streamed_and_whole
-def test_a_cut_answer_says_that_it_was_cut(gateway: Running, client: Client, provider: str, stream: bool) -> None:
-    answer = client.ask(f"{provider}/lorem", client.user("?"), stream=stream, limit=3)
+def test_a_cut_answer_says_that_it_was_cut(bridging: Running, any_client: Client, provider: str, stream: bool) -> None:
+    answer = any_client.ask(f"{provider}/lorem", any_client.user("?"), stream=stream, limit=3)
     assert answer.text == " 0 lorem ipsum d 1 lorem ipsum d 2 lorem ipsum d"
-    assert answer.reason == CUT[client.name]
+    assert answer.reason == CUT[any_client.name]
     assert tokens(answer) == (1, 3)
-    assert sent(gateway, provider).limit == 3
+    assert sent(bridging, provider).limit == 3
 
 
 @streamed_and_whole
-def test_a_filtered_answer_says_that_it_was_filtered(client: Client, provider: str, stream: bool) -> None:
-    answer = client.ask(f"{provider}/echo:finish=content_filter", client.user("tide"), stream=stream)
+def test_a_filtered_answer_says_that_it_was_filtered(any_client: Client, provider: str, stream: bool) -> None:
+    answer = any_client.ask(f"{provider}/echo:finish=content_filter", any_client.user("tide"), stream=stream)
     assert (answer.text or answer.refusal) == "tide"
-    assert answer.reason == FILTERED[client.name]
+    assert answer.reason == FILTERED[any_client.name]
 
 
 @streamed_and_whole
-def test_a_refusal_is_no_ordinary_answer(client: Client, provider: str, stream: bool) -> None:
-    answer = client.ask(f"{provider}/refusal", client.user("?"), stream=stream)
+def test_a_refusal_is_no_ordinary_answer(any_client: Client, provider: str, stream: bool) -> None:
+    answer = any_client.ask(f"{provider}/refusal", any_client.user("?"), stream=stream)
     dialect = SPEAKS[provider]
     assert (answer.text or answer.refusal) == ("" if dialect in SILENT_REFUSALS else REFUSAL)
     by_filter = dialect in ("messages", "gemini")
-    assert answer.reason == (FILTERED if by_filter else REFUSED)[client.name]
+    assert answer.reason == (FILTERED if by_filter else REFUSED)[any_client.name]
 
 
 # -- tools ------------------------------------------------------------------------------------------------------
@@ -131,101 +113,103 @@ def test_a_refusal_is_no_ordinary_answer(client: Client, provider: str, stream: 
 @streamed_and_whole
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_calls_go_out_and_their_results_come_back(
-    gateway: Running, client: Client, provider: str, stream: bool, count: int
+    bridging: Running, any_client: Client, provider: str, stream: bool, count: int
 ) -> None:
-    question = client.user(SAID)
-    first = client.ask(f"{provider}/tools:parallel={count}", question, stream=stream, tools=TOOLS)
+    question = any_client.user(SAID)
+    first = any_client.ask(f"{provider}/tools:parallel={count}", question, stream=stream, tools=TOOLS)
     assert first.text == ""
-    assert first.reason == CALLED[client.name]
+    assert first.reason == CALLED[any_client.name]
     assert [(call.name, call.arguments) for call in first.calls] == [
         (("tide", "wind")[turn % 2], {"harbour": f"sim {turn}"}) for turn in range(count)
     ]
     ids = [call.id for call in first.calls]
     assert len(set(ids)) == count
     assert all(ids)
-    assert sent(gateway, provider).tools == TOOLS
+    assert sent(bridging, provider).tools == TOOLS
 
-    history = [*question, *first.history, *client.results(first.calls, "high 潮")]
-    second = client.ask(f"{provider}/tools", history, stream=stream, tools=TOOLS)
+    history = [*question, *first.history, *any_client.results(first.calls, "high 潮")]
+    second = any_client.ask(f"{provider}/tools", history, stream=stream, tools=TOOLS)
     assert second.text == "The tool said: high 潮"
-    assert second.reason == STOPPED[client.name]
-    asked = sent(gateway, provider)
+    assert second.reason == STOPPED[any_client.name]
+    asked = sent(bridging, provider)
     assert asked.calls == first.calls
     assert asked.results == [(call_id, "high 潮") for call_id in ids]
 
 
 @streamed_and_whole
 def test_results_in_another_order_find_their_calls(
-    gateway: Running, client: Client, provider: str, stream: bool
+    bridging: Running, any_client: Client, provider: str, stream: bool
 ) -> None:
-    question = client.user(SAID)
-    first = client.ask(f"{provider}/tools:parallel=2", question, stream=stream, tools=TOOLS)
-    history = [*question, *first.history, *client.results(first.calls[::-1], "high")]
-    second = client.ask(f"{provider}/tools", history, stream=stream, tools=TOOLS)
+    question = any_client.user(SAID)
+    first = any_client.ask(f"{provider}/tools:parallel=2", question, stream=stream, tools=TOOLS)
+    history = [*question, *first.history, *any_client.results(first.calls[::-1], "high")]
+    second = any_client.ask(f"{provider}/tools", history, stream=stream, tools=TOOLS)
     assert second.text == "The tool said: high"
-    assert {call_id for call_id, _ in sent(gateway, provider).results} == {call.id for call in first.calls}
+    assert {call_id for call_id, _ in sent(bridging, provider).results} == {call.id for call in first.calls}
 
 
 # -- what is asked ----------------------------------------------------------------------------------------------
 
 
 @streamed_and_whole
-def test_an_image_arrives_byte_for_byte(gateway: Running, client: Client, provider: str, stream: bool) -> None:
-    answer = client.ask(f"{provider}/echo", client.user(SAID, IMAGE), stream=stream)
+def test_an_image_arrives_byte_for_byte(bridging: Running, any_client: Client, provider: str, stream: bool) -> None:
+    answer = any_client.ask(f"{provider}/echo", any_client.user(SAID, IMAGE), stream=stream)
     assert answer.text == SAID
-    assert sent(gateway, provider).images == [IMAGE]
-    assert client.wire.dropped == []
+    assert sent(bridging, provider).images == [IMAGE]
+    assert any_client.wire.dropped == []
 
 
 @streamed_and_whole
-def test_the_schema_of_an_answer_arrives(gateway: Running, client: Client, provider: str, stream: bool) -> None:
+def test_the_schema_of_an_answer_arrives(bridging: Running, any_client: Client, provider: str, stream: bool) -> None:
     model = f"{provider}/echo:text=%7B%22harbour%22%3A%22Emden%22%7D"
-    answer = client.ask(model, client.user(SAID), stream=stream, schema=SCHEMA)
+    answer = any_client.ask(model, any_client.user(SAID), stream=stream, schema=SCHEMA)
     assert answer.text == '{"harbour":"Emden"}'
-    assert sent(gateway, provider).schema == SCHEMA
-    assert client.wire.dropped == []
+    assert sent(bridging, provider).schema == SCHEMA
+    assert any_client.wire.dropped == []
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["eof", "reset", "cut", "close", "error", "garbage", "badutf8"])
-def test_a_stream_that_breaks_ends_as_broken(client: Client, provider: str, fault: str) -> None:
-    with pytest.raises(client.errors):
-        client.ask(f"{provider}/lorem:fault={fault},gap=1", client.user("?"), stream=True)
-    assert client.wire.status == 200
-    text = client.check_broken(cut=client.name == SPEAKS[provider])
+def test_a_stream_that_breaks_ends_as_broken(any_client: Client, provider: str, fault: str) -> None:
+    with pytest.raises(any_client.errors):
+        any_client.ask(f"{provider}/lorem:fault={fault},gap=1", any_client.user("?"), stream=True)
+    assert any_client.wire.status == 200
+    text = any_client.check_broken(cut=any_client.name == SPEAKS[provider])
     assert text == " 0 lorem ipsum d"
 
 
 @pytest.mark.parametrize("fault", ["eof", "cut", "error"])
-def test_a_call_that_breaks_is_no_whole_call(client: Client, provider: str, fault: str) -> None:
+def test_a_call_that_breaks_is_no_whole_call(any_client: Client, provider: str, fault: str) -> None:
     model = f"{provider}/tools:parallel=2,chunks=8,fault={fault},gap=1"
-    with pytest.raises(client.errors):
-        client.ask(model, client.user("?"), stream=True, tools=TOOLS)
-    if client.wire.status == 200:
-        assert client.check_broken(cut=client.name == SPEAKS[provider]) == ""
+    with pytest.raises(any_client.errors):
+        any_client.ask(model, any_client.user("?"), stream=True, tools=TOOLS)
+    if any_client.wire.status == 200:
+        assert any_client.check_broken(cut=any_client.name == SPEAKS[provider]) == ""
     else:
-        assert (client.name, client.wire.status // 100) == ("gemini", 5), "only Gemini's clients wait for whole calls"
+        assert (any_client.name, any_client.wire.status // 100) == ("gemini", 5), (
+            "only Gemini's clients wait for whole calls"
+        )
 
 
 @pytest.mark.parametrize("fault", ["eof", "reset", "cut", "error", "truncated_json", "garbage", "failed"])
-def test_a_broken_answer_in_one_body_is_an_error(client: Client, provider: str, fault: str) -> None:
-    with pytest.raises(client.errors):
-        client.ask(f"{provider}/lorem:fault={fault}", client.user("?"), stream=False)
-    assert client.wire.status >= 500
-    assert b"lorem" not in client.wire.body
+def test_a_broken_answer_in_one_body_is_an_error(any_client: Client, provider: str, fault: str) -> None:
+    with pytest.raises(any_client.errors):
+        any_client.ask(f"{provider}/lorem:fault={fault}", any_client.user("?"), stream=False)
+    assert any_client.wire.status >= 500
+    assert b"lorem" not in any_client.wire.body
 
 
 @streamed_and_whole
 @pytest.mark.parametrize(("status", "theirs"), [(400, 400), (404, 404), (429, 429), (500, 502), (503, 503)])
-def test_errors_keep_their_meaning(client: Client, provider: str, stream: bool, status: int, theirs: int) -> None:
-    with pytest.raises(client.errors):
-        client.ask(f"{provider}/echo:status={status}", client.user("?"), stream=stream)
-    assert client.wire.status in (theirs, {503: 529}.get(theirs))
+def test_errors_keep_their_meaning(any_client: Client, provider: str, stream: bool, status: int, theirs: int) -> None:
+    with pytest.raises(any_client.errors):
+        any_client.ask(f"{provider}/echo:status={status}", any_client.user("?"), stream=stream)
+    assert any_client.wire.status in (theirs, {503: 529}.get(theirs))
 
 
-def test_an_answer_without_an_ending_is_never_finished(client: Client, provider: str) -> None:
-    with pytest.raises(client.errors):
-        client.ask(f"{provider}/echo:finish=none", client.user(SAID), stream=True)
-    assert client.check_broken(cut=client.name == SPEAKS[provider]) == SAID
+def test_an_answer_without_an_ending_is_never_finished(any_client: Client, provider: str) -> None:
+    with pytest.raises(any_client.errors):
+        any_client.ask(f"{provider}/echo:finish=none", any_client.user(SAID), stream=True)
+    assert any_client.check_broken(cut=any_client.name == SPEAKS[provider]) == SAID

@@ -285,6 +285,15 @@ def test_item_ids_that_mean_something_stay(name: str) -> None:
     assert forwarded("responses", input=[ITEMS[name]])["input"] == [ITEMS[name]]
 
 
+def test_reasoning_of_another_provider_is_left_out_of_messages() -> None:
+    ours = {"type": "reasoning.encrypted", "data": "tgr1_x", "index": 0}
+    other = {"type": "reasoning.text", "text": "hm", "signature": "s", "index": 1}
+    said = {"role": "assistant", "content": "42", "reasoning_content": "hm"}
+    messages = [{**said, "reasoning_details": [ours]}, {**said, "reasoning_details": [ours, other]}, said]
+    sent = forwarded("chat", messages=messages)["messages"]
+    assert sent == [said, {**said, "reasoning_details": [other]}, said]
+
+
 def test_items_without_ids_are_not_written_anew() -> None:
     text = b'{"input":[ {"role":"user",  "content":"x", "n": 1.0} ]}'
     assert b'[ {"role":"user",  "content":"x", "n": 1.0} ]' in DIALECTS["responses"].parse(text).forward(destination())

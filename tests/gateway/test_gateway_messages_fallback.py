@@ -23,11 +23,22 @@ PAIRS = [
     for after in (0, 1, 2)
 ]
 
+HELD = "a-start-that-was-held"
+"""The first attempt fails in the read that begins it, the second one before it says anything."""
+THREE = f"""
+[models.{HELD}]
+targets = [{{ model = "openai/lorem:fault=error,after=2,burst=1" }}]
+fallback = ["anthropic/lorem:status=500", "lab/lorem:text=one+two"]
+[models.{HELD}-then-relayed]
+targets = [{{ model = "openai/lorem:fault=error,after=2,burst=1" }}]
+fallback = ["lab/lorem:status=500", "anthropic/lorem:text=one+two"]
+"""
+
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Running]:
     aliases = (ALIAS.format(name=name, first=first, second=second) for name, first, second in PAIRS)
-    with Running(TOML + "".join(aliases)) as running:
+    with Running(TOML + "".join(aliases) + THREE) as running:
         yield running
 
 
@@ -37,7 +48,7 @@ def client(gateway: Running) -> Iterator[anthropic.Anthropic]:
         yield made
 
 
-@pytest.mark.parametrize("name", [name for name, _, _ in PAIRS])
+@pytest.mark.parametrize("name", [*(name for name, _, _ in PAIRS), HELD, f"{HELD}-then-relayed"])
 def test_a_message_starts_once_whoever_goes_on_with_it(client: anthropic.Anthropic, name: str) -> None:
     kinds: list[str] = []
     try:

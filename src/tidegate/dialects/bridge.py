@@ -15,6 +15,7 @@ from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.messages.encoder import MessagesEncoder
 from tidegate.dialects.messages.relay import MessagesStream
 from tidegate.dialects.responses.encoder import ResponsesEncoder
+from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.stops import StopFilter
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -50,6 +51,8 @@ class Bridge:
         self._request: BridgedRequest | None = request
         self._call = call
         self._envelopes = envelopes
+        self._speaks_responses = isinstance(request, ResponsesRequest)
+        """Whether what is no envelope may be OpenAI's own: other clients' signatures are of other providers."""
         self._canonical: CanonicalRequest | None = None
         self._fetched: dict[str, str] = {}
         self._stops: tuple[str, ...] = ()
@@ -169,7 +172,7 @@ class Bridge:
         seal: Seal | None = None
         if item.encrypted.startswith(PREFIX):
             seal = self._envelopes.open(item.encrypted, provider=destination.provider)
-        elif destination.endpoint == "responses" and destination.encrypted_reasoning:
+        elif self._speaks_responses and destination.endpoint == "responses" and destination.encrypted_reasoning:
             seal = Seal(kind="encrypted", data=item.encrypted)
         if seal is None:
             losses.hint("reasoning.encrypted_content")
@@ -367,14 +370,13 @@ class BridgedStream:
         return out
 
     def _hand_over(self, last: object, next_: object) -> None:
-        """What an attempt has begun without commit, the next one goes on with: frames of Responses, and the first one of
-        Messages, which a relay of them commits to."""
+        """What an attempt has begun without commit, the next one goes on with: Responses and Messages have such frames."""
         if isinstance(last, _BEGINS) and isinstance(next_, _BEGINS):
             begun = last.hand_over()
             held, self._held = self._held, b""
             next_.go_on(msgspec.structs.replace(begun, held=held + begun.held))
-        elif isinstance(last, MessagesEncoder) and isinstance(next_, MessagesStream):
-            next_.begun = last.begun
+        elif isinstance(last, MessagesEncoder) and isinstance(next_, MessagesStream) and last.begun:
+            next_.go_on()  # also where it is still held: then it goes out before the relay's first frame
 
 
 def _parts(item: Item) -> list[Part]:

@@ -59,6 +59,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     refusals and cache breakpoints in messages. What it writes as text is text: it has no `<think>` in its answers."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What chat calls the limit of an answer. The older name is known everywhere but to OpenAI's reasoning models."""
+    message_threads: bool = False
+    """Its Messages endpoint keeps conversations, and goes on from one that the request's `thread` names."""
     call_id_length: int | None = None
     """How many letters and digits a call id of its chat endpoint has. None: any id of at most 40 characters will do."""
     reasoning_back: Literal["", "reasoning_content", "reasoning"] = ""

@@ -141,6 +141,10 @@ _UNEXPECTED = re.compile(r"Unexpected fields in the request: \{'([^']+)'")
 """How transformers serve names members that it does not know."""
 
 
+DETAILED_BYTES = 16_384
+"""Longest error body whose `details` are passed on."""
+
+
 class _ErrorObject(msgspec.Struct):
     message: Any = None
     type: Any = None
@@ -162,7 +166,10 @@ def from_status(status: int, body: bytes, provider: str, retry_after: float | No
         not _CREDENTIAL.isdisjoint((str(found.code), str(found.type))) or _names_reason(found, "API_KEY_INVALID")
     ):
         status = 401
-    return _classify(status, found, provider, retry_after, f"Provider '{provider}' answered {status}")
+    error = _classify(status, found, provider, retry_after, f"Provider '{provider}' answered {status}")
+    if isinstance(found.details, dict) and len(body) <= DETAILED_BYTES:
+        error.details = found.details  # Anthropic's clients read in them how to go on
+    return error
 
 
 def from_error_object(value: bytes | msgspec.Raw, provider: str) -> errors.TidegateError:

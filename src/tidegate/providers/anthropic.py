@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tidegate.dialects.dialect import Traits
+from tidegate.dialects.dialect import Quirks, Traits
 from tidegate.providers.record import Provider
 
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
@@ -70,6 +70,7 @@ ANTHROPIC: Final = Provider(
     models_path="/models?limit=1000",
     max_output=_MAX_OUTPUT,
     traits=_TRAITS,
+    quirks=Quirks(message_threads=True),
     default_model="claude-sonnet-5",
     documentation="https://platform.claude.com/docs/en/api/messages",
 )

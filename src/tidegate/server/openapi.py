@@ -9,6 +9,7 @@ from tidegate import __version__
 from tidegate.dialects.chat import ChatBody
 from tidegate.dialects.completions import CompletionsBody
 from tidegate.dialects.embeddings import EmbeddingsBody
+from tidegate.dialects.gemini import GeminiBody
 from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.responses import ResponsesBody
 
@@ -21,6 +22,9 @@ _BODIES = (
     ("/v1/messages", MessagesBody, "Create a message (Anthropic)"),
     ("/v1/messages/count_tokens", CountBody, "Count the tokens of a message (Anthropic)"),
     ("/v1/embeddings", EmbeddingsBody, "Create embeddings"),
+    ("/v1beta/models/{model}:generateContent", GeminiBody, "Generate content (Gemini)"),
+    ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
+    ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
 )
 _READS = (
     ("/v1/models", "List the models"),
@@ -31,6 +35,7 @@ _READS = (
     ("/readyz", "Whether new requests are welcome"),
     ("/metrics", "Metrics in the format of Prometheus"),
 )
+_MODEL = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -71,14 +76,15 @@ def document() -> dict[str, Any]:
                 },
             }
         }
+        if "{model}" in path:
+            paths[path]["post"]["parameters"] = [_MODEL]
     for path, summary in _READS:
         operation: dict[str, Any] = {
             "summary": summary,
             "responses": {"200": {"description": "OK"}, "default": _error_response()},
         }
         if "{model}" in path:
-            parameter = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-            operation["parameters"] = [parameter]
+            operation["parameters"] = [_MODEL]
         if path.startswith(("/v1/", "/v1beta/")):
             operation["security"] = [{}, {"key": []}]
         paths[path] = {"get": operation}

@@ -1,13 +1,13 @@
 """Desk: which steps answer a request."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
-from tidegate.sim import chat, completions, gemini, messages, responses
+from tidegate.sim import chat, completions, embeddings, gemini, messages, responses
 from tidegate.sim.case import Case
 from tidegate.sim.errors import Refusal, envelope
 from tidegate.sim.faults import FAULTS
@@ -61,13 +61,16 @@ class Desk:
     def answer(self, method: str, path: str, body: bytes, *, reused: bool) -> Iterable[Step]:
         """The steps of the answer; `path` may have a query. Never raises for what a client sent."""
         path, _, query = path.partition("?")
-        if path.startswith("/v1beta/") or gemini.address(path) is not None:
+        if path.startswith("/v1beta/") or gemini.address(path) is not None or embeddings.address(path) is not None:
             return self._google(method, path, query, body, reused=reused)
         endpoint = ENDPOINTS.get(path)
         try:
             if path == COUNT_PATH and method == "POST":
                 counted = {"input_tokens": count_tokens(body)}
                 return steps(json_reply(msgspec.json.encode(counted)), _PLAIN)
+            if path == embeddings.PATH and method == "POST":
+                request = _object(body)
+                return self._embed(embeddings.model_of(request), lambda: embeddings.openai(request), "chat")
             if endpoint is None:
                 return steps(self._elsewhere(method, path), _PLAIN)
             if method != "POST":
@@ -80,6 +83,8 @@ class Desk:
         except Refusal as refusal:
             if endpoint == "messages" or path == COUNT_PATH:
                 said = envelope("messages", refusal.status, str(refusal))
+                if refusal.details is not None:
+                    said["error"]["details"] = refusal.details
             else:
                 said = {"error": refusal.error}
             return steps(error_reply(said, refusal.status), _PLAIN)
@@ -91,12 +96,23 @@ class Desk:
             if asked is not None and method == "POST":
                 model, stream = asked
                 return self._generate(gemini.read(model, query, body, stream=stream), reused=reused)
+            embedding = embeddings.address(path)
+            if embedding is not None and method == "POST":
+                request = _object(body)
+                return self._embed(embedding, lambda: embeddings.google(request, embedding), "gemini")
             found = gemini.listed(path, self.names) if method == "GET" else None
             if found is None:
                 raise Refusal(404, f"Not found: {method} {path}")
             return steps(json_reply(msgspec.json.encode(found)), _PLAIN)
         except Refusal as refusal:
             return steps(error_reply(envelope("gemini", refusal.status, str(refusal)), refusal.status), _PLAIN)
+
+    def _embed(self, model: str, make: Callable[[], dict[str, Any]], endpoint: Endpoint) -> Iterable[Step]:
+        """Of the scripts' options only `status` and its like, and the waits, mean anything here. Raises Refusal."""
+        _, options = self._script(model)
+        if options.status is not None:
+            return steps(_status_reply(options, endpoint), options)
+        return steps(json_reply(msgspec.json.encode(make())), options)
 
     def _elsewhere(self, method: str, path: str) -> Reply:
         if method in ("GET", "HEAD"):
@@ -179,6 +195,17 @@ class Desk:
                 code="invalid_value",
             )
         return script, options
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Raises Refusal."""
+    try:
+        found = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise Refusal(400, f"We could not parse the JSON body of your request: {error}.") from None
+    if not isinstance(found, dict):
+        raise Refusal(400, "We could not parse the JSON body of your request: it is not an object.")
+    return found
 
 
 def _no_model(name: str) -> Refusal:

@@ -83,7 +83,17 @@ def envelope(endpoint: str | None, status: int, message: str, **given: str | Non
 class Refusal(Exception):
     """A request that the sim, playing a provider, answers with an error status."""
 
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        """`details` stand in Anthropic's errors only."""
         super().__init__(message)
         self.status = status
+        self.details = details
         self.error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}

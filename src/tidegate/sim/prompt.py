@@ -130,6 +130,9 @@ def _read_messages(request: dict[str, Any], model: str) -> Prompt:
         raise Refusal(400, "stop_sequences: Input should be a valid list of strings")
     if any(not stop.strip() for stop in stops):
         raise Refusal(400, "stop_sequences: each stop sequence must contain non-whitespace")
+    if request.get("thread") is not None:
+        details = {"error_code": "thread_unsupported_request", "unsupported": ["hipaa"]}
+        raise Refusal(400, "thread: not available for this organization", details=details)
     check(request)
     user = [_content_text(message.get("content")) for message in messages if message.get("role") == "user"]
     last = messages[-1].get("content")

@@ -37,7 +37,7 @@ turns it into an `UpstreamBroken`.
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from tidegate.wire import jsonio
 
@@ -88,7 +88,8 @@ class TidegateError(Exception):
     """Base of everything that a client can be told.
 
     `message` is for the caller: what was wrong, where, and what would be right. `param` names the request member.
-    `retry_after` is in seconds. Instances may narrow the class's `code`, and the status where a provider's own
+    `retry_after` is in seconds. `details` is an object that programs read, where the client's API has one. Instances may
+    narrow the class's `code`, and the status where a provider's own
     status is passed on.
     """
 
@@ -106,9 +107,11 @@ class TidegateError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after: float | None = None,
+        details: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.details = details
         self.param = param
         self.code = code if code is not None else self.default_code
         self.retry_after = retry_after
@@ -131,6 +134,8 @@ class TidegateError(Exception):
         self.message = clean(self.message)
         self.param = None if self.param is None else clean(self.param)
         self.code = None if self.code is None else clean(self.code)
+        if self.details is not None:
+            self.details = jsonio.anything(clean(jsonio.encode(self.details).decode()).encode())
 
     def body(self) -> bytes:
         """The OpenAI envelope: always these four keys (protocol: error object)."""

@@ -472,3 +472,18 @@ def test_any_order_of_events_is_a_message_to_the_sdk(parts: list[Any], signs: bo
     said = "".join(event.text for event in events if isinstance(event, TextDelta))
     assert "".join(block["text"] for block in blocks if block["type"] == "text") == said
     assert sum(block["type"] == "tool_use" for block in blocks) == sum(turn > 0 for turn in turns.values())
+
+
+def test_what_an_attempt_that_failed_has_not_said_is_not_said_by_the_next() -> None:
+    encoder = MessagesEncoder(call())
+    encoder.attempt(destination())
+    opened = encoder.encode([Started(), ReasoningDelta("hm"), ToolCallStart(0, "c", "patch", custom=True)])
+    assert not encoder.committed
+    encoder.attempt(destination())
+    rest = encoder.encode([Started(), ReasoningEnd(encrypted="sealed"), TextDelta("so"), *tail()])
+    assert [event["type"] for event in check_events(opened)] == ["message_start"]
+    assert anthropic_message(opened + rest).to_dict()["content"] == [
+        {"type": "redacted_thinking", "data": "sealed"},
+        {"type": "text", "text": "so"},
+    ]
+    assert anthropic_message(opened + rest).stop_reason == "end_turn"

@@ -316,8 +316,10 @@ def test_a_summary_asks_for_the_text_of_thoughts() -> None:
     assert ("thinking" in body, dropped) == (False, ("reasoning_summary",))
 
 
-def test_models_that_always_think_cannot_be_told_not_to() -> None:
-    assert refused(request(effort="none"), claude("claude-fable-5")) == "reasoning.effort"
+def test_models_that_always_think_do_the_least_and_say_so() -> None:
+    body, dropped = encode(request(effort="none"), claude("claude-fable-5"))
+    assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "low"})
+    assert dropped == ("reasoning.effort",)
 
 
 def test_models_that_do_not_think_leave_the_effort_out_and_say_so() -> None:

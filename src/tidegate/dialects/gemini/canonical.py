@@ -25,7 +25,7 @@ from tidegate.dialects.gemini.schema import (
 from tidegate.dialects.validation import invalid
 from tidegate.wire import items, jsonio
 
-__all__ = ["canonical", "check", "opaque_text", "standard_base64"]
+__all__ = ["canonical", "check", "standard_base64"]
 
 _NAMES: Final = {
     "items": "contents",
@@ -178,7 +178,7 @@ class _Conversation:
         for name, value in members.items():
             if name not in _DATA and not jsonio.is_null(value):
                 (self._notes.unknown if name == "videoMetadata" else self._notes.hints).append(f"{where}.{name}")
-        signature = opaque_text(part.thought_signature)
+        signature = _signature(part.thought_signature)
         if part.function_call is not None:
             self._seal(signature)
             self._add_call(part.function_call)
@@ -266,7 +266,7 @@ class _Conversation:
                 raise invalid(
                     where, "a part has 'text', 'inlineData', 'fileData', 'functionCall' or 'functionResponse'."
                 )
-            self._seal(opaque_text(part.thought_signature))
+            self._seal(_signature(part.thought_signature))
             return
         self._message = None
         kind = OPAQUE_PREFIX + names[0]
@@ -305,7 +305,7 @@ def standard_base64(data: str) -> str:
     return data + "=" * (-len(data) % 4)
 
 
-def opaque_text(given: str | None) -> str:
+def _signature(given: str | None) -> str:
     """The envelope that our encoder put into base64; a signature of Google's own stays as it is, for who can read it."""
     if not given or given == FOREIGN_SIGNATURE:
         return ""

@@ -3,16 +3,11 @@
 Model and streaming stand in the address, and so does the form of the stream (`alt`).
 """
 
-import base64
-from typing import Any
-
-import msgspec
-
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX, Envelopes
-from tidegate.dialects.gemini.canonical import canonical, check, opaque_text
-from tidegate.dialects.gemini.contents import FOREIGN_SIGNATURE
+from tidegate.dialects.envelope import Envelopes
+from tidegate.dialects.gemini.canonical import canonical, check
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
+from tidegate.dialects.gemini.foreign import without_envelopes
 from tidegate.dialects.gemini.framing import ArrayFraming, Framing, SseFraming
 from tidegate.dialects.gemini.relay import GeminiRelay, complete_answer
 from tidegate.dialects.gemini.schema import GeminiBody, listed
@@ -57,17 +52,17 @@ class GeminiRequest:
 
     def forward(self, destination: Destination) -> bytes:
         """The body as it came: model and method stand in the address."""
-        body, left_out = self._body, ()  # type: bytes, tuple[str, ...]
-        if _ENVELOPED in body:
-            body, left_out = _without_envelopes(self._camel)
-        members = jsonio.members(body)
-        self.dropped = left_out
+        members = jsonio.members(self._body)
+        self.dropped = ()
         named = "model" in members
-        if not named and destination.refuses.isdisjoint(members):
-            return body
+        contents, left_out = without_envelopes(self._body, destination.model)
+        if not named and contents is None and destination.refuses.isdisjoint(members):
+            return self._body
         if named:
             members["model"] = jsonio.raw(f"models/{destination.model}")
-        self.dropped = (*left_out, *refuse_unsupported(members, destination))
+        if contents is not None:
+            members["contents"] = contents
+        self.dropped = (*(("thoughtSignature",) if left_out else ()), *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
     def open(self, call: Call) -> GeminiRelay:
@@ -107,37 +102,3 @@ def parse_request(body: bytes, *, model: str, stream: bool, alt: str) -> GeminiR
             raise missing(f"contents[{place}].parts")
     check(typed)
     return GeminiRequest(body, camel, typed, model, stream=stream, array=alt != "sse")
-
-
-_ENVELOPED = base64.b64encode(PREFIX.encode())[:6]
-"""How an envelope begins as a signature, which is base64 in this API: the last of its letters depends on what follows."""
-
-
-def _without_envelopes(body: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The body without signatures that stand in envelopes of ours: Google would refuse them. A call of another model gets
-    the word that Google documents for it (protocol §5.4)."""
-    members = jsonio.members(body)
-    contents: list[Any] = []
-    for content in jsonio.elements(members["contents"]):
-        whole = jsonio.members(content)
-        if "parts" in whole:
-            whole["parts"] = jsonio.raw([_without_envelope(part) for part in jsonio.elements(whole["parts"])])
-        contents.append(whole)
-    return jsonio.encode({**members, "contents": contents}), ("thoughtSignature",)
-
-
-def _without_envelope(part: msgspec.Raw) -> msgspec.Raw:
-    if not opaque_text(jsonio.decode(part, _signed).thoughtSignature).startswith(PREFIX):
-        return part
-    members = jsonio.members(part)
-    del members["thoughtSignature"]
-    if "functionCall" in members:
-        members["thoughtSignature"] = jsonio.raw(FOREIGN_SIGNATURE)
-    return jsonio.raw(members)
-
-
-class _Signed(msgspec.Struct):
-    thoughtSignature: str | None = None  # noqa: N815 - Google's own name
-
-
-_signed = jsonio.decoder(_Signed)

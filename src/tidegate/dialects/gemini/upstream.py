@@ -189,8 +189,8 @@ def _put_thinking(config: dict[str, Any], request: CanonicalRequest, model: Gemi
         return
     off = effort == "none" or budget == 0
     if off and not model.can_stop_thinking:
-        name = "effort" if effort == "none" else "reasoning_budget"
-        losses.refuse(name, "This model cannot be told not to reason; 'low' is the effort that all models have.")
+        # Clients send `none` unasked; the least that the model can do is nearer to it than an error.
+        losses.hint("effort" if effort == "none" else "reasoning_budget")
         effort, budget = "minimal", None
     if budget is not None:
         thinking["thinkingBudget"] = budget

@@ -117,16 +117,11 @@ class MessagesEncoder:
         self._call = call
         self._destination: Destination | None = None
         self.begun = False
-        """`message_start` was handed out: whatever attempt goes on behind it has none of its own."""
+        """Whether `message_start` was handed out, behind which another attempt can still go on."""
         self.committed = False
-        self._clear()
+        self._begin()
 
-    def attempt(self, destination: Destination) -> None:
-        self._destination = destination
-        self._clear()
-
-    def _clear(self) -> None:
-        """What an attempt that failed before commit has kept back is not the next one's."""
+    def _begin(self) -> None:
         self._head: _Slot | None = None
         """The block that is on the wire and open."""
         self._slots: list[_Slot] = []
@@ -145,6 +140,10 @@ class MessagesEncoder:
         self._refused = False
         self._end: ChoiceEnd | None = None
         self._usage = _NO_USAGE
+
+    def attempt(self, destination: Destination) -> None:
+        self._destination = destination
+        self._begin()
 
     def encode(self, events: Iterable[Event]) -> bytes:
         out: list[bytes] = []

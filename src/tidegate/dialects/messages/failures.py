@@ -1,5 +1,7 @@
 """Errors in the words of Anthropic's API (protocol §5.3)."""
 
+from typing import Any
+
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError
 
@@ -27,14 +29,11 @@ def error_type(error: TidegateError) -> str:
 
 
 def error_body(error: TidegateError, request_id: str | None = None) -> bytes:
-    """The envelope: `{"type": "error", "error": {"type", "message"}, "request_id"}`."""
-    return jsonio.encode(
-        {
-            "type": "error",
-            "error": {"type": error_type(error), "message": error.message},
-            "request_id": request_id,
-        }
-    )
+    """The envelope: `{"type": "error", "error": {"type", "message"}, "request_id"}`, with the error's `details` if any."""
+    told: dict[str, Any] = {"type": error_type(error), "message": error.message}
+    if error.details is not None:
+        told["details"] = error.details
+    return jsonio.encode({"type": "error", "error": told, "request_id": request_id})
 
 
 def error_frame(error: TidegateError) -> bytes:

@@ -58,8 +58,8 @@ class MessagesStream:
         "_delta_bytes",
         "_destination",
         "_figures",
+        "_goes_on",
         "_reason",
-        "begun",
         "committed",
         "outcome",
     )
@@ -67,9 +67,8 @@ class MessagesStream:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._destination: Destination | None = None
+        self._goes_on = False
         self._begin()
-        self.begun = False
-        """The client has its `message_start`, from an attempt before: the provider's own stays out."""
         self.committed = False
         self.outcome: Outcome | None = None
 
@@ -84,6 +83,10 @@ class MessagesStream:
     def attempt(self, destination: Destination) -> None:
         self._destination = destination
         self._begin()
+
+    def go_on(self) -> None:
+        """Another attempt has sent `message_start`: there is no second one."""
+        self._goes_on = True
 
     def feed(self, data: bytes) -> bytes:
         try:
@@ -166,8 +169,7 @@ class MessagesStream:
         elif kind == "message_start":
             if found.message is not None:
                 self._figures.read(found.message.usage)
-            if self.begun:
-                self.committed = True
+            if self._goes_on:
                 return b""
         elif kind == "message_stop":
             if not self._reason:

@@ -13,6 +13,7 @@ from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.relay import MessagesStream, complete
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import (
     CanonicalRequest,
     HostedTool,
@@ -158,6 +159,8 @@ class MessagesRequest:
 
     def forward(self, destination: Destination) -> bytes:
         members = jsonio.members(self._body)
+        if not destination.quirks.message_threads:
+            _refuse_thread(members)
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
         left_out: tuple[str, ...] = ()
@@ -186,6 +189,7 @@ class MessagesRequest:
             )
         reader = Reader()
         members = jsonio.members(self._body)
+        _refuse_thread(members)
         request = CanonicalRequest(
             model=typed.model or "",
             items=[],
@@ -282,6 +286,19 @@ class MessagesRequest:
 
 
 _MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def _refuse_thread(members: jsonio.Members) -> None:
+    """What goes on from a conversation that nobody here keeps would be answered without its history. With this error
+    Anthropic's SDK sends the whole of it. Raises InvalidRequest."""
+    if not jsonio.is_null(members.get("thread", jsonio.NULL)):
+        raise InvalidRequest(
+            "Unsupported parameter: 'thread': the provider of this model keeps no conversations. Send the whole "
+            "conversation, without 'thread'.",
+            param="thread",
+            code="unsupported_parameter",
+            details={"error_code": "thread_unsupported_request"},
+        )
 
 
 def without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tuple[msgspec.Raw, tuple[str, ...]]:

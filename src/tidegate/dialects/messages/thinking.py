@@ -27,7 +27,9 @@ def put_thinking(body: dict[str, Any], request: CanonicalRequest, destination: D
     on = False
     if effort == "none":
         if traits.always_thinks:
-            losses.refuse("effort", "This model always thinks.")
+            # Clients send `none` unasked; the least that the model can do is nearer to it than an error.
+            losses.hint("effort")
+            on = _put_adaptive(body, _LEVELS[0], request, destination, losses)
         elif traits.thinking != "none":
             body["thinking"] = {"type": "disabled"}
     elif effort or request.reasoning_summary:

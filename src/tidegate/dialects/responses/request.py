@@ -179,7 +179,7 @@ class ResponsesRequest:
         left_out: tuple[str, ...] = ()
         if self._has_envelopes:
             members["input"], foreign = opened_input(members["input"], self.envelopes, destination)
-            left_out = ("reasoning.encrypted_content",) if foreign else ()
+            left_out = (_ENCRYPTED,) if foreign else ()
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 

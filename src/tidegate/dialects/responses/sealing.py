@@ -71,9 +71,18 @@ def opened_input(value: msgspec.Raw, envelopes: Envelopes | None, destination: D
         seal = envelopes.open(text, provider=destination.provider) if envelopes is not None else None
         if seal is None or seal.kind != "encrypted":
             left_out = True
+            plain = jsonio.members(raw)
+            del plain["encrypted_content"]
+            # A provider that seals nothing may still read the words.
+            if not destination.encrypted_reasoning and any(_is_said(plain, name) for name in ("content", "summary")):
+                items.append(plain)
             continue
         items.append({**jsonio.members(raw), "encrypted_content": seal.data})
     return jsonio.raw(items), left_out
+
+
+def _is_said(item: jsonio.Members, name: str) -> bool:
+    return bytes(item.get(name, jsonio.NULL)) not in (b"null", b"[]")
 
 
 def _sealed(item: msgspec.Raw, text: str, envelopes: Envelopes, destination: Destination) -> msgspec.Raw:
