@@ -181,10 +181,11 @@ class MessagesStream:
             self.outcome = Outcome("failed", from_error_object(found.error or b"null", self._provider))
             return b""
         self.committed = True
-        if frame.event:
+        name = kind.encode()
+        if frame.event == name or not kind.isidentifier():
             return frame.raw
-        # The official clients pass over a frame that has no name.
-        return sse.encode(data, kind.encode()) if kind.isidentifier() else frame.raw
+        # The official clients pass over a frame that has no name, and some take a wrong one for an ending.
+        return sse.encode(data, name)
 
     @property
     def _provider(self) -> str:
