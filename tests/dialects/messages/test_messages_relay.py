@@ -165,6 +165,12 @@ def test_a_frame_is_called_what_its_data_says() -> None:
     assert stream.outcome is None
 
 
+def test_an_ending_that_does_not_say_so_is_none() -> None:
+    stream = opened()
+    assert stream.feed(b"event: message_stop\ndata: {}\n\n") == b""
+    assert isinstance(ended(stream).error, UpstreamBroken)
+
+
 def test_nothing_follows_the_end() -> None:
     stream = opened()
     assert stream.feed(VECTORS["text"] + text(9, "more")) == VECTORS["text"]
