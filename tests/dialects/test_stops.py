@@ -4,9 +4,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tidegate.dialects.stops import StopFilter
+from tidegate.wire.errors import UpstreamBroken
 from tidegate.wire.events import (
     ChoiceEnd,
     Event,
+    Failed,
     Finished,
     Laws,
     MessageEnd,
@@ -86,3 +88,37 @@ def test_text_before_a_call_is_not_held_back_behind_it() -> None:
     stream = StopFilter(["END"])
     out = stream.feed([Started(), TextDelta("about to E"), ToolCallStart(0, "call_1", "f")])
     assert out[1:] == [TextDelta("about to "), TextDelta("E"), ToolCallStart(0, "call_1", "f")]
+
+
+def test_nothing_follows_of_a_call_whose_choice_is_cut() -> None:
+    stream = StopFilter(["END"], choices=2)
+    events: list[Event] = [
+        Started(),
+        ToolCallStart(0, "call_a", "f"),
+        ToolCallDelta(0, "{"),
+        TextDelta("aEND"),
+        ToolCallDelta(0, "}"),
+        ToolCallEnd(0),
+        ToolCallStart(1, "call_b", "f"),
+        ToolCallDelta(1, "{}"),
+        ToolCallEnd(1),
+        TextDelta("b", 1),
+        ToolCallStart(2, "call_c", "f", choice=1),
+        ToolCallDelta(2, "{}"),
+        ToolCallEnd(2),
+        ChoiceEnd("tool_calls", 1),
+        Finished(),
+    ]
+    laws = Laws()
+    out = [one for event in events for one in stream.feed([event])]
+    for event in out:
+        laws.check(event)
+    assert [event.index for event in out if isinstance(event, ToolCallStart)] == [0, 2]
+    assert [event.index for event in out if isinstance(event, ToolCallEnd)] == [0, 2]
+    assert [event.index for event in out if isinstance(event, ToolCallDelta)] == [0, 2]
+
+
+def test_text_that_waited_is_told_before_a_failure() -> None:
+    stream = StopFilter(["END"])
+    failed = Failed(UpstreamBroken("gone"))
+    assert stream.feed([Started(), TextDelta("aE"), failed])[1:] == [TextDelta("a"), TextDelta("E"), failed]

@@ -61,6 +61,20 @@ def test_where_nothing_can_be_kept_the_key_lasts_as_long_as_the_process(tmp_path
 
 
 @pytest.mark.skipif(os.name != "posix" or os.uname().sysname == "Darwin", reason="the custom of other systems")
+def test_what_a_killed_process_has_left_does_not_bar_the_way(tmp_path: Path) -> None:
+    """In a container every process has the same id."""
+    (tmp_path / f"envelope.key.{os.getpid()}").write_text("half")
+    assert envelope_key(config(tmp_path), {}) == envelope_key(config(tmp_path), {})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
+def test_a_link_to_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "envelope.key").symlink_to(tmp_path / "absent")
+    with capture_logs() as lines:
+        envelope_key(config(tmp_path), {})
+    assert [line["reason"] for line in lines] == ["it is a link to nothing"]
+
+
 def test_the_usual_folder_is_the_users() -> None:
     assert data_folder(config(), {"HOME": "/home/ann"}) == Path("/home/ann/.local/share/tidegate")
     assert data_folder(config(), {"HOME": "/home/ann", "XDG_DATA_HOME": "/data"}) == Path("/data/tidegate")

@@ -346,6 +346,8 @@ class BridgedStream:
 
     def _of_native(self, out: bytes) -> bytes:
         self.outcome = self._native.outcome
+        if self._held and out:
+            out, self._held = self._held + out, b""
         return out
 
     def _relay(self, events: list[Event]) -> bytes:
@@ -378,11 +380,8 @@ class BridgedStream:
             begun = last.hand_over()
             held, self._held = self._held, b""
             next_.go_on(msgspec.structs.replace(begun, held=held + begun.held))
-        elif isinstance(last, MessagesEncoder) and isinstance(next_, MessagesStream):
-            if self._held:  # nobody has seen it yet
-                self._held = b""
-            elif last.begun:
-                next_.go_on()
+        elif isinstance(last, MessagesEncoder) and isinstance(next_, MessagesStream) and last.begun:
+            next_.go_on()  # also where it is still held: then it goes out before the relay's first frame
 
 
 def _parts(item: Item) -> list[Part]:

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from tidegate.wire.events import (
     ChoiceEnd,
     Event,
+    Failed,
     Finished,
     MessageEnd,
     TextDelta,
+    ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
 )
@@ -27,7 +29,8 @@ class StopFilter:
         self._choices = choices
         self._held: dict[int, str] = {}
         self._cut: set[int] = set()
-        self._open_calls: set[int] = set()
+        self._open_calls: dict[int, int] = {}
+        """The choice of each call that is open."""
         self.cut = False
         """The answer is complete although the provider goes on: its call is to be ended."""
 
@@ -47,10 +50,13 @@ class StopFilter:
                     # What follows is no text of this message: the beginning of a stop sequence was none.
                     self._release(choice, out)
             if isinstance(event, ToolCallStart):
-                self._open_calls.add(event.index)
-            elif isinstance(event, ToolCallEnd):
-                self._open_calls.discard(event.index)
-            elif isinstance(event, Finished):
+                self._open_calls[event.index] = event.choice
+            elif isinstance(event, ToolCallDelta | ToolCallEnd):
+                if event.index not in self._open_calls:
+                    continue  # of a choice that is cut
+                if isinstance(event, ToolCallEnd):
+                    del self._open_calls[event.index]
+            elif isinstance(event, Finished | Failed):
                 for held in list(self._held):
                     self._release(held, out)
             out.append(event)
@@ -92,8 +98,8 @@ class StopFilter:
     def _end(self, choice: int, stop: str, out: list[Event]) -> None:
         self._cut.add(choice)
         out.append(MessageEnd(choice))
-        if len(self._cut) >= self._choices:
-            out.extend(ToolCallEnd(index) for index in sorted(self._open_calls))
-            self._open_calls.clear()
-            self.cut = True
+        for index in sorted(index for index, owner in self._open_calls.items() if owner == choice):
+            out.append(ToolCallEnd(index))
+            del self._open_calls[index]
+        self.cut = len(self._cut) >= self._choices
         out.append(ChoiceEnd("stop", choice, stop))

@@ -1,5 +1,6 @@
 """The key of reasoning envelopes: made once, kept where only its owner can read it, so that it survives restarts."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -85,7 +86,8 @@ def _make(path: Path) -> str:
     """A new key. Another process that makes one at the same time wins or loses as a whole."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = secrets.token_hex(KEY_BYTES)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    # Not by the process id: in a container that is always the same, and what a killed process left would bar the way.
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -95,7 +97,10 @@ def _make(path: Path) -> str:
         try:
             os.link(draft, path)
         except FileExistsError:
-            return _read(path) or text
+            kept = _read(path)
+            if kept is None:
+                raise FileNotFoundError(errno.ENOENT, "it is a link to nothing") from None
+            return kept
     finally:
         draft.unlink()
     return text

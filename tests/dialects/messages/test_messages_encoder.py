@@ -155,6 +155,26 @@ def test_another_attempt_begins_no_second_message() -> None:
     assert anthropic_message(out).content[0].to_dict()["text"] == "x"
 
 
+@pytest.mark.parametrize(
+    "kept_back",
+    [
+        [ReasoningDelta("of the first", kind="summary")],
+        [ReasoningDelta("of the first", kind="summary"), ReasoningEnd(None)],
+        [ReasoningEnd(None, "of the first")],
+    ],
+)
+def test_what_one_attempt_kept_back_is_not_said_by_the_next(kept_back: list[Event]) -> None:
+    encoder = MessagesEncoder(call())
+    encoder.attempt(destination())
+    out = encoder.encode([Started("a"), *kept_back])
+    assert not encoder.committed
+    encoder.attempt(destination())
+    thought: list[Event] = [ReasoningDelta("of the second", kind="summary"), ReasoningEnd(None, "sealed")]
+    out += encoder.encode([Started("b"), *thought, TextDelta("x"), *tail()])
+    assert b"of the first" not in out
+    assert [block.type for block in anthropic_message(out).content] == ["thinking", "text"]
+
+
 def test_interleaved_calls_stand_one_behind_the_other() -> None:
     assert content(
         [

@@ -158,6 +158,19 @@ def test_frames_without_a_name_get_one() -> None:
     assert message(play(opened(), [bare])) == message(VECTORS["text"])
 
 
+def test_a_frame_is_called_what_its_data_says() -> None:
+    stream = opened()
+    out = stream.feed(b'event: message_stop\ndata: {"type":"ripple"}\n\n')
+    assert out == b'event: ripple\ndata: {"type":"ripple"}\n\n'
+    assert stream.outcome is None
+
+
+def test_an_ending_that_does_not_say_so_is_none() -> None:
+    stream = opened()
+    assert stream.feed(b"event: message_stop\ndata: {}\n\n") == b""
+    assert isinstance(ended(stream).error, UpstreamBroken)
+
+
 def test_nothing_follows_the_end() -> None:
     stream = opened()
     assert stream.feed(VECTORS["text"] + text(9, "more")) == VECTORS["text"]

@@ -93,6 +93,7 @@ class GeminiEncoder:
         self._model = destination.model
         self._candidates = {}
         self._calls = {}
+        self._usage = Usage()
         self._set_head()
 
     def encode(self, events: Iterable[Event]) -> bytes:

@@ -47,6 +47,9 @@ _frame = jsonio.decoder(_Frame)
 _odd_frame = jsonio.decoder(_OddFrame)
 
 
+_ENDINGS = (b"message_stop", b"error")
+
+
 class MessagesStream:
     """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; only `message_stop` behind a stop reason is an
     ending."""
@@ -180,11 +183,14 @@ class MessagesStream:
         elif kind == "error" or (not kind and not jsonio.is_null(found.error)):
             self.outcome = Outcome("failed", from_error_object(found.error or b"null", self._provider))
             return b""
+        name = kind.encode()
+        if frame.event != name and frame.event in _ENDINGS and not kind.isidentifier():
+            raise WireError("an event is called an ending and does not say what it is")
         self.committed = True
-        if frame.event:
+        if frame.event == name or not kind.isidentifier():
             return frame.raw
-        # The official clients pass over a frame that has no name.
-        return sse.encode(data, kind.encode()) if kind.isidentifier() else frame.raw
+        # The official clients pass over a frame that has no name, and some take a wrong one for an ending.
+        return sse.encode(data, name)
 
     @property
     def _provider(self) -> str:
