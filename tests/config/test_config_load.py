@@ -270,3 +270,25 @@ def test_the_file_is_found_by_variable_then_in_this_folder(tmp_path: Path, monke
     (tmp_path / "tidegate.toml").write_text("", encoding="utf-8")
     assert find_file({}) == "tidegate.toml"
     assert find_file({"TIDEGATE_CONFIG": "/etc/t.toml"}) == "/etc/t.toml"
+
+
+def test_every_section_of_the_file_reaches_the_configuration() -> None:
+    document = {field.name for field in msgspec.structs.fields(Document)}
+    text = """
+[server]
+port = 0
+[defaults]
+unsupported = "drop"
+[providers.sim]
+[[keys]]
+name = "app"
+secret = "key-0123456789abcdef0123456789abcd"
+[models.fast]
+target = "sim/echo"
+[egress]
+allow_private = true
+[logging]
+access = false
+"""
+    config = load(text, "t.toml", {})
+    assert {name for name in document if getattr(config, name) != getattr(Document(), name)} == document

@@ -277,6 +277,11 @@ class BridgedStream:
     def committed(self) -> bool:
         return self._native.committed or (self._encoder is not None and self._encoder.committed)
 
+    @property
+    def cut(self) -> bool:
+        """The answer was ended here, at a stop sequence, and not by the provider."""
+        return self._decoder is not None and self._stops is not None and self._stops.cut
+
     def attempt(self, destination: Destination) -> None:
         if self._decoder is not None:
             self._hand_over(self._encoder, self._native)

@@ -334,7 +334,6 @@ class Exchange:
         else:
             urls = bridge.media(path.destination)
             if urls:
-                self._path = path
                 self._fetching = self._gateway.loop.create_task(self._fetch(bridge, path, request, urls))
                 return
             body, self._dropped = bridge.forward(dialect, path.destination)
@@ -516,7 +515,10 @@ class Exchange:
         assert self._stream is not None
         self._usage = self._stream.usage()
         if self._attempt is not None:
-            self._attempt.release()
+            if self._bridge is not None and cast("BridgedStream", self._stream).cut:
+                self._attempt.abort()  # the provider would go on
+            else:
+                self._attempt.release()
             self._attempt = None
         if not self._started:
             self._start(out)
