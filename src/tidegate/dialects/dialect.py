@@ -1,7 +1,7 @@
 """What every dialect offers to the gateway, and what the gateway tells a dialect about a call."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ __all__ = [
     "OpenAIErrors",
     "Outcome",
     "Quirks",
+    "Received",
     "Request",
     "Standalone",
     "Stream",
@@ -160,6 +161,34 @@ class Request(Protocol):
         Raises WireError when it is not what the dialect promises, and TidegateError for an error in a body with
         status 200.
         """
+
+
+class _Body(Protocol):
+    """The members of a body that every dialect but Gemini's has."""
+
+    model: str | None
+    stream: bool | None
+
+
+Body = TypeVar("Body", bound=_Body)
+
+
+class Received(Generic[Body]):
+    """What requests have in common whose body says all: see :class:`Request`."""
+
+    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
+
+    def __init__(self, body: bytes, typed: Body) -> None:
+        self._body = body
+        self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
+        self.typed = typed
+        self.model = typed.model
+        self.stream = typed.stream
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.stream is True
 
 
 class Standalone(Request, Protocol):

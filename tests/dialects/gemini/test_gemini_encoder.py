@@ -358,3 +358,11 @@ def test_a_seal_comes_back_from_the_official_client_as_it_was() -> None:
     items = GeminiDialect().parse(bodies[1], model="tide").canonical().items
     assert items[1] == Reasoning(encrypted=encrypted)
     assert items[2] == Message(role="assistant", content=[TextPart(text="潮")])
+
+
+@pytest.mark.parametrize("entry", ["x", None, 1, [], {"token": 1}, {"top_logprobs": ["x"]}, {"logprob": {}}])
+def test_log_probabilities_that_nobody_can_read_break_no_answer(entry: Any) -> None:
+    good = {"token": "t", "logprob": -0.5}
+    events: list[Event] = [Started("m"), TextDelta("tide", logprobs=[jsonio.raw(entry), jsonio.raw(good)])]
+    (chunk,) = chunks(stream(events))
+    assert chunk["candidates"][0]["logprobsResult"]["chosenCandidates"] == [{"token": "t", "logProbability": -0.5}]

@@ -8,8 +8,8 @@ from msgspec import Meta
 from tidegate.dialects.chat.canonical import canonical_request
 from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
-from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, Received, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
@@ -98,22 +98,10 @@ class ChatBody(msgspec.Struct):
 _decoder = jsonio.decoder(ChatBody)
 
 
-class ChatRequest:
+class ChatRequest(Received[ChatBody]):
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
-
-    def __init__(self, body: bytes, typed: ChatBody) -> None:
-        self._body = body
-        self.dropped: tuple[str, ...] = ()
-        self.envelopes: Envelopes | None = None
-        self.typed = typed
-        self.model = typed.model
-        self.stream = typed.stream
-
-    @property
-    def wants_stream(self) -> bool:
-        return self.stream is True
+    __slots__ = ()
 
     @property
     def wants_stop(self) -> bool:

@@ -8,8 +8,7 @@ from msgspec import Meta
 from tidegate.dialects.chat import StreamOptions, forward_choices
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.completions.encoder import CompletionsEncoder, completions_answer
-from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, says_nothing
-from tidegate.dialects.envelope import Envelopes
+from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, Received, says_nothing
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Message, Output, TextPart
@@ -51,22 +50,10 @@ _NAMES = {
 }
 
 
-class CompletionsRequest:
+class CompletionsRequest(Received[CompletionsBody]):
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
-
-    def __init__(self, body: bytes, typed: CompletionsBody) -> None:
-        self._body = body
-        self.dropped: tuple[str, ...] = ()
-        self.envelopes: Envelopes | None = None
-        self.typed = typed
-        self.model = typed.model
-        self.stream = typed.stream
-
-    @property
-    def wants_stream(self) -> bool:
-        return self.stream is True
+    __slots__ = ()
 
     @property
     def wants_stop(self) -> bool:

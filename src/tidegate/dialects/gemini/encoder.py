@@ -343,15 +343,31 @@ def _grounding(cited: list[msgspec.Raw], text: str | None, *, exact: bool) -> di
     return {"groundingChunks": chunks, "groundingSupports": supports} if chunks else None
 
 
+class _Token(msgspec.Struct):
+    token: str | None = None
+    logprob: float | None = None
+
+
+class _Entry(_Token):
+    top_logprobs: list[_Token] | None = None
+
+
+_entry = jsonio.decoder(_Entry)
+
+
 def _logprobs(entries: list[msgspec.Raw]) -> dict[str, Any]:
+    """Entries of chat and Responses. One that cannot be read counts for nothing."""
     chosen: list[dict[str, Any]] = []
     tops: list[dict[str, Any]] = []
     for value in entries:
-        entry = jsonio.anything(value)
-        chosen.append(_token(entry))
-        tops.append({"candidates": [_token(one) for one in entry.get("top_logprobs") or ()]})
+        try:
+            entry = jsonio.decode(value, _entry)
+        except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+            continue
+        chosen.append(_candidate(entry))
+        tops.append({"candidates": [_candidate(one) for one in entry.top_logprobs or ()]})
     return {"chosenCandidates": chosen, "topCandidates": tops}
 
 
-def _token(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"token": entry.get("token"), "logProbability": entry.get("logprob")}
+def _candidate(token: _Token) -> dict[str, Any]:
+    return {"token": token.token, "logProbability": token.logprob}

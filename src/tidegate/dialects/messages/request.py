@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
-from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.relay import MessagesStream, complete
@@ -132,22 +132,10 @@ _REFUSED = frozenset({"container", "mcp_servers", "inference_geo"})
 _TOOL_MEMBERS = frozenset(OfferedTool.__struct_fields__)
 
 
-class MessagesRequest:
+class MessagesRequest(Received[MessagesBody]):
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
-
-    def __init__(self, body: bytes, typed: MessagesBody) -> None:
-        self._body = body
-        self.dropped: tuple[str, ...] = ()
-        self.envelopes: Envelopes | None = None
-        self.typed = typed
-        self.model = typed.model
-        self.stream = typed.stream
-
-    @property
-    def wants_stream(self) -> bool:
-        return self.stream is True
+    __slots__ = ()
 
     @property
     def wants_stop(self) -> bool:

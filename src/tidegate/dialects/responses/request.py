@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
+from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.response import Envelope, complete
@@ -125,23 +125,14 @@ _TOOL_CHOICES = ("none", "auto", "required")
 _STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 
 
-class ResponsesRequest:
+class ResponsesRequest(Received[ResponsesBody]):
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "_members", "dropped", "envelopes", "model", "stream", "typed")
+    __slots__ = ("_members",)
 
     def __init__(self, body: bytes, typed: ResponsesBody) -> None:
-        self._body = body
+        super().__init__(body, typed)
         self._members: jsonio.Members | None = None
-        self.dropped: tuple[str, ...] = ()
-        self.envelopes: Envelopes | None = None
-        self.typed = typed
-        self.model = typed.model
-        self.stream = typed.stream
-
-    @property
-    def wants_stream(self) -> bool:
-        return self.stream is True
 
     @property
     def wants_stop(self) -> bool:
