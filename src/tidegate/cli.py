@@ -34,7 +34,7 @@ class _Usage(click.ClickException):
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="tidegate")
 def main() -> None:
-    """Tidegate: one address that speaks the OpenAI API, and any provider behind it."""
+    """Tidegate: one address that speaks the APIs of OpenAI, Anthropic and Gemini, and any provider behind it."""
 
 
 _config_option = click.option(

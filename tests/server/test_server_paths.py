@@ -50,6 +50,33 @@ def test_any_other_path_is_no_redirect_but_a_404_that_names_the_right_one(
         assert not refusal.all("location")
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/v1/messages", "/v1beta/v1/models/sim/echo:generateContent", "/v1/v1beta/models/sim/echo:generateContent"],
+)
+def test_a_version_in_the_base_url_of_a_client_that_adds_its_own_is_told(gateway: Running, path: str) -> None:
+    with Raw(gateway) as client:
+        refusal = client.ask(post(path=path))
+        assert refusal.status == 404
+        assert "version twice" in refusal.body.decode()
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/v1beta"])
+@pytest.mark.parametrize("method", ["countTokens", "embedContent"])
+def test_methods_of_google_that_are_not_offered_are_a_404(gateway: Running, prefix: str, method: str) -> None:
+    with Raw(gateway) as client:
+        refusal = client.ask(post(path=f"{prefix}/models/sim/echo:{method}"))
+        assert refusal.status == 404
+        assert "does not offer it" in refusal.body.decode()
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/v1beta"])
+def test_an_answer_of_geminis_api_is_asked_for_with_post(gateway: Running, prefix: str) -> None:
+    with Raw(gateway) as client:
+        refusal = client.ask(get(f"{prefix}/models/sim/echo:generateContent"))
+        assert (refusal.status, refusal["allow"]) == (405, "POST")
+
+
 def test_a_path_in_other_spelling_is_told_the_right_one(gateway: Running) -> None:
     with Raw(gateway) as client:
         refusal = client.ask(post(path="/v1/%72esponses"))

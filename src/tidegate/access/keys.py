@@ -14,7 +14,7 @@ __all__ = ["KEY_HEADERS", "OPEN", "KeyRing", "Principal"]
 KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 """Headers, besides `authorization`, in which clients of one API or another send their key."""
 
-_HINT = "Send it in the header 'Authorization: Bearer <key>'."
+_HINT = "Send it in the header 'Authorization: Bearer <key>', or in x-api-key, api-key or x-goog-api-key."
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):

@@ -121,12 +121,16 @@ class Egress(msgspec.Struct, frozen=True, kw_only=True):
     """What is fetched on behalf of clients: images and files behind URLs, for providers that take only bytes."""
 
     fetch_media: Annotated[
-        bool, Meta(description="Fetch them. Off: such requests get a 400 that asks for a data URL.")
+        bool,
+        Meta(
+            description="Fetch images and files given by URL, for providers that take only bytes. "
+            "Off: such requests get a 400 that asks for a data URL."
+        ),
     ] = True
     allow_private: Annotated[
         bool,
         Meta(
-            description="Also from this machine and private networks. Metadata services, link-local and multicast "
+            description="Fetch from this machine and private networks as well. Metadata services, link-local and multicast "
             "addresses are never fetched from."
         ),
     ] = False

@@ -1,5 +1,6 @@
 """Everything that is not hot: an ordinary Starlette application, and the object that holds both lanes."""
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from starlette.routing import Route
 from tidegate import __version__
 from tidegate.dialects.dialect import Dialect
 from tidegate.dialects.gemini import error_body as google_error
-from tidegate.dialects.gemini import key_in
+from tidegate.dialects.gemini import gemini_at, key_in
 from tidegate.dialects.messages import error_body as anthropic_error
 from tidegate.gateway import models
 from tidegate.gateway.dialects import CLIENT_DIALECTS
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from tidegate.server.compose import Lifespan
 
 __all__ = ["Application"]
+
+_VERSION_TWICE = re.compile(r"/v1(?:beta)?(/v1(?:beta)?/.*)")
+_GOOGLE_METHODS = (":countTokens", ":embedContent", ":batchEmbedContents", ":batchGenerateContent", ":predict")
+"""Methods of Google's API on a model that are not offered; a colon alone may be part of a model's name."""
 
 GOOGLE = "/v1beta/"
 """What the paths of Gemini's API begin with."""
@@ -114,6 +119,8 @@ class Application:
 
     async def _model(self, request: Request) -> Response:
         self._authenticate(request)
+        if gemini_at(request.scope["raw_path"]) is not None:
+            raise MethodNotAllowed(f"{request.method} is not allowed on {request.url.path}; use POST.", "POST")
         known = await self.gateway.models_known()
         found = models.find(self.gateway.snapshot, known, request.path_params["model"])
         return _json(models.google_entry(found) if _is_google(request) else models.entry(found))
@@ -130,7 +137,7 @@ class Application:
     async def _on_http_exception(self, request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)
         path = request.scope["path"]
-        if exc.status_code == 405 and path.startswith(GOOGLE) and ":" in path:
+        if exc.status_code == 405 and path.startswith((GOOGLE, "/v1/models/")) and path.endswith(_GOOGLE_METHODS):
             return await _on_error(request, NotFound(self._unknown_path(request.method, path), code="unknown_path"))
         if exc.status_code == 405:
             allowed = (exc.headers or {}).get("Allow", "")
@@ -146,12 +153,18 @@ class Application:
         bare = "/" + path.strip("/")
         if bare in self._paths:
             return f"{message} The path is {bare}, spelled exactly so."
+        twice = _VERSION_TWICE.match(bare)
+        if twice is not None:
+            return (
+                f"{message} It has a version twice, and should be {twice[1]}: this client adds one by itself, as Anthropic's "
+                "and Google's do, so that its base URL must end before it."
+            )
         if f"/v1{bare}" in self._paths:
             return f"{message} The path is /v1{bare}; set the client's base URL to end in /v1."
         for known in self._paths:
             if known.startswith("/v1/") and bare.endswith(known.removeprefix("/v1")):
                 return f"{message} The path is {known}; set the client's base URL to end in /v1."
-        if bare.startswith(_PLANNED) or (bare.startswith(GOOGLE) and ":" in bare):
+        if bare.startswith(_PLANNED) or bare.endswith(_GOOGLE_METHODS) or (bare.startswith(GOOGLE) and ":" in bare):
             return f"{message} This version does not offer it."
         if bare.startswith(("/v1/responses/", "/v1/conversations")):
             return (

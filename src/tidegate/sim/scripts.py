@@ -23,7 +23,7 @@ To get real answers, put a provider's key into the environment and start Tidegat
 Other providers work the same way (OPENROUTER_API_KEY, DEEPSEEK_API_KEY, GROQ_API_KEY and so on), and a model server on this machine, \
 such as Ollama, vLLM or LM Studio on its usual port, is found without any key.
 
-Tidegate is a self-hosted AI gateway. It speaks the OpenAI API to your programs and passes every answer on as it comes: \
+Tidegate is a self-hosted AI gateway. It speaks the APIs of OpenAI, Anthropic and Gemini to your programs and passes every answer on as it comes: \
 this text reached you word by word through that very path. Have fun! 🌊"""
 
 DEMO_ZH = """\
@@ -36,7 +36,7 @@ DEMO_ZH = """\
 其他服务商也是一样（OPENROUTER_API_KEY、DEEPSEEK_API_KEY、DASHSCOPE_API_KEY 等）；本机上监听常用端口的模型服务，\
 例如 Ollama、vLLM 或 LM Studio，无需密钥即可自动发现。
 
-Tidegate 是一个可以自行部署的 AI 网关。它向你的程序提供 OpenAI 兼容接口，回答一到就立即转发：\
+Tidegate 是一个可以自行部署的 AI 网关。它向你的程序提供 OpenAI、Anthropic 和 Gemini 的接口，回答一到就立即转发：\
 你看到的这段文字，正是这样逐字送达的。祝你使用愉快！🌊"""
 
 ZH = "潮汐之门把每个回答都当作一条河流：有序、持久、可以续传。🌊 你好，世界！👩‍👩‍👧‍👦 𠮷野家的牛肉饭很好吃。"
