@@ -1,9 +1,12 @@
 """Embeddings through the official SDK, from providers of OpenAI's form and from Gemini."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
+from google import genai
+from google.genai import types
 from openai.types import CreateEmbeddingResponse
 
 from tests.conformance.providers import calls_of
@@ -93,3 +96,54 @@ def test_a_provider_without_embeddings_is_refused_by_name(client: openai.OpenAI)
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model="chatty/echo", input="a")
     assert caught.value.code == "unsupported_endpoint"
+
+
+@pytest.fixture(scope="module")
+def google(gateway: Running) -> genai.Client:
+    return genai.Client(api_key="unused", http_options=types.HttpOptions(base_url=gateway.origin))
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_clients_of_geminis_api_get_the_same_vectors(google: genai.Client, provider: str) -> None:
+    answer = google.models.embed_content(
+        model=f"{provider}/echo", contents=["a", "潮汐"], config=types.EmbedContentConfig(output_dimensionality=3)
+    )
+    assert [one.values for one in answer.embeddings or []] == [vector("a", 3), vector("潮汐", 3)]
+
+
+def test_one_text_of_geminis_api_has_one_vector_and_what_it_is_for_is_named_where_it_is_lost(gateway: Running) -> None:
+    ask = {"content": {"parts": [{"text": "a"}]}, "taskType": "RETRIEVAL_QUERY", "output_dimensionality": 2}
+    with Api(gateway) as api:
+        for provider, dropped in (("openai", "taskType"), ("google", None)):
+            reply = api.post(f"/v1beta/models/{provider}/echo:embedContent", ask)
+            assert reply.json == {"embedding": {"values": vector("a", 2)}}
+            assert reply.headers.get("tidegate-dropped") == dropped
+        assert api.sent["requests"][0]["taskType"] == "RETRIEVAL_QUERY"
+
+
+@pytest.mark.parametrize(
+    ("method", "ask", "named"),
+    [
+        ("embedContent", {}, "content"),
+        ("embedContent", {"content": {"parts": []}}, "content.parts"),
+        ("embedContent", {"content": {"parts": [{"text": ""}]}}, "content.parts"),
+        ("embedContent", {"content": {"parts": [{"inlineData": {}}]}}, "content.parts"),
+        ("batchEmbedContents", {"requests": []}, "requests"),
+        ("batchEmbedContents", {"requests": [{"content": {"parts": [{"text": "a"}]}, "outputDimensionality": 0}]}, "0"),
+    ],
+)
+def test_bad_requests_of_geminis_api_are_told_in_its_form(
+    gateway: Running, method: str, ask: dict[str, Any], named: str
+) -> None:
+    with Api(gateway) as api:
+        reply = api.post(f"/v1beta/models/openai/echo:{method}", ask)
+        assert (reply.status, reply.json["error"]["status"]) == (400, "INVALID_ARGUMENT")
+        assert named in reply.json["error"]["message"]
+
+
+def test_texts_of_different_length_of_vector_cannot_go_where_one_holds_for_all(gateway: Running) -> None:
+    texts = [{"content": {"parts": [{"text": "a"}]}, "outputDimensionality": size} for size in (2, 3)]
+    with Api(gateway) as api:
+        reply = api.post("/v1beta/models/openai/echo:batchEmbedContents", {"requests": texts})
+        assert reply.status == 400
+        assert "outputDimensionality" in reply.json["error"]["message"]

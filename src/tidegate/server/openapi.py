@@ -10,6 +10,7 @@ from tidegate.dialects.chat import ChatBody
 from tidegate.dialects.completions import CompletionsBody
 from tidegate.dialects.embeddings import EmbeddingsBody
 from tidegate.dialects.gemini import GeminiBody
+from tidegate.dialects.gemini.embeddings import EmbedBody, EmbedManyBody
 from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.responses import ResponsesBody
 
@@ -24,6 +25,8 @@ _BODIES = (
     ("/v1/embeddings", EmbeddingsBody, "Create embeddings"),
     ("/v1beta/models/{model}:generateContent", GeminiBody, "Generate content (Gemini)"),
     ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
+    ("/v1beta/models/{model}:embedContent", EmbedBody, "Create one embedding (Gemini)"),
+    ("/v1beta/models/{model}:batchEmbedContents", EmbedManyBody, "Create embeddings (Gemini)"),
     ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
 )
 _READS = (

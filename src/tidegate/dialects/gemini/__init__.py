@@ -4,6 +4,7 @@ from urllib.parse import parse_qs, unquote
 
 from tidegate.dialects.dialect import EVENT_STREAM, Endpoint
 from tidegate.dialects.gemini.answer import error_body
+from tidegate.dialects.gemini.embeddings import GeminiEmbeddingsRequest, parse_embeddings
 from tidegate.dialects.gemini.request import GeminiRequest, parse_request
 from tidegate.dialects.gemini.schema import GeminiBody
 from tidegate.dialects.gemini.upstream import GeminiUpstream
@@ -59,20 +60,37 @@ class GeminiAddress(GeminiDialect):
         return parse_request(body, model=self._model, stream=self._stream, alt=self._alt)
 
 
+class GeminiEmbeddings(GeminiDialect):
+    """Embeddings at one address."""
+
+    name: Endpoint = "embeddings"
+
+    def __init__(self, path: str, *, model: str, many: bool) -> None:
+        self.path = path
+        self._model = model
+        self._many = many
+
+    def parse(self, body: bytes, **_: object) -> GeminiEmbeddingsRequest:  # type: ignore[override]
+        return parse_embeddings(body, model=self._model, many=self._many)
+
+
 _METHODS = {"generateContent": False, "streamGenerateContent": True}
+_EMBEDDING = {"embedContent": False, "batchEmbedContents": True}
 _PREFIXES = ("/v1beta/models/", "/v1/models/")
 
 
-def gemini_at(target: bytes) -> GeminiAddress | None:
+def gemini_at(target: bytes) -> GeminiAddress | GeminiEmbeddings | None:
     """The dialect at a request target, if it is one of this API; `alt` is read from the query (`alt=sse`, or none)."""
     path, _, query = target.decode("latin-1").partition("?")
     named, colon, method = path.rpartition(":")
-    if not colon or method not in _METHODS:
+    if not colon or (method not in _METHODS and method not in _EMBEDDING):
         return None
     for prefix in _PREFIXES:
         if named.startswith(prefix) and len(named) > len(prefix):
-            alt = parse_qs(query).get("alt", [""])[-1]
             model = unquote(named.removeprefix(prefix))
+            if method in _EMBEDDING:
+                return GeminiEmbeddings(path, model=model, many=_EMBEDDING[method])
+            alt = parse_qs(query).get("alt", [""])[-1]
             return GeminiAddress(path, model=model, stream=_METHODS[method], alt=alt)
     return None
 
