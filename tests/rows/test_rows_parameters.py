@@ -391,3 +391,51 @@ def test_an_answer_whose_last_message_was_cut_is_incomplete_whatever_its_status(
     assert (end["status"], end["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
     assert end["completed_at"] is None
     assert not stream or reply.kinds[-1] == "response.incomplete"
+
+
+@pytest.mark.row("S31")
+@pytest.mark.parametrize("provider", ["sim", "openai"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("chunks", [1, 3, 26])
+def test_a_stop_sequence_is_found_however_the_answer_is_split(
+    api: Api, provider: str, stream: bool, chunks: int
+) -> None:
+    """`openai` has no such parameter on Responses: there the gateway cuts."""
+    said = "before the END of it after"
+    for stop in ("END of it", ["nowhere", "END of it"]):
+        reply = api.ask("responses", f"{provider}/echo?chunks={chunks}", say=said, stop=stop, stream=stream)
+        assert (reply.status, reply.text) == (200, "before the ")
+    near = api.ask("responses", f"{provider}/echo?chunks={chunks}", say="before the END of", stop="END of it")
+    assert near.text == "before the END of"
+
+
+LENIENT = """
+[server]
+port = 0
+[providers.narrow]
+kind = "sim"
+base_url = "{sim}"
+[providers.narrow.refuses]
+responses = ["user", "temperature", "n"]
+[models.lenient]
+target = "narrow/echo"
+unsupported = "drop"
+"""
+
+
+@pytest.mark.row("S42")
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_it_is_allowed_all_that_is_dropped_is_named_in_a_header(stream: bool) -> None:
+    with Running(LENIENT) as gateway, Api(gateway) as api:
+        asked: dict[str, Any] = {"user": "customer-17", "temperature": 0.5, "n": 2, "top_p": 0.5}
+        reply = api.ask("responses", "lenient", stream=stream, **asked)
+        assert reply.status == 200
+        assert reply.headers["tidegate-dropped"] == "n, temperature, user"
+        assert {name: api.sent.get(name, ...) for name in asked} == {
+            "user": ...,
+            "temperature": ...,
+            "n": ...,
+            "top_p": 0.5,
+        }
+        assert "tidegate-dropped" not in api.ask("responses", "lenient", stream=stream, top_p=0.5).headers
+        check_refusal(api, "narrow", "temperature", 0.5)
