@@ -1,5 +1,6 @@
 """Rows S68–S73: chat and text completions."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -241,3 +242,41 @@ def test_every_choice_of_a_stream_has_its_content(endpoint: str, nothing: dict[s
         reply = stream(api, endpoint, "canned/m")
     assert [chunk["choices"][0][name] for chunk in reply.events] == [said, empty]
     assert reply.frames[-1].data == b"[DONE]"
+
+
+BRIDGED = """
+[server]
+port = 0
+[providers.lab]
+kind = "openai-compatible"
+base_url = "{sim}"
+speaks = ["chat"]
+[providers.claude]
+kind = "anthropic"
+base_url = "{sim}"
+credentials = ["sk-ant-0123456789abcdef"]
+"""
+
+
+@pytest.fixture(scope="module")
+def bridged() -> Iterator[Api]:
+    """A gateway whose providers speak chat and Messages only."""
+    with Running(BRIDGED) as gateway, Api(gateway) as client:
+        yield client
+
+
+@pytest.mark.row("S70", "S73")
+@pytest.mark.parametrize("endpoint", CHOICES)
+@pytest.mark.parametrize("provider", ["lab", "claude"])
+def test_done_follows_a_real_finish_of_any_provider_and_nothing_else(
+    bridged: Api, endpoint: str, provider: str
+) -> None:
+    whole = stream(bridged, endpoint, f"{provider}/echo", say="ebb")
+    assert whole.text == "ebb"
+    assert whole.frames[-1].raw == b"data: [DONE]\n\n"
+    assert whole.content.count(b"[DONE]") == 1
+    for fault in ("eof", "reset", "cut", "garbage", "error"):
+        broken = stream(bridged, endpoint, f"{provider}/lorem?fault={fault}")
+        assert b"[DONE]" not in broken.content
+        assert f"'{provider}'" in broken.events[-1]["error"]["message"]
+        assert not any(choice["finish_reason"] for chunk in broken.events[:-1] for choice in chunk["choices"])

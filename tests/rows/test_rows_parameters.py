@@ -190,6 +190,7 @@ def test_text_format_has_three_types(api: Api) -> None:
     assert "'json_object', 'json_schema', 'text'" in error["message"]
     assert refused(api, text={"format": {}})["param"] == "text.format.type"
     assert refused(api, text={"format": {"type": "json_schema"}})["param"] == "text.format.name"
+    assert refused(api, text={"format": {**schema, "name": ""}})["param"] == "text.format.name"
     assert refused(api, text={"format": "text"})["param"] == "text.format"
     check_refusal(api, "narrow", "text", {"format": schema})
 
@@ -230,6 +231,7 @@ def test_tools_are_validated_forwarded_and_echoed(api: Api) -> None:
     assert (error["param"], error["code"]) == ("tools[0].type", "missing_required_parameter")
     assert refused(api, tools=[TOOL, {}])["param"] == "tools[1].type"
     assert refused(api, tools=[{"type": "function"}])["param"] == "tools[0].name"
+    assert refused(api, tools=[TOOL, {"type": "custom", "name": ""}])["param"] == "tools[1].name"
     assert refused(api, tools=[{"type": 3}])["param"] == "tools[0].type"
     assert refused(api, tools=TOOL)["param"] == "tools"
     tools = [TOOL, {"type": "web_search", "search_context_size": "low"}]
@@ -255,8 +257,9 @@ def test_tool_choice_is_a_string_or_an_object(api: Api) -> None:
 
 @pytest.mark.row("S40")
 @pytest.mark.parametrize("endpoint", ["responses", "chat", "completions"])
-def test_user_is_forwarded_and_stands_in_the_usage_entry(api: Api, endpoint: str) -> None:
-    reply = api.ask(endpoint, user="customer-17")
+@pytest.mark.parametrize("stream", [False, True])
+def test_user_is_forwarded_and_stands_in_the_usage_entry(api: Api, endpoint: str, stream: bool) -> None:
+    reply = api.ask(endpoint, user="customer-17", stream=stream)
     assert api.sent["user"] == "customer-17"
     assert api.gateway.usage(reply.request_id)["end_user"] == "customer-17"
     assert "end_user" not in api.gateway.usage(api.ask(endpoint).request_id)

@@ -131,6 +131,11 @@ def test_a_request_may_lower_the_total_clock(api: Api) -> None:
     assert (reply.status, reply.error["code"]) == (504, "upstream_timeout")
     assert "0.4 s (total clock)" in reply.error["message"]
     assert time.monotonic() - started < 2
+    with Running(CLOCKED) as gateway, Api(gateway) as clocked:
+        # It cannot raise it.
+        held = clocked.ask("responses", "total/lorem?head_delay=3000", headers={"tidegate-timeout": "5s"})
+        assert held.status == 504
+        assert "0.7 s (total clock)" in held.error["message"]
     wrong = api.ask("responses", headers={"tidegate-timeout": "soon"})
     assert (wrong.status, wrong.error["code"]) == (400, "invalid_timeout")
 
