@@ -410,3 +410,26 @@ def test_items_stand_by_their_index_whichever_was_complete_first() -> None:
     )
     with Canned(answer) as provider, Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
         assert final(api.ask("responses", "canned/m", stream=True))["output"] == items
+
+
+CLAUDE = """
+[server]
+port = 0
+[providers.claude]
+kind = "anthropic"
+base_url = "{sim}"
+credentials = ["sk-ant-0123456789abcdef"]
+"""
+
+
+@pytest.mark.row("S49")
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_the_provider_withheld_is_incomplete_in_its_usage_entry_too(stream: bool) -> None:
+    with Running(CLAUDE) as gateway, Api(gateway) as api:
+        withheld = api.ask("responses", "claude/refusal", stream=stream)
+        assert final(withheld)["status"] == "incomplete"
+        assert final(withheld)["incomplete_details"] == {"reason": "content_filter"}
+        assert gateway.usage(withheld.request_id)["ending"] == "incomplete"
+        whole = api.ask("responses", "claude/echo", stream=stream)
+        assert final(whole)["status"] == "completed"
+        assert gateway.usage(whole.request_id)["ending"] == "completed"

@@ -1,11 +1,12 @@
 """Rows S26–S42: the parameters of /v1/responses."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.api import Api
+from tests.support.api import ENDPOINTS, Api
 from tests.support.canned import Canned, json_answer, sse_answer
 from tests.support.running import Running
 
@@ -442,3 +443,50 @@ def test_where_it_is_allowed_all_that_is_dropped_is_named_in_a_header(stream: bo
         }
         assert "tidegate-dropped" not in api.ask("responses", "lenient", stream=stream, top_p=0.5).headers
         check_refusal(api, "narrow", "temperature", 0.5)
+
+
+BRIDGED = """
+[server]
+port = 0
+[providers.openai]
+base_url = "{sim}"
+speaks = ["responses"]
+credentials = ["sk-upstream-0123456789abcdef0123456789"]
+[providers.lab]
+kind = "openai-compatible"
+base_url = "{sim}"
+speaks = ["chat"]
+[providers.google]
+kind = "gemini"
+base_url = "{sim}beta"
+credentials = ["AIzaSyD-0123456789abcdefghijklmnopqrst"]
+"""
+
+
+@pytest.fixture(scope="module")
+def bridged() -> Iterator[Api]:
+    """A gateway with a provider of each dialect that has sampling for all of its models."""
+    with Running(BRIDGED) as gateway, Api(gateway) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("temperature", marks=pytest.mark.row("S26")),
+        pytest.param("top_p", marks=pytest.mark.row("S27")),
+    ],
+)
+@pytest.mark.parametrize("value", [0, 0.5, 1])
+@pytest.mark.parametrize(
+    ("endpoint", "provider"),
+    [(client, one) for client in ENDPOINTS for one in ("openai", "lab", "google")],
+)
+def test_sampling_reaches_providers_of_every_dialect_also_when_it_is_nothing(
+    bridged: Api, endpoint: str, provider: str, name: str, value: float
+) -> None:
+    reply = bridged.ask(endpoint, f"{provider}/echo", say="ebb", **{name: value})
+    assert (reply.status, reply.text) == (200, "ebb")
+    assert "tidegate-dropped" not in reply.headers
+    told = bridged.sent["generationConfig"] if provider == "google" else bridged.sent
+    assert told["topP" if provider == "google" and name == "top_p" else name] == value
