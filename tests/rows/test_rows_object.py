@@ -433,3 +433,29 @@ def test_an_answer_that_the_provider_withheld_is_incomplete_in_its_usage_entry_t
         whole = api.ask("responses", "claude/echo", stream=stream)
         assert final(whole)["status"] == "completed"
         assert gateway.usage(whole.request_id)["ending"] == "completed"
+
+
+@pytest.mark.row("S49")
+@pytest.mark.parametrize("reason", ["refusal", "content_filter", "length"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_a_chat_provider_cut_is_incomplete_wherever_it_is_told(reason: str, stream: bool) -> None:
+    said = {"delta" if stream else "message": {"role": "assistant", "content": "ebb"}}
+    kind = "chat.completion.chunk" if stream else "chat.completion"
+    content = {
+        "id": "c",
+        "object": kind,
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, **said, "finish_reason": reason}],
+    }
+    answer = sse_answer(content, b"data: [DONE]\n\n") if stream else json_answer(content)
+    with (
+        Canned(answer) as provider,
+        Running("[server]\nport = 0\n" + provider.toml(kind="openai-compatible", more='speaks = ["chat"]')) as gateway,
+        Api(gateway) as api,
+    ):
+        reply = api.ask("responses", "canned/m", stream=stream)
+        assert gateway.usage(reply.request_id)["ending"] == "incomplete"
+    assert (final(reply)["status"], final(reply)["completed_at"]) == ("incomplete", None)
+    told = "max_output_tokens" if reason == "length" else "content_filter"
+    assert final(reply)["incomplete_details"] == {"reason": told}
