@@ -30,6 +30,7 @@ def cut_at_first(whole: str, stops: list[str]) -> tuple[str, bool]:
 
 
 @example(["a", "b", "X"], ["abX", "b"])
+@example(["abX"], ["abX", "b"])
 @given(
     st.lists(st.text("abX终止", max_size=4), max_size=12),
     st.lists(st.text("abX终止", min_size=1, max_size=4), max_size=3),

@@ -17,6 +17,7 @@ credentials = ["sk-ant-0123456789"]
 PINGING = SIM_ONLY.replace("port = 0", 'port = 0\nstream_ping = "1s"') + 'timeouts = { idle = "2600ms" }\n'
 
 
+@pytest.mark.row("S58", "S62")
 def test_a_silent_responses_stream_gets_comments_and_keepalive_events_that_take_no_sequence_number() -> None:
     with Running(PINGING) as gateway, Api(gateway) as api:
         reply = api.ask("responses", "sim/lorem?chunks=3&fault=stall&after=6", stream=True)

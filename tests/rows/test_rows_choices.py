@@ -1,5 +1,6 @@
 """Rows S68–S73: chat and text completions."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -207,3 +208,75 @@ def test_a_done_of_the_provider_does_not_end_a_choice_that_has_not_finished(endp
     assert reply.events[:-1] == chunks
     assert "'canned'" in reply.events[-1]["error"]["message"]
     assert b"[DONE]" not in reply.content
+
+
+@pytest.mark.row("S70", "S73")
+@pytest.mark.parametrize("endpoint", CHOICES)
+def test_a_done_that_the_engine_forgot_is_not_added_while_a_choice_has_said_nothing(endpoint: str) -> None:
+    said = {"delta": {"content": "ebb"}} if endpoint == "chat" else {"text": "ebb"}
+    kind = "chat.completion.chunk" if endpoint == "chat" else "text_completion"
+    head = {"id": "c", "object": kind, "created": 1, "model": "m"}
+    answer = sse_answer({**head, "choices": [{"index": 0, **said, "finish_reason": "stop"}]})
+    with Canned(answer) as provider, Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
+        broken = stream(api, endpoint, "canned/m", n=2)
+        whole = stream(api, endpoint, "canned/m", n=1)
+    assert "'canned'" in broken.events[-1]["error"]["message"]
+    assert b"[DONE]" not in broken.content
+    assert whole.frames[-1].raw == b"data: [DONE]\n\n"
+
+
+@pytest.mark.row("S69", "S72")
+@pytest.mark.parametrize("endpoint", CHOICES)
+@pytest.mark.parametrize("nothing", [{}, {"text": None, "delta": None}])
+def test_every_choice_of_a_stream_has_its_content(endpoint: str, nothing: dict[str, Any]) -> None:
+    """Some engines leave it out of the chunk that only tells the reason of the ending."""
+    name, said, empty = ("delta", {"content": "ebb"}, {}) if endpoint == "chat" else ("text", "ebb", "")
+    kind = "chat.completion.chunk" if endpoint == "chat" else "text_completion"
+    head = {"id": "c", "object": kind, "created": 1, "model": "m"}
+    answer = sse_answer(
+        {**head, "choices": [{"index": 0, name: said, "finish_reason": None}]},
+        {**head, "choices": [{"index": 0, **nothing, "finish_reason": "stop"}]},
+        b"data: [DONE]\n\n",
+    )
+    with Canned(answer) as provider, Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
+        reply = stream(api, endpoint, "canned/m")
+    assert [chunk["choices"][0][name] for chunk in reply.events] == [said, empty]
+    assert reply.frames[-1].data == b"[DONE]"
+
+
+BRIDGED = """
+[server]
+port = 0
+[providers.lab]
+kind = "openai-compatible"
+base_url = "{sim}"
+speaks = ["chat"]
+[providers.claude]
+kind = "anthropic"
+base_url = "{sim}"
+credentials = ["sk-ant-0123456789abcdef"]
+"""
+
+
+@pytest.fixture(scope="module")
+def bridged() -> Iterator[Api]:
+    """A gateway whose providers speak chat and Messages only."""
+    with Running(BRIDGED) as gateway, Api(gateway) as client:
+        yield client
+
+
+@pytest.mark.row("S70", "S73")
+@pytest.mark.parametrize("endpoint", CHOICES)
+@pytest.mark.parametrize("provider", ["lab", "claude"])
+def test_done_follows_a_real_finish_of_any_provider_and_nothing_else(
+    bridged: Api, endpoint: str, provider: str
+) -> None:
+    whole = stream(bridged, endpoint, f"{provider}/echo", say="ebb")
+    assert whole.text == "ebb"
+    assert whole.frames[-1].raw == b"data: [DONE]\n\n"
+    assert whole.content.count(b"[DONE]") == 1
+    for fault in ("eof", "reset", "cut", "garbage", "error"):
+        broken = stream(bridged, endpoint, f"{provider}/lorem?fault={fault}")
+        assert b"[DONE]" not in broken.content
+        assert f"'{provider}'" in broken.events[-1]["error"]["message"]
+        assert not any(choice["finish_reason"] for chunk in broken.events[:-1] for choice in chunk["choices"])

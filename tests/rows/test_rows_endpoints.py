@@ -1,9 +1,14 @@
 """Rows S1–S3, S14–S17: the endpoints and how a model is named."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from tests.support.api import ENDPOINTS, PATHS, Api
+from tests.support.canned import Canned, json_answer, sse_answer
 from tests.support.running import Running
+from tidegate.sim.scripts import ZH
 
 NO_DEFAULT = """
 [server]
@@ -154,3 +159,77 @@ def test_a_whole_id_with_a_slash_goes_to_the_one_provider_that_lists_it(endpoint
         assert (reply.status, reply.headers["tidegate-deployment"]) == (200, "openai/echo")
         assert api.sent["model"] == "echo"
         assert "authorization" in api.upstream.headers
+
+
+@pytest.mark.row("S15")
+def test_the_default_of_the_key_goes_before_the_one_for_everybody() -> None:
+    with Running(KEYED + '[defaults]\nmodel = "sim/echo"\n') as gateway:
+        for key, model in (("with-a-model-0123456789abcdefghij", "zh"), ("without-a-model-0123456789abcdefg", "echo")):
+            with Api(gateway, authorization=f"Bearer key-{key}") as api:
+                assert api.ask("responses", None).status == 200
+                assert api.sent["model"] == model
+
+
+@pytest.mark.row("S14")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_an_alias_is_among_the_names_that_are_near(endpoint: str) -> None:
+    with Running(NO_DEFAULT + '[models.harbour-pilot]\ntarget = "sim/echo"\n') as gateway, Api(gateway) as api:
+        reply = api.ask(endpoint, "harbor-pilot")
+        assert (reply.status, reply.error["param"]) == (404, "model")
+        assert "Did you mean 'harbour-pilot'" in reply.error["message"]
+        assert api.calls == 0
+
+
+BRIDGED = """
+[server]
+port = 0
+[providers.lab]
+kind = "openai-compatible"
+base_url = "{sim}"
+[providers.claude]
+kind = "anthropic"
+base_url = "{sim}"
+credentials = ["sk-ant-0123456789abcdef"]
+"""
+
+
+@pytest.fixture(scope="module")
+def bridged() -> Iterator[Api]:
+    """A gateway whose providers speak other dialects than most of its clients."""
+    with Running(BRIDGED) as gateway, Api(gateway) as client:
+        yield client
+
+
+@pytest.mark.row("S24", "S56")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("provider", ["lab", "claude"])
+@pytest.mark.parametrize(("given", "told"), [(..., False), (False, False), (True, True)])
+def test_a_provider_of_another_dialect_is_told_whether_to_stream(
+    bridged: Api, endpoint: str, provider: str, given: Any, told: bool
+) -> None:
+    reply = bridged.ask(endpoint, f"{provider}/zh?split=1", stream=given)
+    assert (reply.status, reply.text) == (200, ZH)
+    assert "\ufffd" not in reply.content.decode()
+    assert bridged.sent["stream"] is told
+
+
+@pytest.mark.row("S17", "S47")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_names_no_model_gets_the_name_without_its_prefix(endpoint: str, stream: bool) -> None:
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+    said = {"role": "assistant", "content": "ebb"}
+    whole = json_answer(
+        {"id": "c", "object": "chat.completion", "created": 1, "choices": [{**choice, "message": said}]}
+    )
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "choices": [{**choice, "delta": said}]}
+    answer = sse_answer(chunk, b"data: [DONE]\n\n") if stream else whole
+    with (
+        Canned(answer) as provider,
+        Running("[server]\nport = 0\n" + provider.toml(kind="openai-compatible", more='speaks = ["chat"]')) as gateway,
+        Api(gateway) as api,
+    ):
+        reply = api.ask(endpoint, "canned/m", stream=stream)
+    assert (reply.status, reply.text) == (200, "ebb")
+    objects = [event.get("response", event) for event in reply.events] if stream else [reply.json]
+    assert {one["model"] for one in objects if "object" in one} == {"m"}

@@ -379,3 +379,83 @@ def test_a_null_of_the_provider_does_not_undo_the_echo(asked: dict[str, Any], st
     nulls = {"reasoning": None, "text": None, "instructions": None}
     shown = final(from_engine({**FAULTLESS, **nulls}, stream=stream, **asked))
     assert {name: shown[name] for name in asked} == asked
+
+
+@pytest.mark.row("S49")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("reason", ["max_output_tokens", "content_filter"])
+def test_an_answer_with_a_reason_to_be_incomplete_is_not_completed(reason: str, stream: bool) -> None:
+    """Some engines say why an answer was cut, and `completed` all the same."""
+    details = {"reason": reason}
+    reply = from_engine({**FAULTLESS, "incomplete_details": details}, stream=stream)
+    shown = final(reply)
+    assert (shown["status"], shown["incomplete_details"], shown["completed_at"]) == ("incomplete", details, None)
+    assert not stream or reply.kinds[-1] == "response.incomplete"
+
+
+@pytest.mark.row("S53")
+@pytest.mark.parametrize("stream", [False, True])
+def test_completed_at_is_when_the_answer_was_complete(api: Api, stream: bool) -> None:
+    shown = final(api.ask("responses", "sim/echo?head_delay=1100", stream=stream))
+    assert shown["created_at"] < shown["completed_at"] <= time.time()
+
+
+@pytest.mark.row("S50")
+def test_items_stand_by_their_index_whichever_was_complete_first() -> None:
+    items = [{**MESSAGE, "id": f"msg_{at}", "content": []} for at in range(3)]
+    answer = sse_answer(
+        {"type": "response.created", "response": {}},
+        *({"type": "response.output_item.done", "output_index": at, "item": items[at]} for at in (1, 2, 0)),
+        {"type": "response.completed", "response": {"status": "completed", "output": []}},
+    )
+    with Canned(answer) as provider, Running(f"[server]\nport = 0\n{provider.toml()}") as gateway, Api(gateway) as api:
+        assert final(api.ask("responses", "canned/m", stream=True))["output"] == items
+
+
+CLAUDE = """
+[server]
+port = 0
+[providers.claude]
+kind = "anthropic"
+base_url = "{sim}"
+credentials = ["sk-ant-0123456789abcdef"]
+"""
+
+
+@pytest.mark.row("S49")
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_the_provider_withheld_is_incomplete_in_its_usage_entry_too(stream: bool) -> None:
+    with Running(CLAUDE) as gateway, Api(gateway) as api:
+        withheld = api.ask("responses", "claude/refusal", stream=stream)
+        assert final(withheld)["status"] == "incomplete"
+        assert final(withheld)["incomplete_details"] == {"reason": "content_filter"}
+        assert gateway.usage(withheld.request_id)["ending"] == "incomplete"
+        whole = api.ask("responses", "claude/echo", stream=stream)
+        assert final(whole)["status"] == "completed"
+        assert gateway.usage(whole.request_id)["ending"] == "completed"
+
+
+@pytest.mark.row("S49")
+@pytest.mark.parametrize("reason", ["refusal", "content_filter", "length"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_a_chat_provider_cut_is_incomplete_wherever_it_is_told(reason: str, stream: bool) -> None:
+    said = {"delta" if stream else "message": {"role": "assistant", "content": "ebb"}}
+    kind = "chat.completion.chunk" if stream else "chat.completion"
+    content = {
+        "id": "c",
+        "object": kind,
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, **said, "finish_reason": reason}],
+    }
+    answer = sse_answer(content, b"data: [DONE]\n\n") if stream else json_answer(content)
+    with (
+        Canned(answer) as provider,
+        Running("[server]\nport = 0\n" + provider.toml(kind="openai-compatible", more='speaks = ["chat"]')) as gateway,
+        Api(gateway) as api,
+    ):
+        reply = api.ask("responses", "canned/m", stream=stream)
+        assert gateway.usage(reply.request_id)["ending"] == "incomplete"
+    assert (final(reply)["status"], final(reply)["completed_at"]) == ("incomplete", None)
+    told = "max_output_tokens" if reason == "length" else "content_filter"
+    assert final(reply)["incomplete_details"] == {"reason": told}

@@ -1,11 +1,12 @@
 """Rows S26–S42: the parameters of /v1/responses."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.api import Api
+from tests.support.api import ENDPOINTS, Api
 from tests.support.canned import Canned, json_answer, sse_answer
 from tests.support.running import Running
 
@@ -190,6 +191,7 @@ def test_text_format_has_three_types(api: Api) -> None:
     assert "'json_object', 'json_schema', 'text'" in error["message"]
     assert refused(api, text={"format": {}})["param"] == "text.format.type"
     assert refused(api, text={"format": {"type": "json_schema"}})["param"] == "text.format.name"
+    assert refused(api, text={"format": {**schema, "name": ""}})["param"] == "text.format.name"
     assert refused(api, text={"format": "text"})["param"] == "text.format"
     check_refusal(api, "narrow", "text", {"format": schema})
 
@@ -230,6 +232,7 @@ def test_tools_are_validated_forwarded_and_echoed(api: Api) -> None:
     assert (error["param"], error["code"]) == ("tools[0].type", "missing_required_parameter")
     assert refused(api, tools=[TOOL, {}])["param"] == "tools[1].type"
     assert refused(api, tools=[{"type": "function"}])["param"] == "tools[0].name"
+    assert refused(api, tools=[TOOL, {"type": "custom", "name": ""}])["param"] == "tools[1].name"
     assert refused(api, tools=[{"type": 3}])["param"] == "tools[0].type"
     assert refused(api, tools=TOOL)["param"] == "tools"
     tools = [TOOL, {"type": "web_search", "search_context_size": "low"}]
@@ -255,8 +258,9 @@ def test_tool_choice_is_a_string_or_an_object(api: Api) -> None:
 
 @pytest.mark.row("S40")
 @pytest.mark.parametrize("endpoint", ["responses", "chat", "completions"])
-def test_user_is_forwarded_and_stands_in_the_usage_entry(api: Api, endpoint: str) -> None:
-    reply = api.ask(endpoint, user="customer-17")
+@pytest.mark.parametrize("stream", [False, True])
+def test_user_is_forwarded_and_stands_in_the_usage_entry(api: Api, endpoint: str, stream: bool) -> None:
+    reply = api.ask(endpoint, user="customer-17", stream=stream)
     assert api.sent["user"] == "customer-17"
     assert api.gateway.usage(reply.request_id)["end_user"] == "customer-17"
     assert "end_user" not in api.gateway.usage(api.ask(endpoint).request_id)
@@ -391,3 +395,98 @@ def test_an_answer_whose_last_message_was_cut_is_incomplete_whatever_its_status(
     assert (end["status"], end["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
     assert end["completed_at"] is None
     assert not stream or reply.kinds[-1] == "response.incomplete"
+
+
+@pytest.mark.row("S31")
+@pytest.mark.parametrize("provider", ["sim", "openai"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("chunks", [1, 3, 26])
+def test_a_stop_sequence_is_found_however_the_answer_is_split(
+    api: Api, provider: str, stream: bool, chunks: int
+) -> None:
+    """`openai` has no such parameter on Responses: there the gateway cuts."""
+    said = "before the END of it after"
+    for stop in ("END of it", ["nowhere", "END of it"]):
+        reply = api.ask("responses", f"{provider}/echo?chunks={chunks}", say=said, stop=stop, stream=stream)
+        assert (reply.status, reply.text) == (200, "before the ")
+    near = api.ask("responses", f"{provider}/echo?chunks={chunks}", say="before the END of", stop="END of it")
+    assert near.text == "before the END of"
+
+
+LENIENT = """
+[server]
+port = 0
+[providers.narrow]
+kind = "sim"
+base_url = "{sim}"
+[providers.narrow.refuses]
+responses = ["user", "temperature", "n"]
+[models.lenient]
+target = "narrow/echo"
+unsupported = "drop"
+"""
+
+
+@pytest.mark.row("S42")
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_it_is_allowed_all_that_is_dropped_is_named_in_a_header(stream: bool) -> None:
+    with Running(LENIENT) as gateway, Api(gateway) as api:
+        asked: dict[str, Any] = {"user": "customer-17", "temperature": 0.5, "n": 2, "top_p": 0.5}
+        reply = api.ask("responses", "lenient", stream=stream, **asked)
+        assert reply.status == 200
+        assert reply.headers["tidegate-dropped"] == "n, temperature, user"
+        assert {name: api.sent.get(name, ...) for name in asked} == {
+            "user": ...,
+            "temperature": ...,
+            "n": ...,
+            "top_p": 0.5,
+        }
+        assert "tidegate-dropped" not in api.ask("responses", "lenient", stream=stream, top_p=0.5).headers
+        check_refusal(api, "narrow", "temperature", 0.5)
+
+
+BRIDGED = """
+[server]
+port = 0
+[providers.openai]
+base_url = "{sim}"
+speaks = ["responses"]
+credentials = ["sk-upstream-0123456789abcdef0123456789"]
+[providers.lab]
+kind = "openai-compatible"
+base_url = "{sim}"
+speaks = ["chat"]
+[providers.google]
+kind = "gemini"
+base_url = "{sim}beta"
+credentials = ["AIzaSyD-0123456789abcdefghijklmnopqrst"]
+"""
+
+
+@pytest.fixture(scope="module")
+def bridged() -> Iterator[Api]:
+    """A gateway with a provider of each dialect that has sampling for all of its models."""
+    with Running(BRIDGED) as gateway, Api(gateway) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("temperature", marks=pytest.mark.row("S26")),
+        pytest.param("top_p", marks=pytest.mark.row("S27")),
+    ],
+)
+@pytest.mark.parametrize("value", [0, 0.5, 1])
+@pytest.mark.parametrize(
+    ("endpoint", "provider"),
+    [(client, one) for client in ENDPOINTS for one in ("openai", "lab", "google")],
+)
+def test_sampling_reaches_providers_of_every_dialect_also_when_it_is_nothing(
+    bridged: Api, endpoint: str, provider: str, name: str, value: float
+) -> None:
+    reply = bridged.ask(endpoint, f"{provider}/echo", say="ebb", **{name: value})
+    assert (reply.status, reply.text) == (200, "ebb")
+    assert "tidegate-dropped" not in reply.headers
+    told = bridged.sent["generationConfig"] if provider == "google" else bridged.sent
+    assert told["topP" if provider == "google" and name == "top_p" else name] == value

@@ -1,6 +1,7 @@
 """Rows S58–S66: the streams of /v1/responses, and the profiles that change their shape."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -292,3 +293,94 @@ def test_an_ending_cut_without_a_reason_is_given_one(details: dict[str, Any], st
     reply = from_engine(answer, stream=stream)
     end = reply.events[-1]["response"] if stream else reply.json
     assert (end["status"], end["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+
+
+@pytest.mark.row("S66")
+@pytest.mark.parametrize("reason", ["stop", "length", "content_filter"])
+def test_the_chat_body_tells_why_the_answer_ended(api: Api, reason: str) -> None:
+    body = api.ask("responses", f"sim/lorem?finish={reason}", headers={"tidegate-profile": "kkiai"}).json
+    assert [choice["finish_reason"] for choice in body["choices"]] == [reason]
+
+
+@pytest.mark.row("S66")
+def test_the_chat_body_has_what_was_thought_and_what_it_cost(api: Api) -> None:
+    response = api.ask("responses", "sim/reasoning").json
+    body = api.ask("responses", "sim/reasoning", headers={"tidegate-profile": "kkiai"}).json
+    thought, message = response["output"]
+    said = body["choices"][0]["message"]
+    assert said["reasoning_content"] == thought["summary"][0]["text"] != ""
+    assert said["content"] == message["content"][0]["text"] != ""
+    usage = response["usage"]
+    assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (
+        usage["input_tokens"],
+        usage["output_tokens"],
+    )
+    assert body["usage"]["completion_tokens_details"] == usage["output_tokens_details"]
+
+
+BRIDGED = """
+[server]
+port = 0
+[providers.lab]
+kind = "openai-compatible"
+base_url = "{sim}"
+"""
+
+
+@pytest.fixture(scope="module")
+def bridged() -> Iterator[Api]:
+    """A gateway whose provider speaks chat."""
+    with Running(BRIDGED) as gateway, Api(gateway) as client:
+        yield client
+
+
+@pytest.mark.row("S64", "S65")
+def test_profiles_hold_for_providers_of_other_dialects() -> None:
+    with Running(BRIDGED) as gateway, Api(gateway) as api:
+        assert check_stream(stream(api, "lab/echo").frames)["status"] == "completed"
+        assert b"[DONE]" not in stream(api, "lab/echo").content
+        for profile, check in PROFILES:
+            header = {"tidegate-profile": profile}
+            check(stream(api, "lab/echo", headers=header))
+            kinds = set(stream(api, "lab/reasoning", headers=header).kinds)
+            renamed = {"response.reasoning.delta", "response.reasoning.done"}
+            assert renamed & kinds == (renamed if profile == "openresponses" else set())
+            assert ("response.reasoning_text.delta" in kinds) is (profile != "openresponses")
+            for fault in ("eof", "error", "reset"):
+                broken = stream(api, f"lab/lorem?fault={fault}", headers=header)
+                assert broken.kinds[-2:] == ["error", "response.failed"]
+                assert b"[DONE]" not in broken.content
+
+
+@pytest.mark.row("S66")
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_chat_body_is_for_whole_answers_of_any_provider(stream: bool) -> None:
+    with Running(BRIDGED) as gateway, Api(gateway) as api:
+        reply = api.ask("responses", "lab/echo", say="ebb", stream=stream, headers={"tidegate-profile": "kkiai"})
+        assert reply.text == "ebb"
+        if not stream:
+            assert (reply.json["object"], reply.json["model"]) == ("chat.completion", "echo")
+
+
+@pytest.mark.row("S62")
+@pytest.mark.parametrize("fault", ["eof", "reset", "cut", "close", "garbage", "badutf8", "error", "failed"])
+@pytest.mark.parametrize("gap", [0, 20])
+@pytest.mark.parametrize("provider", ["sim", "lab"])
+def test_a_broken_stream_is_numbered_without_a_gap_up_to_its_end(
+    api: Api, bridged: Api, provider: str, fault: str, gap: int
+) -> None:
+    reply = stream(api if provider == "sim" else bridged, f"{provider}/lorem?fault={fault}&gap={gap}")
+    assert reply.kinds[-2:] == ["error", "response.failed"]
+    assert [event["sequence_number"] for event in reply.events] == list(range(len(reply.events)))
+
+
+@pytest.mark.row("S61", "S62")
+@pytest.mark.parametrize("size", [24, 5000])
+@pytest.mark.parametrize("provider", ["sim", "lab"])
+def test_deltas_of_any_size_are_the_text_of_the_ending(api: Api, bridged: Api, provider: str, size: int) -> None:
+    reply = stream(api if provider == "sim" else bridged, f"{provider}/lorem?chunks=4&size={size}")
+    deltas = [event for event in reply.events if event["type"] == "response.output_text.delta"]
+    assert [len(event["delta"]) for event in deltas] == [size] * 4
+    end = check_stream(reply.frames)
+    assert "".join(event["delta"] for event in deltas) == end["output"][0]["content"][0]["text"]
+    assert all((event["output_index"], event["content_index"], event["logprobs"]) == (0, 0, []) for event in deltas)

@@ -13,6 +13,7 @@ import pytest
 from tests.support.api import ENDPOINTS, PATHS, Api, request_body
 from tests.support.canned import Canned, sse_answer
 from tests.support.running import Running
+from tests.upstream.stage import full_listener
 from tidegate.config.load import load
 from tidegate.providers.record import Clocks
 
@@ -130,6 +131,11 @@ def test_a_request_may_lower_the_total_clock(api: Api) -> None:
     assert (reply.status, reply.error["code"]) == (504, "upstream_timeout")
     assert "0.4 s (total clock)" in reply.error["message"]
     assert time.monotonic() - started < 2
+    with Running(CLOCKED) as gateway, Api(gateway) as clocked:
+        # It cannot raise it.
+        held = clocked.ask("responses", "total/lorem?head_delay=3000", headers={"tidegate-timeout": "5s"})
+        assert held.status == 504
+        assert "0.7 s (total clock)" in held.error["message"]
     wrong = api.ask("responses", headers={"tidegate-timeout": "soon"})
     assert (wrong.status, wrong.error["code"]) == (400, "invalid_timeout")
 
@@ -199,3 +205,25 @@ def test_the_gateway_adds_less_than_five_milliseconds_to_a_chunk(endpoint: str) 
             direct = median_delay(api, provider.url.removesuffix("/v1"), endpoint, provider)
             added.append(median_delay(api, gateway.origin, endpoint, provider) - direct)
     assert min(added) < 0.005, added
+
+
+@pytest.mark.row("S75")
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_provider_that_takes_no_connection_is_given_up_by_the_connect_clock(stream: bool) -> None:
+    with full_listener() as port:
+        toml = f"""
+        [server]
+        port = 0
+        [providers.far]
+        kind = "sim"
+        base_url = "http://127.0.0.1:{port}/v1"
+        models = ["m"]
+        timeouts = {{ connect = "400ms" }}
+        """
+        with Running(toml) as gateway, Api(gateway) as api:
+            started = time.monotonic()
+            reply = api.ask("responses", "far/m", stream=stream)
+            assert 0.3 < time.monotonic() - started < 2
+    assert (reply.status, reply.error["code"]) == (504, "upstream_timeout")
+    assert "'far'" in reply.error["message"]
+    assert "0.4 s (connect clock)" in reply.error["message"]

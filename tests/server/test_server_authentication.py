@@ -28,6 +28,7 @@ def test_without_keys_authorization_is_optional_and_not_looked_at(gateway: Runni
         f"Authorization: Bearer {KEY}",
         f"authorization: bearer {KEY}",
         f"AUTHORIZATION: BEARER {KEY}",
+        f"Authorization: bEaReR {KEY}",
         f"Authorization:   Bearer    {KEY}   ",
         f"Authorization:\tBearer {KEY}\t",
         f"x-api-key: {KEY}",
@@ -200,3 +201,28 @@ def test_a_key_in_the_address_and_another_one_in_a_header_are_two(keyed: Running
             refusal = client.ask(sent)
         assert refusal.status == 401
         assert b"two different" in refusal.body
+
+
+@pytest.mark.row("S7")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/responses",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        GEMINI,
+        "/v1beta/models/sim/echo:streamGenerateContent?alt=sse",
+    ],
+)
+@pytest.mark.parametrize("headers", [(), (f"Authorization: Bearer {OTHER}",)])
+def test_no_endpoint_is_open_once_there_is_a_key(keyed: Running, path: str, headers: tuple[str, ...]) -> None:
+    body = (
+        CONTENTS if "v1beta" in path else b'{"model":"sim/echo","input":"x","prompt":"x","max_tokens":5,"messages":[]}'
+    )
+    with Raw(keyed) as client:
+        assert client.ask(post(body, *headers, path=path)).status == 401
+    with Raw(keyed) as client:
+        assert client.ask(post(body, f"Authorization: Bearer {KEY}", path=path)).status != 401
