@@ -23,7 +23,6 @@ WORKING, PLANNED = "working", "planned"
 UNFINISHED = frozenset(
     [
         *("S6", "S39"),  # stored responses
-        *("S23", "S67"),  # bridges between dialects
         *("S4", "S5", *(f"S{number}" for number in range(76, 92))),  # audio
     ]
 )
