@@ -485,8 +485,8 @@ def bridged() -> Iterator[Api]:
 def test_sampling_reaches_providers_of_every_dialect_also_when_it_is_nothing(
     bridged: Api, endpoint: str, provider: str, name: str, value: float
 ) -> None:
-    sampling: dict[str, Any] = {name: value}
-    reply = bridged.ask(endpoint, f"{provider}/echo", say="ebb", **sampling)
+    members: dict[str, Any] = {name: value}
+    reply = bridged.ask(endpoint, f"{provider}/echo", say="ebb", **members)
     assert (reply.status, reply.text) == (200, "ebb")
     assert "tidegate-dropped" not in reply.headers
     told = bridged.sent["generationConfig"] if provider == "google" else bridged.sent
