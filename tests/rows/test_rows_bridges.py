@@ -77,6 +77,24 @@ def test_a_chat_client_reaches_a_model_that_only_responses_has(api: Api, stream:
 
 
 @pytest.mark.row("S67")
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_client_calls_tools_of_a_model_that_only_responses_has(api: Api, stream: bool) -> None:
+    tool = {"type": "function", "function": {"name": "tide", "parameters": {"type": "object", "properties": {}}}}
+    reply = api.ask("chat", "only/tools", tools=[tool], stream=stream)
+    assert reply.status == 200
+    assert [one["name"] for one in api.sent["tools"]] == ["tide"]
+    said = (
+        [event["choices"][0]["delta"] for event in reply.events if event["choices"]]
+        if stream
+        else [reply.json["choices"][0]["message"]]
+    )
+    called = [
+        call["function"]["name"] for one in said for call in one.get("tool_calls") or () if "name" in call["function"]
+    ]
+    assert called == ["tide"]
+
+
+@pytest.mark.row("S67")
 @pytest.mark.parametrize("model", ["o3-pro", "codex-mini-latest"])
 def test_openais_responses_only_models_are_known(api: Api, model: str) -> None:
     api.ask("chat", f"openai/{model}")  # the simulator does not have it, and says so

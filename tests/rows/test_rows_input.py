@@ -86,10 +86,17 @@ def test_an_empty_array_is_refused(api: Api) -> None:
 
 @pytest.mark.row("S19")
 def test_input_may_only_be_absent_beside_prompt_previous_response_or_conversation(api: Api) -> None:
-    error = api.refused(input=...)
-    assert (error["param"], error["code"]) == ("input", "missing_required_parameter")
-    # These get as far as the state that this gateway does not hold yet: nobody asks for `input`.
     members: dict[str, Any]
+    for members in (
+        {},
+        {"instructions": "Be brief."},
+        {"messages": [{"role": "user", "content": "Hello"}]},
+        {"tools": [{"type": "function", "name": "tide"}]},
+        {"metadata": {"a": "b"}, "user": "u", "stream": True},
+    ):
+        error = api.refused(input=..., **members)
+        assert (error["param"], error["code"]) == ("input", "missing_required_parameter")
+    # These get as far as the state that this gateway does not hold yet: nobody asks for `input`.
     for members in (
         {"prompt": {"id": "pmpt_1"}},
         {"previous_response_id": "resp_1"},

@@ -102,6 +102,17 @@ def test_created_at_is_the_same_whole_number_in_every_snapshot(api: Api, stream:
     assert values.pop().isdigit()
 
 
+@pytest.mark.row("S46")
+@pytest.mark.parametrize("stream", [False, True])
+def test_created_at_is_a_whole_number_also_where_the_provider_holds_the_state(stream: bool) -> None:
+    toml = '[server]\nport = 0\n[providers.keeper]\nkind = "sim"\nbase_url = "{sim}"\nstate = "provider"\n'
+    with Running(toml) as gateway, Api(gateway) as keeper:
+        reply = keeper.ask("responses", "keeper/echo?floats=1", stream=stream)
+    values = re.findall(rb'"created_at":([^,}]*)', reply.content)
+    assert values
+    assert all(value.isdigit() for value in values), values
+
+
 @pytest.mark.row("S47")
 @pytest.mark.parametrize("stream", [False, True])
 def test_model_is_there_even_when_the_provider_says_none(stream: bool) -> None:

@@ -640,7 +640,7 @@ def _string(value: msgspec.Raw) -> str | None:
 
 
 def _seconds(value: msgspec.Raw) -> int | None:
-    """Whole seconds, whatever number the upstream sends (S45)."""
+    """Whole seconds, whatever number the upstream sends (S46)."""
     try:
         return int(jsonio.decode(value, _count))
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch, OverflowError, ValueError):
