@@ -35,9 +35,11 @@ __all__ = [
 ]
 
 
-Endpoint = Literal["responses", "chat", "completions", "messages", "gemini", "embeddings"]
+Endpoint = Literal[
+    "responses", "chat", "completions", "messages", "gemini", "embeddings", "speech", "transcription", "translation"
+]
 """The endpoints that relay model output, by the names that provider records use. `messages` is Anthropic's API, `gemini`
-Google's `generateContent`."""
+Google's `generateContent`; `speech`, `transcription` and `translation` are OpenAI's three audio endpoints."""
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):

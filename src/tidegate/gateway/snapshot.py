@@ -22,6 +22,8 @@ from tidegate.wire.errors import InvalidRequest, ModelNotFound
 __all__ = ["Path", "Snapshot"]
 
 _REMEMBERED = 4096
+_UNBRIDGED: frozenset[Endpoint] = frozenset({"embeddings", "speech", "transcription", "translation"})
+"""Endpoints that no conversation can stand in for."""
 
 
 class Path(msgspec.Struct, frozen=True):
@@ -175,7 +177,7 @@ def _spoken(speaks: Sequence[Endpoint], endpoint: Endpoint) -> Endpoint | None:
     """The dialect for a request to `endpoint`: its own where the provider speaks it, else the first that the hub knows."""
     if endpoint in speaks:
         return endpoint
-    if endpoint == "embeddings":
+    if endpoint in _UNBRIDGED:
         return None
     return next((one for one in speaks if one in UPSTREAM_DIALECTS), None)
 

@@ -21,6 +21,9 @@ PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
         "messages": "/messages",
         "gemini": "/models/{model}:{method}",
         "embeddings": "/embeddings",
+        "speech": "/audio/speech",
+        "transcription": "/audio/transcriptions",
+        "translation": "/audio/translations",
     }
 )
 """Below the base URL. Gemini's names the model, and a method that depends on streaming."""
