@@ -12,7 +12,6 @@ import msgspec
 from tidegate.dialects.dialect import Call, Destination, estimated_usage
 from tidegate.dialects.responses.begun import Begun
 from tidegate.dialects.responses.broken import error_event, error_member
-from tidegate.dialects.responses.chat_body import as_chat_completion
 from tidegate.dialects.responses.held import HELD_LIMIT
 from tidegate.dialects.responses.output import (
     call_item,
@@ -732,7 +731,7 @@ def encode_answer(output: Output, envelope: Envelope, call: Call, destination: D
         completed_at=max(call.created_at, call.wall_clock()) if details is None else None,
         incomplete_details=details,
     )
-    return as_chat_completion(body) if call.profile.responses_as_chat else body
+    return body
 
 
 def _cut_details(reason: Reason, *, refused: bool) -> msgspec.Raw | None:

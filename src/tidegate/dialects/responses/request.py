@@ -1,5 +1,6 @@
 """The request of `POST /v1/responses`: validation, and the body that goes upstream."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,9 +9,19 @@ from msgspec import Meta
 from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
 from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
+from tidegate.dialects.responses.chat_body import as_chat_completion
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.response import Envelope, complete
 from tidegate.dialects.responses.sealing import opened_input
+from tidegate.dialects.responses.state import (
+    Kept,
+    NewId,
+    References,
+    is_reference,
+    kept_items,
+    read_references,
+    with_history,
+)
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.responses.tools import ToolNames
 from tidegate.dialects.validation import invalid, missing, parse
@@ -18,7 +29,7 @@ from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, NotFound, UnsupportedParameter
 from tidegate.wire.items import CanonicalRequest, Output
 
-__all__ = ["ResponsesBody", "ResponsesRequest", "parse_request"]
+__all__ = ["ResponsesBody", "ResponsesRequest", "parse_request", "previous_not_found"]
 
 Role = Literal["user", "assistant", "system", "developer", "tool", "critic", "discriminator", "unknown"]
 """The last four stand in items of conversations, which clients send back as they got them."""
@@ -119,6 +130,7 @@ class ResponsesBody(msgspec.Struct):
 
 _decoder = jsonio.decoder(ResponsesBody)
 _items = jsonio.decoder(list[jsonio.Members])
+_input = jsonio.decoder(list[InputItem])
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _TOOL_CHOICES = ("none", "auto", "required")
@@ -128,11 +140,15 @@ _STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 class ResponsesRequest(Received[ResponsesBody]):
     """A validated request of this dialect."""
 
-    __slots__ = ("_members",)
+    __slots__ = ("_history", "_members", "kept")
 
     def __init__(self, body: bytes, typed: ResponsesBody) -> None:
         super().__init__(body, typed)
         self._members: jsonio.Members | None = None
+        self._history: msgspec.Raw | None = None
+        """`input` with all that it builds on, once that was resolved."""
+        self.kept: Kept | None = None
+        """Set, before anything is made of the request, where its answer can be retrieved later."""
 
     @property
     def wants_stop(self) -> bool:
@@ -149,9 +165,41 @@ class ResponsesRequest(Received[ResponsesBody]):
             self._members = jsonio.members(self._body)
         return self._members
 
+    @property
+    def references(self) -> References | None:
+        """What must be looked up before the request can be answered."""
+        return read_references(self.typed)
+
+    def resolve(self, history: Sequence[bytes], found: Mapping[str, bytes]) -> None:
+        """Go on as if the client had sent all that the request refers to: the items of `history` before its own, those of
+        `found`, by id, where references stand. Raises NotFound and InvalidRequest."""
+        whole = with_history(self.members.get("input"), self.typed, history, found)
+        self._history = whole
+        self.typed.input = jsonio.decode(whole, _input)
+
+    def kept_items(self, new_id: NewId) -> list[tuple[str, bytes]]:
+        """See :func:`tidegate.dialects.responses.state.kept_items`. Before `resolve`."""
+        return kept_items(self.members.get("input"), self.typed, new_id)
+
+    def state_members(self) -> jsonio.Members:
+        """Members of the response object that say what is kept."""
+        if self.kept is None:
+            return {}
+        members = {"store": jsonio.TRUE, "background": jsonio.TRUE if self.typed.background else jsonio.FALSE}
+        references = self.references
+        if references is not None and references.previous is not None:
+            members["previous_response_id"] = jsonio.raw(references.previous)
+        if references is not None and references.conversation is not None:
+            members["conversation"] = jsonio.raw({"id": references.conversation})
+        return members
+
+    def detach(self) -> None:
+        """The answer is followed from elsewhere (`background`): the provider is asked for a stream in any case."""
+        self.stream = True
+
     def forward(self, destination: Destination) -> bytes:
         self._refuse_background()
-        members = dict(self.members)
+        members = self._whole()
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
         if destination.gateway_state:
@@ -174,23 +222,33 @@ class ResponsesRequest(Received[ResponsesBody]):
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
+    def _whole(self) -> jsonio.Members:
+        members = dict(self.members)
+        if self._history is not None:
+            members["input"] = self._history
+        return members
+
     def open(self, call: Call) -> ResponsesStream:
         return ResponsesStream(Envelope(self, call), call, self.envelopes)
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
-        return complete(body, Envelope(self, call), call, destination, self.envelopes)
+        answer = complete(body, Envelope(self, call), call, destination, self.envelopes)
+        if call.profile.responses_as_chat:
+            answer = Answer(as_chat_completion(answer.body), answer.usage, answer.status)
+        return answer
 
     def canonical(self) -> CanonicalRequest:
         """See :class:`tidegate.dialects.codec.BridgedRequest`."""
         self._refuse_background()
         self._refuse_state_we_lack("providers of other dialects are")
-        return canonical_request(self.members, self.typed)
+        return canonical_request(self._whole(), self.typed)
 
     def encoder(self, call: Call) -> ResponsesEncoder:
         return ResponsesEncoder(Envelope(self, call), call, self._tool_names())
 
     def encode_answer(self, output: Output, call: Call, destination: Destination) -> bytes:
-        return encode_answer(output, Envelope(self, call), call, destination, self._tool_names())
+        body = encode_answer(output, Envelope(self, call), call, destination, self._tool_names())
+        return as_chat_completion(body) if call.profile.responses_as_chat else body
 
     def _tool_names(self) -> ToolNames:
         return read_tool_names(self.members) if b'"namespace"' in self._body else ToolNames()
@@ -203,7 +261,7 @@ class ResponsesRequest(Received[ResponsesBody]):
         )
 
     def _refuse_background(self) -> None:
-        if self.typed.background:
+        if self.typed.background and self.kept is None:
             raise UnsupportedParameter(
                 "Unsupported parameter: 'background' needs stored responses, which this gateway does not keep.",
                 param="background",
@@ -213,15 +271,11 @@ class ResponsesRequest(Received[ResponsesBody]):
         """A request must never lose its history in silence: what we do not hold is refused as the API refuses it.
         `who_is` called without state, in words."""
         typed = self.typed
-        if typed.previous_response_id is not None:
-            raise InvalidRequest(
-                f"Previous response with id '{typed.previous_response_id}' not found.",
-                param="previous_response_id",
-                code="previous_response_not_found",
-            )
-        if typed.conversation is not None:
-            name = typed.conversation if isinstance(typed.conversation, str) else typed.conversation.id
-            raise NotFound(f"Conversation with id '{name}' not found.", param="conversation")
+        references = self.references if self._history is None else None
+        if references is not None and references.previous is not None:
+            raise previous_not_found(references.previous)
+        if references is not None and references.conversation is not None:
+            raise NotFound(f"Conversation with id '{references.conversation}' not found.", param="conversation")
         if typed.prompt is not None:
             raise UnsupportedParameter(
                 f"Unsupported parameter: 'prompt' names a template that the provider stores, but {who_is} called "
@@ -230,8 +284,17 @@ class ResponsesRequest(Received[ResponsesBody]):
             )
         if isinstance(typed.input, list):
             for index, item in enumerate(typed.input):
-                if _is_reference(item):
+                if is_reference(item):
                     raise NotFound(f"Item with id '{item.id}' not found.", param=f"input[{index}].id")
+
+
+def previous_not_found(name: str) -> InvalidRequest:
+    """In the official words (protocol §1.8)."""
+    return InvalidRequest(
+        f"Previous response with id '{name}' not found.",
+        param="previous_response_id",
+        code="previous_response_not_found",
+    )
 
 
 def parse_request(body: bytes) -> ResponsesRequest:
@@ -266,7 +329,7 @@ def parse_request(body: bytes) -> ResponsesRequest:
 
 
 def _check_item(item: InputItem, path: str) -> None:
-    if item.type == "message" or (item.type is None and not _is_reference(item)):
+    if item.type == "message" or (item.type is None and not is_reference(item)):
         if item.role is None:
             raise missing(f"{path}.role")
         if item.content is None:
@@ -277,10 +340,6 @@ def _check_item(item: InputItem, path: str) -> None:
                 raise missing(f"{path}.content[{index}].text")
     if item.type in ("function_call", "custom_tool_call", "custom_tool_call_output") and not item.call_id:
         raise missing(f"{path}.call_id")
-
-
-def _is_reference(item: InputItem) -> bool:
-    return item.type == "item_reference" or (item.type is None and item.id is not None and item.role is None)
 
 
 ID_NEEDED = frozenset(

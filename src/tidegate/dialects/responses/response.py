@@ -8,7 +8,6 @@ from tidegate.dialects.dialect import Answer, Call, Destination, estimated_usage
 from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
-from tidegate.dialects.responses.chat_body import as_chat_completion
 from tidegate.dialects.responses.repair import repaired_output
 from tidegate.dialects.responses.sealing import sealed_output
 from tidegate.dialects.usage import read_usage_object
@@ -224,7 +223,9 @@ class Envelope:
         "_base",
         "_call",
         "_identity",
+        "_kept",
         "_request",
+        "_state",
         "keep_upstream_identity",
         "output_limit",
         "trust_echo",
@@ -237,6 +238,9 @@ class Envelope:
         self._call = call
         self._base: jsonio.Members | None = None
         self._identity: jsonio.Members | None = None
+        self._state: jsonio.Members = {}
+        """What the gateway itself knows of stored state; no upstream's word replaces it."""
+        self._kept = request.kept
         self.keep_upstream_identity = False
         """The upstream holds the state: its id, creation time and `store` are the client's."""
         self.trust_echo = True
@@ -267,6 +271,7 @@ class Envelope:
                     content[name] = _merged(_DEFAULTS[name], content[name])
         if self._identity is None:
             self._identity = self._choose_identity(upstream or {})
+        content.update(self._state)
         content.update(self._identity)
         content["status"] = jsonio.raw(status)
         if output is not None:
@@ -281,8 +286,8 @@ class Envelope:
             content["incomplete_details"] = incomplete_details
         if self._call.profile.strict_nulls:
             content["tools"] = _with_every_key(content["tools"])
-            return nulls.strip(jsonio.encode(content))
-        return jsonio.encode(content)
+            return self.keep(nulls.strip(jsonio.encode(content)))
+        return self.keep(jsonio.encode(content))
 
     def completed(self, answer: _Plain) -> bytes:
         """The whole object of an answer without fault, and the only one that this envelope makes."""
@@ -300,8 +305,21 @@ class Envelope:
         answer.object = "response"
         answer.created_at = call.created_at
         answer.completed_at = max(call.created_at, call.wall_clock())
-        answer.store = False
-        return jsonio.encode(answer)
+        answer.store = request.kept is not None
+        if answer.store:
+            answer.previous_response_id = request.typed.previous_response_id
+        return self.keep(jsonio.encode(answer))
+
+    @property
+    def knows_more(self) -> bool:
+        """There are members to tell that no upstream's answer has room for."""
+        return self._kept is not None and self._request is not None and self._request.typed.conversation is not None
+
+    def keep(self, response: bytes) -> bytes:
+        """`response`, which is what can be retrieved from now on."""
+        if self._kept is not None:
+            self._kept.response = response
+        return response
 
     def _choose_identity(self, upstream: jsonio.Members) -> jsonio.Members:
         if not self.keep_upstream_identity or _string(upstream.get("id", jsonio.NULL)) is None:
@@ -318,10 +336,13 @@ class Envelope:
         """What is known before any upstream answers. Values are copied and the request let go of: a long prompt must
         not stay in memory as long as its answer streams."""
         base = dict(_DEFAULTS)
-        assert self._request is not None
-        for name, value in self._request.members.items():
+        request = self._request
+        assert request is not None
+        for name, value in request.members.items():
             if name in _ECHOED and value != jsonio.NULL:
                 base[name] = value.copy()
+        self._state = request.state_members()
+        base.update(self._state)
         self._request = None
         for name in _MERGED:
             if base[name] is not _DEFAULTS[name]:
@@ -443,7 +464,7 @@ def _as_it_came(body: bytes, envelope: Envelope) -> Answer | None:
     )
     shown = envelope.completed(answer)
     if others:
-        shown = b"%b,%b" % (shown[:-1], jsonio.encode(others)[1:])
+        shown = envelope.keep(b"%b,%b" % (shown[:-1], jsonio.encode(others)[1:]))
     return Answer(shown, usage, "completed")
 
 
@@ -457,7 +478,7 @@ def _complete(
         and not destination.cut_reported_as_completed
         and quirks.echoes_request
         and not (quirks.loose_items or quirks.model_suffix)
-        and not (call.profile.strict_nulls or call.profile.responses_as_chat)
+        and not (call.profile.strict_nulls or envelope.knows_more)
         and (plain := _as_it_came(body, envelope)) is not None
     ):
         return plain
@@ -481,10 +502,7 @@ def _complete(
     if envelopes is not None and destination.gateway_state:
         upstream["output"] = sealed_output(upstream["output"], envelopes, destination)
     end = finish(upstream, status, envelope, destination=destination, done_items=[], call=call, output_bytes=0)
-    shown = end.body
-    if call.profile.responses_as_chat:
-        shown = as_chat_completion(shown)
-    return Answer(shown, end.usage, end.status)
+    return Answer(end.body, end.usage, end.status)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------

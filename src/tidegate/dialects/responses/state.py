@@ -1,0 +1,185 @@
+"""What a request refers to that lies with the gateway: earlier responses, conversations, single items (protocol §1.9).
+
+Nothing here looks anything up. A request says what it refers to, is given the items that were found, and reads as if
+the client had sent all of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from tidegate.dialects.responses.request import InputItem, ResponsesBody
+
+__all__ = [
+    "Kept",
+    "NewId",
+    "References",
+    "check_pairs",
+    "is_reference",
+    "kept_items",
+    "read_references",
+    "with_history",
+]
+
+NewId = Callable[[str], str]
+"""A fresh item id for a prefix such as `msg`."""
+
+_PREFIXES = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "compaction": "cmp",
+    "web_search_call": "ws",
+    "file_search_call": "fs",
+    "code_interpreter_call": "ci",
+    "image_generation_call": "ig",
+    "mcp_call": "mcp",
+}
+"""How the ids of an item begin, by type (protocol §1.4); others begin with `item`."""
+
+_OUTPUTS = {
+    "function_call_output": "function_call",
+    "custom_tool_call_output": "custom_tool_call",
+    "computer_call_output": "computer_call",
+    "local_shell_call_output": "local_shell_call",
+    "shell_call_output": "shell_call",
+    "apply_patch_call_output": "apply_patch_call",
+}
+"""Items that answer a call, and the type of the call."""
+
+_ANSWERED = frozenset({"function_call", "custom_tool_call"})
+"""Calls that nobody but the client can answer, so that a turn without their output cannot go on."""
+
+
+class Kept:
+    """An answer that is kept: what can be retrieved of it."""
+
+    __slots__ = ("response",)
+
+    def __init__(self) -> None:
+        self.response = b""
+        """The last response object that was made for the client, as JSON."""
+
+
+class References(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request builds on. At most one of `previous` and `conversation` is set."""
+
+    previous: str | None = None
+    conversation: str | None = None
+    items: tuple[str, ...] = ()
+    """Ids of single items, each once."""
+
+
+class _Pair(msgspec.Struct, gc=False):
+    type: str = ""
+    call_id: str | None = None
+
+
+_pairs = jsonio.decoder(list[_Pair])
+
+
+def is_reference(item: "InputItem") -> bool:
+    """Whether the item stands for another one; `type` may be left out (protocol §1.4)."""
+    return item.type == "item_reference" or (item.type is None and item.id is not None and item.role is None)
+
+
+def read_references(typed: "ResponsesBody") -> References | None:
+    """What must be looked up before the request can be answered; None for nearly every request."""
+    items: tuple[str, ...] = ()
+    if isinstance(typed.input, list):
+        named = (item.id for item in typed.input if item.id is not None and is_reference(item))
+        items = tuple(dict.fromkeys(named))
+    conversation = typed.conversation
+    if conversation is not None and not isinstance(conversation, str):
+        conversation = conversation.id
+    if typed.previous_response_id is None and conversation is None and not items:
+        return None
+    return References(previous=typed.previous_response_id, conversation=conversation, items=items)
+
+
+def with_history(
+    given: msgspec.Raw | None, typed: "ResponsesBody", history: Sequence[bytes], found: Mapping[str, bytes]
+) -> msgspec.Raw:
+    """`input` with what came before it, and with the items themselves where references stood.
+
+    Raises NotFound for a reference to nothing that was found, and InvalidRequest where calls and outputs do not match.
+    """
+    items: list[Any] = [msgspec.Raw(item) for item in history]
+    if isinstance(typed.input, str):
+        items.append({"type": "message", "role": "user", "content": typed.input})
+    elif typed.input is not None and given is not None:
+        for place, (item, raw) in enumerate(zip(typed.input, jsonio.elements(given), strict=True)):
+            if not is_reference(item):
+                items.append(raw)
+            elif item.id is not None and item.id in found:
+                items.append(msgspec.Raw(found[item.id]))
+            else:
+                raise NotFound(f"Item with id '{item.id}' not found.", param=f"input[{place}].id")
+    whole = jsonio.raw(items)
+    check_pairs(whole)
+    return whole
+
+
+def check_pairs(items: msgspec.Raw) -> None:
+    """Every output needs its call, and every call of a client's tool its output. Raises InvalidRequest, in the words of
+    the official API (protocol §1.8)."""
+    open_calls: dict[str, str] = {}
+    seen: set[tuple[str, str | None]] = set()
+    for item in jsonio.decode(items, _pairs):
+        call = _OUTPUTS.get(item.type)
+        if call is not None:
+            if (call, item.call_id) not in seen:
+                raise InvalidRequest(
+                    f"No tool call found for {_words(item.type)} with call_id {item.call_id}.", param="input"
+                )
+            open_calls.pop(item.call_id or "", None)
+        elif item.call_id is not None:
+            seen.add((item.type, item.call_id))
+            if item.type in _ANSWERED:
+                open_calls[item.call_id] = item.type
+    for call_id, kind in open_calls.items():
+        raise InvalidRequest(f"No tool output found for {_words(kind)} {call_id}.", param="input")
+
+
+def kept_items(given: msgspec.Raw | None, typed: "ResponsesBody", new_id: NewId) -> list[tuple[str, bytes]]:
+    """The request's own input as the items that are kept: id and JSON of each, in order. Items that stand for others
+    are left out: those are kept already."""
+    if typed.input is None or given is None:
+        return []
+    if isinstance(typed.input, str):
+        return [_kept({}, "message", new_id, role="user", content=typed.input)]
+    return [
+        _kept(jsonio.members(raw), item.type or "message", new_id, name=item.id, role=item.role, content=item.content)
+        for item, raw in zip(typed.input, jsonio.elements(given), strict=True)
+        if not is_reference(item)
+    ]
+
+
+def _kept(
+    item: jsonio.Members, kind: str, new_id: NewId, *, name: str | None = None, role: str | None = None, content: object
+) -> tuple[str, bytes]:
+    """A message gets the full form that clients are shown: type, id, status, and its content in parts."""
+    name = name or new_id(_PREFIXES.get(kind, "item"))
+    whole: dict[str, Any] = {"type": kind, **item, "id": name}
+    if kind == "message":
+        whole.setdefault("status", "completed")
+        whole.setdefault("role", role)
+        if isinstance(content, str):
+            part: dict[str, Any] = {"type": "input_text", "text": content}
+            if role == "assistant":
+                part = {"type": "output_text", "text": content, "annotations": []}
+            whole["content"] = [part]
+    return name, jsonio.encode(whole)
+
+
+def _words(kind: str) -> str:
+    """`function call output` for `function_call_output`."""
+    return kind.replace("_", " ")
