@@ -722,7 +722,7 @@ def encode_answer(output: Output, envelope: Envelope, call: Call, destination: D
     status = "completed" if details is None else "incomplete"
     quirks = destination.quirks
     model = output.model.removesuffix(quirks.model_suffix) if quirks.echoes_request else ""
-    body = envelope.snapshot(
+    return envelope.snapshot(
         None,
         status,
         model=model or destination.model,
@@ -731,7 +731,6 @@ def encode_answer(output: Output, envelope: Envelope, call: Call, destination: D
         completed_at=max(call.created_at, call.wall_clock()) if details is None else None,
         incomplete_details=details,
     )
-    return body
 
 
 def _cut_details(reason: Reason, *, refused: bool) -> msgspec.Raw | None:

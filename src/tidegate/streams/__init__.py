@@ -1,0 +1,1 @@
+"""Journals of answers, live fan-out, and picking a stream up again."""

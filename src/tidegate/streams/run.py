@@ -1,0 +1,123 @@
+"""One answer while it is being given: what one exchange writes and any number of followers read."""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tidegate.streams.journal import Journal
+
+__all__ = ["MEMORY_BYTES", "Numbered", "Run"]
+
+MEMORY_BYTES = 256 * 1024
+"""Most bytes of a run that stay in memory once they are in the journal, for followers that keep up. Whoever is further
+behind reads the journal: a slow reader costs no memory."""
+
+
+class Numbered(Protocol):
+    """A stream whose events carry a `sequence_number`."""
+
+    @property
+    def sequence(self) -> int:
+        """The number that the next event will have."""
+
+
+class Run:
+    """The frames of one answer by their place: the number of bytes before them.
+
+    `append` is on the path of every chunk. It keeps what it is given and, where nobody follows, does nothing else: the
+    journal takes the pieces of a tenth of a second together.
+    """
+
+    __slots__ = (
+        "_fresh",
+        "_journal",
+        "_memory",
+        "_memory_bytes",
+        "_taken",
+        "_waiting",
+        "ended",
+        "followers",
+        "number",
+        "numbers",
+        "public_id",
+        "tenant",
+    )
+
+    def __init__(self, journal: "Journal", number: int, public_id: str, tenant: str) -> None:
+        self._journal = journal
+        self.number = number
+        """How storage calls it."""
+        self.public_id = public_id
+        self.tenant = tenant
+        self.numbers: Numbered | None = None
+        """Who numbers the events; None for dialects that have no numbers."""
+        self._fresh: list[bytes] = []
+        """What the journal has not taken yet."""
+        self._taken = 0
+        """The place behind what it has."""
+        self._memory: deque[tuple[int, bytes]] = deque()
+        self._memory_bytes = 0
+        self._waiting: list[asyncio.Future[None]] = []
+        self.followers = 0
+        self.ended = False
+
+    def append(self, frames: bytes) -> None:
+        """Whole frames, as a client gets them."""
+        fresh = self._fresh
+        if not fresh:
+            self._journal.note(self)
+        fresh.append(frames)
+        if self._waiting:
+            self._wake()
+
+    def take(self) -> tuple[int, bytes]:
+        """What was appended since the last call, and its place, for the journal. It stays readable."""
+        data = b"".join(self._fresh)
+        place = self._taken
+        self._fresh.clear()
+        self._taken += len(data)
+        if data and self.followers:
+            self._memory.append((place, data))
+            self._memory_bytes += len(data)
+            while self._memory_bytes > MEMORY_BYTES:
+                self._memory_bytes -= len(self._memory.popleft()[1])
+        elif not self.followers and self._memory:
+            self._memory.clear()
+            self._memory_bytes = 0
+        return place, data
+
+    def read(self, place: int) -> bytes | None:
+        """What stands at `place` and behind it; empty when nothing does yet, None when only the journal has it."""
+        if place >= self._taken:
+            if not self._fresh:
+                return b""
+            data = b"".join(self._fresh)
+            return data[place - self._taken :] if place > self._taken else data
+        if not self._memory or place < self._memory[0][0]:
+            return None
+        pieces = [data[max(0, place - at) :] for at, data in self._memory if at + len(data) > place]
+        return b"".join((*pieces, *self._fresh))
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.ended = True
+        self._wake()
+
+    async def changed(self) -> None:
+        """Until something is appended, or the run ends."""
+        if self.ended:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
