@@ -19,17 +19,17 @@ BEHIND_S = 0.05
 class Pieces(Protocol):
     """Reads journals."""
 
-    async def read_segments(self, run: int, place: int, limit: int) -> list[bytes]:
-        """Pieces in their order from `place` on, which is where one begins, of about `limit` bytes together. Empty when
-        there is none yet."""
+    async def read_segments(self, run: int, place: int, limit: int) -> list[tuple[int, bytes]]:
+        """Pieces in their order, each with its place: from the one that holds the byte at `place` on, about `limit`
+        bytes together. Empty when that is not written yet."""
 
 
 async def replay(pieces: Pieces, run: int, resume: Resume) -> AsyncIterator[bytes]:
     """All of a journal that nobody writes any more."""
     place = 0
     while found := await pieces.read_segments(run, place, PIECE_BYTES):
-        for frames in found:
-            place += len(frames)
+        for start, frames in found:
+            place = start + len(frames)
             out = resume.feed(frames)
             if out:
                 yield out
@@ -47,7 +47,8 @@ async def follow(pieces: Pieces, run: Run, resume: Resume) -> AsyncIterator[byte
                 if not behind:
                     await asyncio.sleep(BEHIND_S)
                     continue
-                found = b"".join(behind)
+                start = behind[0][0]
+                found = b"".join(frames for _, frames in behind)[place - start :]
             if found:
                 place += len(found)
                 out = resume.feed(found)

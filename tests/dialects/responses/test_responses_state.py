@@ -1,0 +1,107 @@
+"""Requests that build on what the gateway keeps."""
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from tests.dialects.common import call
+from tidegate.dialects.responses import ResponsesDialect
+from tidegate.dialects.responses.request import ResponsesRequest
+from tidegate.dialects.responses.state import Kept, References
+from tidegate.wire.errors import InvalidRequest, NotFound
+
+
+def request(**members: Any) -> ResponsesRequest:
+    found = ResponsesDialect().parse(json.dumps({"model": "m", **members}).encode())
+    assert isinstance(found, ResponsesRequest)
+    return found
+
+
+def item(**members: Any) -> bytes:
+    return json.dumps(members).encode()
+
+
+USER = item(type="message", id="msg_1", role="user", content=[{"type": "input_text", "text": "你好"}])
+CALL = item(type="function_call", id="fc_1", call_id="call_1", name="f", arguments="{}", status="completed")
+ANSWER = {"type": "function_call_output", "call_id": "call_1", "output": "3"}
+
+
+def test_what_a_request_refers_to_is_read_from_it() -> None:
+    assert request(input="hi").references is None
+    assert request(input="hi", previous_response_id="resp_1").references == References(previous="resp_1")
+    assert request(input="hi", conversation={"id": "conv_1"}).references == References(conversation="conv_1")
+    named = request(input=[{"type": "item_reference", "id": "msg_1"}, {"id": "msg_2"}, {"id": "msg_1"}])
+    assert named.references == References(items=("msg_1", "msg_2"))
+
+
+def test_history_stands_before_the_input_and_is_canonical_as_if_it_had_been_sent() -> None:
+    asked = request(input=[ANSWER], previous_response_id="resp_1")
+    asked.resolve([USER, CALL], {})
+    sent = request(input=[json.loads(USER), json.loads(CALL), ANSWER])
+    assert asked.canonical().items == sent.canonical().items
+
+
+def test_references_give_way_to_the_items_that_they_name() -> None:
+    asked = request(input=[{"type": "item_reference", "id": "msg_1"}, {"role": "user", "content": "go on"}])
+    asked.resolve([], {"msg_1": USER})
+    sent = request(input=[json.loads(USER), {"role": "user", "content": "go on"}])
+    assert asked.canonical().items == sent.canonical().items
+    lost = request(input=[{"role": "user", "content": "x"}, {"type": "item_reference", "id": "msg_9"}])
+    with pytest.raises(NotFound, match="Item with id 'msg_9' not found") as caught:
+        lost.resolve([], {})
+    assert caught.value.param == "input[1].id"
+
+
+def test_a_request_may_consist_of_history_alone() -> None:
+    asked = request(previous_response_id="resp_1")
+    asked.resolve([USER], {})
+    assert [one.content[0].text for one in asked.canonical().items] == ["你好"]  # type: ignore[union-attr]
+
+
+def test_an_output_needs_its_call_and_a_call_its_output() -> None:
+    with pytest.raises(InvalidRequest, match="No tool call found for function call output with call_id call_1") as lost:
+        request(input=[ANSWER], previous_response_id="resp_1").resolve([USER], {})
+    assert lost.value.param == "input"
+    with pytest.raises(InvalidRequest, match="No tool output found for function call call_1") as lost:
+        request(input="go on", previous_response_id="resp_1").resolve([USER, CALL], {})
+    assert lost.value.param == "input"
+
+
+def test_kept_items_have_the_full_form_and_ids() -> None:
+    ids = itertools.count(1)
+    asked = request(
+        input=[
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": "ho"},
+            {"id": "msg_7", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]},
+            json.loads(CALL),
+            ANSWER,
+            {"type": "item_reference", "id": "rs_1"},
+        ]
+    )
+    found = asked.kept_items(lambda prefix: f"{prefix}_new{next(ids)}")
+    assert [name for name, _ in found] == ["msg_new1", "msg_new2", "msg_7", "fc_1", "fco_new3"]
+    shown = [json.loads(one) for _, one in found]
+    assert shown[0] == {
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_text", "text": "hi"}],
+        "id": "msg_new1",
+        "status": "completed",
+    }
+    assert shown[1]["content"] == [{"type": "output_text", "text": "ho", "annotations": []}]
+    assert shown[4] == {**ANSWER, "id": "fco_new3"}
+    (alone,) = request(input="hi").kept_items(lambda prefix: f"{prefix}_1")
+    assert json.loads(alone[1])["content"] == [{"type": "input_text", "text": "hi"}]
+
+
+def test_an_answer_that_is_kept_says_so_in_every_snapshot() -> None:
+    asked = request(input="hi", previous_response_id="resp_0", background=True, stream=True)
+    kept = asked.kept = Kept()
+    asked.resolve([USER], {})
+    asked.encoder(call()).fail(InvalidRequest("no"))
+    shown = json.loads(kept.response)
+    assert (shown["store"], shown["background"], shown["previous_response_id"]) == (True, True, "resp_0")
+    assert shown["status"] == "failed"

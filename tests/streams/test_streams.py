@@ -1,0 +1,161 @@
+"""Runs, their journal and their followers, over a store in memory."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.dialects.resume import Resume
+from tidegate.streams import run as runs
+from tidegate.streams.follow import follow, replay
+from tidegate.streams.journal import BATCH_S, Journal
+from tidegate.streams.run import Run
+
+
+class Shelf:
+    """Keeps segments in memory, from the moment that it is told to."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, int, bytes]] = []
+
+    def append_segment(self, run: int, place: int, last: int, frames: bytes) -> None:
+        self.rows.append((run, place, last, frames))
+
+    async def read_segments(self, run: int, place: int, limit: int) -> list[tuple[int, bytes]]:
+        await asyncio.sleep(0)
+        found = [
+            (start, frames) for number, start, _, frames in self.rows if number == run and start + len(frames) > place
+        ]
+        return found[:2]
+
+
+class Count:
+    """Numbers events, as an encoder does."""
+
+    sequence = 0
+
+
+def frame(number: int, words: str = "x") -> bytes:
+    return b'event: e\ndata: {"type":"e","delta":"%b","sequence_number":%d}\n\n' % (words.encode(), number)
+
+
+async def everything(run: Run, shelf: Shelf, after: int | None = None) -> bytes:
+    return b"".join([piece async for piece in follow(shelf, run, Resume(after, numbered=True))])
+
+
+def test_a_follower_sees_every_frame_once_wherever_it_comes_in() -> None:
+    async def scene() -> None:
+        shelf = Shelf()
+        journal = Journal(asyncio.get_running_loop(), shelf)
+        run = journal.open(1, "resp_1", "acme")
+        early = asyncio.create_task(everything(run, shelf))
+        followers = [early]
+        for number in range(60):
+            run.append(frame(number))
+            if number % 7 == 0:
+                journal.flush()
+            if number % 11 == 0:
+                followers.append(asyncio.create_task(everything(run, shelf)))
+                await asyncio.sleep(0)
+        journal.close(run)
+        followers.append(asyncio.create_task(everything(run, shelf)))
+        whole = b"".join(frame(number) for number in range(60))
+        assert await asyncio.gather(*followers) == [whole] * len(followers)
+        assert run.followers == 0
+
+    asyncio.run(scene())
+
+
+def test_a_follower_goes_on_behind_the_number_that_it_names() -> None:
+    async def scene() -> None:
+        shelf = Shelf()
+        journal = Journal(asyncio.get_running_loop(), shelf)
+        run = journal.open(1, "resp_1", "acme")
+        for number in range(10):
+            run.append(frame(number))
+        journal.flush()
+        tasks = {after: asyncio.create_task(everything(run, shelf, after)) for after in range(-1, 20)}
+        await asyncio.sleep(0.01)
+        for number in range(10, 15):
+            run.append(frame(number))
+        journal.close(run)
+        for after, task in tasks.items():
+            assert await task == b"".join(frame(number) for number in range(after + 1, 15))
+
+    asyncio.run(scene())
+
+
+def test_a_slow_follower_costs_no_memory_and_loses_nothing() -> None:
+    async def scene() -> None:
+        shelf = Shelf()
+        journal = Journal(asyncio.get_running_loop(), shelf)
+        run = journal.open(1, "resp_1", "acme")
+        seen: list[bytes] = []
+        go_on = asyncio.Event()
+
+        async def slow() -> None:
+            async for piece in follow(shelf, run, Resume(None, numbered=True)):
+                seen.append(piece)
+                await go_on.wait()
+
+        task = asyncio.create_task(slow())
+        await asyncio.sleep(0)
+        big = "y" * 40_000
+        for number in range(40):
+            run.append(frame(number, big))
+            await asyncio.sleep(0)
+            journal.flush()
+        assert run._memory_bytes <= runs.MEMORY_BYTES
+        journal.close(run)
+        go_on.set()
+        await task
+        assert b"".join(seen) == b"".join(frame(number, big) for number in range(40))
+
+    asyncio.run(scene())
+
+
+def test_frames_of_a_tenth_of_a_second_are_written_together_and_know_their_last_number() -> None:
+    async def scene() -> None:
+        shelf = Shelf()
+        journal = Journal(asyncio.get_running_loop(), shelf)
+        run = journal.open(7, "resp_1", "acme")
+        run.numbers = count = Count()
+        for number in range(3):
+            run.append(frame(number))
+            count.sequence = number + 1
+        assert shelf.rows == []
+        await asyncio.sleep(BATCH_S * 2)
+        whole = b"".join(frame(number) for number in range(3))
+        assert shelf.rows == [(7, 0, 2, whole)]
+        run.append(frame(3))
+        count.sequence = 4
+        journal.close(run)
+        assert shelf.rows[1:] == [(7, len(whole), 3, frame(3))]
+        assert journal.runs == {}
+
+    asyncio.run(scene())
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(-1, 40))
+def test_a_replay_is_the_same_however_the_journal_was_cut(cuts: list[int], after: int) -> None:
+    shelf = Shelf()
+    number = place = 0
+    for size in cuts:
+        frames = b"".join(frame(number + step) for step in range(size))
+        shelf.append_segment(1, place, number + size - 1, frames)
+        number += size
+        place += len(frames)
+
+    async def scene() -> bytes:
+        return b"".join([piece async for piece in replay(shelf, 1, Resume(after, numbered=True))])
+
+    assert asyncio.run(scene()) == b"".join(frame(one) for one in range(after + 1, number))
+
+
+@pytest.mark.parametrize("after", range(-1, 4))
+def test_frames_without_numbers_are_counted(after: int) -> None:
+    frames = [b'data: {"n":%d}\n\n' % number for number in range(3)] + [b"data: [DONE]\n\n"]
+    resume = Resume(after, numbered=False)
+    out = resume.feed(b": hello\n\n" + b"".join(frames[:2])) + resume.feed(b"".join(frames[2:]))
+    assert out == b"".join(frames[after + 1 :])
