@@ -116,6 +116,13 @@ def test_null_and_absence_are_told_from_values() -> None:
     assert not jsonio.is_null(jsonio.FALSE)
 
 
+def test_blank_is_what_says_nothing() -> None:
+    blank = jsonio.elements(b'[null, false, "", {}]')
+    assert all(map(jsonio.is_blank, [jsonio.EMPTY, *blank]))
+    telling = jsonio.elements(b'[0, true, "null", [], {"a": null}]')
+    assert not any(map(jsonio.is_blank, telling))
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()

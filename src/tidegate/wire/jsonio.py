@@ -14,6 +14,7 @@ __all__ = [
     "FALSE",
     "NULL",
     "TRUE",
+    "UNREADABLE",
     "InvalidJSON",
     "Members",
     "Raw",
@@ -25,6 +26,7 @@ __all__ = [
     "decoder",
     "elements",
     "encode",
+    "is_blank",
     "is_null",
     "members",
     "one_line",
@@ -41,6 +43,11 @@ EMPTY = msgspec.Raw(b"")
 NULL = msgspec.Raw(b"null")
 TRUE = msgspec.Raw(b"true")
 FALSE = msgspec.Raw(b"false")
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises that is called directly, for bytes that it cannot read."""
+
+_BLANKS = frozenset({b"", b"null", b"false", b'""', b"{}"})
 
 _encoder = msgspec.json.Encoder()
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -138,6 +145,12 @@ def is_null(value: msgspec.Raw) -> bool:
     """True for an absent value (`EMPTY`) and for a JSON null."""
     text = bytes(value).strip()
     return not text or text == b"null"
+
+
+def is_blank(value: msgspec.Raw) -> bool:
+    """True for a value that says nothing: absent, null, false, or an empty string or object. Some engines send such
+    members with every frame."""
+    return bytes(value) in _BLANKS
 
 
 def check_utf8(data: bytes) -> None:
