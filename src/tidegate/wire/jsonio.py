@@ -31,6 +31,7 @@ __all__ = [
     "members",
     "one_line",
     "raw",
+    "string",
 ]
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ _encoder = msgspec.json.Encoder()
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _anything = msgspec.json.Decoder()
+_string = msgspec.json.Decoder(str)
 
 _AT_BYTE = re.compile(r"\(byte (\d+)\)")
 _AT_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
@@ -117,6 +119,14 @@ def anything(data: bytes | msgspec.Raw) -> Any:
     """Decode into plain Python values. For cold paths and tests. Raises InvalidJSON, or SchemaMismatch for a number that
     Python has no float for."""
     return decode(data, _anything)
+
+
+def string(value: bytes | msgspec.Raw) -> str | None:
+    """The string that `value` is; None for anything else."""
+    try:
+        return _string.decode(value)
+    except UNREADABLE:
+        return None
 
 
 def encode(value: Any) -> bytes:
