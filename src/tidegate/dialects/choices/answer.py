@@ -101,7 +101,7 @@ def _as_it_came(body: bytes, kind: Kind) -> Answer | None:
     """The answer when it can go on untouched, as nearly every one can; else None."""
     try:
         answer = _plain.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except jsonio.UNREADABLE:
         return None
     status = "completed"
     for choice in answer.choices:

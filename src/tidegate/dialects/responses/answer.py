@@ -75,7 +75,7 @@ def _as_it_came(body: bytes, envelope: Envelope) -> Answer | None:
             others = {name: value for name, value in jsonio.members(body).items() if name not in DEFAULTS}
         items = decode_items(answer.output)
         found = decode_usage(answer.usage)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except jsonio.UNREADABLE:
         return None
     for item in items:
         if item.encrypted_content:

@@ -179,22 +179,23 @@ def _with_annotations(output: msgspec.Raw) -> msgspec.Raw:
     return jsonio.raw(items) if mended else output
 
 
+_SPOKEN = frozenset({"text", "refusal", "arguments", "input", "code"})
+
+
 def _spoken(output: msgspec.Raw) -> int:
     """Bytes of text in the output, for an estimate."""
-    return _measure(jsonio.anything(output)) if output != jsonio.NULL else 0
-
-
-def _measure(value: Any) -> int:
-    if isinstance(value, list):
-        return sum(_measure(inner) for inner in value)
-    if not isinstance(value, dict):
-        return 0
     size = 0
-    for name, inner in value.items():
-        if isinstance(inner, str):
-            size += len(inner.encode()) if name in ("text", "refusal", "arguments", "input", "code") else 0
-        elif name in ("content", "summary"):
-            size += _measure(inner)
+    left: list[Any] = [jsonio.anything(output)]
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left.extend(value)
+        elif isinstance(value, dict):
+            for name, inner in value.items():
+                if isinstance(inner, str):
+                    size += len(inner.encode()) if name in _SPOKEN else 0
+                elif name in ("content", "summary"):
+                    left.append(inner)
     return size
 
 
