@@ -64,6 +64,11 @@ def changed(dialect: str, **members: Any) -> dict[str, Any]:
     return {name: value for name, value in {**WHOLE[dialect], **members}.items() if value != "absent"}
 
 
+def with_nested(dialect: str, member: str, depth: int) -> bytes:
+    rest = json.dumps(changed(dialect, **{member: "absent"})).encode()
+    return rest[:-1] + b',"%b":' % member.encode() + b"[" * depth + b"]" * depth + b"}"
+
+
 def broken(dialect: str, content: Any, **asked: Any) -> Exception:
     with pytest.raises((errors.WireError, errors.TidegateError)) as caught:
         answer(dialect, content, **asked)
@@ -170,6 +175,11 @@ def test_what_is_no_answer_is_broken(dialect: str, content: Any) -> None:
     assert isinstance(broken(dialect, content), errors.WireError)
 
 
+@pytest.mark.parametrize("member", ["choices", "usage", "x_unknown"])
+def test_an_answer_that_is_nested_too_deeply_is_broken(dialect: str, member: str) -> None:
+    assert isinstance(broken(dialect, with_nested(dialect, member, 20_000)), errors.WireError)
+
+
 def test_an_error_with_status_200_is_an_error(dialect: str) -> None:
     error = broken(dialect, {"error": {"message": "slow", "code": 429}})
     assert isinstance(error, errors.UpstreamRateLimited)
@@ -257,6 +267,20 @@ def test_what_is_no_ending_is_broken(members: dict[str, Any]) -> None:
 )
 def test_what_is_no_response_is_broken(content: Any) -> None:
     assert isinstance(broken("responses", content), errors.WireError)
+
+
+@pytest.mark.parametrize("member", ["output", "metadata", "usage", "x_unknown"])
+def test_a_response_that_is_nested_too_deeply_is_broken(member: str) -> None:
+    assert isinstance(broken("responses", with_nested("responses", member, 20_000)), errors.WireError)
+
+
+def test_an_item_that_is_nested_deeply_is_measured_all_the_same() -> None:
+    """Deeper than Python's own calls may go."""
+    inner = b'{"type":"x","content":[' * 400 + b'{"text":"abc"}' + b"]}" * 400
+    content = changed("responses", output="absent", usage=None)
+    found = answer("responses", json.dumps(content).encode()[:-1] + b',"output":[%b]}' % inner)
+    assert found.usage.estimated
+    assert found.usage.output_tokens == 1
 
 
 def test_texts_always_have_annotations() -> None:

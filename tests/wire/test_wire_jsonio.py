@@ -116,6 +116,20 @@ def test_null_and_absence_are_told_from_values() -> None:
     assert not jsonio.is_null(jsonio.FALSE)
 
 
+def test_a_string_is_read_and_anything_else_is_none() -> None:
+    assert jsonio.string(jsonio.raw("潮\n")) == "潮\n"
+    others = jsonio.elements(b'[null, 1, {"a": "b"}, ["a"]]')
+    assert [jsonio.string(one) for one in [*others, jsonio.EMPTY]] == [None] * 5
+    assert jsonio.string(b'"\xff"') is None
+
+
+def test_blank_is_what_says_nothing() -> None:
+    blank = jsonio.elements(b'[null, false, "", {}]')
+    assert all(map(jsonio.is_blank, [jsonio.EMPTY, *blank]))
+    telling = jsonio.elements(b'[0, true, "null", [], {"a": null}]')
+    assert not any(map(jsonio.is_blank, telling))
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()

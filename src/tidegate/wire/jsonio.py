@@ -14,6 +14,7 @@ __all__ = [
     "FALSE",
     "NULL",
     "TRUE",
+    "UNREADABLE",
     "InvalidJSON",
     "Members",
     "Raw",
@@ -25,10 +26,12 @@ __all__ = [
     "decoder",
     "elements",
     "encode",
+    "is_blank",
     "is_null",
     "members",
     "one_line",
     "raw",
+    "string",
 ]
 
 T = TypeVar("T")
@@ -42,10 +45,16 @@ NULL = msgspec.Raw(b"null")
 TRUE = msgspec.Raw(b"true")
 FALSE = msgspec.Raw(b"false")
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises that is called directly, for bytes that it cannot read."""
+
+_BLANKS = frozenset({b"", b"null", b"false", b'""', b"{}"})
+
 _encoder = msgspec.json.Encoder()
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _anything = msgspec.json.Decoder()
+_string = msgspec.json.Decoder(str)
 
 _AT_BYTE = re.compile(r"\(byte (\d+)\)")
 _AT_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
@@ -112,6 +121,14 @@ def anything(data: bytes | msgspec.Raw) -> Any:
     return decode(data, _anything)
 
 
+def string(value: bytes | msgspec.Raw) -> str | None:
+    """The string that `value` is; None for anything else."""
+    try:
+        return _string.decode(value)
+    except UNREADABLE:
+        return None
+
+
 def encode(value: Any) -> bytes:
     """Encode `value`; `Raw` values are copied as they are."""
     return _encoder.encode(value)
@@ -138,6 +155,12 @@ def is_null(value: msgspec.Raw) -> bool:
     """True for an absent value (`EMPTY`) and for a JSON null."""
     text = bytes(value).strip()
     return not text or text == b"null"
+
+
+def is_blank(value: msgspec.Raw) -> bool:
+    """True for a value that says nothing: absent, null, false, or an empty string or object. Some engines send such
+    members with every frame."""
+    return bytes(value) in _BLANKS
 
 
 def check_utf8(data: bytes) -> None:

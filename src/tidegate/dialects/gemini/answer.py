@@ -70,7 +70,7 @@ def read_usage(metadata: msgspec.Raw) -> Usage | None:
     """
     try:
         found = _figures.decode(metadata)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except jsonio.UNREADABLE:
         return None
     if found.prompt_token_count is None and found.candidates_token_count is None and found.thoughts_token_count is None:
         return None

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tidegate.dialects.responses.response import Envelope
+from tidegate.dialects.responses.envelope import Envelope
 
 __all__ = ["Begun"]
 

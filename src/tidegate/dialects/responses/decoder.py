@@ -12,8 +12,8 @@ import msgspec
 
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
+from tidegate.dialects.responses.ending import ending, failure, true_status
 from tidegate.dialects.responses.held import HELD_LIMIT
-from tidegate.dialects.responses.response import failure, true_status
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -326,7 +326,7 @@ class ResponsesDecoder:
     def _start(self, upstream: jsonio.Members | None) -> None:
         if not self._started:
             self._started = True
-            model = _text_or_empty((upstream or {}).get("model", jsonio.NULL))
+            model = jsonio.string((upstream or {}).get("model", jsonio.NULL)) or ""
             self._out.append(Started(model.removesuffix(self._destination.quirks.model_suffix)))
 
     def _on_begin(self, kind: str, event: _Event, data: bytes) -> None:
@@ -796,27 +796,9 @@ def decode_answer(body: bytes, destination: Destination) -> list[Event]:
     try:
         jsonio.check_utf8(body)
         upstream = jsonio.members(body)
-        if "output" not in upstream:
-            if not jsonio.is_null(upstream.get("error", jsonio.EMPTY)):
-                raise failure(upstream, destination.provider)
-            raise WireError("the provider's answer is not a response object: it has no 'output'")
-        given = upstream.get("status", jsonio.NULL)
-        claimed = "completed" if given == jsonio.NULL else _text_or_empty(given)
-        if claimed not in ("completed", "incomplete", "failed", "cancelled"):
-            raise WireError(f"the provider's answer has status '{claimed}', which is no ending")
-        status = true_status(claimed, upstream)
-        if status == "failed":
-            raise failure(upstream, destination.provider)
-        return ResponsesDecoder(destination).whole(upstream, status)
+        return ResponsesDecoder(destination).whole(upstream, ending(upstream, destination.provider))
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
         raise WireError(f"the provider's answer cannot be read: {error}") from None
-
-
-def _text_or_empty(value: msgspec.Raw) -> str:
-    try:
-        return jsonio.decode(value, _string)
-    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
-        return ""
 
 
 def _list(value: msgspec.Raw) -> list[msgspec.Raw]:

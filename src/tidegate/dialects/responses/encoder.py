@@ -12,6 +12,8 @@ import msgspec
 from tidegate.dialects.dialect import Call, Destination, estimated_usage
 from tidegate.dialects.responses.begun import Begun
 from tidegate.dialects.responses.broken import error_event, error_member
+from tidegate.dialects.responses.ending import is_cut
+from tidegate.dialects.responses.envelope import Envelope
 from tidegate.dialects.responses.held import HELD_LIMIT
 from tidegate.dialects.responses.output import (
     call_item,
@@ -27,7 +29,6 @@ from tidegate.dialects.responses.output import (
     with_call_id,
     with_id,
 )
-from tidegate.dialects.responses.response import Envelope, is_cut
 from tidegate.dialects.responses.tools import ToolNames
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, WireError

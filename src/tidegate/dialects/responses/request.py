@@ -8,10 +8,11 @@ from msgspec import Meta
 
 from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
 from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.responses.answer import complete
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.chat_body import as_chat_completion
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
-from tidegate.dialects.responses.response import Envelope, complete
+from tidegate.dialects.responses.envelope import Envelope
 from tidegate.dialects.responses.sealing import opened_input
 from tidegate.dialects.responses.state import (
     Kept,

@@ -15,9 +15,10 @@ from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
 from tidegate.dialects.responses.begun import Begun
 from tidegate.dialects.responses.broken import error_event, error_member
+from tidegate.dialects.responses.ending import failure, finish, is_cut, true_status
+from tidegate.dialects.responses.envelope import Envelope
 from tidegate.dialects.responses.held import HeldItems
 from tidegate.dialects.responses.repair import Event, Repair
-from tidegate.dialects.responses.response import Envelope, failure, finish, is_cut, true_status
 from tidegate.dialects.responses.sealing import sealed_event, sealed_output
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio, sse

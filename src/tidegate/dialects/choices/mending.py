@@ -1,0 +1,112 @@
+"""What a provider left out of a chunk or of a whole answer, put in: clients get every member that the API promises."""
+
+import msgspec
+
+from tidegate.dialects.choices.reasons import known_reason
+from tidegate.dialects.dialect import Call, Destination
+from tidegate.dialects.usage import read_usage_object
+from tidegate.wire import jsonio
+
+__all__ = ["head", "is_whole_usage", "mended", "whole_usage", "with_head", "with_own_model"]
+
+_HEAD = ("id", "object", "created", "model")
+
+_choice_list = jsonio.decoder(list[jsonio.Members])
+_text = jsonio.decoder(str)
+_number = jsonio.decoder(float)
+
+
+def head(call: Call, destination: Destination | None, kind: str) -> jsonio.Members:
+    """What stands for missing members: one id for the whole answer, our clock, the model that was asked."""
+    prefix = "cmpl-" if kind == "text_completion" else "chatcmpl-"
+    return {
+        "id": jsonio.raw(prefix + call.response_id.removeprefix("resp_")),
+        "object": jsonio.raw(kind),
+        "created": jsonio.raw(call.created_at),
+        "model": jsonio.raw(destination.model if destination is not None else ""),
+    }
+
+
+def with_head(content: jsonio.Members, fallback: jsonio.Members) -> jsonio.Members:
+    """The members of the head as `content` has them, or as `fallback` has those that it lacks or has wrong."""
+    return {name: _checked(name, content.get(name, jsonio.NULL), fallback[name]) for name in _HEAD}
+
+
+def _checked(name: str, value: msgspec.Raw, fallback: msgspec.Raw) -> msgspec.Raw:
+    try:
+        if name != "created":
+            jsonio.decode(value, _text)
+            return value
+        return jsonio.raw(int(jsonio.decode(value, _number)))
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        return fallback
+
+
+def mended(content: jsonio.Members, fallback: jsonio.Members, carrier: str) -> jsonio.Members:
+    """The object with all members that are promised (S68–S73). `carrier` is where a choice has its content."""
+    result = {**with_head(content, fallback), **{name: content[name] for name in content if name not in _HEAD}}
+    choices = content.get("choices", jsonio.NULL)
+    listed = [] if choices == jsonio.NULL else jsonio.decode(choices, _choice_list)
+    for place, choice in enumerate(listed):
+        if not _is_index(choice.get("index", jsonio.NULL)):
+            choice["index"] = jsonio.raw(place)
+        if carrier == "delta" and choice.get("delta", jsonio.NULL) == jsonio.NULL:
+            choice["delta"] = jsonio.raw({})
+        if carrier == "text" and choice.get("text", jsonio.NULL) == jsonio.NULL:
+            choice["text"] = jsonio.raw("")
+        choice["finish_reason"] = _mended_reason(choice.get("finish_reason", jsonio.NULL))
+    result["choices"] = jsonio.raw(listed)
+    usage = content.get("usage", jsonio.NULL)
+    if usage != jsonio.NULL and not is_whole_usage(usage):
+        result["usage"] = whole_usage(usage)
+    return result
+
+
+def _is_index(value: msgspec.Raw) -> bool:
+    return bytes(value).isdigit()
+
+
+def _mended_reason(value: msgspec.Raw) -> msgspec.Raw:
+    try:
+        reason = jsonio.decode(value, _text)
+    except jsonio.SchemaMismatch:
+        return jsonio.NULL
+    return jsonio.raw(known_reason(reason) or "stop") if reason else jsonio.NULL
+
+
+class _ThreeFigures(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+_three_figures = jsonio.decoder(_ThreeFigures)
+
+
+def is_whole_usage(value: msgspec.Raw) -> bool:
+    """Whether the three figures that every client reads are there."""
+    try:
+        jsonio.decode(value, _three_figures)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        return False
+    return True
+
+
+def whole_usage(value: msgspec.Raw) -> msgspec.Raw:
+    """The same usage with the figures that every client reads; what the provider adds of its own stays."""
+    usage = read_usage_object(value)
+    if usage is None:
+        return jsonio.NULL
+    return jsonio.raw({**jsonio.members(usage.as_chat()), **_others(value)})
+
+
+def _others(value: msgspec.Raw) -> jsonio.Members:
+    known = {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
+    return {name: member for name, member in jsonio.members(value).items() if name not in known}
+
+
+def with_own_model(content: jsonio.Members, destination: Destination) -> jsonio.Members:
+    """The same object with the model's name as it was asked for, where the provider appends to it."""
+    if content.get("model") == jsonio.raw(destination.model + destination.quirks.model_suffix):
+        content["model"] = jsonio.raw(destination.model)
+    return content

@@ -1,0 +1,271 @@
+"""The stream of an API that answers with choices, from an upstream that speaks it too."""
+
+import contextlib
+
+from tidegate.dialects.choices.chunk import CHOICE_LIMIT, Choice, Chunk, Kind, decode_chunk, members_of, read_loosely
+from tidegate.dialects.choices.mending import head, mended, with_head, with_own_model
+from tidegate.dialects.choices.reasons import FINISH_REASONS, known_reason
+from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
+from tidegate.dialects.failure import from_error_object
+from tidegate.dialects.usage import read_usage
+from tidegate.wire import jsonio, sse
+from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
+from tidegate.wire.events import Usage
+
+__all__ = ["ChoicesStream"]
+
+DONE = b"data: [DONE]\n\n"
+
+
+class ChoicesStream:
+    """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; `[DONE]` only follows a real finish."""
+
+    __slots__ = (
+        "_call",
+        "_choices",
+        "_decoder",
+        "_delta_bytes",
+        "_destination",
+        "_finished",
+        "_head",
+        "_kind",
+        "_last",
+        "_loose",
+        "_seen",
+        "_status",
+        "_usage",
+        "_usage_sent",
+        "_wants_usage",
+        "committed",
+        "outcome",
+    )
+
+    def __init__(self, call: Call, *, kind: Kind, wants_usage: bool, choices: int = 1) -> None:
+        """`wants_usage`: the client asked for the usage frame. `choices`: how many it asked for."""
+        self._call = call
+        self._kind: Kind = kind
+        self._wants_usage = wants_usage
+        self._choices = choices
+        self._destination: Destination | None = None
+        self._loose = False
+        self._begin()
+        self.committed = False
+        self.outcome: Outcome | None = None
+
+    def _begin(self) -> None:
+        self._decoder = sse.FrameDecoder()
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
+        self._status = "completed"
+        self._delta_bytes = 0
+        self._usage: Usage | None = None
+        self._usage_sent = False
+        self._last = b"{}"
+        self._head: jsonio.Members | None = None
+
+    def attempt(self, destination: Destination) -> None:
+        self._destination = destination
+        self._loose = destination.quirks.loose_chunks
+        self._begin()
+
+    def feed(self, data: bytes) -> bytes:
+        try:
+            frames = self._decoder.feed(data)
+            if len(frames) == 1:
+                return self._frame(frames[0])
+        except WireError as error:
+            return self._broken(str(error))
+        except sse.FrameError as error:
+            out = self._read(error.frames)
+            if self.outcome is None:
+                self._broken(str(error))
+            return out
+        return self._read(frames)
+
+    def _read(self, frames: list[sse.Frame]) -> bytes:
+        out = []
+        for frame in frames:
+            try:
+                out.append(self._frame(frame))
+            except WireError as error:
+                self._broken(str(error))
+        return b"".join(out)
+
+    def eof(self) -> bytes:
+        out = b""
+        tail = self._decoder.eof()
+        if tail is not None and self.outcome is None:
+            try:
+                out = self._frame(tail)
+            except WireError:
+                out = b""
+        if self.outcome is None:
+            if self._complete and len(self._finished) >= self._choices:
+                return out + self._end()
+            self._broken("the stream ended without a finish reason")
+        return out
+
+    def finish(self) -> bytes:
+        if self.outcome is None and self._complete and len(self._finished) >= self._choices:
+            return self._end()
+        return b""
+
+    def ping(self) -> bytes:
+        return sse.comment(b"keepalive")
+
+    def fail(self, error: TidegateError) -> bytes:
+        self.outcome = Outcome("failed", error)
+        return sse.encode(error.body())
+
+    def usage(self) -> Usage:
+        return self._usage or estimated_usage(self._call.request_bytes, self._delta_bytes)
+
+    # -- one frame ----------------------------------------------------------------------------------------------
+
+    def _frame(self, frame: sse.Frame) -> bytes:
+        if self.outcome is not None:
+            return b""
+        data = frame.data
+        if not data:
+            return frame.raw if self.committed else b""
+        if data == b"[DONE]":
+            return self._on_done()
+        try:
+            chunk = decode_chunk(data)
+            odd = chunk.id is None or chunk.object is None or chunk.created is None or chunk.model is None
+        except jsonio.UNREADABLE:
+            if data.strip() == b"[DONE]":
+                return self._on_done()
+            chunk = read_loosely(data)
+            odd = True
+        if chunk.error and not jsonio.is_blank(chunk.error):
+            return self._failed(from_error_object(chunk.error, self._provider))
+        choices = chunk.choices
+        if choices is None:
+            choices = self._without_choices(frame, chunk)
+            if choices is None:
+                return b""
+            odd = True
+        for choice in choices:
+            delta = choice.delta
+            if delta is not None:
+                text = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal
+                if delta.tool_calls:
+                    for called in delta.tool_calls:
+                        if called.function is not None:
+                            self._delta_bytes += len((called.function.arguments or "").encode())
+            else:
+                text = choice.text
+                odd = odd or text is None
+            if text:
+                self._delta_bytes += len(text) if text.isascii() else len(text.encode())
+            index = choice.index
+            if index is None:
+                index = 0
+                odd = True
+            if index not in self._seen:
+                self._seen.add(index)
+                if len(self._seen) > CHOICE_LIMIT:
+                    raise WireError(f"the stream has more than {CHOICE_LIMIT} choices")
+            reason = choice.finish_reason
+            if reason is None:
+                continue
+            if not reason:
+                odd = True
+                continue
+            if reason not in FINISH_REASONS:
+                odd = True
+                reason = known_reason(reason)
+                if reason is None:
+                    return self._broken(f"it broke the answer off (finish_reason '{choice.finish_reason}')")
+            self._finished.add(index)
+            if reason in ("length", "content_filter"):
+                self._status = "incomplete"
+        usage = chunk.usage
+        if usage is not None:
+            self._usage = read_usage(usage) or self._usage
+            if not choices:
+                if not self._wants_usage:
+                    return b""
+                self._usage_sent = True
+            odd = odd or usage.prompt_tokens is None or usage.completion_tokens is None or usage.total_tokens is None
+        raw = frame.raw
+        if odd or self._loose:
+            data = self._mended(data)
+            raw = sse.encode(data)
+        self._last = data
+        self.committed = True
+        return raw
+
+    def _without_choices(self, frame: sse.Frame, chunk: Chunk) -> list[Choice] | None:
+        """A frame without choices is an error in another wrapping, or a usage frame, or one with nothing to say."""
+        if frame.event == b"error" or chunk.object == "error":
+            self._failed(from_error_object(frame.data, self._provider))
+            return None
+        if chunk.usage is None and chunk.id is None and chunk.object is None:
+            if members_of(frame.data).keys() & {"message", "detail"}:
+                self._failed(from_error_object(frame.data, self._provider))
+                return None
+            raise WireError("a chunk of the stream has no 'choices'")
+        return []
+
+    def _on_done(self) -> bytes:
+        if self._complete:
+            return self._end()
+        return self._broken("it closed the stream without a finish reason")
+
+    def _broken(self, why: str) -> bytes:
+        return self._failed(UpstreamBroken(f"Provider '{self._provider}': {why}."))
+
+    def _failed(self, error: TidegateError) -> bytes:
+        self.outcome = Outcome("failed", error)
+        return b""
+
+    @property
+    def _complete(self) -> bool:
+        return bool(self._finished) and self._finished >= self._seen
+
+    def _end(self) -> bytes:
+        self.outcome = Outcome(self._status)
+        if self._wants_usage and not self._usage_sent:
+            return self._usage_frame() + DONE
+        return DONE
+
+    def _usage_frame(self) -> bytes:
+        """The frame that the client asked for, when the upstream put its figures elsewhere or has none."""
+        return sse.encode(jsonio.encode({**self._known_head(), "choices": [], "usage": self.usage().as_chat()}))
+
+    def _known_head(self) -> jsonio.Members:
+        """Id, object, creation time and model as the frames so far have them."""
+        if self._head is None:
+            self._head = head(self._call, self._destination, self._kind)
+        with contextlib.suppress(WireError):
+            self._head = with_head(members_of(self._last), self._head)
+        return self._head
+
+    def _mended(self, data: bytes) -> bytes:
+        """The same chunk with every member that clients rely on. What is missing is as in the frames before."""
+        try:
+            if self._head is None:
+                fallback = head(self._call, self._destination, self._kind)
+                self._head = with_head(jsonio.members(self._last) if self._last else {}, fallback)
+            content = mended(jsonio.members(data), self._head, "delta" if self._is_chat else "text")
+            return jsonio.encode(self._tightened(content) if self._loose else content)
+        except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+            raise WireError(f"a chunk of the stream cannot be read: {error}") from None
+
+    def _tightened(self, content: jsonio.Members) -> jsonio.Members:
+        """For a provider that leaves out nulls and says usage beside the finish reason: it has a frame of its own."""
+        if bytes(content["choices"]) != b"[]":
+            content.pop("usage", None)
+            if self._wants_usage:
+                content["usage"] = jsonio.NULL
+        return content if self._destination is None else with_own_model(content, self._destination)
+
+    @property
+    def _is_chat(self) -> bool:
+        return self._kind == "chat.completion.chunk"
+
+    @property
+    def _provider(self) -> str:
+        return self._destination.provider if self._destination is not None else ""
