@@ -23,7 +23,7 @@ def complete(
     """A response that came as one body (see `Request.complete`)."""
     try:
         jsonio.check_utf8(body)
-        if _may_be_plain(call, destination):
+        if _may_be_plain(envelope, call, destination):
             plain = _as_it_came(body, envelope)
             if plain is not None:
                 return plain
@@ -32,7 +32,7 @@ def complete(
         raise WireError(f"the provider's answer cannot be read: {error}") from None
 
 
-def _may_be_plain(call: Call, destination: Destination) -> bool:
+def _may_be_plain(envelope: Envelope, call: Call, destination: Destination) -> bool:
     """Whether nothing but the envelope has to be ours, unless the answer is odd."""
     quirks, profile = destination.quirks, call.profile
     return (
