@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
+from tidegate.dialects.dialect import Answer, Call, Destination, Events, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.usage import MOST_TOKENS, UsageObject, read_usage, read_usage_object
 from tidegate.wire import jsonio, sse
@@ -99,7 +99,7 @@ _usage_object = jsonio.decoder(UsageObject)
 _HEAD = ("id", "object", "created", "model")
 
 
-class ChoicesStream:
+class ChoicesStream(Events):
     """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; `[DONE]` only follows a real finish."""
 
     __slots__ = (
