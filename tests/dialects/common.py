@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pydantic
@@ -14,7 +14,7 @@ from openai.types.responses import ResponseStreamEvent
 
 from tidegate.dialects.chat import ChatDialect
 from tidegate.dialects.completions import CompletionsDialect
-from tidegate.dialects.dialect import Call, Destination, Dialect, Outcome, Stream
+from tidegate.dialects.dialect import Call, Destination, Dialect, Outcome, Request, Stream, StreamingRequest
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses import ResponsesDialect
 from tidegate.wire import sse
@@ -60,9 +60,13 @@ def body(dialect: str, **members: Any) -> bytes:
     return json.dumps({**MINIMAL[dialect], **members}, ensure_ascii=False).encode()
 
 
+def opened(request: Request, profile: str = "openai") -> Stream:
+    return cast("StreamingRequest", request).open(call(profile))
+
+
 def open_stream(dialect: str, profile: str = "openai", to: Destination | None = None, **members: Any) -> Stream:
     """A stream whose first attempt is about to answer."""
-    stream = DIALECTS[dialect].parse(body(dialect, stream=True, **members)).open(call(profile))
+    stream = opened(DIALECTS[dialect].parse(body(dialect, stream=True, **members)), profile)
     stream.attempt(to or destination())
     return stream
 

@@ -527,7 +527,7 @@ def test_numbers_keep_their_spelling() -> None:
     request = common.DIALECTS["responses"].parse(
         b'{"input": "x", "stream": true, "temperature": 0.70, "seed": 12345678901234567890}'
     )
-    subject = request.open(common.call())
+    subject = common.opened(request)
     subject.attempt(destination())
     out = play(subject, [numbered(*WHOLE, ended())])
     assert out.count(b'"temperature":0.70,') == 3

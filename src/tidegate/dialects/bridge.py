@@ -10,7 +10,7 @@ from typing import TypeGuard
 import msgspec
 
 from tidegate.dialects.codec import BridgedRequest, Collector, Losses, StreamDecoder, StreamEncoder, UpstreamDialect
-from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, Stream, estimated_usage
+from tidegate.dialects.dialect import Answer, Call, Destination, Events, Outcome, Stream, estimated_usage
 from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.messages.encoder import MessagesEncoder
 from tidegate.dialects.messages.relay import MessagesStream
@@ -243,7 +243,7 @@ class Watch:
         return out
 
 
-class BridgedStream:
+class BridgedStream(Events):
     """See :class:`tidegate.dialects.dialect.Stream`. Each attempt either goes through the native stream of the client's
     dialect, or is decoded and encoded anew."""
 
@@ -256,12 +256,14 @@ class BridgedStream:
         "_native",
         "_stops",
         "_watch",
+        "content_type",
         "outcome",
     )
 
     def __init__(self, bridge: Bridge, native: Stream, call: Call) -> None:
         self._bridge = bridge
         self._native = native
+        self.content_type = native.content_type
         self._encoder: StreamEncoder | None = None
         """None until an attempt needs it: it holds what it will repeat of the request."""
         self._call = call

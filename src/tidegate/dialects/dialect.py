@@ -1,7 +1,7 @@
 """What every dialect offers to the gateway, and what the gateway tells a dialect about a call."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVENT_STREAM",
+    "JSON",
     "Answer",
     "Call",
     "Destination",
     "Dialect",
     "Endpoint",
+    "Events",
     "OpenAIErrors",
     "Outcome",
     "Quirks",
@@ -27,6 +29,7 @@ __all__ = [
     "Request",
     "Standalone",
     "Stream",
+    "StreamingRequest",
     "Traits",
     "estimated_usage",
     "refuse_unsupported",
@@ -34,6 +37,9 @@ __all__ = [
     "unsupported",
 ]
 
+
+EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
+JSON: Final = b"application/json"
 
 Endpoint = Literal[
     "responses", "chat", "completions", "messages", "gemini", "embeddings", "speech", "transcription", "translation"
@@ -154,15 +160,19 @@ class Request(Protocol):
         Raises UnsupportedParameter for a member that the deployment cannot honour.
         """
 
-    def open(self, call: Call) -> "Stream":
-        """The stream towards the client. It outlives attempts: a fallback goes on in the same stream."""
-
     def complete(self, body: bytes, call: Call, destination: Destination) -> "Answer":
         """The body for the client of an answer that is not streamed.
 
         Raises WireError when it is not what the dialect promises, and TidegateError for an error in a body with
         status 200.
         """
+
+
+class StreamingRequest(Request, Protocol):
+    """A request whose answer may stream."""
+
+    def open(self, call: Call) -> "Stream":
+        """The stream towards the client. It outlives attempts: a fallback goes on in the same stream."""
 
 
 class _Body(Protocol):
@@ -206,6 +216,7 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
     usage: Usage
     status: str
+    content_type: bytes = JSON
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -227,6 +238,17 @@ class Stream(Protocol):
 
     @property
     def committed(self) -> bool: ...
+
+    @property
+    def content_type(self) -> bytes:
+        """What the client is told that the stream is; asked for when its first bytes are there."""
+
+    @property
+    def abrupt(self) -> bool:
+        """The client's form of the answer has no room for an error: only a connection that breaks tells of one."""
+
+    def head(self, content_type: bytes) -> None:
+        """The provider's answer begins, with status 200 and this content type (empty without one)."""
 
     def attempt(self, destination: Destination) -> None:
         """Another upstream is about to answer. Only before commit."""
@@ -272,10 +294,6 @@ class Dialect(Protocol):
         """Decode and validate. Raises InvalidRequest."""
 
     @property
-    def stream_type(self) -> bytes:
-        """The content type of its streams."""
-
-    @property
     def media_param(self) -> str:
         """The member of a request in which images and files stand."""
 
@@ -286,13 +304,21 @@ class Dialect(Protocol):
         """The body in which this API's clients look for an error."""
 
 
-EVENT_STREAM = b"text/event-stream; charset=utf-8"
+class Events:
+    """What streams of server-sent events have in common (see :class:`Stream`)."""
+
+    __slots__ = ()
+
+    content_type: bytes = EVENT_STREAM
+    abrupt = False
+
+    def head(self, content_type: bytes) -> None:
+        """What the provider calls its stream changes nothing: odd content types are common."""
 
 
 class OpenAIErrors:
-    """What OpenAI's APIs have in common: how they stream and report errors, and that the body says all."""
+    """What OpenAI's APIs have in common: how they report errors, and that the body says all."""
 
-    stream_type = EVENT_STREAM
     operation = ""
     relayed: tuple[bytes, ...] = ()
 

@@ -13,7 +13,6 @@ from tidegate.dialects.dialect import (
     Destination,
     Endpoint,
     OpenAIErrors,
-    Stream,
     estimated_usage,
     refuse_unsupported,
 )
@@ -82,10 +81,6 @@ class EmbeddingsRequest:
         members["model"] = jsonio.raw(destination.model)
         self.dropped = refuse_unsupported(members, destination)
         return jsonio.encode(members)
-
-    def open(self, call: Call) -> Stream:
-        """Embeddings do not stream: `wants_stream` is never true."""
-        raise NotImplementedError
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
         try:

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from tidegate.dialects.dialect import JSON
 from tidegate.wire.errors import TidegateError
 
 __all__ = ["Downstream", "Fields"]
@@ -15,7 +16,7 @@ class Downstream(Protocol):
     No method raises; after the client has left, all of them do nothing.
     """
 
-    def start(self, fields: bytes, first: bytes) -> None:
+    def start(self, fields: bytes, content_type: bytes, first: bytes) -> None:
         """Status 200, header lines (each ended by CRLF), and the first frames, in one write."""
 
     def write(self, data: bytes) -> None:
@@ -25,10 +26,10 @@ class Downstream(Protocol):
         """The last frames, if any, and the end of the answer, in one write."""
 
     def drop(self) -> None:
-        """Close the connection at once, in the middle of the answer."""
+        """Close the connection at once, in the middle of the answer; nobody may take it for the end of one."""
 
-    def respond(self, status: int, fields: bytes, body: bytes) -> None:
-        """A whole answer in JSON."""
+    def respond(self, status: int, fields: bytes, body: bytes, content_type: bytes = JSON) -> None:
+        """A whole answer in one body."""
 
     def refuse(self, error: TidegateError, fields: bytes = b"") -> None:
         """An error as a whole answer."""

@@ -4,26 +4,36 @@ Nothing here waits. Each step runs in the callback that makes it possible, so th
 provider's bytes and the client's.
 """
 
-import asyncio
-import email.utils
-import math
-import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from tidegate.access.keys import Principal
 from tidegate.access.usage import UsageEntry
-from tidegate.config.units import Duration
 from tidegate.dialects.bridge import Bridge, BridgedStream
 from tidegate.dialects.codec import BridgedRequest
-from tidegate.dialects.dialect import Answer, Call, Dialect, Outcome, Request, Standalone, Stream, estimated_usage
+from tidegate.dialects.dialect import (
+    Answer,
+    Call,
+    Dialect,
+    Outcome,
+    Request,
+    Standalone,
+    Stream,
+    StreamingRequest,
+    estimated_usage,
+)
 from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.validation import invalid, missing
+from tidegate.gateway.asked import profile_named, relayed, total_clock
 from tidegate.gateway.downstream import Downstream
+from tidegate.gateway.fields import answer_fields
 from tidegate.gateway.ids import IdSupply
+from tidegate.gateway.media import MediaFetch
 from tidegate.gateway.snapshot import Path, Snapshot
+from tidegate.gateway.told import rate_limits, wait_told
 from tidegate.upstream.attempt import Attempt
 from tidegate.upstream.connection import Clocks, Headers
 from tidegate.upstream.wheel import UNWATCHED
@@ -41,31 +51,17 @@ ANSWER_LIMIT = 256 * 1024 * 1024
 ERROR_LIMIT = 1024 * 1024
 """Longest error body that is read."""
 
-RETRY_AFTER_LIMIT_S = 3600.0
-
 END_USER_LIMIT = 256
 """Most characters of the end user's name that the usage entry keeps."""
-
-RATE_LIMIT_FIELDS_BYTES = 4096
-"""Most bytes of a provider's rate-limit headers that are passed on."""
 
 MODEL_NAME_LIMIT = 1024
 """Longest model name, in characters: names are compared with others, remembered, logged and told back."""
 
 DEFAULT_SEND_STALL_S = 30.0
 
-DROPPED_NAMES_LIMIT = 64
-DROPPED_NAME_LIMIT = 100
-"""Most names in `tidegate-dropped`, and most characters of one."""
-
-RELAYED_FIELD_BYTES = 4096
-"""Longest header of a client that is passed on."""
-
-_FIT_FOR_A_HEADER = re.compile(rb"[\x20-\x7e]*")
 _NO_USAGE = Usage()
 
 _response_ids = IdSupply(b"resp_", 24)
-_PROFILE_NAMES = {name: name.encode("ascii") for name in PROFILES}
 
 
 class Exchange:
@@ -135,7 +131,7 @@ class Exchange:
         self._model = ""
         self._stream: Stream | None = None
         self._bridge: Bridge | None = None
-        self._fetching: asyncio.Task[None] | None = None
+        self._fetching: MediaFetch | None = None
         self._dropped: tuple[str, ...] = ()
         self._step = 0
         self._path: Path | None = None
@@ -215,17 +211,12 @@ class Exchange:
         headers = self._headers
         name = headers.get(b"tidegate-profile")
         if name is not None:
-            chosen = PROFILES.get(name.decode("latin-1").strip().lower())
-            if chosen is None:
-                raise errors.InvalidRequest(
-                    f"The header 'tidegate-profile' must be one of {', '.join(PROFILES)}.", code="invalid_profile"
-                )
-            profile = chosen
+            profile = profile_named(name)
         elif principal.profile:
             profile = PROFILES[principal.profile]
         self._plan: list[Path] = snapshot.plan(model, self._dialect.name, self._dialect.path, principal.unsupported)
         timeout = headers.get(b"tidegate-timeout")
-        self._total_s = None if timeout is None else _read_timeout(timeout)
+        self._total_s = None if timeout is None else total_clock(timeout)
         self._call = Call(
             response_id=_response_ids.take().decode("ascii"),
             created_at=int(time.time()),
@@ -235,7 +226,7 @@ class Exchange:
         )
         streams = request.wants_stream
         if streams:
-            self._stream = request.open(self._call)
+            self._stream = cast("StreamingRequest", request).open(self._call)
         if self._dialect.operation:
             return
         for path in self._plan:
@@ -256,7 +247,6 @@ class Exchange:
         self._step += 1
         request = self._request
         assert request is not None
-        stream = self._stream
         if self._bridge is not None:
             self._cross(self._bridge, path, request)
             return
@@ -264,30 +254,18 @@ class Exchange:
             self._path = path
             self._respond(cast("Standalone", request).estimate(self._call))
             return
+        self._send_own(path, request)
+
+    def _send_own(self, path: Path, request: Request) -> None:
+        """An attempt in the client's own dialect."""
         body = request.forward(path.destination)
         self._dropped = request.dropped
-        if stream is not None:
-            stream.attempt(path.destination)
-        self._send(path, body, self._relayed() if self._dialect.relayed else ())
+        if self._stream is not None:
+            self._stream.attempt(path.destination)
+        names = self._dialect.relayed
+        self._send(path, body, relayed(self._headers, names) if names else ())
 
-    def _relayed(self) -> list[tuple[bytes, bytes]]:
-        """The client's headers that a provider of the same dialect gets. Raises InvalidRequest for one that cannot go on
-        as it is."""
-        found = []
-        for name in self._dialect.relayed:
-            value = self._headers.get(name)
-            if value is None:
-                continue
-            if len(value) > RELAYED_FIELD_BYTES or not _FIT_FOR_A_HEADER.fullmatch(value):
-                raise errors.InvalidRequest(
-                    f"The header '{name.decode('ascii')}' must be printable ASCII of at most {RELAYED_FIELD_BYTES} "
-                    "characters.",
-                    code="invalid_header",
-                )
-            found.append((name, value))
-        return found
-
-    def _send(self, path: Path, body: bytes, relayed: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def _send(self, path: Path, body: bytes, fields: Sequence[tuple[bytes, bytes]] = ()) -> None:
         stream = self._stream
         self._path = path
         self._attempts += 1
@@ -311,7 +289,7 @@ class Exchange:
                 stream=stream is not None,
                 model=path.destination.model,
                 operation=self._dialect.operation,
-                relayed=relayed,
+                relayed=fields,
             ),
             self,
             clocks,
@@ -323,49 +301,48 @@ class Exchange:
     def _cross(self, bridge: Bridge, path: Path, request: Request) -> None:
         """An attempt where some provider of the plan needs the bridge, perhaps this one."""
         dialect = path.bridge or (path.emulation if request.wants_stop else None)
-        stream = cast("BridgedStream | None", self._stream)
         if dialect is None:
-            body = request.forward(path.destination)
-            self._dropped = request.dropped
-            if stream is not None:
-                stream.attempt(path.destination)
+            self._send_own(path, request)
             bridge.leave()
-            self._send(path, body, self._relayed())
         else:
             urls = bridge.media(path.destination)
             if urls:
-                self._fetching = self._gateway.loop.create_task(self._fetch(bridge, path, request, urls))
+                self._fetch(bridge, path, request, urls)
                 return
             body, self._dropped = bridge.forward(dialect, path.destination)
-            if stream is not None:
-                stream.attempt_bridged(path.destination)
+            if self._stream is not None:
+                cast("BridgedStream", self._stream).attempt_bridged(path.destination)
             self._send(path, body)
 
-    async def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
-        """The provider takes only bytes: fetch what the client's URLs point to, then go on."""
+    def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
+        """The provider takes only bytes: get what the client's URLs point to, then go on."""
         total = (path.unstreamed if self._stream is None else path.streamed).total
         if self._total_s is not None:
             total = self._total_s if total is None else min(total, self._total_s)
+        gateway = self._gateway
+        self._fetching = MediaFetch(
+            gateway.loop,
+            gateway.media,
+            urls,
+            param=self._dialect.media_param,
+            begun_at=self._received_at,
+            total=total,
+            then=partial(self._on_fetched, bridge, path, request),
+        )
+
+    def _on_fetched(
+        self, bridge: Bridge, path: Path, request: Request, found: Mapping[str, str] | errors.TidegateError
+    ) -> None:
+        self._fetching = None
         try:
-            async with asyncio.timeout_at(None if total is None else self._received_at + total):
-                found = await self._gateway.media.fetch_all(urls, param=self._dialect.media_param)
-            if self._settled:  # it was ended at the very moment
-                return
-            self._fetching = None
-            bridge.fetched(found)
-            self._cross(bridge, path, request)
-        except TimeoutError:
-            self._fetching = None
-            if not self._settled:
-                self._break(
-                    errors.UpstreamTimeout(f"The media were not fetched within {total:g} s (total clock).", "total")
-                )
+            if isinstance(found, errors.TidegateError):
+                self._break(found)
+            else:
+                bridge.fetched(found)
+                self._cross(bridge, path, request)
         except errors.TidegateError as error:
-            self._fetching = None
-            if not self._settled:
-                self._break(error)
+            self._break(error)
         except Exception as bug:
-            self._fetching = None
             self._on_bug(bug)
 
     @staticmethod
@@ -389,25 +366,27 @@ class Exchange:
         try:
             self._status = status
             content_type = b""
-            limits: list[bytes] | None = None
+            limited = False
             for name, value in headers:
                 if name == b"content-type":
                     content_type = value
                 elif name.startswith(b"x-ratelimit-"):
-                    limits = limits or []
-                    limits.append(b"x-upstream-%b: %b\r\n" % (name[2:], value))
-            if limits is not None:
-                self._limits = _within(RATE_LIMIT_FIELDS_BYTES, limits)
+                    limited = True
+            if limited:
+                self._limits = rate_limits(headers)
             if status >= 400:
-                self._retry_after = _told_wait(headers)
+                self._retry_after = wait_told(headers)
             # An answer without content type, or with an odd one, is still read as the stream that was asked for; only
             # JSON and HTML are certainly none.
+            stream = self._stream
             if (
-                self._stream is None
+                stream is None
                 or status != 200
                 or content_type.startswith((b"application/json", b"text/html", b"application/problem+json"))
             ):
                 self._collected = []
+            else:
+                stream.head(content_type)
             if self._paused and self._attempt is not None:
                 self._attempt.pause()
         except Exception as bug:
@@ -479,7 +458,8 @@ class Exchange:
     def _start(self, first: bytes) -> None:
         self._started = True
         now = self._first_event_at = time.perf_counter()
-        self._downstream.start(self._fields(now), first)
+        assert self._stream is not None
+        self._downstream.start(self._fields(now), self._stream.content_type, first)
         self._gateway.wheel.watch(self, self._gateway.loop.time() + self._ping_after)
         if self._paused and self._attempt is not None:
             self._attempt.pause()
@@ -500,8 +480,8 @@ class Exchange:
         due = (self._mute_since or attempt.last_read) + self._ping_after
         if now < due:
             return due
-        if not self._paused:
-            self._downstream.write(self._stream.ping())
+        if not self._paused and (ping := self._stream.ping()):
+            self._downstream.write(ping)
         return now + self._ping_after
 
     def _on_outcome(self, outcome: Outcome, out: bytes) -> None:
@@ -554,7 +534,10 @@ class Exchange:
         out = self._stream.fail(error)
         self._usage = self._stream.usage()
         self._settle(200, "failed", error.code or "")
-        self._downstream.end(out)
+        if self._stream.abrupt:
+            self._downstream.drop()  # a clean end would pass for a finished answer
+        else:
+            self._downstream.end(out)
 
     # -- answers in one body ------------------------------------------------------------------------------------
 
@@ -582,8 +565,8 @@ class Exchange:
             error = from_status(500, body, self._provider)
             self._on_failure(
                 errors.UpstreamBroken(
-                    f"Provider '{self._provider}' answered with a body that is no event stream although a stream was "
-                    f"asked for. {error.message}"
+                    f"Provider '{self._provider}' answered with a body that is no stream although one was asked for. "
+                    f"{error.message}"
                 )
             )
             return
@@ -615,7 +598,7 @@ class Exchange:
         if answer.usage.estimated:
             fields += b"tidegate-usage: estimated\r\n"
         self._settle(200, answer.status, now=now)
-        self._downstream.respond(200, fields, answer.body)
+        self._downstream.respond(200, fields, answer.body, answer.content_type)
 
     # -- settle -------------------------------------------------------------------------------------------------
 
@@ -704,20 +687,9 @@ class Exchange:
         path = self._path
         if path is None:
             return b""
-        return b"%b%d\r\ntidegate-profile: %b\r\nopenai-processing-ms: %d\r\n%b%b" % (
-            path.fields,
-            self._attempts,
-            _PROFILE_NAMES[self._call.profile.name],
-            (now - self._started_at) * 1000,
-            self._limits,
-            _dropped_field(self._dropped) if self._dropped else b"",
+        return answer_fields(
+            path.fields, self._attempts, self._call.profile, now - self._started_at, self._limits, self._dropped
         )
-
-
-def _dropped_field(names: Iterable[str]) -> bytes:
-    """The header that names what the provider was not told. Names may be the client's own: only what fits a header."""
-    shown = [name for name in names if name.isascii() and name.isprintable() and len(name) <= DROPPED_NAME_LIMIT]
-    return b"tidegate-dropped: %b\r\n" % ", ".join(shown[:DROPPED_NAMES_LIMIT]).encode("ascii")
 
 
 def _unix_time() -> int:
@@ -727,53 +699,3 @@ def _unix_time() -> int:
 def _milliseconds(seconds: float) -> float:
     """Rounded to the microsecond; `round` takes twice as long."""
     return int(seconds * 1e6 + 0.5) / 1000
-
-
-def _read_timeout(given: bytes) -> float | None:
-    """`tidegate-timeout` lowers the total clock, never raises it. Raises InvalidRequest."""
-    try:
-        return Duration.parse(given.decode("latin-1")).seconds()
-    except ValueError as error:
-        raise errors.InvalidRequest(f"The header 'tidegate-timeout' must be {error}.", code="invalid_timeout") from None
-
-
-def _within(room: int, lines: list[bytes]) -> bytes:
-    """The first of these header lines, as many as `room` bytes take."""
-    for place, line in enumerate(lines):
-        room -= len(line)
-        if room < 0:
-            del lines[place:]
-            break
-    return b"".join(lines)
-
-
-def _told_wait(headers: Headers) -> float | None:
-    """Seconds after which the provider wants to be asked again. Milliseconds, where it gives them, are exact."""
-    found: float | None = None
-    for name, value in headers:
-        if name == b"retry-after" and found is None:
-            found = _retry_after(value)
-        elif name == b"retry-after-ms":
-            try:
-                exact = _capped(float(value) / 1000)
-            except ValueError:
-                continue
-            if exact is not None:
-                found = exact
-    return found
-
-
-def _retry_after(value: bytes) -> float | None:
-    """Seconds, or a date (RFC 9110 §10.2.3); None for what is neither. Capped at an hour, never negative."""
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value.decode("latin-1")).timestamp() - time.time()
-        except (ValueError, OverflowError, OSError):
-            return None
-    return _capped(seconds)
-
-
-def _capped(seconds: float) -> float | None:
-    return None if math.isnan(seconds) else min(max(0.0, seconds), RETRY_AFTER_LIMIT_S)

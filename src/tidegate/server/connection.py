@@ -6,11 +6,14 @@ is answered, so that a client's departure is seen (promise P6).
 """
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from tidegate.access.usage import UsageEntry
+from tidegate.dialects.dialect import JSON
 from tidegate.gateway.exchange import DEFAULT_SEND_STALL_S, Exchange
 from tidegate.server import reply
 from tidegate.server.cycle import Cycle
@@ -40,6 +43,9 @@ while it sends would reset the connection, and the answer would be lost with it 
 
 DRAIN_IDLE_S = 0.5
 """How long an idle connection stays open after draining began: a request may be on its way."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""Linger on, for no time: closing sends a reset (socket(7))."""
 
 
 class Connection(asyncio.Protocol):
@@ -269,7 +275,7 @@ class Connection(asyncio.Protocol):
 
     # -- Downstream: the answer of an exchange ------------------------------------------------------------------
 
-    def start(self, fields: bytes, first: bytes) -> None:
+    def start(self, fields: bytes, content_type: bytes, first: bytes) -> None:
         if self.chunked:
             first = b"%x\r\n%b\r\n" % (len(first), first)
         else:
@@ -277,8 +283,6 @@ class Connection(asyncio.Protocol):
         fields += self.head_fields()
         request = self._request
         assert request is not None
-        assert request.dialect is not None
-        content_type = request.dialect.stream_type
         self.send(reply.stream_head(self.date, request.request_id, fields, content_type, chunked=self.chunked) + first)
 
     def write(self, data: bytes) -> None:
@@ -292,10 +296,11 @@ class Connection(asyncio.Protocol):
             self.send(data)
         self.finished()
 
-    def respond(self, status: int, fields: bytes, body: bytes) -> None:
+    def respond(self, status: int, fields: bytes, body: bytes, content_type: bytes = JSON) -> None:
         request = self._request
         assert request is not None
-        head = reply.json_head(status, self.date, request.request_id, fields + self.head_fields(), len(body))
+        fields += self.head_fields()
+        head = reply.body_head(status, self.date, request.request_id, fields, content_type, len(body))
         if self._transport is not None:
             self._transport.write(head if request.method == b"HEAD" else head + body)
         self.finished()
@@ -354,8 +359,13 @@ class Connection(asyncio.Protocol):
     def drop(self) -> None:
         """Close at once."""
         self._reader.stop()
-        if self._transport is not None:
-            self._transport.abort()
+        transport = self._transport
+        if transport is not None:
+            if (
+                not self.chunked and not transport.is_closing()
+            ):  # where only the end of the connection ends an answer, it has to be a reset
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()
 
     def _on_bug(self, bug: Exception) -> None:
         """A mistake of ours, made before an exchange or an application could answer for it."""

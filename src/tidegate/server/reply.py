@@ -4,7 +4,7 @@ import http
 
 from tidegate.wire.errors import TidegateError
 
-__all__ = ["CLOSE", "CONTINUE", "empty_head", "error_fields", "json_head", "status_line", "stream_head"]
+__all__ = ["CLOSE", "CONTINUE", "body_head", "empty_head", "error_fields", "status_line", "stream_head"]
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE = b"connection: close\r\n"
@@ -28,11 +28,12 @@ def stream_head(date: bytes, request_id: bytes, fields: bytes, content_type: byt
     )
 
 
-def json_head(status: int, date: bytes, request_id: bytes, fields: bytes, length: int) -> bytes:
-    """The head of an answer in one JSON body."""
-    return b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
+def body_head(status: int, date: bytes, request_id: bytes, fields: bytes, content_type: bytes, length: int) -> bytes:
+    """The head of an answer in one body."""
+    return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
         _STATUS_LINES.get(status) or status_line(status),
         date,
+        content_type,
         length,
         request_id,
         fields,

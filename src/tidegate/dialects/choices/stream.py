@@ -5,7 +5,7 @@ import contextlib
 from tidegate.dialects.choices.chunk import CHOICE_LIMIT, Choice, Chunk, Kind, decode_chunk, members_of, read_loosely
 from tidegate.dialects.choices.mending import head, mended, with_head, with_own_model
 from tidegate.dialects.choices.reasons import FINISH_REASONS, known_reason
-from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
+from tidegate.dialects.dialect import Call, Destination, Events, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.usage import read_usage
 from tidegate.wire import jsonio, sse
@@ -17,7 +17,7 @@ __all__ = ["ChoicesStream"]
 DONE = b"data: [DONE]\n\n"
 
 
-class ChoicesStream:
+class ChoicesStream(Events):
     """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; `[DONE]` only follows a real finish."""
 
     __slots__ = (

@@ -2,7 +2,7 @@
 
 from urllib.parse import parse_qs, unquote
 
-from tidegate.dialects.dialect import EVENT_STREAM, Endpoint
+from tidegate.dialects.dialect import Endpoint
 from tidegate.dialects.gemini.answer import error_body
 from tidegate.dialects.gemini.embeddings import GeminiEmbeddingsRequest, parse_embeddings
 from tidegate.dialects.gemini.request import GeminiRequest, parse_request
@@ -27,7 +27,6 @@ class GeminiDialect:
 
     name: Endpoint = "gemini"
     path = "/v1beta/models/{model}:{method}"
-    stream_type = EVENT_STREAM
     operation = ""
     relayed: tuple[bytes, ...] = ()
     media_param = "contents"
@@ -53,8 +52,6 @@ class GeminiAddress(GeminiDialect):
         self._model = model
         self._stream = stream
         self._alt = alt
-        if alt != "sse":
-            self.stream_type = b"application/json; charset=utf-8"
 
     def parse(self, body: bytes, **_: object) -> GeminiRequest:
         return parse_request(body, model=self._model, stream=self._stream, alt=self._alt)

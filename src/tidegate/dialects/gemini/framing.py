@@ -1,7 +1,8 @@
 """The two forms in which Google streams: events with `alt=sse`, and the elements of one JSON array without."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
+from tidegate.dialects.dialect import EVENT_STREAM
 from tidegate.wire import sse
 
 __all__ = ["ArrayFraming", "Framing", "SseFraming"]
@@ -9,6 +10,9 @@ __all__ = ["ArrayFraming", "Framing", "SseFraming"]
 
 class Framing(Protocol):
     """Turns the JSON of each chunk into the bytes for the client."""
+
+    @property
+    def content_type(self) -> bytes: ...
 
     def frame(self, data: bytes) -> bytes: ...
 
@@ -25,6 +29,8 @@ class Framing(Protocol):
 class SseFraming:
     """`alt=sse`. Nothing marks the end but the end of the body."""
 
+    content_type: Final = EVENT_STREAM
+
     def frame(self, data: bytes) -> bytes:
         return b"data: %b\n\n" % data
 
@@ -40,6 +46,8 @@ class SseFraming:
 
 class ArrayFraming:
     """`alt=json`, Google's default."""
+
+    content_type: Final = b"application/json; charset=utf-8"
 
     def __init__(self) -> None:
         self._begun = False

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
+from tidegate.dialects.dialect import Answer, Call, Destination, Events, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, ending, error_body, is_ending, read_usage
 from tidegate.dialects.gemini.framing import Framing
@@ -105,15 +105,26 @@ class _Reader:
             self.status = "incomplete"
 
 
-class GeminiRelay:
+class GeminiRelay(Events):
     """See :class:`tidegate.dialects.dialect.Stream`. Google's stream has no last frame: it is complete when the body ends
     and every candidate has said why it finished."""
 
-    __slots__ = ("_call", "_choices", "_decoder", "_framing", "_provider", "_reader", "committed", "outcome")
+    __slots__ = (
+        "_call",
+        "_choices",
+        "_decoder",
+        "_framing",
+        "_provider",
+        "_reader",
+        "committed",
+        "content_type",
+        "outcome",
+    )
 
     def __init__(self, call: Call, framing: Framing, *, choices: int = 1) -> None:
         self._call = call
         self._framing = framing
+        self.content_type = framing.content_type
         self._choices = choices
         self._provider = ""
         self._decoder = sse.FrameDecoder()

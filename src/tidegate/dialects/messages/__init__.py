@@ -1,6 +1,6 @@
 """Anthropic Messages (`POST /v1/messages`), as clients and as providers speak it."""
 
-from tidegate.dialects.dialect import EVENT_STREAM, Endpoint
+from tidegate.dialects.dialect import Endpoint
 from tidegate.dialects.messages.counting import CountBody, CountRequest, parse_count
 from tidegate.dialects.messages.failures import error_body, error_type
 from tidegate.dialects.messages.request import MessagesBody, MessagesRequest, parse_request
@@ -25,7 +25,6 @@ class _Anthropic:
     """What the endpoints of this API have in common."""
 
     name: Endpoint = "messages"
-    stream_type = EVENT_STREAM
     relayed: tuple[bytes, ...] = (b"anthropic-version", b"anthropic-beta")
     media_param = "messages"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Stream, refuse_unsupported
+from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.messages.blocks import ContentBlock, Source
 from tidegate.dialects.messages.request import PromptBody, check_prompt, without_envelopes
@@ -66,10 +66,6 @@ class CountRequest:
             members["messages"], left_out = without_envelopes(members["messages"], self.typed.messages)
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
-
-    def open(self, call: Call) -> Stream:
-        """A count does not stream: `wants_stream` is never true."""
-        raise NotImplementedError
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
         try:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
+from tidegate.dialects.dialect import Answer, Call, Destination, Events, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.messages.decoder import REASONS, raise_error
 from tidegate.dialects.messages.failures import error_frame
@@ -50,7 +50,7 @@ _odd_frame = jsonio.decoder(_OddFrame)
 _ENDINGS = (b"message_stop", b"error")
 
 
-class MessagesStream:
+class MessagesStream(Events):
     """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; only `message_stop` behind a stop reason is an
     ending."""
 

@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
-from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
+from tidegate.dialects.dialect import Call, Destination, Events, Outcome, estimated_usage
 from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses import nulls
@@ -71,7 +71,7 @@ _name = jsonio.decoder(str)
 _whole_number = jsonio.decoder(int)
 
 
-class ResponsesStream:
+class ResponsesStream(Events):
     """See :class:`tidegate.dialects.dialect.Stream`."""
 
     __slots__ = (

@@ -1,0 +1,51 @@
+"""What a client asks for in the headers of its request."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from tidegate.config.units import Duration
+from tidegate.dialects.profile import PROFILES, Profile
+from tidegate.wire.errors import InvalidRequest
+
+__all__ = ["profile_named", "relayed", "total_clock"]
+
+RELAYED_FIELD_BYTES = 4096
+"""Longest header of a client that is passed on."""
+
+_FIT_FOR_A_HEADER = re.compile(rb"[\x20-\x7e]*")
+
+
+def profile_named(given: bytes) -> Profile:
+    """The profile that `tidegate-profile` names. Raises InvalidRequest."""
+    chosen = PROFILES.get(given.decode("latin-1").strip().lower())
+    if chosen is None:
+        raise InvalidRequest(
+            f"The header 'tidegate-profile' must be one of {', '.join(PROFILES)}.", code="invalid_profile"
+        )
+    return chosen
+
+
+def total_clock(given: bytes) -> float | None:
+    """The seconds of `tidegate-timeout`, which lowers the total clock and never raises it. Raises InvalidRequest."""
+    try:
+        return Duration.parse(given.decode("latin-1")).seconds()
+    except ValueError as error:
+        raise InvalidRequest(f"The header 'tidegate-timeout' must be {error}.", code="invalid_timeout") from None
+
+
+def relayed(headers: Mapping[bytes, bytes], names: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    """Those of the client's headers that a provider of the same dialect gets. Raises InvalidRequest for one that cannot
+    go on as it is."""
+    found = []
+    for name in names:
+        value = headers.get(name)
+        if value is None:
+            continue
+        if len(value) > RELAYED_FIELD_BYTES or not _FIT_FOR_A_HEADER.fullmatch(value):
+            raise InvalidRequest(
+                f"The header '{name.decode('ascii')}' must be printable ASCII of at most {RELAYED_FIELD_BYTES} "
+                "characters.",
+                code="invalid_header",
+            )
+        found.append((name, value))
+    return found

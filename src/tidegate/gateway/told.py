@@ -1,0 +1,60 @@
+"""What a provider says in the headers of its answer, as far as it concerns the client."""
+
+import email.utils
+import math
+import time
+
+from tidegate.upstream.connection import Headers
+
+__all__ = ["rate_limits", "wait_told"]
+
+RETRY_AFTER_LIMIT_S = 3600.0
+
+RATE_LIMIT_FIELDS_BYTES = 4096
+"""Most bytes of a provider's rate-limit headers that are passed on."""
+
+
+def rate_limits(headers: Headers) -> bytes:
+    """The header lines with which the client gets the provider's rate limits, as many as there is room for."""
+    room = RATE_LIMIT_FIELDS_BYTES
+    lines = []
+    for name, value in headers:
+        if name.startswith(b"x-ratelimit-"):
+            line = b"x-upstream-%b: %b\r\n" % (name[2:], value)
+            room -= len(line)
+            if room < 0:
+                break
+            lines.append(line)
+    return b"".join(lines)
+
+
+def wait_told(headers: Headers) -> float | None:
+    """Seconds after which the provider wants to be asked again. Milliseconds, where it gives them, are exact."""
+    found: float | None = None
+    for name, value in headers:
+        if name == b"retry-after" and found is None:
+            found = _retry_after(value)
+        elif name == b"retry-after-ms":
+            try:
+                exact = _capped(float(value) / 1000)
+            except ValueError:
+                continue
+            if exact is not None:
+                found = exact
+    return found
+
+
+def _retry_after(value: bytes) -> float | None:
+    """Seconds, or a date (RFC 9110 §10.2.3); None for what is neither. Capped at an hour, never negative."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value.decode("latin-1")).timestamp() - time.time()
+        except (ValueError, OverflowError, OSError):
+            return None
+    return _capped(seconds)
+
+
+def _capped(seconds: float) -> float | None:
+    return None if math.isnan(seconds) else min(max(0.0, seconds), RETRY_AFTER_LIMIT_S)
