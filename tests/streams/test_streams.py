@@ -17,23 +17,17 @@ class Shelf:
     """Keeps segments in memory, from the moment that it is told to."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int, bytes]] = []
+        self.rows: list[tuple[int, int, bytes]] = []
 
-    def append_segment(self, run: int, place: int, last: int, frames: bytes) -> None:
-        self.rows.append((run, place, last, frames))
+    def append_segment(self, run: int, place: int, frames: bytes) -> None:
+        self.rows.append((run, place, frames))
 
     async def read_segments(self, run: int, place: int, limit: int) -> list[tuple[int, bytes]]:
         await asyncio.sleep(0)
         found = [
-            (start, frames) for number, start, _, frames in self.rows if number == run and start + len(frames) > place
+            (start, frames) for number, start, frames in self.rows if number == run and start + len(frames) > place
         ]
         return found[:2]
-
-
-class Count:
-    """Numbers events, as an encoder does."""
-
-    sequence = 0
 
 
 def frame(number: int, words: str = "x") -> bytes:
@@ -115,23 +109,20 @@ def test_a_slow_follower_costs_no_memory_and_loses_nothing() -> None:
     asyncio.run(scene())
 
 
-def test_frames_of_a_tenth_of_a_second_are_written_together_and_know_their_last_number() -> None:
+def test_frames_of_a_tenth_of_a_second_are_written_together() -> None:
     async def scene() -> None:
         shelf = Shelf()
         journal = Journal(asyncio.get_running_loop(), shelf)
         run = journal.open(7, "resp_1", "acme")
-        run.numbers = count = Count()
         for number in range(3):
             run.append(frame(number))
-            count.sequence = number + 1
         assert shelf.rows == []
         await asyncio.sleep(BATCH_S * 2)
         whole = b"".join(frame(number) for number in range(3))
-        assert shelf.rows == [(7, 0, 2, whole)]
+        assert shelf.rows == [(7, 0, whole)]
         run.append(frame(3))
-        count.sequence = 4
         journal.close(run)
-        assert shelf.rows[1:] == [(7, len(whole), 3, frame(3))]
+        assert shelf.rows[1:] == [(7, len(whole), frame(3))]
         assert journal.runs == {}
 
     asyncio.run(scene())
@@ -143,7 +134,7 @@ def test_a_replay_is_the_same_however_the_journal_was_cut(cuts: list[int], after
     number = place = 0
     for size in cuts:
         frames = b"".join(frame(number + step) for step in range(size))
-        shelf.append_segment(1, place, number + size - 1, frames)
+        shelf.append_segment(1, place, frames)
         number += size
         place += len(frames)
 

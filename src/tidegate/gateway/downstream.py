@@ -22,6 +22,9 @@ class Downstream(Protocol):
     def write(self, data: bytes) -> None:
         """Whole frames, in one write."""
 
+    def ping(self, data: bytes) -> None:
+        """A keep-alive, which is no part of the answer."""
+
     def end(self, data: bytes = b"") -> None:
         """The last frames, if any, and the end of the answer, in one write."""
 

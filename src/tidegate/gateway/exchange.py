@@ -481,7 +481,7 @@ class Exchange:
         if now < due:
             return due
         if not self._paused and (ping := self._stream.ping()):
-            self._downstream.write(ping)
+            self._downstream.ping(ping)
         return now + self._ping_after
 
     def _on_outcome(self, outcome: Outcome, out: bytes) -> None:

@@ -289,6 +289,9 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
+    def ping(self, data: bytes) -> None:
+        self.write(data)
+
     def end(self, data: bytes = b"") -> None:
         if self.chunked:
             self.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")

@@ -15,8 +15,8 @@ storage's own group commit adds."""
 class Segments(Protocol):
     """Where the pieces of journals are kept."""
 
-    def append_segment(self, run: int, place: int, last: int, frames: bytes) -> None:
-        """Queue a piece. `place` is the number of bytes before it, `last` the number of its last event, or -1."""
+    def append_segment(self, run: int, place: int, frames: bytes) -> None:
+        """Queue a piece. `place` is the number of bytes before it."""
 
 
 class Journal:
@@ -62,5 +62,4 @@ class Journal:
     def _write(self, run: Run) -> None:
         place, frames = run.take()
         if frames:
-            last = -1 if run.numbers is None else run.numbers.sequence - 1
-            self._segments.append_segment(run.number, place, last, frames)
+            self._segments.append_segment(run.number, place, frames)

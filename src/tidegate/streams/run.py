@@ -2,24 +2,16 @@
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tidegate.streams.journal import Journal
 
-__all__ = ["MEMORY_BYTES", "Numbered", "Run"]
+__all__ = ["MEMORY_BYTES", "Run"]
 
 MEMORY_BYTES = 256 * 1024
 """Most bytes of a run that stay in memory once they are in the journal, for followers that keep up. Whoever is further
 behind reads the journal: a slow reader costs no memory."""
-
-
-class Numbered(Protocol):
-    """A stream whose events carry a `sequence_number`."""
-
-    @property
-    def sequence(self) -> int:
-        """The number that the next event will have."""
 
 
 class Run:
@@ -39,7 +31,6 @@ class Run:
         "ended",
         "followers",
         "number",
-        "numbers",
         "public_id",
         "tenant",
     )
@@ -50,8 +41,6 @@ class Run:
         """How storage calls it."""
         self.public_id = public_id
         self.tenant = tenant
-        self.numbers: Numbered | None = None
-        """Who numbers the events; None for dialects that have no numbers."""
         self._fresh: list[bytes] = []
         """What the journal has not taken yet."""
         self._taken = 0

@@ -45,6 +45,7 @@ __all__ = [
     "AmbiguousRequest",
     "BodyTooLarge",
     "CallerError",
+    "Cancelled",
     "ClientGone",
     "ExpectationFailed",
     "Forbidden",
@@ -298,6 +299,12 @@ class ClientGone(CallerError):
 
     status = 499
     default_code = "client_gone"
+
+
+class Cancelled(ClientGone):
+    """499: the caller wants the answer no more, and said so. Recorded, never sent."""
+
+    default_code = "cancelled"
 
 
 class ProviderError(TidegateError):

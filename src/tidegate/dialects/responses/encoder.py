@@ -31,7 +31,7 @@ from tidegate.dialects.responses.output import (
 )
 from tidegate.dialects.responses.tools import ToolNames
 from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import TidegateError, WireError
+from tidegate.wire.errors import ClientGone, TidegateError, WireError
 from tidegate.wire.events import (
     Annotation,
     ChoiceEnd,
@@ -251,10 +251,17 @@ class ResponsesEncoder:
             self._release("incomplete")
         self._release()
         self._close_all("incomplete")
-        self._frame(b"error", error_event(error, self._sequence))
-        self._sequence += 1
+        cancelled = isinstance(error, ClientGone)
+        if not cancelled:
+            self._frame(b"error", error_event(error, self._sequence))
+            self._sequence += 1
         body = self._envelope.snapshot(
-            None, "failed", model=self._model, output=self._output(), usage=self._used(), error=error_member(error)
+            None,
+            "cancelled" if cancelled else "failed",
+            model=self._model,
+            output=self._output(),
+            usage=self._used(),
+            error=None if cancelled else error_member(error),
         )
         self._envelope_event(b"response.failed", body)
         return self._taken()

@@ -22,7 +22,7 @@ from tidegate.dialects.responses.repair import Event, Repair
 from tidegate.dialects.responses.sealing import sealed_event, sealed_output
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
+from tidegate.wire.errors import ClientGone, TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import Usage
 
 __all__ = ["ResponsesStream"]
@@ -175,14 +175,16 @@ class ResponsesStream(Events):
         self._held = b""
         if self._repair is not None:
             out.append(self._all(self._repair.end(cut=False)))
-        out.append(self._error_frame(error))
+        cancelled = isinstance(error, ClientGone)
+        if not cancelled:
+            out.append(self._error_frame(error))
         body = self._envelope.snapshot(
             self._upstream,
-            "failed",
+            "cancelled" if cancelled else "failed",
             model=self._model,
             output=self._items.at_a_break(),
             usage=self.usage(),
-            error=error_member(error),
+            error=None if cancelled else error_member(error),
         )
         out.append(self._terminal("response.failed", body))
         self.outcome = Outcome("failed", error)

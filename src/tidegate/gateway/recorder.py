@@ -1,0 +1,129 @@
+"""What stands between an exchange and its client where the answer is kept: everything goes on to the client, and into
+the journal. The client may leave; where the answer is to go on, only the journal is written from then on."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from tidegate.dialects.dialect import JSON
+from tidegate.wire.errors import ClientGone, Internal, TidegateError
+
+if TYPE_CHECKING:
+    from tidegate.dialects.dialect import Stream
+    from tidegate.gateway.downstream import Downstream
+
+__all__ = ["Recorder", "Run"]
+
+
+class Run(Protocol):
+    """Where a recorder writes: one answer in the making. Nothing here waits."""
+
+    def begin(self, stream: "Stream | None") -> None:
+        """The first frames are about to come, or the run is to be found before they do. Once."""
+
+    def append(self, frames: bytes) -> None:
+        """Whole frames, as a client gets them."""
+
+    def finish(self, error: TidegateError | None) -> None:
+        """The answer is complete, or it ended with `error`. Once."""
+
+
+class Recorder:
+    """See :class:`tidegate.gateway.downstream.Downstream`."""
+
+    __slots__ = ("_begun", "_downstream", "_finished", "_run", "_write", "append", "background", "grace_s", "stream")
+
+    def __init__(self, downstream: "Downstream", run: Run, *, background: bool, grace_s: float) -> None:
+        """`grace_s`: how long the answer goes on after the client has left, if nobody else follows it."""
+        self._downstream: Downstream | None = downstream
+        self._write: Callable[[bytes], None] = downstream.write
+        self._run = run
+        self.append = run.append
+        self.background = background
+        self.grace_s = grace_s
+        self.stream: Stream | None = None
+        self._begun = False
+        self._finished = False
+
+    @property
+    def attached(self) -> bool:
+        """Whether the client is still there."""
+        return self._downstream is not None
+
+    def begin(self) -> None:
+        """From now on the run can be found."""
+        if not self._begun:
+            self._begun = True
+            self._run.begin(self.stream)
+
+    def detach(self) -> None:
+        """The client has left, or has been answered: what comes is for the journal."""
+        self._downstream = None
+        self._write = _nowhere
+
+    def hand_over(self, body: bytes) -> None:
+        """Answer the client with `body`, ahead of everything, and go on without it."""
+        downstream = self._downstream
+        self.begin()
+        self.detach()
+        if downstream is not None:
+            downstream.respond(200, b"", body, JSON)
+
+    def abandon(self, last: bytes) -> None:
+        """Nobody waits for the answer any more: `last` are its last frames."""
+        if last and self._begun:
+            self.append(last)
+        self._finish(ClientGone("The client left before the answer was complete."))
+
+    # -- Downstream ---------------------------------------------------------------------------------------------
+
+    def start(self, fields: bytes, content_type: bytes, first: bytes) -> None:
+        self.begin()
+        self.append(first)
+        if self._downstream is not None:
+            self._downstream.start(fields, content_type, first)
+
+    def write(self, data: bytes) -> None:
+        self.append(data)
+        self._write(data)
+
+    def ping(self, data: bytes) -> None:
+        self._write(data)  # it says nothing about the answer, so that no journal has it
+
+    def end(self, data: bytes = b"") -> None:
+        if data:
+            self.append(data)
+        downstream = self._downstream
+        stream = self.stream
+        outcome = stream.outcome if stream is not None else None
+        self._finish(outcome.error if outcome is not None else None)
+        if downstream is not None:
+            downstream.end(data)
+
+    def drop(self) -> None:
+        self._finish(Internal("The answer could not be ended well."))
+        if self._downstream is not None:
+            self._downstream.drop()
+
+    def respond(self, status: int, fields: bytes, body: bytes, content_type: bytes = JSON) -> None:
+        self.begin()
+        self._finish(None)
+        if self._downstream is not None:
+            self._downstream.respond(status, fields, body, content_type)
+
+    def refuse(self, error: TidegateError, fields: bytes = b"") -> None:
+        """A run that can be found already ends as it would have if it had begun to stream."""
+        if self._begun and not self._finished:
+            if self.stream is not None:
+                self.append(self.stream.fail(error))
+            self._finish(error)
+        if self._downstream is not None:
+            self._downstream.refuse(error, fields)
+
+    def _finish(self, error: TidegateError | None) -> None:
+        if self._begun and not self._finished:
+            self._finished = True
+            self._run.finish(error)
+
+
+def _nowhere(data: bytes) -> None:
+    pass
