@@ -35,7 +35,7 @@ def frame(number: int, words: str = "x") -> bytes:
 
 
 async def everything(run: Run, shelf: Shelf, after: int | None = None) -> bytes:
-    return b"".join([piece async for piece in follow(shelf, run, Resume(after, numbered=True))])
+    return b"".join([piece async for piece in follow(shelf.read, run, Resume(after, numbered=True))])
 
 
 def test_a_follower_sees_every_frame_once_wherever_it_comes_in() -> None:
@@ -89,7 +89,7 @@ def test_a_slow_follower_costs_no_memory_and_loses_nothing() -> None:
         go_on = asyncio.Event()
 
         async def slow() -> None:
-            async for piece in follow(shelf, run, Resume(None, numbered=True)):
+            async for piece in follow(shelf.read, run, Resume(None, numbered=True)):
                 seen.append(piece)
                 await go_on.wait()
 
@@ -139,7 +139,7 @@ def test_a_replay_is_the_same_however_the_journal_was_cut(cuts: list[int], after
         place += len(frames)
 
     async def scene() -> bytes:
-        return b"".join([piece async for piece in replay(shelf, 1, Resume(after, numbered=True))])
+        return b"".join([piece async for piece in replay(shelf.read, Resume(after, numbered=True))])
 
     assert asyncio.run(scene()) == b"".join(frame(one) for one in range(after + 1, number))
 

@@ -5,9 +5,9 @@ provider's bytes and the client's.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tidegate.access.keys import Principal
 from tidegate.access.usage import UsageEntry
@@ -29,9 +29,10 @@ from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.validation import invalid, missing
 from tidegate.gateway.asked import profile_named, relayed, total_clock
 from tidegate.gateway.downstream import Downstream
+from tidegate.gateway.errand import Errand
 from tidegate.gateway.fields import answer_fields
 from tidegate.gateway.ids import IdSupply
-from tidegate.gateway.media import MediaFetch
+from tidegate.gateway.recorder import Recorder
 from tidegate.gateway.snapshot import Path, Snapshot
 from tidegate.gateway.told import rate_limits, wait_told
 from tidegate.upstream.attempt import Attempt
@@ -41,7 +42,9 @@ from tidegate.wire import errors
 from tidegate.wire.events import Usage
 
 if TYPE_CHECKING:
+    from tidegate.dialects.responses.request import ResponsesRequest
     from tidegate.gateway.gateway import Gateway
+    from tidegate.gateway.keeper import History, Keeper
 
 __all__ = ["ANSWER_LIMIT", "ERROR_LIMIT", "Exchange"]
 
@@ -58,6 +61,9 @@ MODEL_NAME_LIMIT = 1024
 """Longest model name, in characters: names are compared with others, remembered, logged and told back."""
 
 DEFAULT_SEND_STALL_S = 30.0
+
+LOOKUP_S = 10.0
+"""How long a request waits for the earlier turns that it builds on."""
 
 _NO_USAGE = Usage()
 
@@ -78,7 +84,7 @@ class Exchange:
         "_downstream",
         "_dropped",
         "_end_user",
-        "_fetching",
+        "_errand",
         "_first_event_at",
         "_gateway",
         "_headers",
@@ -91,6 +97,7 @@ class Exchange:
         "_plan",
         "_principal",
         "_received_at",
+        "_recorder",
         "_request",
         "_retry_after",
         "_settled",
@@ -131,7 +138,8 @@ class Exchange:
         self._model = ""
         self._stream: Stream | None = None
         self._bridge: Bridge | None = None
-        self._fetching: MediaFetch | None = None
+        self._errand: Errand[Any] | None = None
+        self._recorder: Recorder | None = None
         self._dropped: tuple[str, ...] = ()
         self._step = 0
         self._path: Path | None = None
@@ -153,19 +161,29 @@ class Exchange:
         """The body is there: answer it."""
         self._gateway.exchanges.add(self)
         try:
-            self._admit(body)
-            self._next_attempt()
+            if self._admit(body):
+                self._next_attempt()
         except errors.TidegateError as error:
             self._refuse(error)
         except Exception as bug:
             self._on_bug(bug)
 
     def client_gone(self) -> None:
-        """The client has left: the upstream call ends now (promise P6)."""
+        """The client has left: the upstream call ends now (promise P6), unless the answer is to go on without it."""
         if self._settled:
+            return
+        recorder = self._recorder
+        if recorder is not None and recorder.attached and self._goes_on(recorder):
             return
         self._drop_attempt()
         self._settle(499 if not self._started else 200, "client_gone", errors.ClientGone.default_code)
+        if recorder is not None:
+            recorder.abandon()
+
+    def cancel(self) -> None:
+        """The answer is wanted no more (`POST /v1/responses/{id}/cancel`)."""
+        if not self._settled:
+            self._break(errors.Cancelled("The response was cancelled."))
 
     def pause(self) -> None:
         """The client does not keep up: stop reading from the provider."""
@@ -190,7 +208,8 @@ class Exchange:
 
     # -- admit and plan -----------------------------------------------------------------------------------------
 
-    def _admit(self, body: bytes) -> None:
+    def _admit(self, body: bytes) -> bool:
+        """Whether the request can go on at once; else an errand goes on with it."""
         snapshot = self._snapshot
         principal = self._principal
         request = self._dialect.parse(body)
@@ -224,11 +243,25 @@ class Exchange:
             profile=profile,
             request_bytes=len(body),
         )
-        streams = request.wants_stream
-        if streams:
+        if self._gateway.keeper is not None and (lookup := self._keep(self._gateway.keeper, request)) is not None:
+            self._await_state(request, lookup)
+            return False
+        self._open(request)
+        return True
+
+    def _open(self, request: Request) -> None:
+        """All that the request builds on is there."""
+        if request.wants_stream:
             self._stream = cast("StreamingRequest", request).open(self._call)
-        if self._dialect.operation:
-            return
+        if not self._dialect.operation:
+            self._open_bridge(request)
+        recorder = self._recorder
+        if recorder is not None:
+            recorder.stream = self._stream
+            if recorder.background:
+                self._begin_background(recorder, cast("ResponsesRequest", request))
+
+    def _open_bridge(self, request: Request) -> None:
         for path in self._plan:
             if path.bridge is not None or (path.emulation is not None and request.wants_stop):
                 self._build_bridge(cast("BridgedRequest", request))
@@ -239,6 +272,71 @@ class Exchange:
         bridge = self._bridge = Bridge(request, self._call, envelopes=self._gateway.envelopes(self._principal.project))
         if self._stream is not None:
             self._stream = bridge.open(self._stream)
+
+    # -- what is kept -------------------------------------------------------------------------------------------
+
+    def _keep(self, keeper: "Keeper", request: Request) -> Coroutine[Any, Any, History] | None:
+        """Have the answer kept, where it is to be; what must be looked up before there can be one."""
+        plan = keeper.plan(request, self._headers, self._call, self._principal, self._model, self._plan)
+        if plan.run is not None:
+            background = plan.background
+            self._recorder = self._downstream = Recorder(
+                self._downstream, plan.run, background=background, grace_s=plan.grace_s
+            )
+            if background:
+                cast("ResponsesRequest", request).detach()
+        return plan.lookup
+
+    def _await_state(self, request: Request, lookup: Coroutine[Any, Any, History]) -> None:
+        self._errand = Errand(
+            self._gateway.loop,
+            lookup,
+            partial(self._on_looked_up, cast("ResponsesRequest", request)),
+            until=self._received_at + LOOKUP_S,
+            late=errors.StorageUnavailable(f"Earlier turns were not found within {LOOKUP_S:g} s: the database is slow."),
+        )
+
+    def _on_looked_up(self, request: "ResponsesRequest", found: History | errors.TidegateError) -> None:
+        self._errand = None
+        try:
+            if isinstance(found, errors.TidegateError):
+                self._break(found)
+                return
+            request.resolve(found.items, found.named)
+            self._open(request)
+            self._next_attempt()
+        except errors.TidegateError as error:
+            self._break(error)
+        except Exception as bug:
+            self._on_bug(bug)
+
+    def _begin_background(self, recorder: Recorder, request: "ResponsesRequest") -> None:
+        """The run is there from now on, whatever becomes of the client. Who did not ask for a stream has its answer."""
+        queued = request.queued(self._call, self._plan[0].destination.model)
+        if request.typed.stream:
+            recorder.begin()
+        else:
+            recorder.hand_over(queued)
+
+    def _goes_on(self, recorder: Recorder) -> bool:
+        """Whether the answer goes on although its client has left."""
+        if not recorder.begun or not (recorder.background or recorder.grace_s):
+            return False
+        recorder.detach()
+        if self._paused:
+            self.resume()
+        if not recorder.background:
+            self._gateway.loop.call_later(recorder.grace_s, self._on_grace_over, recorder)
+        return True
+
+    def _on_grace_over(self, recorder: Recorder) -> None:
+        """Nobody came back: the call ends. Whoever came back and left again has the same time once more."""
+        if self._settled:
+            return
+        if recorder.followed:
+            self._gateway.loop.call_later(recorder.grace_s, self._on_grace_over, recorder)
+        else:
+            self.client_gone()
 
     # -- attempt ------------------------------------------------------------------------------------------------
 
@@ -320,20 +418,18 @@ class Exchange:
         if self._total_s is not None:
             total = self._total_s if total is None else min(total, self._total_s)
         gateway = self._gateway
-        self._fetching = MediaFetch(
+        self._errand = Errand(
             gateway.loop,
-            gateway.media,
-            urls,
-            param=self._dialect.media_param,
-            begun_at=self._received_at,
-            total=total,
-            then=partial(self._on_fetched, bridge, path, request),
+            gateway.media.fetch_all(urls, param=self._dialect.media_param),
+            partial(self._on_fetched, bridge, path, request),
+            until=None if total is None else self._received_at + total,
+            late=errors.UpstreamTimeout(f"The media were not fetched within {total or 0:g} s (total clock).", "total"),
         )
 
     def _on_fetched(
         self, bridge: Bridge, path: Path, request: Request, found: Mapping[str, str] | errors.TidegateError
     ) -> None:
-        self._fetching = None
+        self._errand = None
         try:
             if isinstance(found, errors.TidegateError):
                 self._break(found)
@@ -353,9 +449,9 @@ class Exchange:
         return Clocks(connect=clocks.connect, first_event=clocks.first_event, idle=clocks.idle, total=total_s)
 
     def _drop_attempt(self) -> None:
-        if self._fetching is not None:
-            self._fetching.cancel()
-            self._fetching = None
+        if self._errand is not None:
+            self._errand.cancel()
+            self._errand = None
         if self._attempt is not None:
             self._attempt.abort()
             self._attempt = None
@@ -533,7 +629,7 @@ class Exchange:
         assert self._stream is not None
         out = self._stream.fail(error)
         self._usage = self._stream.usage()
-        self._settle(200, "failed", error.code or "")
+        self._settle(200, "cancelled" if isinstance(error, errors.Cancelled) else "failed", error.code or "")
         if self._stream.abrupt:
             self._downstream.drop()  # a clean end would pass for a finished answer
         else:
@@ -605,7 +701,7 @@ class Exchange:
     def _refuse(self, error: errors.TidegateError) -> None:
         """Nothing has been sent yet: the error is the answer."""
         self._drop_attempt()
-        self._settle(error.http_status, "refused" if error.fault == "caller" else "failed", error.code or "")
+        self._settle(error.http_status, _ending(error), error.code or "")
         self._downstream.refuse(error, self._fields(time.perf_counter()))
 
     def _on_bug(self, bug: Exception) -> None:
@@ -690,6 +786,12 @@ class Exchange:
         return answer_fields(
             path.fields, self._attempts, self._call.profile, now - self._started_at, self._limits, self._dropped
         )
+
+
+def _ending(error: errors.TidegateError) -> str:
+    if isinstance(error, errors.Cancelled):
+        return "cancelled"
+    return "refused" if error.fault == "caller" else "failed"
 
 
 def _unix_time() -> int:

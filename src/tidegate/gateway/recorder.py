@@ -17,6 +17,10 @@ __all__ = ["Recorder", "Run"]
 class Run(Protocol):
     """Where a recorder writes: one answer in the making. Nothing here waits."""
 
+    @property
+    def followed(self) -> bool:
+        """Whether anybody reads along."""
+
     def begin(self, stream: "Stream | None") -> None:
         """The first frames are about to come, or the run is to be found before they do. Once."""
 
@@ -30,7 +34,7 @@ class Run(Protocol):
 class Recorder:
     """See :class:`tidegate.gateway.downstream.Downstream`."""
 
-    __slots__ = ("_begun", "_downstream", "_finished", "_run", "_write", "append", "background", "grace_s", "stream")
+    __slots__ = ("_downstream", "_finished", "_run", "_write", "append", "background", "begun", "grace_s", "stream")
 
     def __init__(self, downstream: "Downstream", run: Run, *, background: bool, grace_s: float) -> None:
         """`grace_s`: how long the answer goes on after the client has left, if nobody else follows it."""
@@ -41,8 +45,13 @@ class Recorder:
         self.background = background
         self.grace_s = grace_s
         self.stream: Stream | None = None
-        self._begun = False
+        self.begun = False
         self._finished = False
+
+    @property
+    def followed(self) -> bool:
+        """Whether anybody reads the answer from the journal while it is given."""
+        return self._run.followed
 
     @property
     def attached(self) -> bool:
@@ -51,8 +60,8 @@ class Recorder:
 
     def begin(self) -> None:
         """From now on the run can be found."""
-        if not self._begun:
-            self._begun = True
+        if not self.begun:
+            self.begun = True
             self._run.begin(self.stream)
 
     def detach(self) -> None:
@@ -68,11 +77,12 @@ class Recorder:
         if downstream is not None:
             downstream.respond(200, b"", body, JSON)
 
-    def abandon(self, last: bytes) -> None:
-        """Nobody waits for the answer any more: `last` are its last frames."""
-        if last and self._begun:
-            self.append(last)
-        self._finish(ClientGone("The client left before the answer was complete."))
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more."""
+        error = ClientGone("The client left before the answer was complete.")
+        if self.begun and self.stream is not None:
+            self.append(self.stream.fail(error))
+        self._finish(error)
 
     # -- Downstream ---------------------------------------------------------------------------------------------
 
@@ -112,7 +122,7 @@ class Recorder:
 
     def refuse(self, error: TidegateError, fields: bytes = b"") -> None:
         """A run that can be found already ends as it would have if it had begun to stream."""
-        if self._begun and not self._finished:
+        if self.begun and not self._finished:
             if self.stream is not None:
                 self.append(self.stream.fail(error))
             self._finish(error)
@@ -120,7 +130,7 @@ class Recorder:
             self._downstream.refuse(error, fields)
 
     def _finish(self, error: TidegateError | None) -> None:
-        if self._begun and not self._finished:
+        if self.begun and not self._finished:
             self._finished = True
             self._run.finish(error)
 

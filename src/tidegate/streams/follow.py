@@ -7,7 +7,7 @@ from typing import Protocol
 from tidegate.dialects.resume import Resume
 from tidegate.streams.run import Run
 
-__all__ = ["PIECE_BYTES", "Pieces", "follow", "replay"]
+__all__ = ["PIECE_BYTES", "Read", "follow", "replay"]
 
 PIECE_BYTES = 256 * 1024
 """About how much of a journal is read at once."""
@@ -16,18 +16,18 @@ BEHIND_S = 0.05
 """How long a follower waits for a piece that is on its way into the journal."""
 
 
-class Pieces(Protocol):
-    """Reads journals."""
+class Read(Protocol):
+    """Reads one journal."""
 
-    async def read_segments(self, run: int, place: int, limit: int) -> list[tuple[int, bytes]]:
+    async def __call__(self, place: int, limit: int) -> list[tuple[int, bytes]]:
         """Pieces in their order, each with its place: from the one that holds the byte at `place` on, about `limit`
         bytes together. Empty when that is not written yet."""
 
 
-async def replay(pieces: Pieces, run: int, resume: Resume) -> AsyncIterator[bytes]:
+async def replay(read: Read, resume: Resume) -> AsyncIterator[bytes]:
     """All of a journal that nobody writes any more."""
     place = 0
-    while found := await pieces.read_segments(run, place, PIECE_BYTES):
+    while found := await read(place, PIECE_BYTES):
         for start, frames in found:
             place = start + len(frames)
             out = resume.feed(frames)
@@ -35,7 +35,7 @@ async def replay(pieces: Pieces, run: int, resume: Resume) -> AsyncIterator[byte
                 yield out
 
 
-async def follow(pieces: Pieces, run: Run, resume: Resume) -> AsyncIterator[bytes]:
+async def follow(read: Read, run: Run, resume: Resume) -> AsyncIterator[bytes]:
     """All of a run, up to its end. It reads at its own pace: whoever falls behind goes on in the journal."""
     place = 0
     run.followers += 1
@@ -43,7 +43,7 @@ async def follow(pieces: Pieces, run: Run, resume: Resume) -> AsyncIterator[byte
         while True:
             found = run.read(place)
             if found is None:
-                behind = await pieces.read_segments(run.number, place, PIECE_BYTES)
+                behind = await read(place, PIECE_BYTES)
                 if not behind:
                     await asyncio.sleep(BEHIND_S)
                     continue

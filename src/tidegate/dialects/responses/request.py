@@ -198,6 +198,10 @@ class ResponsesRequest(Received[ResponsesBody]):
         """The answer is followed from elsewhere (`background`): the provider is asked for a stream in any case."""
         self.stream = True
 
+    def queued(self, call: Call, model: str) -> bytes:
+        """The response object of an answer in the background that nothing is known of yet."""
+        return Envelope(self, call).snapshot(None, "queued", model=model)
+
     def forward(self, destination: Destination) -> bytes:
         self._refuse_background()
         members = self._whole()
