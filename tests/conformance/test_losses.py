@@ -108,6 +108,62 @@ def test_what_nothing_is_lost_of_has_no_header(http: httpx.Client) -> None:
             assert "tidegate-dropped" not in ask(http, client, f"{provider}/echo", {}).headers
 
 
+UNKNOWN: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "responses": [
+        ("client_metadata", {"client_metadata": {"a": "b"}}),
+        ("novelty", {"novelty": [1]}),
+        ("reasoning.novelty", {"reasoning": {"novelty": 1}}),
+        ("text.novelty", {"text": {"novelty": 1}}),
+        ("tools[].novelty", {"tools": [{"type": "function", "name": "f", "novelty": 1}]}),
+    ],
+    "chat": [
+        ("client_metadata", {"client_metadata": {"a": "b"}}),
+        ("tools[].function.novelty", {"tools": [{"type": "function", "function": {"name": "f", "novelty": 1}}]}),
+    ],
+    "messages": [
+        ("client_metadata", {"client_metadata": {"a": "b"}}),
+        ("metadata.novelty", {"metadata": {"novelty": 1}}),
+        ("tools[].novelty", {"tools": [{"name": "f", "input_schema": {}, "novelty": 1}]}),
+    ],
+    "gemini": [
+        ("clientMetadata", {"clientMetadata": {"a": "b"}}),
+        ("generationConfig.novelty", {"generationConfig": {"novelty": 1}}),
+        ("toolConfig.novelty", {"toolConfig": {"novelty": 1}}),
+        (
+            "tools[].functionDeclarations[].novelty",
+            {"tools": [{"functionDeclarations": [{"name": "f", "novelty": 1}]}]},
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("client", "name", "members", "provider"),
+    [
+        pytest.param(client, name, members, provider, id=f"{client}-{name}-{provider}")
+        for client, asks in UNKNOWN.items()
+        for name, members in asks
+        for provider, dialect in SPEAKS.items()
+        if dialect != client
+    ],
+)
+def test_a_member_that_nobody_knows_is_left_out_and_named(
+    http: httpx.Client, client: str, name: str, members: dict[str, Any], provider: str
+) -> None:
+    assert name in dropped(ask(http, client, f"{provider}/echo", members))
+
+
+@pytest.mark.parametrize("client", UNKNOWN)
+def test_a_member_that_nobody_knows_goes_on_to_a_provider_of_the_same_dialect(
+    gateway: Running, http: httpx.Client, client: str
+) -> None:
+    own = next(provider for provider, dialect in SPEAKS.items() if dialect == client)
+    answer = ask(http, client, f"{own}/echo", {"clientMetadata": {"a": "b"}})
+    assert answer.status_code == 200, answer.text
+    assert "tidegate-dropped" not in answer.headers
+    assert calls_of(gateway)[-1].json["clientMetadata"] == {"a": "b"}
+
+
 @pytest.mark.parametrize("alias", ["lenient", "lenient-in-turn"])
 def test_an_alias_may_leave_it_out(http: httpx.Client, alias: str) -> None:
     assert dropped(ask(http, "chat", alias, {"seed": 1, "logit_bias": {"1": 5}})) == ["seed", "logit_bias"]

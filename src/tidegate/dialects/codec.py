@@ -143,7 +143,7 @@ class Losses:
         """Names in the order in which they were met."""
         for name in request.hints:
             self.hint(name)
-        for name in request.unknown:
+        for name in request.refused:
             self.refuse(name)
 
     def hint(self, name: str) -> None:

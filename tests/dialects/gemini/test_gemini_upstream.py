@@ -473,7 +473,7 @@ def test_models_that_do_not_reason(model: str) -> None:
     [
         ({"logit_bias": jsonio.raw({"1": 5})}, "logit_bias"),
         ({"seed": 2**40}, "seed"),
-        ({"unknown": ("audio",)}, "audio"),
+        ({"refused": ("audio",)}, "audio"),
     ],
 )
 def test_what_changes_answers_is_refused_or_named(members: Any, name: str) -> None:
