@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.conformance.losses import LOSSES, SOURCES, Loss
-from tests.conformance.providers import SPEAKS, TOML, calls_of
+from tests.conformance.providers import ECHO, SPEAKS, TOML, calls_of
 from tests.docs.pages import LANGUAGES, read, section
 from tests.support.running import Running
 
@@ -73,7 +73,7 @@ def test_a_loss_is_a_400_or_has_a_name(
 ) -> None:
     name, members = loss.asks[client]
     calls = len(calls_of(gateway))
-    answer = ask(http, client, f"{provider}/echo", members)
+    answer = ask(http, client, ECHO[provider], members)
     if not loss.refused:
         assert name in dropped(answer)
         return
@@ -98,14 +98,14 @@ def test_a_key_may_leave_it_out_instead(
             members = {"input": [*members["input"], {"role": "user", "content": "?"}]}
         elif client == "gemini":
             members = {"contents": [*members["contents"], *PLAIN["gemini"]["contents"]]}
-    left_out = dropped(ask(http, client, f"{provider}/echo", members, DROPS))
+    left_out = dropped(ask(http, client, ECHO[provider], members, DROPS))
     assert any(one == name or one.startswith(f"{name}.") for one in left_out), left_out
 
 
 def test_what_nothing_is_lost_of_has_no_header(http: httpx.Client) -> None:
     for client in PLAIN:
         for provider in SPEAKS:
-            assert "tidegate-dropped" not in ask(http, client, f"{provider}/echo", {}).headers
+            assert "tidegate-dropped" not in ask(http, client, ECHO[provider], {}).headers
 
 
 UNKNOWN: dict[str, list[tuple[str, dict[str, Any]]]] = {
@@ -150,7 +150,7 @@ UNKNOWN: dict[str, list[tuple[str, dict[str, Any]]]] = {
 def test_a_member_that_nobody_knows_is_left_out_and_named(
     http: httpx.Client, client: str, name: str, members: dict[str, Any], provider: str
 ) -> None:
-    assert name in dropped(ask(http, client, f"{provider}/echo", members))
+    assert name in dropped(ask(http, client, ECHO[provider], members))
 
 
 @pytest.mark.parametrize("client", UNKNOWN)
@@ -158,7 +158,7 @@ def test_a_member_that_nobody_knows_goes_on_to_a_provider_of_the_same_dialect(
     gateway: Running, http: httpx.Client, client: str
 ) -> None:
     own = next(provider for provider, dialect in SPEAKS.items() if dialect == client)
-    answer = ask(http, client, f"{own}/echo", {"clientMetadata": {"a": "b"}})
+    answer = ask(http, client, ECHO[own], {"clientMetadata": {"a": "b"}})
     assert answer.status_code == 200, answer.text
     assert "tidegate-dropped" not in answer.headers
     assert calls_of(gateway)[-1].json["clientMetadata"] == {"a": "b"}
