@@ -108,6 +108,63 @@ def test_what_nothing_is_lost_of_has_no_header(http: httpx.Client) -> None:
             assert "tidegate-dropped" not in ask(http, client, ECHO[provider], {}).headers
 
 
+MANY: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "responses": (["n", "seed", "text.format"], {"n": 2, "seed": 1, "text": {"format": {"type": "json_object"}}}),
+    "chat": (
+        ["web_search_options", "n", "seed", "frequency_penalty", "logprobs", "response_format"],
+        {
+            "seed": 1,
+            "n": 2,
+            "logprobs": True,
+            "frequency_penalty": 1,
+            "web_search_options": {},
+            "response_format": {"type": "json_object"},
+        },
+    ),
+    "gemini": (
+        ["generationConfig.speechConfig", "generationConfig.candidateCount", "generationConfig.responseLogprobs"],
+        {"generationConfig": {"candidateCount": 2, "responseLogprobs": True, "speechConfig": {}}},
+    ),
+}
+
+
+@pytest.mark.parametrize("client", MANY)
+def test_all_that_is_refused_is_in_one_error(http: httpx.Client, client: str) -> None:
+    names, members = MANY[client]
+    answer = ask(http, client, ECHO["anthropic"], members)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    listed = ", ".join(f"'{name}'" for name in names[:-1]) + f" and '{names[-1]}'"
+    assert error["message"].startswith(f"Unsupported parameters: {listed} are not supported by provider 'anthropic'")
+    assert error["message"].count("Leave them out") == 1
+    if client != "gemini":
+        assert (error["param"], error["code"]) == (names[0], "unsupported_parameter")
+    assert dropped(ask(http, client, ECHO["anthropic"], members, DROPS)) == names
+
+
+@pytest.mark.parametrize(
+    ("client", "members", "name"),
+    [
+        ("responses", {"include": ["message.output_text.logprobs"]}, "include[message.output_text.logprobs]"),
+        ("chat", {"logprobs": True, "top_logprobs": 2}, "top_logprobs"),
+        ("gemini", {"generationConfig": {"responseLogprobs": True}}, "generationConfig.responseLogprobs"),
+        ("gemini", {"generation_config": {"candidate_count": 2}}, "generation_config.candidate_count"),
+        ("gemini", {"generation_config": {"speech_config": {}}}, "generation_config.speech_config"),
+        (
+            "gemini",
+            {"generationConfig": {"responseFormat": {"text": {"mimeType": "application/json"}}}},
+            "generationConfig.responseFormat",
+        ),
+    ],
+)
+def test_the_member_is_named_as_the_client_wrote_it(
+    http: httpx.Client, client: str, members: dict[str, Any], name: str
+) -> None:
+    answer = ask(http, client, ECHO["anthropic"], members)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["message"].startswith(f"Unsupported parameter: '{name}' is not supported")
+
+
 UNKNOWN: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "responses": [
         ("client_metadata", {"client_metadata": {"a": "b"}}),

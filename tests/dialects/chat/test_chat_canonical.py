@@ -159,7 +159,7 @@ def test_what_changes_the_answer_is_refused_by_name(members: dict[str, Any]) -> 
     [name] = members
     assert found.refused == (name,)
     with pytest.raises(UnsupportedParameter) as caught:
-        Losses(found, Destination(provider="p", model="m"), allowed=False)
+        Losses(found, Destination(provider="p", model="m"), allowed=False).check()
     assert caught.value.param == name
 
 

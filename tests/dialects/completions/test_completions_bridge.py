@@ -136,7 +136,7 @@ def test_what_a_chat_cannot_do_is_refused(members: dict[str, Any], refused: str)
     found = canonical(**members)
     assert found.refused == (refused,)
     with pytest.raises(UnsupportedParameter) as caught:
-        Losses(found, destination(), allowed=False)
+        Losses(found, destination(), allowed=False).check()
     assert caught.value.param == refused
 
 

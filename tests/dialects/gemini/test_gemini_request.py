@@ -72,7 +72,7 @@ def config(**members: Any) -> CanonicalRequest:
         ({"contents": [{"role": "user", "parts": []}]}, "contents[0].parts"),
         ({"contents": "潮"}, "contents"),
         ({"contents": [USER], "generationConfig": {"temperature": 3}}, "generationConfig.temperature"),
-        ({"contents": [USER], "generation_config": {"top_p": 2}}, "generationConfig.topP"),
+        ({"contents": [USER], "generation_config": {"top_p": 2}}, "generation_config.top_p"),
         ({"contents": [USER], "generationConfig": {"candidateCount": 0}}, "generationConfig.candidateCount"),
         ({"contents": [USER], "generationConfig": {"maxOutputTokens": "x"}}, "generationConfig.maxOutputTokens"),
         (
@@ -486,9 +486,34 @@ def test_service_tiers_and_labels(tier: str, read: str) -> None:
 
 def test_refusals_speak_of_googles_members() -> None:
     request = config(frequencyPenalty=1)
+    losses = Losses(request, deployment(), allowed=False)
+    losses.refuse("frequency_penalty")
     with pytest.raises(UnsupportedParameter) as caught:
-        Losses(request, deployment(), allowed=False).refuse("frequency_penalty")
+        losses.check()
     assert caught.value.param == "generationConfig.frequencyPenalty"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"generation_config": {"top_p": 3}}, "generation_config.top_p"),
+        ({"generationConfig": {"top_p": 3}}, "generationConfig.top_p"),
+        ({"generationConfig": {"topP": 3}}, "generationConfig.topP"),
+        (
+            {"tool_config": {"function_calling_config": {"mode": "odd"}}},
+            "tool_config.function_calling_config.mode",
+        ),
+        (
+            {"system_instruction": {"parts": [{"inline_data": {"mime_type": "a", "data": ""}}]}},
+            "system_instruction.parts[0]",
+        ),
+    ],
+)
+def test_errors_have_the_clients_spelling(body: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        canonical(**body)
+    assert caught.value.param == param
+    assert f"'{param}'" in caught.value.message
 
 
 # -- round trips and the official client ------------------------------------------------------------------------------
@@ -523,6 +548,7 @@ def test_a_request_comes_back_as_it_was() -> None:
     request = canonical(**body)
     losses = Losses(request, deployment("gemini-2.5-flash"), allowed=False)
     again = GeminiUpstream().encode_request(request, deployment("gemini-2.5-flash"), losses)
+    losses.check()
     assert json.loads(again) == body
     assert not losses.dropped
 

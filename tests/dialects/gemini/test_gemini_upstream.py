@@ -63,6 +63,7 @@ def told(request: CanonicalRequest, model: str = "gemini-3-flash", *, allowed: b
     destination = deployment(model, **to)
     losses = Losses(request, destination, allowed=allowed)
     body = jsonio.anything(GeminiUpstream().encode_request(request, destination, losses))
+    losses.check()
     for content in body["contents"]:
         types.Content.model_validate(content)
         assert content["parts"]

@@ -89,6 +89,7 @@ def encode(
     """The body, checked by reading it as a client's, and what was left out."""
     losses = Losses(asked, to, allowed=allowed)
     body = MessagesUpstream().encode_request(asked, to, losses)
+    losses.check()
     MessagesDialect().parse(body)
     return json.loads(body), tuple(losses.dropped)
 

@@ -98,6 +98,7 @@ _string = jsonio.decoder(str)
 def canonical(body: bytes, typed: GeminiBody, model: str, *, stream: bool) -> items.CanonicalRequest:
     """All that the client asked for. `body` is in camel case. Raises InvalidRequest."""
     raw = jsonio.decode(body, _raw_body)
+    names = dict(_NAMES)
     left = Leftovers()
     left.read(jsonio.members(body).items(), _TOP)
     if typed.safety_settings:
@@ -116,10 +117,10 @@ def canonical(body: bytes, typed: GeminiBody, model: str, *, stream: bool) -> it
         metadata=dict(typed.labels or {}),
         service_tier=_tier(typed.service_tier),
         stream=stream,
-        names=_NAMES,
+        names=names,
     )
     if typed.generation_config is not None:
-        _configure(request, typed.generation_config, raw.generation_config or {}, left)
+        _configure(request, names, typed.generation_config, raw.generation_config or {}, left)
     request.hints = tuple(left.hints)
     request.refused = tuple(left.refused)
     return request
@@ -401,7 +402,11 @@ def _tier(given: str | None) -> str:
 
 
 def _configure(
-    request: items.CanonicalRequest, config: GenerationConfig, shown: jsonio.Members, left: Leftovers
+    request: items.CanonicalRequest,
+    names: dict[str, str],
+    config: GenerationConfig,
+    shown: jsonio.Members,
+    left: Leftovers,
 ) -> None:
     request.temperature = config.temperature
     request.top_p = config.top_p
@@ -414,10 +419,14 @@ def _configure(
     request.presence_penalty = config.presence_penalty
     if config.response_logprobs:
         request.top_logprobs = config.logprobs or 0
+        if config.logprobs is None:
+            names["top_logprobs"] = "generationConfig.responseLogprobs"
     left.read(shown.items(), _CONFIG, _REFUSED, at="generationConfig.")
     if any(one.upper() not in ("TEXT", "MODALITY_UNSPECIFIED") for one in config.response_modalities or ()):
         left.refuse("generationConfig.responseModalities")
     request.format = _format(config, shown, left)
+    if not config.response_mime_type:
+        names["format"] = "generationConfig.responseFormat"
     thinking = config.thinking_config
     if thinking is not None:
         left.read(jsonio.members(shown["thinkingConfig"]).items(), _THINKING, at="generationConfig.thinkingConfig.")

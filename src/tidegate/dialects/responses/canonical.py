@@ -204,8 +204,11 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
         if name not in (_LOGPROBS, _ENCRYPTED):
             left.hint(f"include[{name}]")
     top_logprobs = typed.top_logprobs or None
+    said = dict(_NAMES)
     if _LOGPROBS in include:
         top_logprobs = typed.top_logprobs or 0
+        if not top_logprobs:
+            said["top_logprobs"] = f"include[{_LOGPROBS}]"
     tool_choice, odd = _tool_choice(members, names)
     if odd:
         left.refuse("tool_choice")
@@ -239,7 +242,7 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
         stream=typed.stream is True,
         hints=tuple(left.hints),
         refused=tuple(left.refused),
-        names=_NAMES,
+        names=said,
     )
 
 
