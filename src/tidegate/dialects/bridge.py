@@ -18,7 +18,7 @@ from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.stops import StopFilter
-from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
+from tidegate.wire.errors import InvalidRequest, TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
     ChoiceEnd,
     Event,
@@ -94,7 +94,13 @@ class Bridge:
             self._stops, asked.stop = asked.stop, ()
         self._asked = asked
         self._dialect = dialect
-        return dialect.encode_request(asked, destination, losses), tuple(losses.dropped)
+        try:
+            body = dialect.encode_request(asked, destination, losses)
+        except InvalidRequest:
+            losses.check()  # without what is refused there may be nothing left to ask
+            raise
+        losses.check()
+        return body, tuple(losses.dropped)
 
     def let_go(self) -> None:
         """No other attempt will come: a long prompt must not stay in memory as long as its answer streams."""

@@ -185,8 +185,8 @@ class CanonicalRequest(msgspec.Struct, kw_only=True):
     """A validated request in no dialect. None, or the empty value, means that the client did not say.
 
     `names` maps members of this class to the names that the client's dialect has for them, where they differ: errors
-    speak the client's language. `hints` and `unknown` are names of the client's members that have no canonical form;
-    leaving out a hint changes no answer.
+    speak the client's language. `hints` and `refused` are names of the client's members that have no canonical form:
+    leaving out a hint changes no answer, or nobody here knows what it is; an answer depends on what is refused.
     """
 
     model: str
@@ -222,7 +222,7 @@ class CanonicalRequest(msgspec.Struct, kw_only=True):
     prompt_cache_key: str = ""
     stream: bool = False
     hints: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     names: Mapping[str, str] = {}
 
 

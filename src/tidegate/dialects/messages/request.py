@@ -8,6 +8,7 @@ from msgspec import Meta
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
 from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.leftovers import ENGINE_MEMBERS
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.relay import MessagesStream, complete
@@ -126,10 +127,16 @@ _HINTS = {
     "max_tokens": "This API has no default for it.",
 }
 
-_REFUSED = frozenset({"container", "mcp_servers", "inference_geo"})
+_REFUSED = ENGINE_MEMBERS | {"container", "mcp_servers", "inference_geo"}
 """Members without a canonical form that an answer depends on, or the place where it may be made."""
 
-_TOOL_MEMBERS = frozenset(OfferedTool.__struct_fields__)
+_NESTED = {
+    "metadata": Metadata.__struct_fields__,
+    "output_config": OutputConfig.__struct_fields__,
+    "thinking": Thinking.__struct_fields__,
+    "tool_choice": Choice.__struct_fields__,
+}
+"""What is read of members that are objects."""
 
 
 class MessagesRequest(Received[MessagesBody]):
@@ -211,18 +218,16 @@ class MessagesRequest(Received[MessagesBody]):
         names = dict(_NAMES)
         self._read_tools(request, reader, members)
         self._read_thinking(request, names)
-        unknown = []
-        for name, value in members.items():
-            if name not in MessagesBody.__struct_fields__ and not jsonio.is_null(value):
-                if name in _REFUSED:
-                    unknown.append(name)
-                else:
-                    reader.hints[name] = None
+        left = reader.left
+        left.read(members.items(), MessagesBody.__struct_fields__, _REFUSED)
+        for name, known in _NESTED.items():
+            if getattr(typed, name) is not None:
+                left.read(jsonio.members(members[name]).items(), known, at=f"{name}.")
         if typed.cache_control is not None:
-            reader.hints["cache_control"] = None
+            left.hint("cache_control")
         request.names = names
-        request.hints = tuple(reader.hints)
-        request.unknown = tuple(unknown)
+        request.hints = tuple(left.hints)
+        request.refused = tuple(left.refused)
         return request
 
     def _read_tools(self, request: CanonicalRequest, reader: Reader, members: jsonio.Members) -> None:
@@ -232,8 +237,7 @@ class MessagesRequest(Received[MessagesBody]):
                 if tool.type not in (None, "custom"):
                     request.tools.append(HostedTool(type=tool.type or "", value=value))
                     continue
-                for name in jsonio.members(value).keys() - _TOOL_MEMBERS:
-                    reader.hints[f"tools.{name}"] = None
+                reader.left.read(jsonio.members(value).items(), OfferedTool.__struct_fields__, at="tools[].")
                 request.tools.append(
                     Tool(
                         name=tool.name or "",
