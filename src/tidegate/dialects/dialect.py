@@ -74,6 +74,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """How many letters and digits a call id of its chat endpoint has. None: any id of at most 40 characters will do."""
     reasoning_back: Literal["", "reasoning_content", "reasoning"] = ""
     """The member of an assistant message in which its chat endpoint wants its own reasoning back, to go on from it."""
+    refuses_reasoning: bool = False
+    """Its chat endpoint answers 400 to a message with `reasoning_content`."""
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):

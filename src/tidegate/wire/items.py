@@ -215,6 +215,9 @@ class CanonicalRequest(msgspec.Struct, kw_only=True):
     """Tokens that may be spent on reasoning, for dialects that count them; 0 switches reasoning off."""
     reasoning_summary: str = ""
     """auto, concise or detailed."""
+    shows_thoughts: bool = False
+    """The client shows thoughts, and its API has no member to ask for them: a provider that tells them only to those who
+    ask is asked, where that changes nothing else."""
     user: str = ""
     safety_identifier: str = ""
     metadata: dict[str, str] = {}

@@ -205,6 +205,7 @@ def canonical_request(body: bytes) -> CanonicalRequest:
         verbosity=typed.verbosity or "",
         effort=effort,
         reasoning_budget=budget,
+        shows_thoughts=True,
         user=typed.user or "",
         safety_identifier=typed.safety_identifier or "",
         metadata=typed.metadata or {},

@@ -85,13 +85,19 @@ class GeminiRequest:
         return request
 
     def encoder(self, call: Call) -> GeminiEncoder:
-        return GeminiEncoder(call, self._framing())
+        return GeminiEncoder(call, self._framing(), thoughts=self._thoughts)
 
     def encode_answer(self, output: Output, call: Call, destination: Destination) -> bytes:
-        return encode_answer(output, call, destination)
+        return encode_answer(output, call, destination, thoughts=self._thoughts)
 
     def _framing(self) -> Framing:
         return ArrayFraming() if self._array else SseFraming()
+
+    @property
+    def _thoughts(self) -> bool:
+        config = self.typed.generation_config
+        thinking = config.thinking_config if config is not None else None
+        return thinking is not None and thinking.include_thoughts is True
 
     @property
     def _choices(self) -> int:

@@ -1,6 +1,7 @@
 """Content blocks of a client's Messages request, and what they are in the canonical form."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
@@ -24,7 +25,7 @@ from tidegate.wire.items import (
     data_url,
 )
 
-__all__ = ["Blocks", "ContentBlock", "Reader", "Source"]
+__all__ = ["Blocks", "ContentBlock", "InputMessage", "Reader", "Source"]
 
 
 class Source(msgspec.Struct):
@@ -57,6 +58,11 @@ class ContentBlock(msgspec.Struct):
     context: str | None = None
     citations: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     cache_control: jsonio.Members | None = None
+
+
+class InputMessage(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[ContentBlock]
 
 
 class Citation(msgspec.Struct):

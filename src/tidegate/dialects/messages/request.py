@@ -7,10 +7,10 @@ from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.leftovers import ENGINE_MEMBERS
-from tidegate.dialects.messages.blocks import Blocks, ContentBlock, Reader, Source
+from tidegate.dialects.messages.blocks import Blocks, ContentBlock, InputMessage, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
+from tidegate.dialects.messages.foreign import open_envelopes
 from tidegate.dialects.messages.relay import MessagesStream, complete
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
@@ -26,12 +26,7 @@ from tidegate.wire.items import (
     ToolChoice,
 )
 
-__all__ = ["MessagesBody", "MessagesRequest", "PromptBody", "check_prompt", "parse_request", "without_envelopes"]
-
-
-class InputMessage(msgspec.Struct):
-    role: Literal["user", "assistant", "system"]
-    content: str | list[ContentBlock]
+__all__ = ["MessagesBody", "MessagesRequest", "PromptBody", "check_prompt", "parse_request"]
 
 
 class OfferedTool(msgspec.Struct):
@@ -158,9 +153,7 @@ class MessagesRequest(Received[MessagesBody]):
             _refuse_thread(members)
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
-        left_out: tuple[str, ...] = ()
-        if PREFIX.encode() in self._body:
-            members["messages"], left_out = without_envelopes(members["messages"], self.typed.messages)
+        left_out = open_envelopes(members, self.typed.messages, self.envelopes, destination)
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
@@ -291,28 +284,6 @@ def _refuse_thread(members: jsonio.Members) -> None:
             code="unsupported_parameter",
             details={"error_code": "thread_unsupported_request"},
         )
-
-
-def without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tuple[msgspec.Raw, tuple[str, ...]]:
-    """The messages without thinking that another provider signed, and the name of what is left out: this one would refuse
-    the request for it (protocol §5.4)."""
-    kept: list[Any] = []
-    dropped: tuple[str, ...] = ()
-    for raw, message in zip(jsonio.elements(value), messages, strict=True):
-        if isinstance(message.content, str) or not any(map(_is_enveloped, message.content)):
-            kept.append(raw)
-            continue
-        members = jsonio.members(raw)
-        dropped = ("thinking",)
-        blocks = zip(jsonio.elements(members["content"]), message.content, strict=True)
-        if left := [own for own, block in blocks if not _is_enveloped(block)]:
-            kept.append({**members, "content": left})
-    return jsonio.raw(kept), dropped
-
-
-def _is_enveloped(block: ContentBlock) -> bool:
-    carrier = {"thinking": block.signature, "redacted_thinking": block.data}.get(block.type)
-    return carrier is not None and carrier.startswith(PREFIX)
 
 
 def parse_request(body: bytes) -> MessagesRequest:

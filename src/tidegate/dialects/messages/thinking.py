@@ -39,6 +39,8 @@ def put_thinking(body: dict[str, Any], request: CanonicalRequest, destination: D
             on = _put_adaptive(body, effort, request, destination, losses)
         else:
             on = _put_budget(body, effort, request, destination, losses)
+    elif request.shows_thoughts and traits.always_thinks:
+        on = _put_adaptive(body, "", request, destination, losses)
     _put_sampling(body, request, destination, losses, thinks=on)
 
 
@@ -107,7 +109,8 @@ def _put_effort(body: dict[str, Any], effort: str, destination: Destination) -> 
 
 def _display(request: CanonicalRequest) -> dict[str, str]:
     """New models leave the text of their thoughts out unless it is asked for."""
-    return {"display": "summarized"} if request.reasoning_summary else {}
+    shown = request.reasoning_summary or (request.shows_thoughts and _effort(request) != "none")
+    return {"display": "summarized"} if shown else {}
 
 
 def _is_forced(body: dict[str, Any]) -> bool:
