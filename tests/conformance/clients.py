@@ -6,8 +6,10 @@ dialect's grammar and to the SDK's types.
 
 import base64
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, Final, Protocol
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any, ClassVar, Final
 
 import anthropic
 import httpx
@@ -18,6 +20,7 @@ import pydantic
 from anthropic.types import Message, RawMessageStreamEvent
 from google import genai
 from google.genai import types
+from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 
@@ -26,7 +29,7 @@ from tests.support.grammar import check_stream
 from tests.support.running import Running
 from tests.support.strict import check, check_event
 
-__all__ = ["CLIENTS", "NAMES", "Answer", "Call", "Client", "Wire"]
+__all__ = ["NAMES", "Answer", "Call", "Client", "Wire", "every_client"]
 
 _MESSAGE_EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(RawMessageStreamEvent)
 _MESSAGE: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(Message)
@@ -89,7 +92,9 @@ class Wire:
         return [name for name in self.headers.get("tidegate-dropped", "").split(", ") if name]
 
 
-class _Tee(httpx.SyncByteStream):
+class _Tee(httpx.SyncByteStream, httpx2.SyncByteStream):
+    """Either library takes it for a stream of its own."""
+
     def __init__(self, wire: Wire, stream: Any) -> None:
         self._wire = wire
         self._stream = stream
@@ -101,49 +106,39 @@ class _Tee(httpx.SyncByteStream):
         self._stream.close()
 
 
-class _Tee2(httpx2.SyncByteStream):
-    def __init__(self, wire: Wire, stream: Any) -> None:
-        self._wire = wire
-        self._stream = stream
+def _http(wire: Wire, library: Any) -> Any:
+    """A client of `library`, which is `httpx` or its second generation."""
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self._wire.keep(self._stream)
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _http(wire: Wire) -> httpx.Client:
-    def keep(response: httpx.Response) -> None:
+    def keep(response: Any) -> None:
         wire.begin(response)
         response.stream = _Tee(wire, response.stream)
 
-    return httpx.Client(timeout=20, event_hooks={"response": [keep]}, trust_env=False)
+    return library.Client(timeout=20, event_hooks={"response": [keep]}, trust_env=False)
 
 
-def _http2(wire: Wire) -> httpx2.Client:
-    def keep(response: httpx2.Response) -> None:
-        wire.begin(response)
-        response.stream = _Tee2(wire, response.stream)
+class Wanted(msgspec.Struct, frozen=True):
+    """What may be asked for beside an answer."""
 
-    return httpx2.Client(timeout=20, event_hooks={"response": [keep]}, trust_env=False)
+    tools: dict[str, Any]
+    schema: Any
+    limit: int | None
+    think: bool
+    key: str
 
 
-class Client(Protocol):
+class Client(ABC):
     """One kind of client. Turns are in its own form, and are put together by the test."""
 
     name: ClassVar[str]
-    wire: Wire
     errors: ClassVar[tuple[type[Exception], ...]]
     """What its SDK raises for a broken answer or an error."""
 
-    def close(self) -> None: ...
+    def __init__(self, gateway: Running) -> None:
+        self.wire = Wire()
+        self.sdk = self._connected(gateway)
 
-    def user(self, text: str, image: str = "") -> list[Any]:
-        """What the user says, with an image as a data URL."""
-
-    def results(self, calls: list[Call], text: str) -> list[Any]:
-        """The same result for each of the calls."""
+    def close(self) -> None:
+        self.sdk.close()
 
     def ask(
         self,
@@ -159,26 +154,56 @@ class Client(Protocol):
         **more: Any,
     ) -> Answer:
         """Tools are JSON schemas by name. `more` are members of the client's own dialect."""
+        asked = {**self._asked(turns, Wanted(tools or {}, schema, limit, think, key)), **more}
+        return (self._streamed if stream else self._whole)(model, asked)
 
+    @abstractmethod
+    def user(self, text: str, image: str = "") -> list[Any]:
+        """What the user says, with an image as a data URL."""
+
+    @abstractmethod
+    def results(self, calls: list[Call], text: str) -> list[Any]:
+        """The same result for each of the calls."""
+
+    @abstractmethod
     def check_broken(self, *, cut: bool = False) -> str:
         """The stream on the wire ended as broken and as nothing else; returns the text before that. `cut`: the frames are
         the provider's own, so that what it began may be open."""
+
+    @abstractmethod
+    def _connected(self, gateway: Running) -> Any:
+        """The SDK, over a connection that `wire` reads."""
+
+    @abstractmethod
+    def _asked(self, turns: list[Any], wanted: Wanted) -> dict[str, Any]:
+        """The members of the request."""
+
+    @abstractmethod
+    def _whole(self, model: str, asked: dict[str, Any]) -> Answer:
+        """Ask without a stream."""
+
+    @abstractmethod
+    def _streamed(self, model: str, asked: dict[str, Any]) -> Answer:
+        """Ask for a stream, and hold it to the grammar."""
+
+
+@contextmanager
+def every_client(gateway: Running) -> Iterator[dict[str, Client]]:
+    """One of each kind, by name."""
+    with ExitStack() as stack:
+        yield {kind.name: stack.enter_context(closing(kind(gateway))) for kind in CLIENTS}
 
 
 # -- OpenAI -----------------------------------------------------------------------------------------------------
 
 
-class _OpenAI:
+class _OpenAI(Client):
     errors: ClassVar[tuple[type[Exception], ...]] = (openai.APIError,)
 
-    def __init__(self, gateway: Running) -> None:
-        self.wire = Wire()
-        self.sdk = openai.OpenAI(
-            base_url=gateway.url, api_key="unused", max_retries=0, timeout=20, http_client=_http2(self.wire)
+    def _connected(self, gateway: Running) -> openai.OpenAI:
+        return openai.OpenAI(
+            base_url=gateway.url, api_key="unused", max_retries=0, timeout=20, http_client=_http(self.wire, httpx2)
         )
-
-    def close(self) -> None:
-        self.sdk.close()
 
 
 class ResponsesClient(_OpenAI):
@@ -193,38 +218,31 @@ class ResponsesClient(_OpenAI):
     def results(self, calls: list[Call], text: str) -> list[Any]:
         return [{"type": "function_call_output", "call_id": call.id, "output": text} for call in calls]
 
-    def ask(
-        self,
-        model: str,
-        turns: list[Any],
-        *,
-        stream: bool,
-        tools: dict[str, Any] | None = None,
-        schema: Any = None,
-        limit: int | None = None,
-        think: bool = False,
-        key: str = "",
-        **more: Any,
-    ) -> Answer:
-        asked: dict[str, Any] = {"model": model, "input": turns, "store": False, **more}
-        if tools:
+    def _asked(self, turns: list[Any], wanted: Wanted) -> dict[str, Any]:
+        asked: dict[str, Any] = {"input": turns, "store": False}
+        if wanted.tools:
             asked["tools"] = [
                 {"type": "function", "name": name, "parameters": parameters, "strict": False}
-                for name, parameters in tools.items()
+                for name, parameters in wanted.tools.items()
             ]
-        if schema:
-            asked["text"] = {"format": {"type": "json_schema", "name": "tide", "schema": schema, "strict": True}}
-        if limit:
-            asked["max_output_tokens"] = limit
-        if think:
+        if wanted.schema:
+            form = {"type": "json_schema", "name": "tide", "schema": wanted.schema, "strict": True}
+            asked["text"] = {"format": form}
+        if wanted.limit:
+            asked["max_output_tokens"] = wanted.limit
+        if wanted.think:
             asked["reasoning"] = {"effort": "low", "summary": "auto"}
             asked["include"] = ["reasoning.encrypted_content"]
-        if key:
-            asked["extra_headers"] = {"authorization": f"Bearer {key}"}
-        if not stream:
-            self.sdk.responses.create(stream=False, **asked)
-            return self._answer(check(Response, json.loads(self.wire.body)))
-        with self.sdk.responses.stream(**asked) as events:
+        if wanted.key:
+            asked["extra_headers"] = {"authorization": f"Bearer {wanted.key}"}
+        return asked
+
+    def _whole(self, model: str, asked: dict[str, Any]) -> Answer:
+        self.sdk.responses.create(model=model, stream=False, **asked)
+        return self._answer(check(Response, json.loads(self.wire.body)))
+
+    def _streamed(self, model: str, asked: dict[str, Any]) -> Answer:
+        with self.sdk.responses.stream(model=model, **asked) as events:
             for _ in events:
                 pass
         final = check_stream(self.wire.frames)
@@ -277,41 +295,33 @@ class ChatClient(_OpenAI):
     def results(self, calls: list[Call], text: str) -> list[Any]:
         return [{"role": "tool", "tool_call_id": call.id, "content": text} for call in calls]
 
-    def ask(
-        self,
-        model: str,
-        turns: list[Any],
-        *,
-        stream: bool,
-        tools: dict[str, Any] | None = None,
-        schema: Any = None,
-        limit: int | None = None,
-        think: bool = False,
-        key: str = "",
-        **more: Any,
-    ) -> Answer:
-        asked: dict[str, Any] = {"model": model, "messages": turns, **more}
-        if tools:
+    def _asked(self, turns: list[Any], wanted: Wanted) -> dict[str, Any]:
+        asked: dict[str, Any] = {"messages": turns}
+        if wanted.tools:
             asked["tools"] = [
                 {"type": "function", "function": {"name": name, "parameters": parameters}}
-                for name, parameters in tools.items()
+                for name, parameters in wanted.tools.items()
             ]
-        if schema:
-            form = {"name": "tide", "schema": schema, "strict": True}
+        if wanted.schema:
+            form = {"name": "tide", "schema": wanted.schema, "strict": True}
             asked["response_format"] = {"type": "json_schema", "json_schema": form}
-        if limit:
-            asked["max_completion_tokens"] = limit
-        if think:
+        if wanted.limit:
+            asked["max_completion_tokens"] = wanted.limit
+        if wanted.think:
             asked["reasoning_effort"] = "low"
-        if key:
-            asked["extra_headers"] = {"authorization": f"Bearer {key}"}
-        if not stream:
-            whole = check(ChatCompletion, self.sdk.chat.completions.create(stream=False, **asked))
-            return self._answer(whole)
+        if wanted.key:
+            asked["extra_headers"] = {"authorization": f"Bearer {wanted.key}"}
+        return asked
+
+    def _whole(self, model: str, asked: dict[str, Any]) -> Answer:
+        return self._answer(check(ChatCompletion, self.sdk.chat.completions.create(model=model, stream=False, **asked)))
+
+    def _streamed(self, model: str, asked: dict[str, Any]) -> Answer:
         thoughts = ""
-        chunks = self.sdk.chat.completions.create(stream=True, stream_options={"include_usage": True}, **asked)
-        state = openai.lib.streaming.chat.ChatCompletionStreamState()
-        for chunk in chunks:
+        state = ChatCompletionStreamState()
+        usage = {"include_usage": True}
+        completions = self.sdk.chat.completions
+        for chunk in completions.create(model=model, stream=True, stream_options=usage, **asked):
             check(ChatCompletionChunk, chunk)
             state.handle_chunk(chunk)
             for choice in chunk.choices:
@@ -370,18 +380,14 @@ class ChatClient(_OpenAI):
 # -- Anthropic --------------------------------------------------------------------------------------------------
 
 
-class MessagesClient:
+class MessagesClient(Client):
     name: ClassVar[str] = "messages"
     errors: ClassVar[tuple[type[Exception], ...]] = (anthropic.APIError,)
 
-    def __init__(self, gateway: Running) -> None:
-        self.wire = Wire()
-        self.sdk = anthropic.Anthropic(
-            base_url=gateway.origin, api_key="unused", max_retries=0, timeout=20, http_client=_http2(self.wire)
+    def _connected(self, gateway: Running) -> anthropic.Anthropic:
+        return anthropic.Anthropic(
+            base_url=gateway.origin, api_key="unused", max_retries=0, timeout=20, http_client=_http(self.wire, httpx2)
         )
-
-    def close(self) -> None:
-        self.sdk.close()
 
     def user(self, text: str, image: str = "") -> list[Any]:
         if not image:
@@ -394,31 +400,24 @@ class MessagesClient:
         blocks = [{"type": "tool_result", "tool_use_id": call.id, "content": text} for call in calls]
         return [{"role": "user", "content": blocks}]
 
-    def ask(
-        self,
-        model: str,
-        turns: list[Any],
-        *,
-        stream: bool,
-        tools: dict[str, Any] | None = None,
-        schema: Any = None,
-        limit: int | None = None,
-        think: bool = False,
-        key: str = "",
-        **more: Any,
-    ) -> Answer:
-        asked: dict[str, Any] = {"model": model, "messages": turns, "max_tokens": limit or 4000, **more}
-        if tools:
-            asked["tools"] = [{"name": name, "input_schema": parameters} for name, parameters in tools.items()]
-        if schema:
-            asked["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-        if think:
+    def _asked(self, turns: list[Any], wanted: Wanted) -> dict[str, Any]:
+        asked: dict[str, Any] = {"messages": turns, "max_tokens": wanted.limit or 4000}
+        if wanted.tools:
+            asked["tools"] = [{"name": name, "input_schema": parameters} for name, parameters in wanted.tools.items()]
+        if wanted.schema:
+            asked["output_config"] = {"format": {"type": "json_schema", "schema": wanted.schema}}
+        if wanted.think:
             asked["thinking"] = {"type": "adaptive", "display": "summarized"}
-        sdk = self.sdk.with_options(api_key=key) if key else self.sdk
-        if not stream:
-            whole = sdk.messages.create(stream=False, **asked)
-            return self._answer(_MESSAGE.validate_python(whole.to_dict()))
-        with sdk.messages.stream(**asked) as events:
+        if wanted.key:
+            asked["extra_headers"] = {"authorization": f"Bearer {wanted.key}"}
+        return asked
+
+    def _whole(self, model: str, asked: dict[str, Any]) -> Answer:
+        whole = self.sdk.messages.create(model=model, stream=False, **asked)
+        return self._answer(_MESSAGE.validate_python(whole.to_dict()))
+
+    def _streamed(self, model: str, asked: dict[str, Any]) -> Answer:
+        with self.sdk.messages.stream(model=model, **asked) as events:
             final = events.get_final_message()
         self._check_grammar()
         content = [{k: v for k, v in block.to_dict().items() if k != "parsed_output"} for block in final.content]
@@ -484,15 +483,14 @@ class MessagesClient:
 # -- Google -----------------------------------------------------------------------------------------------------
 
 
-class GeminiClient:
+class GeminiClient(Client):
     name: ClassVar[str] = "gemini"
     errors: ClassVar[tuple[type[Exception], ...]] = (genai.errors.APIError,)
 
-    def __init__(self, gateway: Running) -> None:
-        self.wire = Wire()
-        self._http = _http(self.wire)
+    def _connected(self, gateway: Running) -> genai.Client:
+        self._http = _http(self.wire, httpx)
         options = types.HttpOptions(base_url=gateway.origin, httpx_client=self._http)
-        self.sdk = genai.Client(api_key="unused", http_options=options)
+        return genai.Client(api_key="unused", http_options=options)
 
     def close(self) -> None:
         self._http.close()
@@ -508,42 +506,39 @@ class GeminiClient:
         found = [{"id": call.id, "name": call.name, "response": {"output": text}} for call in calls]
         return [{"role": "user", "parts": [{"functionResponse": one} for one in found]}]
 
-    def ask(
-        self,
-        model: str,
-        turns: list[Any],
-        *,
-        stream: bool,
-        tools: dict[str, Any] | None = None,
-        schema: Any = None,
-        limit: int | None = None,
-        think: bool = False,
-        key: str = "",
-        **more: Any,
-    ) -> Answer:
-        config: dict[str, Any] = dict(more)
-        if tools:
-            declared = [{"name": name, "parametersJsonSchema": parameters} for name, parameters in tools.items()]
-            config["tools"] = [{"functionDeclarations": declared}]
-            config["automaticFunctionCalling"] = {"disable": True}
-        if schema:
-            config.update(responseMimeType="application/json", responseJsonSchema=schema)
-        if limit:
-            config["maxOutputTokens"] = limit
-        if think:
-            config["thinkingConfig"] = {"includeThoughts": True, "thinkingLevel": "LOW"}
-        if key:
-            config["httpOptions"] = {"headers": {"x-goog-api-key": key}}
-        made: Any = types.GenerateContentConfig(**config)
-        if not stream:
-            answer = self.sdk.models.generate_content(model=model, contents=turns, config=made)
-            types.GenerateContentResponse.model_validate_json(self.wire.body)
-            return self._answer([answer])
-        chunks = list(self.sdk.models.generate_content_stream(model=model, contents=turns, config=made))
+    def _asked(self, turns: list[Any], wanted: Wanted) -> dict[str, Any]:
+        asked: dict[str, Any] = {"contents": turns}
+        if wanted.tools:
+            declared = [{"name": name, "parametersJsonSchema": schema} for name, schema in wanted.tools.items()]
+            asked["tools"] = [{"functionDeclarations": declared}]
+            asked["automaticFunctionCalling"] = {"disable": True}
+        if wanted.schema:
+            asked.update(responseMimeType="application/json", responseJsonSchema=wanted.schema)
+        if wanted.limit:
+            asked["maxOutputTokens"] = wanted.limit
+        if wanted.think:
+            asked["thinkingConfig"] = {"includeThoughts": True, "thinkingLevel": "LOW"}
+        if wanted.key:
+            asked["httpOptions"] = {"headers": {"x-goog-api-key": wanted.key}}
+        return asked
+
+    def _whole(self, model: str, asked: dict[str, Any]) -> Answer:
+        answer = self.sdk.models.generate_content(model=model, **self._configured(asked))
+        types.GenerateContentResponse.model_validate_json(self.wire.body)
+        return self._answer([answer])
+
+    def _streamed(self, model: str, asked: dict[str, Any]) -> Answer:
+        chunks = list(self.sdk.models.generate_content_stream(model=model, **self._configured(asked)))
         for event in self.wire.events:
             types.GenerateContentResponse.model_validate(event)
         assert len({event["responseId"] for event in self.wire.events}) == 1
         return self._answer(chunks)
+
+    @staticmethod
+    def _configured(asked: dict[str, Any]) -> dict[str, Any]:
+        """What the SDK takes: all but the contents is configuration."""
+        config: Any = {name: value for name, value in asked.items() if name != "contents"}
+        return {"contents": asked["contents"], "config": types.GenerateContentConfig(**config)}
 
     @staticmethod
     def _answer(chunks: list[types.GenerateContentResponse]) -> Answer:
@@ -584,5 +579,5 @@ class GeminiClient:
         return "".join(part.get("text", "") for part in parts if not part.get("thought"))
 
 
-CLIENTS: Final = (ResponsesClient, ChatClient, MessagesClient, GeminiClient)
+CLIENTS: Final[tuple[type[Client], ...]] = (ResponsesClient, ChatClient, MessagesClient, GeminiClient)
 NAMES: Final = tuple(kind.name for kind in CLIENTS)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests.conformance.clients import CLIENTS, Client
+from tests.conformance.clients import Client, every_client
 from tests.conformance.providers import TOML as PROVIDERS_TOML
 from tests.support.running import Running
 
@@ -41,14 +41,19 @@ def bridging() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def every_client(bridging: Running) -> Iterator[dict[str, Client]]:
-    made: dict[str, Client] = {kind.name: kind(bridging) for kind in CLIENTS}
-    yield made
-    for one in made.values():
-        one.close()
+def clients(gateway: Running) -> Iterator[dict[str, Client]]:
+    """A client of each kind, by name, of the module's gateway."""
+    with every_client(gateway) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bridged_clients(bridging: Running) -> Iterator[dict[str, Client]]:
+    with every_client(bridging) as made:
+        yield made
 
 
 @pytest.fixture
-def any_client(every_client: dict[str, Client], request: pytest.FixtureRequest) -> Client:
+def any_client(bridged_clients: dict[str, Client], request: pytest.FixtureRequest) -> Client:
     """The client whose name is the parameter."""
-    return every_client[request.param]
+    return bridged_clients[request.param]

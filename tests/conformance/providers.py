@@ -11,7 +11,7 @@ from tests.conformance.clients import Call
 from tests.support.running import Running
 from tidegate.sim.connection import SimRequest
 
-__all__ = ["PROVIDERS", "SPEAKS", "TOML", "Sent", "calls_of", "sent"]
+__all__ = ["ECHO", "PROVIDERS", "SPEAKS", "TOML", "Sent", "calls_of", "sent"]
 
 _SNAKE: Final = re.compile(r"_([a-z])")
 
@@ -25,6 +25,11 @@ SPEAKS: Final = {
 """The dialect of each provider."""
 
 PROVIDERS: Final = tuple(SPEAKS)
+
+ECHO: Final = {provider: f"{provider}/echo" for provider in SPEAKS} | {
+    "anthropic": "anthropic/echo:message=claude-opus-4-8"
+}
+"""A model of each that says again what it was told. What Anthropic's takes is read from its name."""
 
 TOML: Final = """
 [server]

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conformance.clients import CLIENTS, NAMES, Client
+from tests.conformance.clients import NAMES, Client
 from tests.conformance.providers import PROVIDERS, SPEAKS, TOML, calls_of, sent
 from tests.support.api import Api
 from tests.support.running import Running, wait_for
@@ -29,14 +29,6 @@ PNG = bytes(range(256)) * 8
 def gateway() -> Iterator[Running]:
     with Running(TOML + MORE) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def clients(gateway: Running) -> Iterator[dict[str, Client]]:
-    made: dict[str, Client] = {kind.name: kind(gateway) for kind in CLIENTS}
-    yield made
-    for one in made.values():
-        one.close()
 
 
 def body(name: str, model: str, *, stream: bool) -> tuple[str, dict[str, Any]]:

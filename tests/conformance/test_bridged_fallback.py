@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.clients import CLIENTS, NAMES, Client
+from tests.conformance.clients import NAMES, Client
 from tests.conformance.providers import PROVIDERS, SPEAKS, TOML, calls_of
 from tests.support.api import Api
 from tests.support.grammar import check_stream
@@ -47,14 +47,6 @@ fallback = ["anthropic/lorem?fault=error&after=2"]
 def gateway() -> Iterator[Running]:
     with Running(TOML + MODELS + ROUND) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def clients(gateway: Running) -> Iterator[dict[str, Client]]:
-    made: dict[str, Client] = {kind.name: kind(gateway) for kind in CLIENTS}
-    yield made
-    for one in made.values():
-        one.close()
 
 
 def stream_of(api: Api, model: str) -> Any:

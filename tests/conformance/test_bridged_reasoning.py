@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.clients import CLIENTS, NAMES, Client
+from tests.conformance.clients import NAMES, Client
 from tests.conformance.providers import SPEAKS, TOML, calls_of
 from tests.support.running import Running
 from tidegate.sim.scripts import THOUGHT
@@ -50,14 +50,6 @@ streamed_and_whole = pytest.mark.parametrize("stream", [True, False], ids=["stre
 def gateway() -> Iterator[Running]:
     with Running(TOML + KEYS) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def clients(gateway: Running) -> Iterator[dict[str, Client]]:
-    made: dict[str, Client] = {kind.name: kind(gateway) for kind in CLIENTS}
-    yield made
-    for one in made.values():
-        one.close()
 
 
 @pytest.fixture(params=NAMES)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.conformance.losses import LOSSES, SOURCES, Loss
-from tests.conformance.providers import SPEAKS, TOML, calls_of
+from tests.conformance.providers import ECHO, SPEAKS, TOML, calls_of
 from tests.docs.pages import LANGUAGES, read, section
 from tests.support.running import Running
 
@@ -73,7 +73,7 @@ def test_a_loss_is_a_400_or_has_a_name(
 ) -> None:
     name, members = loss.asks[client]
     calls = len(calls_of(gateway))
-    answer = ask(http, client, f"{provider}/echo", members)
+    answer = ask(http, client, ECHO[provider], members)
     if not loss.refused:
         assert name in dropped(answer)
         return
@@ -98,14 +98,127 @@ def test_a_key_may_leave_it_out_instead(
             members = {"input": [*members["input"], {"role": "user", "content": "?"}]}
         elif client == "gemini":
             members = {"contents": [*members["contents"], *PLAIN["gemini"]["contents"]]}
-    left_out = dropped(ask(http, client, f"{provider}/echo", members, DROPS))
+    left_out = dropped(ask(http, client, ECHO[provider], members, DROPS))
     assert any(one == name or one.startswith(f"{name}.") for one in left_out), left_out
 
 
 def test_what_nothing_is_lost_of_has_no_header(http: httpx.Client) -> None:
     for client in PLAIN:
         for provider in SPEAKS:
-            assert "tidegate-dropped" not in ask(http, client, f"{provider}/echo", {}).headers
+            assert "tidegate-dropped" not in ask(http, client, ECHO[provider], {}).headers
+
+
+MANY: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "responses": (["n", "seed", "text.format"], {"n": 2, "seed": 1, "text": {"format": {"type": "json_object"}}}),
+    "chat": (
+        ["web_search_options", "n", "seed", "frequency_penalty", "logprobs", "response_format"],
+        {
+            "seed": 1,
+            "n": 2,
+            "logprobs": True,
+            "frequency_penalty": 1,
+            "web_search_options": {},
+            "response_format": {"type": "json_object"},
+        },
+    ),
+    "gemini": (
+        ["generationConfig.speechConfig", "generationConfig.candidateCount", "generationConfig.responseLogprobs"],
+        {"generationConfig": {"candidateCount": 2, "responseLogprobs": True, "speechConfig": {}}},
+    ),
+}
+
+
+@pytest.mark.parametrize("client", MANY)
+def test_all_that_is_refused_is_in_one_error(http: httpx.Client, client: str) -> None:
+    names, members = MANY[client]
+    answer = ask(http, client, ECHO["anthropic"], members)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    listed = ", ".join(f"'{name}'" for name in names[:-1]) + f" and '{names[-1]}'"
+    assert error["message"].startswith(f"Unsupported parameters: {listed} are not supported by provider 'anthropic'")
+    assert error["message"].count("Leave them out") == 1
+    if client != "gemini":
+        assert (error["param"], error["code"]) == (names[0], "unsupported_parameter")
+    assert dropped(ask(http, client, ECHO["anthropic"], members, DROPS)) == names
+
+
+@pytest.mark.parametrize(
+    ("client", "members", "name"),
+    [
+        ("responses", {"include": ["message.output_text.logprobs"]}, "include[message.output_text.logprobs]"),
+        ("chat", {"logprobs": True, "top_logprobs": 2}, "top_logprobs"),
+        ("gemini", {"generationConfig": {"responseLogprobs": True}}, "generationConfig.responseLogprobs"),
+        ("gemini", {"generation_config": {"candidate_count": 2}}, "generation_config.candidate_count"),
+        ("gemini", {"generation_config": {"speech_config": {}}}, "generation_config.speech_config"),
+        (
+            "gemini",
+            {"generationConfig": {"responseFormat": {"text": {"mimeType": "application/json"}}}},
+            "generationConfig.responseFormat",
+        ),
+    ],
+)
+def test_the_member_is_named_as_the_client_wrote_it(
+    http: httpx.Client, client: str, members: dict[str, Any], name: str
+) -> None:
+    answer = ask(http, client, ECHO["anthropic"], members)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["message"].startswith(f"Unsupported parameter: '{name}' is not supported")
+
+
+UNKNOWN: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "responses": [
+        ("client_metadata", {"client_metadata": {"a": "b"}}),
+        ("novelty", {"novelty": [1]}),
+        ("reasoning.novelty", {"reasoning": {"novelty": 1}}),
+        ("text.novelty", {"text": {"novelty": 1}}),
+        ("tools[].novelty", {"tools": [{"type": "function", "name": "f", "novelty": 1}]}),
+    ],
+    "chat": [
+        ("client_metadata", {"client_metadata": {"a": "b"}}),
+        ("tools[].function.novelty", {"tools": [{"type": "function", "function": {"name": "f", "novelty": 1}}]}),
+    ],
+    "messages": [
+        ("client_metadata", {"client_metadata": {"a": "b"}}),
+        ("metadata.novelty", {"metadata": {"novelty": 1}}),
+        ("tools[].novelty", {"tools": [{"name": "f", "input_schema": {}, "novelty": 1}]}),
+    ],
+    "gemini": [
+        ("clientMetadata", {"clientMetadata": {"a": "b"}}),
+        ("generationConfig.novelty", {"generationConfig": {"novelty": 1}}),
+        ("toolConfig.novelty", {"toolConfig": {"novelty": 1}}),
+        (
+            "tools[].functionDeclarations[].novelty",
+            {"tools": [{"functionDeclarations": [{"name": "f", "novelty": 1}]}]},
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("client", "name", "members", "provider"),
+    [
+        pytest.param(client, name, members, provider, id=f"{client}-{name}-{provider}")
+        for client, asks in UNKNOWN.items()
+        for name, members in asks
+        for provider, dialect in SPEAKS.items()
+        if dialect != client
+    ],
+)
+def test_a_member_that_nobody_knows_is_left_out_and_named(
+    http: httpx.Client, client: str, name: str, members: dict[str, Any], provider: str
+) -> None:
+    assert name in dropped(ask(http, client, ECHO[provider], members))
+
+
+@pytest.mark.parametrize("client", UNKNOWN)
+def test_a_member_that_nobody_knows_goes_on_to_a_provider_of_the_same_dialect(
+    gateway: Running, http: httpx.Client, client: str
+) -> None:
+    own = next(provider for provider, dialect in SPEAKS.items() if dialect == client)
+    answer = ask(http, client, ECHO[own], {"clientMetadata": {"a": "b"}})
+    assert answer.status_code == 200, answer.text
+    assert "tidegate-dropped" not in answer.headers
+    assert calls_of(gateway)[-1].json["clientMetadata"] == {"a": "b"}
 
 
 @pytest.mark.parametrize("alias", ["lenient", "lenient-in-turn"])

@@ -127,5 +127,5 @@ def test_stop_is_made_up_for_where_the_provider_lacks_it(api: Api, stream: bool)
 def test_the_effort_reaches_providers_of_other_dialects(api: Api) -> None:
     assert api.ask("responses", "lab/echo", reasoning={"effort": "low"}).status == 200
     assert api.sent["reasoning_effort"] == "low"
-    assert api.ask("responses", "claude/echo", reasoning={"effort": "low"}).status == 200
+    assert api.ask("responses", "claude/echo:message=claude-opus-4-8", reasoning={"effort": "low"}).status == 200
     assert api.sent["output_config"]["effort"] == "low"

@@ -14,11 +14,12 @@ from tidegate.dialects.dialect import Answer, Call, Destination, Events, Outcome
 from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.messages.encoder import MessagesEncoder
 from tidegate.dialects.messages.relay import MessagesStream
+from tidegate.dialects.messages.request import MessagesRequest
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.stops import StopFilter
-from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
+from tidegate.wire.errors import InvalidRequest, TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
     ChoiceEnd,
     Event,
@@ -41,6 +42,7 @@ __all__ = ["Bridge", "BridgedStream"]
 _BEGINS = (ResponsesStream, ResponsesEncoder)
 _CUT = frozenset({"length", "content_filter", "refusal"})
 """Reasons with which an answer is not complete."""
+_SHOWN = Seal(kind="shown", data="")
 
 
 class Bridge:
@@ -53,6 +55,8 @@ class Bridge:
         self._envelopes = envelopes
         self._speaks_responses = isinstance(request, ResponsesRequest)
         """Whether what is no envelope may be OpenAI's own: other clients' signatures are of other providers."""
+        self.signs_all = isinstance(request, MessagesRequest)
+        """Whether the client's API knows no thought without a signature."""
         self._canonical: CanonicalRequest | None = None
         self._fetched: dict[str, str] = {}
         self._stops: tuple[str, ...] = ()
@@ -85,7 +89,7 @@ class Bridge:
         """
         canonical = self.canonical
         losses = Losses(canonical, destination, allowed=destination.drops)
-        items = [self._opened(item, destination, losses) for item in canonical.items]
+        items = [own for item in canonical.items if (own := self._opened(item, destination, losses)) is not None]
         if not destination.fetches_urls and self._fetched:
             items = [self._with_content(item) for item in items]
         asked = msgspec.structs.replace(canonical, model=destination.model, items=items)
@@ -94,7 +98,13 @@ class Bridge:
             self._stops, asked.stop = asked.stop, ()
         self._asked = asked
         self._dialect = dialect
-        return dialect.encode_request(asked, destination, losses), tuple(losses.dropped)
+        try:
+            body = dialect.encode_request(asked, destination, losses)
+        except InvalidRequest:
+            losses.check()  # without what is refused there may be nothing left to ask
+            raise
+        losses.check()
+        return body, tuple(losses.dropped)
 
     def let_go(self) -> None:
         """No other attempt will come: a long prompt must not stay in memory as long as its answer streams."""
@@ -165,8 +175,9 @@ class Bridge:
             return msgspec.structs.replace(part, url="", data=self._fetched[part.url])
         return part
 
-    def _opened(self, item: Item, destination: Destination, losses: Losses) -> Item:
-        """A reasoning item with what its envelope holds for this provider, and without what is another's (protocol §5.4)."""
+    def _opened(self, item: Item, destination: Destination, losses: Losses) -> Item | None:
+        """A reasoning item with what its envelope holds for this provider, and without what is another's (protocol §5.4).
+        None for one that was only shown, where nobody reads its words: nothing is lost with it."""
         if not isinstance(item, Reasoning) or not item.encrypted:
             return item
         seal: Seal | None = None
@@ -174,6 +185,9 @@ class Bridge:
             seal = self._envelopes.open(item.encrypted, provider=destination.provider)
         elif self._speaks_responses and destination.endpoint == "responses" and destination.encrypted_reasoning:
             seal = Seal(kind="encrypted", data=item.encrypted)
+        if seal is not None and seal.kind == "shown":
+            words = item.content or item.summary
+            return Reasoning(content=words, id=item.id) if _reads_words(destination) else None
         if seal is None:
             losses.hint("reasoning.encrypted_content")
         return msgspec.structs.replace(item, encrypted="", seal=seal)
@@ -182,13 +196,15 @@ class Bridge:
 class Watch:
     """Looks at the events of an answer as they pass: seals reasoning, keeps usage and the true status."""
 
-    __slots__ = ("_bridge", "_bytes", "_call", "_destination", "_usage", "failure", "finished", "status")
+    __slots__ = ("_bridge", "_bytes", "_call", "_destination", "_thought", "_usage", "failure", "finished", "status")
 
     def __init__(self, bridge: Bridge, destination: Destination, call: Call) -> None:
         self._bridge = bridge
         self._destination = destination
         self._call = call
         self._bytes = 0
+        self._thought = False
+        """There are words in the reasoning that is open."""
         self._usage: Usage | None = None
         self.status = "completed"
         self.finished = False
@@ -210,15 +226,17 @@ class Watch:
         out: list[Event] = []
         for event in events:
             match event:
-                case (
-                    TextDelta(text=text)
-                    | RefusalDelta(text=text)
-                    | ReasoningDelta(text=text)
-                    | ToolCallDelta(text=text)
-                ):
+                case TextDelta(text=text) | RefusalDelta(text=text) | ToolCallDelta(text=text):
                     self.count(text)
-                case ReasoningEnd(seal=seal) if seal is not None:
-                    event = ReasoningEnd(None, self._bridge.sealed(seal, self._destination), event.choice)
+                case ReasoningDelta(text=text):
+                    self.count(text)
+                    self._thought = self._thought or bool(text)
+                case ReasoningEnd(seal=seal):
+                    if seal is None and self._thought and self._bridge.signs_all:
+                        seal = _SHOWN
+                    self._thought = False
+                    if seal is not None:
+                        event = ReasoningEnd(None, self._bridge.sealed(seal, self._destination), event.choice)
                 case UsageReport(usage=usage):
                     self._usage = usage
                 case ChoiceEnd(reason=reason) if reason in _CUT:
@@ -392,6 +410,13 @@ def _parts(item: Item) -> list[Part]:
 
 def _is_link(part: Part) -> TypeGuard[ImagePart | FilePart]:
     return isinstance(part, ImagePart | FilePart) and bool(part.url) and not part.url.startswith("data:")
+
+
+def _reads_words(destination: Destination) -> bool:
+    """Whether the deployment reads the plain words of earlier thoughts, whoever thought them."""
+    if destination.endpoint == "chat":
+        return bool(destination.quirks.reasoning_back)
+    return destination.endpoint == "responses" and not destination.encrypted_reasoning
 
 
 def _has_stop(destination: Destination) -> bool:

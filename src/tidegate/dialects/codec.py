@@ -115,7 +115,8 @@ class UpstreamDialect(Protocol):
     def name(self) -> Endpoint: ...
 
     def encode_request(self, request: CanonicalRequest, destination: Destination, losses: "Losses") -> bytes:
-        """The body for the provider. Everything in `request` is either in it or told to `losses`."""
+        """The body for the provider, to be sent once `losses` has been checked. Everything in `request` is either in it or
+        told to `losses`. Raises InvalidRequest."""
 
     def decoder(self, destination: Destination, request: CanonicalRequest) -> StreamDecoder:
         """For one answer that streams. `request` is what was asked: names may have been changed on the way."""
@@ -130,9 +131,10 @@ class UpstreamDialect(Protocol):
 class Losses:
     """What of one request the target's API cannot carry.
 
-    `hint` is for what changes no answer: it is left out and named. `refuse` is for all else: a 400 that names the
-    client's own parameter, or, where the route allows it, left out and named as well. The names go into the response
-    header `tidegate-dropped`.
+    `hint` is for what changes no answer: it is left out and named. `refuse` is for all else: named in a 400, in the
+    client's own words, or, where the route allows it, left out and named as well. The names of what is left out go into
+    the response header `tidegate-dropped`. Either way the body is written to its end, without the member; `check` then
+    says all at once what was refused.
     """
 
     def __init__(self, request: CanonicalRequest, destination: Destination, *, allowed: bool) -> None:
@@ -141,9 +143,11 @@ class Losses:
         self._allowed = allowed
         self.dropped: dict[str, None] = {}
         """Names in the order in which they were met."""
+        self._refused: dict[str, list[str]] = {}
+        """Names of what was refused, and why."""
         for name in request.hints:
             self.hint(name)
-        for name in request.unknown:
+        for name in request.refused:
             self.refuse(name)
 
     def hint(self, name: str) -> None:
@@ -151,12 +155,19 @@ class Losses:
         self.dropped[self._names.get(name, name)] = None
 
     def refuse(self, name: str, why: str = "", *, part: str = "") -> None:
-        """Raises UnsupportedParameter unless losses are allowed. `why` is a sentence that says what would work, `part` what
-        of the member is left out, when it is not all."""
+        """`why` is a sentence that says what would work, `part` what of the member is left out, when it is not all."""
         name = self._names.get(name, name)
-        if not self._allowed:
-            raise unsupported(name, self._destination, why)
-        self.dropped[f"{name}.{part}" if part else name] = None
+        if self._allowed:
+            self.dropped[f"{name}.{part}" if part else name] = None
+            return
+        reasons = self._refused.setdefault(name, [])
+        if why and why not in reasons:
+            reasons.append(why)
+
+    def check(self) -> None:
+        """Raises UnsupportedParameter that names all that was refused."""
+        if self._refused:
+            raise unsupported(self._refused, self._destination)
 
     def hosted(self, tool: HostedTool, why: str) -> None:
         """A tool that the target does not have. A client that searches its own tools only offers more of them later."""

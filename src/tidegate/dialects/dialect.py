@@ -1,6 +1,6 @@
 """What every dialect offers to the gateway, and what the gateway tells a dialect about a call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
 
 import msgspec
@@ -74,6 +74,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """How many letters and digits a call id of its chat endpoint has. None: any id of at most 40 characters will do."""
     reasoning_back: Literal["", "reasoning_content", "reasoning"] = ""
     """The member of an assistant message in which its chat endpoint wants its own reasoning back, to go on from it."""
+    refuses_reasoning: bool = False
+    """Its chat endpoint answers 400 to a message with `reasoning_content`."""
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
@@ -371,28 +373,36 @@ def refuse_unsupported(members: jsonio.Members, destination: Destination) -> tup
     are allowed, take them out and return their names. Raises UnsupportedParameter."""
     if destination.refuses.isdisjoint(members):
         return ()
-    dropped = []
-    for name in sorted(destination.refuses & members.keys()):
-        if says_nothing(name, members[name]):
-            del members[name]
-            continue
-        if destination.drops:
-            del members[name]
-            dropped.append(name)
-            continue
-        raise unsupported(name, destination)
-    return tuple(dropped)
+    lost = []
+    for name in [name for name in members if name in destination.refuses]:
+        if not says_nothing(name, members[name]):
+            lost.append(name)
+        del members[name]
+    if lost and not destination.drops:
+        raise unsupported(dict.fromkeys(lost, ()), destination)
+    return tuple(lost)
 
 
-def unsupported(name: str, destination: Destination, why: str = "") -> UnsupportedParameter:
-    """The error for a member that the deployment cannot honour; `why` is a sentence of its own."""
+def unsupported(refused: Mapping[str, Iterable[str]], destination: Destination) -> UnsupportedParameter:
+    """The error for members that the deployment cannot honour, the first of them its `param`. The sentences behind each
+    say what would be right."""
+    names = list(refused)
+    several = len(names) > 1
+    noun, verb, them, it_has = ("s", "are", "them", "has them") if several else ("", "is", "it", "has it")
+    reasons = [f"'{name}': {why} " if several else f"{why} " for name, whys in refused.items() for why in whys]
     return UnsupportedParameter(
-        f"Unsupported parameter: '{name}' is not supported by provider '{destination.provider}' "
-        f"(model '{destination.model}').{f' {why}' if why else ''} Leave it out, or send the request to a model whose "
-        'provider has it, or let the gateway leave it out: unsupported = "drop" in [defaults], [models.<alias>] or '
-        "[[keys]] of its configuration.",
-        param=name,
+        f"Unsupported parameter{noun}: {_listed(names)} {verb} not supported by provider '{destination.provider}' (model "
+        f"'{destination.model}'). {''.join(reasons)}Leave {them} out, or send the request to a model whose provider "
+        f"{it_has}, or let the gateway leave {them} out: "
+        'unsupported = "drop" in [defaults], [models.<alias>] or [[keys]] of its configuration.',
+        param=names[0],
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """In words, each in quotes."""
+    *others, last = [f"'{name}'" for name in names]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def says_nothing(name: str, value: msgspec.Raw) -> bool:

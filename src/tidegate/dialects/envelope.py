@@ -108,6 +108,8 @@ class Envelopes:
         return self._sealer.seal(seal, tenant=self._tenant, provider=provider, model=model)
 
     def open(self, envelope: str, *, provider: str) -> Seal | None:
-        """What is in it, if it is this provider's; None for everything else."""
+        """What is in it, if it is this provider's, or nobody's (`shown`); None for everything else."""
         opened = self._sealer.open(envelope, tenant=self._tenant)
-        return opened.seal if opened is not None and opened.provider == provider else None
+        if opened is None or (opened.provider != provider and opened.seal.kind != "shown"):
+            return None
+        return opened.seal

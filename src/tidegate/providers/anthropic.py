@@ -19,7 +19,8 @@ _ALWAYS: Final = Traits(thinking="adaptive", always_thinks=True, efforts=_EFFORT
 # - Fable, Mythos and Opus 5.5 cannot be told not to think;
 # - `xhigh` came with 4.7, `max` with 4.6, and only Opus had an effort before;
 # - a message of the role `system` may stand behind one of the user from Opus 4.8 on.
-# A name that is not here is one of a model to come, and is taken to be like the newest.
+# Any other Claude is one to come, and is taken to be like the newest. A name without `claude` is one of a server that speaks
+# this API for a model of its own, of which nothing is known: it takes all that the API has always had.
 _TRAITS: Final = (
     ("*claude-3-7*", _BUDGET_NO_FORMAT),
     ("*claude-3*", _NO_THINKING),
@@ -41,7 +42,7 @@ _TRAITS: Final = (
     ("*claude-opus-5-5*", _ALWAYS),
     ("*claude-fable-*", _ALWAYS),
     ("*claude-mythos-*", _ALWAYS),
-    ("*", _NEWEST),
+    ("*claude*", _NEWEST),
 )
 
 # Every request must have `max_tokens`: this is what it gets when the client sets no limit (models overview, "Max output").

@@ -17,6 +17,6 @@ AZURE_OPENAI: Final = Provider(
     refuses={"responses": NOT_IN_RESPONSES},
     encrypted_reasoning=True,
     stores=True,
-    quirks=Quirks(openai_chat=True, max_tokens_name="max_completion_tokens"),
+    quirks=Quirks(openai_chat=True, max_tokens_name="max_completion_tokens", refuses_reasoning=True),
     documentation="https://learn.microsoft.com/azure/ai-foundry/openai/latest",
 )

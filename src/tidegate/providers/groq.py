@@ -16,6 +16,6 @@ GROQ: Final = Provider(
         "chat": frozenset({"logit_bias", "logprobs", "n", "top_logprobs"}),
     },
     default_model="openai/gpt-oss-20b",
-    quirks=Quirks(max_tokens_name="max_completion_tokens"),
+    quirks=Quirks(max_tokens_name="max_completion_tokens", refuses_reasoning=True),
     documentation="https://console.groq.com/docs/openai",
 )

@@ -18,7 +18,7 @@ MISTRAL: Final = Provider(
         ),
     },
     include_usage=False,
-    quirks=Quirks(call_id_length=9),
+    quirks=Quirks(call_id_length=9, refuses_reasoning=True),
     default_model="mistral-small-latest",
     documentation="https://docs.mistral.ai/api",
 )

@@ -26,6 +26,6 @@ OPENAI: Final = Provider(
     stores=True,
     reasons_silently=("o1*", "o3*", "o4*", "gpt-5*-pro*", "*deep-research*"),
     default_model="gpt-5.2",
-    quirks=Quirks(openai_chat=True, max_tokens_name="max_completion_tokens"),
+    quirks=Quirks(openai_chat=True, max_tokens_name="max_completion_tokens", refuses_reasoning=True),
     documentation="https://platform.openai.com/docs/api-reference",
 )

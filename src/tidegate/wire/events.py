@@ -5,6 +5,7 @@ The events of one answer keep these laws, which :class:`Laws` checks:
 - `Started` comes first, and once; it may be absent only before `Failed`.
 - Deltas stand between it and the ending.
 - A call is started before its deltas and ended before the ending; `index` tells calls of one answer apart.
+- Reasoning that has begun ends before its choice says anything else, and before it ends.
 - Every choice that said anything ends with one `ChoiceEnd`, before `Finished`.
 - Exactly one of `Finished` and `Failed` comes, and nothing after it.
 """
@@ -103,10 +104,23 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     `kind` says where it came from: `signature` (of Anthropic thinking, whose text is `text`), `redacted` (Anthropic
     redacted thinking), `thought_signature` (Gemini; `call_id` names the function call that had it, `anchor` is `text`
     when a text part had it), `encrypted` (OpenAI's own `encrypted_content`), `reasoning_details` (a JSON array as
-    OpenRouter-like providers have it), `reasoning_content` (chat servers that want their plain reasoning back).
+    OpenRouter-like providers have it), `reasoning_content` (chat servers that want their plain reasoning back),
+    `reasoning_item` (Responses servers that seal nothing and read their plain reasoning). `data` of the last, and `text` of
+    `encrypted` unless it is empty, is a JSON object with the item's own `summary` and `content`.
+
+    `shown` seals nothing: it marks words that the client was shown and that no provider asks for.
     """
 
-    kind: Literal["signature", "redacted", "thought_signature", "encrypted", "reasoning_details", "reasoning_content"]
+    kind: Literal[
+        "signature",
+        "redacted",
+        "thought_signature",
+        "encrypted",
+        "reasoning_details",
+        "reasoning_content",
+        "reasoning_item",
+        "shown",
+    ]
     data: str
     text: str = ""
     call_id: str = ""
@@ -260,6 +274,7 @@ class Laws:
         self._known_calls: set[int] = set()
         self._open_choices: set[int] = set()
         self._closed_choices: set[int] = set()
+        self._reasoning: set[int] = set()
 
     @property
     def ended(self) -> bool:
@@ -283,6 +298,7 @@ class Laws:
             raise AssertionError(f"{event!r} comes before Started")
         if isinstance(event, ToolCallStart | ToolCallDelta | ToolCallEnd):
             self._check_call(event)
+        self._check_reasoning(event)
         if isinstance(event, ChoiceEnd):
             if event.choice in self._closed_choices:
                 raise AssertionError(f"choice {event.choice} ends twice")
@@ -302,6 +318,25 @@ class Laws:
                 raise AssertionError(f"{event!r} belongs to a choice that has ended")
             if choice is not None:
                 self._open_choices.add(choice)
+
+    def _check_reasoning(self, event: Event) -> None:
+        match event:
+            case ReasoningDelta(choice=choice):
+                self._reasoning.add(choice)
+            case ReasoningEnd(choice=choice):
+                self._reasoning.discard(choice)
+            case (
+                TextDelta(choice=choice)
+                | RefusalDelta(choice=choice)
+                | ToolCallStart(choice=choice)
+                | MediaDelta(choice=choice)
+                | ChoiceEnd(choice=choice)
+            ) if choice in self._reasoning:
+                raise AssertionError(f"{event!r} comes while the choice is still reasoning")
+            case Opaque() if 0 in self._reasoning:
+                raise AssertionError(f"{event!r} comes while the choice is still reasoning")
+            case _:
+                pass
 
     def _check_call(self, event: ToolCallStart | ToolCallDelta | ToolCallEnd) -> None:
         if isinstance(event, ToolCallStart):

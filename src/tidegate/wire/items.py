@@ -185,8 +185,8 @@ class CanonicalRequest(msgspec.Struct, kw_only=True):
     """A validated request in no dialect. None, or the empty value, means that the client did not say.
 
     `names` maps members of this class to the names that the client's dialect has for them, where they differ: errors
-    speak the client's language. `hints` and `unknown` are names of the client's members that have no canonical form;
-    leaving out a hint changes no answer.
+    speak the client's language. `hints` and `refused` are names of the client's members that have no canonical form:
+    leaving out a hint changes no answer, or nobody here knows what it is; an answer depends on what is refused.
     """
 
     model: str
@@ -215,6 +215,9 @@ class CanonicalRequest(msgspec.Struct, kw_only=True):
     """Tokens that may be spent on reasoning, for dialects that count them; 0 switches reasoning off."""
     reasoning_summary: str = ""
     """auto, concise or detailed."""
+    shows_thoughts: bool = False
+    """The client shows thoughts, and its API has no member to ask for them: a provider that tells them only to those who
+    ask is asked, where that changes nothing else."""
     user: str = ""
     safety_identifier: str = ""
     metadata: dict[str, str] = {}
@@ -222,7 +225,7 @@ class CanonicalRequest(msgspec.Struct, kw_only=True):
     prompt_cache_key: str = ""
     stream: bool = False
     hints: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     names: Mapping[str, str] = {}
 
 

@@ -39,6 +39,7 @@ def sent(
     to = to or provider()
     losses = Losses(request, to, allowed=allowed)
     body = json.loads(UPSTREAM.encode_request(request, to, losses))
+    losses.check()
     assert isinstance(body, dict)
     return body, list(losses.dropped)
 

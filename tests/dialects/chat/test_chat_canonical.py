@@ -79,12 +79,12 @@ def test_every_member_has_its_place() -> None:
     assert (found.top_logprobs, found.user, found.safety_identifier) == (3, "u", "s")
     assert (found.metadata, found.service_tier, found.prompt_cache_key) == ({"k": "v"}, "flex", "p")
     assert (found.effort, found.verbosity, found.parallel_tool_calls) == ("high", "low", False)
-    assert (found.hints, found.unknown) == ((), ())
+    assert (found.hints, found.refused) == ((), ())
 
 
 def test_what_is_not_said_stays_unsaid() -> None:
     found = canonical()
-    nothing = CanonicalRequest(model="m", items=found.items, names=found.names)
+    nothing = CanonicalRequest(model="m", items=found.items, names=found.names, shows_thoughts=True)
     assert found == nothing
 
 
@@ -117,7 +117,7 @@ def test_formats(given: dict[str, Any], expected: OutputFormat) -> None:
 
 def test_a_format_of_an_engine_is_not_forgotten() -> None:
     found = canonical(response_format={"type": "grammar", "grammar": "x"})
-    assert (found.format, found.unknown) == (None, ("response_format",))
+    assert (found.format, found.refused) == (None, ("response_format",))
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_other_words_for_reasoning_are_understood(
 def test_what_changes_the_answer_is_refused_by_name(members: dict[str, Any]) -> None:
     found = canonical(**members)
     [name] = members
-    assert found.unknown == (name,)
+    assert found.refused == (name,)
     with pytest.raises(UnsupportedParameter) as caught:
-        Losses(found, Destination(provider="p", model="m"), allowed=False)
+        Losses(found, Destination(provider="p", model="m"), allowed=False).check()
     assert caught.value.param == name
 
 
@@ -177,7 +177,28 @@ def test_what_changes_the_answer_is_refused_by_name(members: dict[str, Any]) -> 
 )
 def test_what_changes_no_answer_is_a_hint(members: dict[str, Any]) -> None:
     found = canonical(**members)
-    assert (found.hints, found.unknown) == (tuple(members), ())
+    assert (found.hints, found.refused) == (tuple(members), ())
+
+
+@pytest.mark.parametrize(
+    ("members", "name"),
+    [
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "novelty": 1}}]},
+            "tools[].function.novelty",
+        ),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}, "novelty": 1}]}, "tools[].novelty"),
+        ({"reasoning": {"effort": "low", "exclude": True}}, "reasoning.exclude"),
+        ({"thinking": {"type": "enabled", "novelty": 1}}, "thinking.novelty"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "novelty": 1}}},
+            "response_format.json_schema.novelty",
+        ),
+    ],
+)
+def test_members_within_others_are_hints_too(members: dict[str, Any], name: str) -> None:
+    found = canonical(**members)
+    assert (found.hints, found.refused) == ((name,), ())
 
 
 @pytest.mark.parametrize(
@@ -186,7 +207,7 @@ def test_what_changes_no_answer_is_a_hint(members: dict[str, Any]) -> None:
 )
 def test_what_says_nothing_is_neither(members: dict[str, Any]) -> None:
     found = canonical(**members)
-    assert (found.hints, found.unknown) == ((), ())
+    assert (found.hints, found.refused) == ((), ())
 
 
 # -- tools --------------------------------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ def test_a_request_comes_back_as_it_was(name: str) -> None:
     canonical = ChatDialect().parse(json.dumps(given_).encode()).canonical()
     losses = Losses(canonical, OPENAI, allowed=False)
     assert json.loads(UPSTREAM.encode_request(canonical, OPENAI, losses)) == given_
+    losses.check()
     assert not losses.dropped
 
 

@@ -106,7 +106,7 @@ def test_every_member_has_its_place() -> None:
     assert (found.n, found.stop, found.top_logprobs, found.seed, found.user) == (2, ("a",), 2, 3, "u")
     assert (found.frequency_penalty, found.presence_penalty) == (0.1, 0.2)
     assert jsonio.anything(found.logit_bias) == {"5": 1}
-    assert (found.hints, found.unknown) == ((), ())
+    assert (found.hints, found.refused) == ((), ())
     assert found.names["max_output_tokens"] == "max_tokens"
 
 
@@ -124,20 +124,25 @@ def test_no_tokens_are_no_chat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "unknown"),
-    [({"suffix": "end"}, "suffix"), ({"best_of": 3}, "best_of"), ({"echo": True, "logprobs": 1}, "echo")],
+    ("members", "refused"),
+    [
+        ({"suffix": "end"}, "suffix"),
+        ({"best_of": 3}, "best_of"),
+        ({"echo": True, "logprobs": 1}, "echo"),
+        ({"guided_json": {}}, "guided_json"),
+    ],
 )
-def test_what_a_chat_cannot_do_is_refused(members: dict[str, Any], unknown: str) -> None:
+def test_what_a_chat_cannot_do_is_refused(members: dict[str, Any], refused: str) -> None:
     found = canonical(**members)
-    assert found.unknown == (unknown,)
+    assert found.refused == (refused,)
     with pytest.raises(UnsupportedParameter) as caught:
-        Losses(found, destination(), allowed=False)
-    assert caught.value.param == unknown
+        Losses(found, destination(), allowed=False).check()
+    assert caught.value.param == refused
 
 
 @pytest.mark.parametrize("members", [{"suffix": ""}, {"suffix": None}, {"best_of": 1}, {"echo": False}])
 def test_what_says_nothing_is_no_loss(members: dict[str, Any]) -> None:
-    assert canonical(**members).unknown == ()
+    assert canonical(**members).refused == ()
 
 
 def test_members_of_others_are_hints() -> None:

@@ -114,7 +114,7 @@ def test_what_a_provider_sealed_comes_back_through_googles_client_and_reaches_on
     request = GeminiDialect().parse(json.dumps(BODY).encode(), model="tide", stream=True)
     crossing = Bridge(request, common.call(), envelopes=Envelopes(SEALER, "t"))
     sealed = crossing.sealed(Seal(kind="reasoning_content", data="raw thoughts"), target("chat"))
-    encoder = GeminiEncoder(common.call(), SseFraming())
+    encoder = GeminiEncoder(common.call(), SseFraming(), thoughts=True)
     encoder.attempt(target("chat"))
     data = encoder.encode([Started(), ReasoningEnd(encrypted=sealed), TextDelta("高"), ChoiceEnd("stop"), Finished()])
     part = common.events(data)[0]["candidates"][0]["content"]["parts"][0]

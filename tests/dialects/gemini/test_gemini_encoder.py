@@ -39,9 +39,10 @@ from tidegate.wire.events import (
     Usage,
     UsageReport,
 )
-from tidegate.wire.items import Choice, FunctionCall, Message, Output, Reasoning, TextPart
+from tidegate.wire.items import Choice, FunctionCall, Item, Message, Output, Reasoning, TextPart
 
-QUESTION = GeminiDialect().parse(b'{"contents":[{"parts":[{"text":"a"}]}]}', model="tide", stream=True)
+ASKED = b'{"contents":[{"parts":[{"text":"a"}]}],"generationConfig":{"thinkingConfig":{"includeThoughts":%b}}}'
+QUESTION = GeminiDialect().parse(ASKED % b"true", model="tide", stream=True)
 END: list[Event] = [UsageReport(Usage(9, 7, cached_tokens=2, reasoning_tokens=3)), ChoiceEnd("stop"), Finished()]
 CITATION = {"type": "url_citation", "start_index": 1, "end_index": 2, "url": "https://a.example", "title": "A"}
 CALLS: list[Event] = [
@@ -59,7 +60,7 @@ CALLS: list[Event] = [
 
 
 def encoder(alt: str = "sse") -> GeminiEncoder:
-    request = GeminiDialect().parse(b'{"contents":[{"parts":[{"text":"a"}]}]}', model="tide", stream=True, alt=alt)
+    request = GeminiDialect().parse(ASKED % b"true", model="tide", stream=True, alt=alt)
     made = request.encoder(common.call())
     made.attempt(deployment("tide-1"))
     return made
@@ -134,6 +135,28 @@ def test_thoughts_are_marked_and_the_seal_is_a_signature_on_the_next_part() -> N
     assert first.candidates[0].content.parts[0].thought_signature == b"tg.1~"
     assert last.candidates is not None
     assert last.candidates[0].finish_reason == types.FinishReason.STOP
+
+
+@pytest.mark.parametrize("body", [ASKED % b"false", b'{"contents":[{"parts":[{"text":"a"}]}]}'])
+def test_thoughts_that_nobody_asked_for_are_not_told_and_their_seal_comes_all_the_same(body: bytes) -> None:
+    """As with Google: who did not ask may take the first part for the answer."""
+    request = GeminiDialect().parse(body, model="tide", stream=True)
+    thought: list[Event] = [ReasoningDelta("想", kind="summary"), ReasoningEnd(encrypted="tg.1~")]
+    made = request.encoder(common.call())
+    made.attempt(deployment("tide-1"))
+    parts = [
+        part
+        for one in chunks(made.encode([Started(), *thought, TextDelta("潮"), *END]))
+        for part in one["candidates"][0]["content"]["parts"]
+    ]
+    assert parts == [{"text": "潮", "thoughtSignature": "dGcuMX4="}, {"text": ""}]
+    items: list[Item] = [
+        Reasoning(summary=["想"], content=["念"], encrypted="tg.1~"),
+        Message(role="assistant", content=[TextPart(text="潮")]),
+    ]
+    output = Output(choices=[Choice(items=items, reason="stop")], usage=Usage(1, 2))
+    whole = json.loads(request.encode_answer(output, common.call(), deployment()))
+    assert whole["candidates"][0]["content"]["parts"] == [{"text": "潮", "thoughtSignature": "dGcuMX4="}]
 
 
 def test_a_seal_on_text_and_one_at_the_end() -> None:

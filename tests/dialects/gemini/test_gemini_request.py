@@ -72,7 +72,7 @@ def config(**members: Any) -> CanonicalRequest:
         ({"contents": [{"role": "user", "parts": []}]}, "contents[0].parts"),
         ({"contents": "潮"}, "contents"),
         ({"contents": [USER], "generationConfig": {"temperature": 3}}, "generationConfig.temperature"),
-        ({"contents": [USER], "generation_config": {"top_p": 2}}, "generationConfig.topP"),
+        ({"contents": [USER], "generation_config": {"top_p": 2}}, "generation_config.top_p"),
         ({"contents": [USER], "generationConfig": {"candidateCount": 0}}, "generationConfig.candidateCount"),
         ({"contents": [USER], "generationConfig": {"maxOutputTokens": "x"}}, "generationConfig.maxOutputTokens"),
         (
@@ -322,7 +322,7 @@ def test_tools() -> None:
         HostedTool(type="googleSearch", value=jsonio.raw({"googleSearch": {}})),
         HostedTool(type="urlContext", value=jsonio.raw({"urlContext": {}})),
     ]
-    assert request.hints == ("tools[0].functionDeclarations[1].behavior",)
+    assert request.hints == ("tools[].functionDeclarations[].behavior",)
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_parameters() -> None:
     assert (request.stop, request.n, request.seed, request.top_logprobs) == (("END",), 2, 7, 3)
     assert (request.presence_penalty, request.frequency_penalty) == (0.1, 0.2)
     assert (request.effort, request.reasoning_summary, request.reasoning_budget) == ("low", "auto", None)
-    assert (request.hints, request.unknown) == ((), ())
+    assert (request.hints, request.refused) == ((), ())
 
 
 @pytest.mark.parametrize(("given_", "budget"), [(0, 0), (512, 512), (-1, None)])
@@ -410,6 +410,10 @@ def test_budgets(given_: int, budget: int | None) -> None:
         ({"responseMimeType": "application/json"}, OutputFormat(type="json_object")),
         (
             {"responseMimeType": "application/json", "responseJsonSchema": {"type": "object"}},
+            OutputFormat(type="json_schema", name="response", schema=jsonio.raw({"type": "object"})),
+        ),
+        (
+            {"responseMimeType": "application/json", "_responseJsonSchema": {"type": "object"}},
             OutputFormat(type="json_schema", name="response", schema=jsonio.raw({"type": "object"})),
         ),
         (
@@ -432,7 +436,7 @@ def test_formats(members: Any, read: OutputFormat | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "hints", "unknown"),
+    ("members", "hints", "refused"),
     [
         ({"safetySettings": [{"category": "a", "threshold": "b"}]}, ("safetySettings",), ()),
         ({"cachedContent": "cachedContents/1"}, (), ("cachedContent",)),
@@ -443,16 +447,33 @@ def test_formats(members: Any, read: OutputFormat | None) -> None:
         ({"generationConfig": {"responseMimeType": "text/x.enum"}}, (), ("generationConfig.responseMimeType",)),
         ({"generationConfig": {"responseFormat": [{"audio": {}}]}}, (), ("generationConfig.responseFormat",)),
         ({"toolConfig": {"retrievalConfig": {}}}, (), ("toolConfig.retrievalConfig",)),
+        ({"toolConfig": {"novelty": 1}}, ("toolConfig.novelty",), ()),
+        (
+            {"toolConfig": {"functionCallingConfig": {"novelty": 1}}},
+            ("toolConfig.functionCallingConfig.novelty",),
+            (),
+        ),
+        ({"generationConfig": {"novelty": 1, "nothing": None}}, ("generationConfig.novelty",), ()),
+        (
+            {"generationConfig": {"thinkingConfig": {"novelty": 1}}},
+            ("generationConfig.thinkingConfig.novelty",),
+            (),
+        ),
+        (
+            {"tools": [{"functionDeclarations": [{"name": "f", "novelty": 1}]}]},
+            ("tools[].functionDeclarations[].novelty",),
+            (),
+        ),
         (
             {"contents": [{"parts": [{"text": "a", "videoMetadata": {}, "mediaResolution": {}}]}]},
-            ("contents[0].parts[0].mediaResolution",),
+            ("contents[].parts[].mediaResolution",),
             ("contents[0].parts[0].videoMetadata",),
         ),
     ],
 )
-def test_what_has_no_canonical_form_is_told(members: Any, hints: Any, unknown: Any) -> None:
+def test_what_has_no_canonical_form_is_told(members: Any, hints: Any, refused: Any) -> None:
     request = canonical(**members)
-    assert (request.hints, request.unknown) == (hints, unknown)
+    assert (request.hints, request.refused) == (hints, refused)
 
 
 @pytest.mark.parametrize(
@@ -465,9 +486,34 @@ def test_service_tiers_and_labels(tier: str, read: str) -> None:
 
 def test_refusals_speak_of_googles_members() -> None:
     request = config(frequencyPenalty=1)
+    losses = Losses(request, deployment(), allowed=False)
+    losses.refuse("frequency_penalty")
     with pytest.raises(UnsupportedParameter) as caught:
-        Losses(request, deployment(), allowed=False).refuse("frequency_penalty")
+        losses.check()
     assert caught.value.param == "generationConfig.frequencyPenalty"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"generation_config": {"top_p": 3}}, "generation_config.top_p"),
+        ({"generationConfig": {"top_p": 3}}, "generationConfig.top_p"),
+        ({"generationConfig": {"topP": 3}}, "generationConfig.topP"),
+        (
+            {"tool_config": {"function_calling_config": {"mode": "odd"}}},
+            "tool_config.function_calling_config.mode",
+        ),
+        (
+            {"system_instruction": {"parts": [{"inline_data": {"mime_type": "a", "data": ""}}]}},
+            "system_instruction.parts[0]",
+        ),
+    ],
+)
+def test_errors_have_the_clients_spelling(body: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        canonical(**body)
+    assert caught.value.param == param
+    assert f"'{param}'" in caught.value.message
 
 
 # -- round trips and the official client ------------------------------------------------------------------------------
@@ -502,6 +548,7 @@ def test_a_request_comes_back_as_it_was() -> None:
     request = canonical(**body)
     losses = Losses(request, deployment("gemini-2.5-flash"), allowed=False)
     again = GeminiUpstream().encode_request(request, deployment("gemini-2.5-flash"), losses)
+    losses.check()
     assert json.loads(again) == body
     assert not losses.dropped
 

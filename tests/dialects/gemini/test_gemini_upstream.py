@@ -63,6 +63,7 @@ def told(request: CanonicalRequest, model: str = "gemini-3-flash", *, allowed: b
     destination = deployment(model, **to)
     losses = Losses(request, destination, allowed=allowed)
     body = jsonio.anything(GeminiUpstream().encode_request(request, destination, losses))
+    losses.check()
     for content in body["contents"]:
         types.Content.model_validate(content)
         assert content["parts"]
@@ -473,7 +474,7 @@ def test_models_that_do_not_reason(model: str) -> None:
     [
         ({"logit_bias": jsonio.raw({"1": 5})}, "logit_bias"),
         ({"seed": 2**40}, "seed"),
-        ({"unknown": ("audio",)}, "audio"),
+        ({"refused": ("audio",)}, "audio"),
     ],
 )
 def test_what_changes_answers_is_refused_or_named(members: Any, name: str) -> None:

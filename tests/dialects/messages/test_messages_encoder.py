@@ -21,7 +21,7 @@ from tests.dialects.messages.streams import (
     plain,
     whole,
 )
-from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
+from tidegate.dialects.messages.encoder import LATER_LIMIT, MessagesEncoder, encode_message
 from tidegate.dialects.messages.failures import error_body
 from tidegate.wire import jsonio
 from tidegate.wire.errors import (
@@ -66,21 +66,21 @@ def tail(reason: Reason = "stop", **members: Any) -> list[Event]:
     return [UsageReport(USAGE), ChoiceEnd(reason, **members), Finished()]
 
 
-def encoded(events: list[Event], *, signs: bool = False, at_once: bool = True) -> bytes:
+def encoded(events: list[Event], *, at_once: bool = True) -> bytes:
     laws = Laws()
     for event in events:
         laws.check(event)
     encoder = MessagesEncoder(call())
-    encoder.attempt(destination(encrypted_reasoning=signs))
+    encoder.attempt(destination())
     if at_once:
         return encoder.encode(events)
     return b"".join(encoder.encode([event]) for event in events)
 
 
-def content(events: list[Event], *, signs: bool = False) -> list[dict[str, Any]]:
+def content(events: list[Event]) -> list[dict[str, Any]]:
     """The blocks that the SDK accumulates, without what it leaves empty."""
-    out = encoded(events, signs=signs)
-    assert out == encoded(events, signs=signs, at_once=False)
+    out = encoded(events)
+    assert out == encoded(events, at_once=False)
     check_events(out)
     blocks = anthropic_message(out).to_dict()["content"]
     assert isinstance(blocks, list)
@@ -155,24 +155,19 @@ def test_another_attempt_begins_no_second_message() -> None:
     assert anthropic_message(out).content[0].to_dict()["text"] == "x"
 
 
-@pytest.mark.parametrize(
-    "kept_back",
-    [
-        [ReasoningDelta("of the first", kind="summary")],
-        [ReasoningDelta("of the first", kind="summary"), ReasoningEnd(None)],
-        [ReasoningEnd(None, "of the first")],
-    ],
-)
-def test_what_one_attempt_kept_back_is_not_said_by_the_next(kept_back: list[Event]) -> None:
+def test_what_an_attempt_that_failed_has_not_said_is_not_said_by_the_next() -> None:
     encoder = MessagesEncoder(call())
     encoder.attempt(destination())
-    out = encoder.encode([Started("a"), *kept_back])
+    opened = encoder.encode([Started(), ToolCallStart(0, "c", "patch", custom=True)])
     assert not encoder.committed
     encoder.attempt(destination())
-    thought: list[Event] = [ReasoningDelta("of the second", kind="summary"), ReasoningEnd(None, "sealed")]
-    out += encoder.encode([Started("b"), *thought, TextDelta("x"), *tail()])
-    assert b"of the first" not in out
-    assert [block.type for block in anthropic_message(out).content] == ["thinking", "text"]
+    rest = encoder.encode([Started(), ReasoningEnd(encrypted="sealed"), TextDelta("so"), *tail()])
+    assert [event["type"] for event in check_events(opened)] == ["message_start"]
+    assert anthropic_message(opened + rest).to_dict()["content"] == [
+        {"type": "redacted_thinking", "data": "sealed"},
+        {"type": "text", "text": "so"},
+    ]
+    assert anthropic_message(opened + rest).stop_reason == "end_turn"
 
 
 def test_interleaved_calls_stand_one_behind_the_other() -> None:
@@ -217,54 +212,85 @@ def test_a_call_without_arguments() -> None:
     assert blocks == [{"type": "tool_use", "id": "c0", "name": "f", "input": {}}]
 
 
-def test_signed_thinking_is_thinking() -> None:
-    events: list[Event] = [
-        Started("m"),
-        ReasoningDelta("let me ", "summary"),
-        ReasoningDelta("see", "summary"),
-        ReasoningDelta("again", "summary", part=1),
-        ReasoningEnd(encrypted="tgr1_x"),
-        ReasoningEnd(encrypted="tgr1_y"),
-        TextDelta("42"),
-        *tail(),
-    ]
-    expected = [
-        {"type": "thinking", "thinking": "let me see\n\nagain", "signature": "tgr1_x"},
+SEAL = ReasoningEnd(encrypted="tgr1_z")
+TEXT, REDACTED = {"type": "text", "text": "42"}, {"type": "redacted_thinking", "data": "tgr1_z"}
+THINKING = {"type": "thinking", "thinking": "hm", "signature": "tgr1_z"}
+TOOL = {"type": "tool_use", "id": "c0", "name": "f", "input": {}}
+CALL: list[Event] = [ToolCallStart(0, "c0", "f"), ToolCallEnd(0)]
+THOUGHT: list[Event] = [ReasoningDelta("hm"), SEAL]
+
+
+def test_a_thought_has_its_parts_and_its_signature() -> None:
+    assert content(
+        [
+            Started("m"),
+            ReasoningDelta("let me ", "summary"),
+            ReasoningDelta("see", "summary"),
+            ReasoningDelta("", "summary", part=1),
+            ReasoningDelta("again", "summary", part=1),
+            ReasoningDelta("!", "text", part=1),
+            ReasoningEnd(encrypted="tgr1_x"),
+            ReasoningEnd(encrypted="tgr1_y"),
+            TextDelta("42"),
+            *tail(),
+        ]
+    ) == [
+        {"type": "thinking", "thinking": "let me see\n\nagain\n\n!", "signature": "tgr1_x"},
         {"type": "redacted_thinking", "data": "tgr1_y"},
-        {"type": "text", "text": "42"},
+        TEXT,
     ]
-    assert content(events) == content(events, signs=True) == expected
 
 
-def test_thinking_streams_where_it_is_sure_to_be_signed() -> None:
-    encoder = MessagesEncoder(call())
-    encoder.attempt(destination(encrypted_reasoning=True))
-    assert b"thinking_delta" in encoder.encode([Started("m"), ReasoningDelta("hm")])
+def test_each_piece_of_a_thought_goes_out_at_once_and_the_signature_at_its_end() -> None:
     encoder = MessagesEncoder(call())
     encoder.attempt(destination())
-    assert b"thinking_delta" not in encoder.encode([Started("m"), ReasoningDelta("hm")])
+    encoder.encode([Started("m")])
+    for piece in CHINESE:
+        out = encoder.encode([ReasoningDelta(piece)])
+        assert check_events(out)[-1]["delta"] == {"type": "thinking_delta", "thinking": piece}
+    assert encoder.committed
+    signature, stop = check_events(encoder.encode([SEAL]))
+    assert signature["delta"] == {"type": "signature_delta", "signature": "tgr1_z"}
+    assert stop["type"] == "content_block_stop"
 
 
-def test_unsigned_thinking_is_left_out() -> None:
-    events: list[Event] = [Started("m"), ReasoningDelta("hm"), ReasoningEnd(), TextDelta("42"), *tail()]
-    assert content(events) == [{"type": "text", "text": "42"}]
+def test_thoughts_stand_before_what_they_belong_to() -> None:
+    start: list[Event] = [Started("m"), *THOUGHT, *THOUGHT, TextDelta("42")]
+    assert content([*start, *THOUGHT, *CALL, *tail("tool_calls")]) == [THINKING, THINKING, TEXT, THINKING, TOOL]
+    more: list[Event] = [*THOUGHT, SEAL, TextDelta("!"), *tail()]
+    assert content([*start, *more]) == [THINKING, THINKING, TEXT, THINKING, REDACTED, {"type": "text", "text": "!"}]
 
 
-def test_a_signature_behind_the_last_text_is_left_out() -> None:
+def test_no_complete_answer_ends_with_thinking() -> None:
     """Claude Code takes the last block of an answer for its result."""
-    said: list[Event] = [Started("m"), ReasoningDelta("hm"), TextDelta("42"), ReasoningEnd(encrypted="tgr1_z")]
-    assert content([*said, *tail()]) == [{"type": "text", "text": "42"}]
+    for last in (THOUGHT, [SEAL], [SEAL, *THOUGHT]):
+        events: list[Event] = [Started("m"), *THOUGHT, TextDelta("42"), *last, *tail()]
+        assert content(events) == [THINKING, TEXT]
+        assert json.loads(encode_message(collected(events), call(), destination()))["content"] == [THINKING, TEXT]
 
 
-def test_a_signature_behind_text_is_kept_where_more_follows() -> None:
-    said: list[Event] = [Started("m"), TextDelta("42"), ReasoningEnd(encrypted="tgr1_z")]
-    text, seal = {"type": "text", "text": "42"}, {"type": "redacted_thinking", "data": "tgr1_z"}
-    call: list[Event] = [ToolCallStart(0, "c0", "f"), ToolCallEnd(0)]
-    tool = {"type": "tool_use", "id": "c0", "name": "f", "input": {}}
-    assert content([*said, *call, *tail("tool_calls")]) == [text, seal, tool]
-    assert content([*said, TextDelta("!"), *tail()]) == [text, seal, {"type": "text", "text": "!"}]
-    late = [*said[:2], *call, said[2], *tail("tool_calls")]
-    assert content(late) == [text, tool, seal]
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_a_thought_that_was_cut_is_told(reason: Reason) -> None:
+    events: list[Event] = [Started("m"), TextDelta("42"), *THOUGHT, *tail(reason)]
+    assert content(events) == [TEXT, THINKING]
+    assert json.loads(encode_message(collected(events), call(), destination()))["content"] == [TEXT, THINKING]
+    assert content([Started("m"), *THOUGHT, *tail(reason)]) == [THINKING]
+
+
+def test_a_signature_behind_a_call_is_kept() -> None:
+    """Its provider may ask for it with the call's result."""
+    said: list[Event] = [Started("m"), TextDelta("42"), *CALL]
+    assert content([*said, SEAL, *tail("tool_calls")]) == [TEXT, TOOL, REDACTED]
+    assert content([*said, *THOUGHT, *tail("tool_calls")]) == [TEXT, TOOL, THINKING]
+
+
+def test_a_long_thought_does_not_wait_for_ever() -> None:
+    encoder = MessagesEncoder(call())
+    encoder.attempt(destination())
+    long = "x" * LATER_LIMIT
+    assert b"thinking_delta" not in encoder.encode([Started("m"), TextDelta("42"), ReasoningDelta(long)])
+    out = encoder.encode([ReasoningDelta("!")])
+    assert [event["delta"]["thinking"] for event in check_events(out) if "delta" in event] == [long, "!"]
 
 
 def test_a_signature_alone_is_kept() -> None:
@@ -417,10 +443,9 @@ def unsealed(events: list[Event]) -> list[Event]:
 
 
 @pytest.mark.parametrize("name", sorted(set(VECTORS) - {"unknown", "custom", "crlf"}))
-@pytest.mark.parametrize("signs", [False, True])
-def test_through_the_canonical_form_and_back_nothing_is_lost(name: str, signs: bool) -> None:
+def test_through_the_canonical_form_and_back_nothing_is_lost(name: str) -> None:
     events = decoded([VECTORS[name]], REQUEST)
-    out = encoded(unsealed(events), signs=signs)
+    out = encoded(unsealed(events))
     again = unsealed(decoded([out], REQUEST))
     expected = plain(collected(unsealed(events)))
     found = plain(collected(again))
@@ -439,7 +464,7 @@ deltas = st.lists(
     st.one_of(
         st.builds(TextDelta, st.text(max_size=5)),
         st.builds(ReasoningDelta, st.text(max_size=5), st.just("summary"), st.integers(0, 2)),
-        st.builds(ReasoningEnd, st.none(), st.sampled_from(["", "tgr1_x"])),
+        st.just(SEAL),
         st.just(MessageEnd()),
         st.just(Ping()),
         st.integers(0, 3),
@@ -449,13 +474,18 @@ deltas = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(deltas, st.booleans())
-def test_any_order_of_events_is_a_message_to_the_sdk(parts: list[Any], signs: bool) -> None:
+@given(deltas, st.sampled_from(["stop", "length"]))
+def test_any_order_of_events_is_a_message_to_the_sdk(parts: list[Any], reason: Reason) -> None:
     """A number is a turn of that call: it begins, goes on, or ends."""
     events: list[Event] = [Started("m")]
     turns = dict.fromkeys(range(4), 0)
+    thinking = False
     for part in parts:
+        if thinking and isinstance(part, TextDelta | int):
+            events.append(SEAL)
+            thinking = False
         if not isinstance(part, int):
+            thinking = isinstance(part, ReasoningDelta) or (thinking and part is not SEAL)
             events.append(part)
             continue
         turns[part] += 1
@@ -466,24 +496,19 @@ def test_any_order_of_events_is_a_message_to_the_sdk(parts: list[Any], signs: bo
                 events.append(ToolCallDelta(part, '{"a":' if turns[part] == 2 else "1}"))
             case 4:
                 events.append(ToolCallEnd(part))
+    events += [SEAL] * thinking
     events += [ToolCallEnd(index) for index, turn in turns.items() if 0 < turn < 4]
-    events += tail()
-    blocks = content(events, signs=signs)
+    events += tail(reason)
+    blocks = content(events)
+    kinds = [block["type"] for block in blocks]
     said = "".join(event.text for event in events if isinstance(event, TextDelta))
     assert "".join(block["text"] for block in blocks if block["type"] == "text") == said
-    assert sum(block["type"] == "tool_use" for block in blocks) == sum(turn > 0 for turn in turns.values())
-
-
-def test_what_an_attempt_that_failed_has_not_said_is_not_said_by_the_next() -> None:
-    encoder = MessagesEncoder(call())
-    encoder.attempt(destination())
-    opened = encoder.encode([Started(), ReasoningDelta("hm"), ToolCallStart(0, "c", "patch", custom=True)])
-    assert not encoder.committed
-    encoder.attempt(destination())
-    rest = encoder.encode([Started(), ReasoningEnd(encrypted="sealed"), TextDelta("so"), *tail()])
-    assert [event["type"] for event in check_events(opened)] == ["message_start"]
-    assert anthropic_message(opened + rest).to_dict()["content"] == [
-        {"type": "redacted_thinking", "data": "sealed"},
-        {"type": "text", "text": "so"},
-    ]
-    assert anthropic_message(opened + rest).stop_reason == "end_turn"
+    assert kinds.count("tool_use") == sum(turn > 0 for turn in turns.values())
+    assert all(block["signature"] == "tgr1_z" for block in blocks if block["type"] == "thinking")
+    thoughts = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
+    told = "".join(block["thinking"] for block in blocks if block["type"] == "thinking")
+    if reason == "length" or "tool_use" in kinds or "text" not in kinds:
+        assert told.replace("\n\n", "") == thoughts.replace("\n\n", "")
+    else:
+        assert kinds[-1] == "text"
+        assert thoughts.replace("\n\n", "").startswith(told.replace("\n\n", ""))

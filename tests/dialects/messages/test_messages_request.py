@@ -312,7 +312,7 @@ def test_tools_and_choice() -> None:
     assert json.loads(bytes(search.value))["max_uses"] == 3
     assert found.tool_choice == ToolChoice(mode="required")
     assert found.parallel_tool_calls is False
-    assert found.hints == ("tools.input_examples",)
+    assert found.hints == ("tools[].input_examples",)
 
 
 @pytest.mark.parametrize(
@@ -343,10 +343,29 @@ def test_an_output_format() -> None:
 
 
 def test_what_has_no_canonical_form_is_named() -> None:
-    found = parse(betas=["x"], container="c", context_management={}, cache_control={"type": "ephemeral"}, speed=None)
+    found = parse(
+        betas=["x"],
+        container="c",
+        context_management={},
+        cache_control={"type": "ephemeral"},
+        speed=None,
+        guided_json={},
+        metadata={"user_id": "u", "novelty": 1},
+        output_config={"effort": "low", "task_budget": 1},
+        thinking={"type": "adaptive", "novelty": 1},
+        tool_choice={"type": "auto", "novelty": 1},
+    )
     canonical = found.canonical()
-    assert canonical.unknown == ("container",)
-    assert set(canonical.hints) == {"betas", "context_management", "cache_control"}
+    assert set(canonical.refused) == {"container", "guided_json"}
+    assert set(canonical.hints) == {
+        "betas",
+        "context_management",
+        "cache_control",
+        "metadata.novelty",
+        "output_config.task_budget",
+        "thinking.novelty",
+        "tool_choice.novelty",
+    }
 
 
 def test_a_request_of_a_coding_agent_is_read() -> None:

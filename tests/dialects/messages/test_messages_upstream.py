@@ -89,6 +89,7 @@ def encode(
     """The body, checked by reading it as a client's, and what was left out."""
     losses = Losses(asked, to, allowed=allowed)
     body = MessagesUpstream().encode_request(asked, to, losses)
+    losses.check()
     MessagesDialect().parse(body)
     return json.loads(body), tuple(losses.dropped)
 
@@ -604,11 +605,21 @@ def test_output_formats() -> None:
         ("claude-sonnet-5", "adaptive", 128_000),
         ("claude-haiku-5-5", "adaptive", 128_000),
         ("claude-opus-9", "adaptive", 128_000),
+        ("eu.anthropic.claude-opus-9-v1:0", "adaptive", 128_000),
+        ("glm-5", "budget", None),
     ],
 )
-def test_the_record_knows_the_generations(model: str, thinking: str, most: int) -> None:
+def test_the_record_knows_the_generations(model: str, thinking: str, most: int | None) -> None:
     assert ANTHROPIC.traits_of(model).thinking == thinking
     assert ANTHROPIC.max_output_of(model) == most
+
+
+def test_a_model_that_is_no_claude_takes_what_the_api_has_always_had() -> None:
+    to = claude("glm-5")
+    assert to.traits == Traits()
+    body = sent(request(user(), temperature=0.5, top_p=0.9, top_k=3), to)
+    assert (body["temperature"], body["top_p"], body["top_k"]) == (0.5, 0.9, 3)
+    assert claude("claude-opus-9").traits == claude("claude-opus-4-8").traits, "a Claude to come is like the newest"
 
 
 @pytest.mark.parametrize(

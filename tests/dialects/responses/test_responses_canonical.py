@@ -321,7 +321,7 @@ class TestTools:
     def test_choices_of_hosted_tools_are_this_dialects_own(self, given: Any) -> None:
         request = canonical(tool_choice=given)
         assert request.tool_choice is None
-        assert request.unknown == ("tool_choice",)
+        assert request.refused == ("tool_choice",)
 
     @pytest.mark.parametrize(
         ("tools", "param"),
@@ -378,7 +378,7 @@ class TestParameters:
         assert request.format is not None
         assert (request.format.type, request.format.name, request.format.strict) == ("json_schema", "x", True)
         assert request.top_logprobs == 3
-        assert request.hints == request.unknown == ()
+        assert request.hints == request.refused == ()
 
     def test_defaults_say_nothing(self) -> None:
         request = canonical(
@@ -391,7 +391,7 @@ class TestParameters:
             tool_choice=None,
             top_logprobs=0,
         )
-        assert request.hints == request.unknown == ()
+        assert request.hints == request.refused == ()
         assert request.top_logprobs is None
         assert request.n == 1
 
@@ -399,7 +399,7 @@ class TestParameters:
         assert canonical(include=["message.output_text.logprobs"]).top_logprobs == 0
         assert canonical(top_logprobs=2).top_logprobs == 2
 
-    def test_hints_and_unknown_members_are_named(self) -> None:
+    def test_what_has_no_canonical_form_is_named(self) -> None:
         request = canonical(
             client_metadata={"a": "b"},
             prompt_cache_retention="24h",
@@ -407,7 +407,10 @@ class TestParameters:
             max_tool_calls=3,
             include=["web_search_call.action.sources"],
             reasoning={"context": "all_turns", "mode": "pro"},
+            text={"novelty": 1},
             moderation={"model": "x"},
+            max_tokens=5,
+            guided_json={},
             tidal=True,
         )
         assert set(request.hints) == {
@@ -417,8 +420,10 @@ class TestParameters:
             "max_tool_calls",
             "include[web_search_call.action.sources]",
             "reasoning.context",
+            "text.novelty",
+            "tidal",
         }
-        assert set(request.unknown) == {"moderation", "tidal", "reasoning.mode"}
+        assert set(request.refused) == {"moderation", "max_tokens", "guided_json", "reasoning.mode"}
 
     @pytest.mark.parametrize(
         ("members", "kind"),

@@ -104,7 +104,7 @@ class TestText:
         assert {len(name.split("_")[1]) for name in ids} == {48}
 
     def test_empty_pieces_make_no_events(self) -> None:
-        out = sent(answer(TextDelta(""), TextDelta("a"), TextDelta(""), ReasoningDelta("")))
+        out = sent(answer(TextDelta(""), TextDelta("a"), TextDelta(""), ReasoningDelta(""), ReasoningEnd()))
         assert kinds(out).count("output_text.delta") == 1
 
     def test_every_character_survives_json(self) -> None:
@@ -199,8 +199,9 @@ class TestReasoning:
         assert "encrypted_content" not in final(out)["output"][0]
         assert "reasoning_text.delta" in kinds(out)
 
-    def test_text_closes_reasoning_that_nobody_ended(self) -> None:
-        out = sent(answer(ReasoningDelta("hm"), TextDelta("a"), ReasoningDelta("again"), TextDelta("b")))
+    def test_a_message_goes_on_behind_reasoning(self) -> None:
+        first, second = ReasoningDelta("hm"), ReasoningDelta("again")
+        out = sent(answer(first, ReasoningEnd(), TextDelta("a"), second, ReasoningEnd(), TextDelta("b")))
         response = final(out)
         assert [item["type"] for item in response["output"]] == ["reasoning", "message", "reasoning"]
         assert texts(response) == ["ab"]

@@ -57,6 +57,7 @@ class ProviderAndClient(RuleBasedStateMachine):
         self.calls: dict[int, int] = {}
         self.next_call = 0
         self.opaque = 0
+        self.thinking: set[int] = set()
         self.ended = False
         self.failed = False
         # what was said, and what the client has seen
@@ -73,6 +74,12 @@ class ProviderAndClient(RuleBasedStateMachine):
         self.laws.check(event)
         self.waiting.append(event)
 
+    def end_thought(self, choice: int, encrypted: str = "") -> None:
+        if choice in self.thinking or encrypted:
+            self.thinking.discard(choice)
+            self.say(ReasoningEnd(None, encrypted, choice))
+            self.count("seals", encrypted[:1])
+
     def count(self, kind: str, text: str) -> None:
         self.said[kind] = self.said.get(kind, "") + text
 
@@ -87,6 +94,7 @@ class ProviderAndClient(RuleBasedStateMachine):
     @rule(word=WORDS, choice=CHOICES)
     def text(self, word: str, choice: int) -> None:
         if self.is_open(choice):
+            self.end_thought(choice)
             self.say(TextDelta(word, choice))
             self.count(f"text{choice}", word)
 
@@ -94,6 +102,7 @@ class ProviderAndClient(RuleBasedStateMachine):
     @rule(word=WORDS, choice=CHOICES)
     def refusal(self, word: str, choice: int) -> None:
         if self.is_open(choice):
+            self.end_thought(choice)
             self.say(RefusalDelta(word, choice))
             self.count("refusal", "".join(sorted(word)))
 
@@ -114,6 +123,7 @@ class ProviderAndClient(RuleBasedStateMachine):
     @rule(word=WORDS, summary=st.booleans(), part=st.integers(0, 2), choice=CHOICES)
     def think(self, word: str, summary: bool, part: int, choice: int) -> None:
         if self.is_open(choice):
+            self.thinking.add(choice)
             self.say(ReasoningDelta(word, "summary" if summary else "text", part, choice))
             self.count(f"thought{choice}", word)
 
@@ -121,13 +131,13 @@ class ProviderAndClient(RuleBasedStateMachine):
     @rule(encrypted=st.sampled_from(["", "tgr1_x"]), choice=CHOICES)
     def thought_ends(self, encrypted: str, choice: int) -> None:
         if self.is_open(choice):
-            self.say(ReasoningEnd(None, encrypted, choice))
-            self.count("seals", encrypted[:1])
+            self.end_thought(choice, encrypted)
 
     @precondition(lambda self: not self.ended and self.next_call < 5)
     @rule(custom=st.booleans(), choice=CHOICES)
     def call(self, custom: bool, choice: int) -> None:
         if self.is_open(choice):
+            self.end_thought(choice)
             self.calls[self.next_call] = choice
             self.say(ToolCallStart(self.next_call, f"call_{self.next_call}", "f", custom, "", choice))
             self.next_call += 1
@@ -149,6 +159,7 @@ class ProviderAndClient(RuleBasedStateMachine):
     @precondition(lambda self: not self.ended and not self.ended_choices)
     @rule(image=st.booleans())
     def whole_item(self, image: bool) -> None:
+        self.end_thought(0)
         if image:
             self.say(MediaDelta("image/webp", "aGk="))
         else:
@@ -167,6 +178,7 @@ class ProviderAndClient(RuleBasedStateMachine):
     def choice_ends(self, choice: int, reason: Any) -> None:
         if self.is_open(choice):
             self.ended_choices.add(choice)
+            self.end_thought(choice)
             self.say(ChoiceEnd(reason, choice))
 
     # -- the reads and the end ----------------------------------------------------------------------------------------

@@ -47,7 +47,9 @@ def request(*items: Item, **members: Any) -> CanonicalRequest:
 
 def encode(asked: CanonicalRequest, to: Destination = TO, *, allowed: bool = False) -> tuple[dict[str, Any], list[str]]:
     losses = Losses(asked, to, allowed=allowed)
-    return json.loads(ResponsesUpstream().encode_request(asked, to, losses)), list(losses.dropped)
+    body = json.loads(ResponsesUpstream().encode_request(asked, to, losses))
+    losses.check()
+    return body, list(losses.dropped)
 
 
 def written(*items: Item, to: Destination = TO) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from tidegate.dialects.chat.history import History, HistoryMessage
+from tidegate.dialects.leftovers import ENGINE_MEMBERS, Leftovers
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, HostedTool, OutputFormat, Tool, ToolChoice
@@ -137,35 +138,12 @@ class _Body(msgspec.Struct):
 
 _body = jsonio.decoder(_Body)
 
+_TOOL_MEMBERS = {"function": _FunctionTool.__struct_fields__, "custom": _CustomTool.__struct_fields__}
+
 _READ = frozenset(_Body.__struct_fields__) | {"stream_options"}
 
-_CHANGE_THE_ANSWER = frozenset(
-    {
-        "bad_words",
-        "chat_template_kwargs",
-        "enable_search",
-        "grammar",
-        "guided_choice",
-        "guided_grammar",
-        "guided_json",
-        "guided_regex",
-        "ignore_eos",
-        "length_penalty",
-        "min_p",
-        "min_tokens",
-        "moderation",
-        "plugins",
-        "repetition_penalty",
-        "search_parameters",
-        "stop_token_ids",
-        "structured_outputs",
-        "top_a",
-        "use_beam_search",
-        "web_search_options",
-    }
-)
-"""Members without a canonical form that no provider may miss: OpenAI's own, and those of well-known engines. All others
-are hints: clients add members that are none of a provider's business, and must not be refused for it."""
+_REFUSED = ENGINE_MEMBERS | {"enable_search", "moderation", "plugins", "search_parameters", "web_search_options"}
+"""Members without a canonical form that an answer depends on: OpenAI's own, and those of well-known servers."""
 
 _NAMES: Mapping[str, str] = {
     "items": "messages",
@@ -203,9 +181,9 @@ def canonical_request(body: bytes) -> CanonicalRequest:
     history = History(typed.messages, members["messages"])
     items = list(history.items())
     names["breakpoint"] = history.breakpoint_name
-    hints, unknown = _leftovers(typed, members)
+    left = _leftovers(typed, members)
     if form_is_unknown:
-        unknown.append("response_format")
+        left.refuse("response_format")
     return CanonicalRequest(
         model=typed.model or "",
         items=items,
@@ -227,14 +205,15 @@ def canonical_request(body: bytes) -> CanonicalRequest:
         verbosity=typed.verbosity or "",
         effort=effort,
         reasoning_budget=budget,
+        shows_thoughts=True,
         user=typed.user or "",
         safety_identifier=typed.safety_identifier or "",
         metadata=typed.metadata or {},
         service_tier=typed.service_tier or "",
         prompt_cache_key=typed.prompt_cache_key or "",
         stream=typed.stream is True,
-        hints=tuple(hints),
-        unknown=tuple(unknown),
+        hints=tuple(left.hints),
+        refused=tuple(left.refused),
         names=names,
     )
 
@@ -245,23 +224,34 @@ def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
     return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
-def _leftovers(typed: _Body, members: jsonio.Members) -> tuple[list[str], list[str]]:
-    """What was not read: the names of hints, and of what must not be missed."""
-    hints: list[str] = []
-    unknown: list[str] = []
+def _leftovers(typed: _Body, members: jsonio.Members) -> Leftovers:
+    left = Leftovers()
     if typed.store:
-        hints.append("store")
+        left.hint("store")
     only_text = not typed.modalities or typed.modalities == ["text"]
     if not only_text:
-        unknown.append("modalities")
-    for name, value in members.items():
-        if name in _READ or jsonio.is_null(value):
-            continue
-        if name == "audio":
-            (hints if only_text else unknown).append(name)
-        else:
-            (unknown if name in _CHANGE_THE_ANSWER else hints).append(name)
-    return hints, unknown
+        left.refuse("modalities")
+    left.read(members.items(), _READ, _REFUSED if only_text else _REFUSED | {"audio"})
+    if typed.reasoning is not None:
+        left.read(jsonio.members(members["reasoning"]).items(), _ReasoningOptions.__struct_fields__, at="reasoning.")
+    if typed.thinking is not None:
+        left.read(jsonio.members(members["thinking"]).items(), _Thinking.__struct_fields__, at="thinking.")
+    if typed.response_format is not None:
+        _leftovers_of_format(left, jsonio.members(members["response_format"]))
+    for value in jsonio.elements(members["tools"]) if typed.tools else ():
+        tool = jsonio.members(value)
+        for name in ("function", "custom"):
+            if name in tool and not jsonio.is_null(tool[name]):
+                left.read(tool.items(), _Tool.__struct_fields__, at="tools[].")
+                left.read(jsonio.members(tool[name]).items(), _TOOL_MEMBERS[name], at=f"tools[].{name}.")
+    return left
+
+
+def _leftovers_of_format(left: Leftovers, members: jsonio.Members) -> None:
+    left.read(members.items(), _ResponseFormat.__struct_fields__, at="response_format.")
+    schema = members.get("json_schema", jsonio.NULL)
+    if not jsonio.is_null(schema):
+        left.read(jsonio.members(schema).items(), _Schema.__struct_fields__, at="response_format.json_schema.")
 
 
 def _reasoning_options(typed: _Body, names: dict[str, str]) -> tuple[str, int | None]:

@@ -114,8 +114,9 @@ class ChatRequest(Received[ChatBody]):
     def forward(self, destination: Destination) -> bytes:
         body = self._body
         left_out: tuple[str, ...] = ()
-        if PREFIX.encode() in body:
-            body, left_out = _without_envelopes(body)
+        refused = destination.quirks.refuses_reasoning and b'"reasoning_content"' in body
+        if refused or PREFIX.encode() in body:
+            body, left_out = _readable(body, plain=not refused)
         body, dropped = forward_choices(body, destination, stream=self.wants_stream)
         self.dropped = (*left_out, *dropped)
         return body
@@ -182,27 +183,29 @@ class _Detail(msgspec.Struct):
 _details = jsonio.decoder(list[_Detail])
 
 
-def _without_envelopes(body: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The body without reasoning that stands in envelopes of ours, which a provider of this API cannot read, and the name
-    of what is left out."""
+def _readable(body: bytes, *, plain: bool) -> tuple[bytes, tuple[str, ...]]:
+    """The body without reasoning that stands in envelopes of ours, which a provider of this API cannot read, and unless
+    `plain` without what others told in words; the names of what is left out."""
     members = jsonio.members(body)
     messages: list[Any] = []
-    dropped: tuple[str, ...] = ()
+    dropped: dict[str, None] = {}
     for raw in jsonio.elements(members["messages"]):
         message = jsonio.members(raw)
         try:
             known = jsonio.decode(message.get("reasoning_details", jsonio.NULL), _details)
         except jsonio.SchemaMismatch:
             known = []
-        if not any(_is_envelope(detail) for detail in known):
-            messages.append(raw)
-            continue
-        dropped = ("reasoning_details",)
-        own = zip(jsonio.elements(message["reasoning_details"]), known, strict=True)
-        left = [detail for detail, read in own if not _is_envelope(read)]
-        message.pop("reasoning_details")
-        messages.append({**message, "reasoning_details": left} if left else message)
-    return jsonio.encode({**members, "messages": messages}), dropped
+        sealed = any(_is_envelope(detail) for detail in known)
+        if sealed:
+            dropped["reasoning_details"] = None
+            own = zip(jsonio.elements(message.pop("reasoning_details")), known, strict=True)
+            if left := [detail for detail, read in own if not _is_envelope(read)]:
+                message["reasoning_details"] = jsonio.raw(left)
+        told = not plain and "reasoning_content" in message
+        if told and not jsonio.is_null(message.pop("reasoning_content")):
+            dropped["reasoning_content"] = None
+        messages.append(message if sealed or told else raw)
+    return jsonio.encode({**members, "messages": messages}), tuple(dropped)
 
 
 def _is_envelope(detail: _Detail) -> bool:

@@ -5,11 +5,12 @@ import contextlib
 from tidegate.dialects.choices.chunk import CHOICE_LIMIT, Choice, Chunk, Kind, decode_chunk, members_of, read_loosely
 from tidegate.dialects.choices.mending import head, mended, with_head, with_own_model
 from tidegate.dialects.choices.reasons import FINISH_REASONS, known_reason
-from tidegate.dialects.dialect import Call, Destination, Events, Outcome, estimated_usage
+from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
+from tidegate.dialects.relay import Relay
 from tidegate.dialects.usage import read_usage
 from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
+from tidegate.wire.errors import TidegateError, WireError
 from tidegate.wire.events import Usage
 
 __all__ = ["ChoicesStream"]
@@ -17,15 +18,12 @@ __all__ = ["ChoicesStream"]
 DONE = b"data: [DONE]\n\n"
 
 
-class ChoicesStream(Events):
+class ChoicesStream(Relay):
     """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; `[DONE]` only follows a real finish."""
 
     __slots__ = (
-        "_call",
         "_choices",
-        "_decoder",
         "_delta_bytes",
-        "_destination",
         "_finished",
         "_head",
         "_kind",
@@ -36,24 +34,18 @@ class ChoicesStream(Events):
         "_usage",
         "_usage_sent",
         "_wants_usage",
-        "committed",
-        "outcome",
     )
 
     def __init__(self, call: Call, *, kind: Kind, wants_usage: bool, choices: int = 1) -> None:
         """`wants_usage`: the client asked for the usage frame. `choices`: how many it asked for."""
-        self._call = call
+        super().__init__(call)
         self._kind: Kind = kind
         self._wants_usage = wants_usage
         self._choices = choices
-        self._destination: Destination | None = None
         self._loose = False
-        self._begin()
-        self.committed = False
-        self.outcome: Outcome | None = None
 
     def _begin(self) -> None:
-        self._decoder = sse.FrameDecoder()
+        super()._begin()
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self._status = "completed"
@@ -64,51 +56,8 @@ class ChoicesStream(Events):
         self._head: jsonio.Members | None = None
 
     def attempt(self, destination: Destination) -> None:
-        self._destination = destination
+        super().attempt(destination)
         self._loose = destination.quirks.loose_chunks
-        self._begin()
-
-    def feed(self, data: bytes) -> bytes:
-        try:
-            frames = self._decoder.feed(data)
-            if len(frames) == 1:
-                return self._frame(frames[0])
-        except WireError as error:
-            return self._broken(str(error))
-        except sse.FrameError as error:
-            out = self._read(error.frames)
-            if self.outcome is None:
-                self._broken(str(error))
-            return out
-        return self._read(frames)
-
-    def _read(self, frames: list[sse.Frame]) -> bytes:
-        out = []
-        for frame in frames:
-            try:
-                out.append(self._frame(frame))
-            except WireError as error:
-                self._broken(str(error))
-        return b"".join(out)
-
-    def eof(self) -> bytes:
-        out = b""
-        tail = self._decoder.eof()
-        if tail is not None and self.outcome is None:
-            try:
-                out = self._frame(tail)
-            except WireError:
-                out = b""
-        if self.outcome is None:
-            if self._complete and len(self._finished) >= self._choices:
-                return out + self._end()
-            self._broken("the stream ended without a finish reason")
-        return out
-
-    def finish(self) -> bytes:
-        if self.outcome is None and self._complete and len(self._finished) >= self._choices:
-            return self._end()
-        return b""
 
     def ping(self) -> bytes:
         return sse.comment(b"keepalive")
@@ -214,16 +163,13 @@ class ChoicesStream(Events):
             return self._end()
         return self._broken("it closed the stream without a finish reason")
 
-    def _broken(self, why: str) -> bytes:
-        return self._failed(UpstreamBroken(f"Provider '{self._provider}': {why}."))
-
-    def _failed(self, error: TidegateError) -> bytes:
-        self.outcome = Outcome("failed", error)
-        return b""
-
     @property
     def _complete(self) -> bool:
         return bool(self._finished) and self._finished >= self._seen
+
+    @property
+    def _whole(self) -> bool:
+        return self._complete and len(self._finished) >= self._choices
 
     def _end(self) -> bytes:
         self.outcome = Outcome(self._status)
@@ -265,7 +211,3 @@ class ChoicesStream(Events):
     @property
     def _is_chat(self) -> bool:
         return self._kind == "chat.completion.chunk"
-
-    @property
-    def _provider(self) -> str:
-        return self._destination.provider if self._destination is not None else ""

@@ -8,7 +8,8 @@ from msgspec import Meta
 from tidegate.dialects.chat import StreamOptions, forward_choices
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.completions.encoder import CompletionsEncoder, completions_answer
-from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, Received, says_nothing
+from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, Received
+from tidegate.dialects.leftovers import ENGINE_MEMBERS, Leftovers
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Message, Output, TextPart
@@ -41,7 +42,6 @@ class CompletionsBody(msgspec.Struct):
 
 _decoder = jsonio.decoder(CompletionsBody)
 
-_DOCUMENTED = frozenset({*CompletionsBody.__struct_fields__, "use_beam_search"})
 _NAMES = {
     "items": "prompt",
     "instructions": "prompt",
@@ -78,13 +78,14 @@ class CompletionsRequest(Received[CompletionsBody]):
         that reason would spend it before their first word."""
         typed = self.typed
         members = jsonio.members(self._body)
-        unknown = [
-            name for name in ("suffix", "use_beam_search") if not says_nothing(name, members.get(name, jsonio.NULL))
-        ]
+        left = Leftovers()
+        left.read(members.items(), CompletionsBody.__struct_fields__, ENGINE_MEMBERS)
+        if typed.suffix:
+            left.refuse("suffix")
         if typed.best_of is not None and typed.best_of != (typed.n or 1):
-            unknown.append("best_of")
+            left.refuse("best_of")
         if typed.echo and typed.logprobs is not None:
-            unknown.append("echo")  # the prompt's own logprobs
+            left.refuse("echo")  # the prompt's own logprobs
         if typed.max_tokens == 0:
             raise invalid("max_tokens", "expected an integer of at least 1: this model only speaks in chats.")
         stop = typed.stop if typed.stop is not None else ()
@@ -104,10 +105,8 @@ class CompletionsRequest(Received[CompletionsBody]):
             seed=typed.seed,
             user=typed.user or "",
             stream=self.wants_stream,
-            hints=tuple(
-                name for name, value in members.items() if name not in _DOCUMENTED and not jsonio.is_null(value)
-            ),
-            unknown=tuple(unknown),
+            hints=tuple(left.hints),
+            refused=tuple(left.refused),
             names=_NAMES,
         )
 

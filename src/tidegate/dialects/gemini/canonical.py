@@ -14,14 +14,17 @@ from tidegate.dialects.gemini.schema import (
     Content,
     FileData,
     FunctionCall,
+    FunctionCallingConfig,
     FunctionDeclaration,
     FunctionResponse,
     GeminiBody,
     GenerationConfig,
     Part,
+    ThinkingConfig,
     ToolConfig,
     listed,
 )
+from tidegate.dialects.leftovers import Leftovers
 from tidegate.dialects.validation import invalid
 from tidegate.wire import items, jsonio
 
@@ -52,21 +55,24 @@ _NAMES: Final = {
     "reasoning.encrypted_content": "thoughtSignature",
 }
 
-_HINTS: Final = frozenset(
-    {
-        "safetySettings",
-        "generationConfig.mediaResolution",
-        "generationConfig.modelSelectionConfig",
-        "generationConfig.routingConfig",
-        "toolConfig.includeServerSideToolInvocations",
-    }
-)
-"""Members for which other providers have no switch, and whose absence changes no answer that is not blocked."""
+_REFUSED: Final = frozenset({"audioTimestamp", "imageConfig", "retrievalConfig", "speechConfig"})
+"""Members within `generationConfig` and `toolConfig` that have no canonical form, and on which an answer depends."""
 
-_TOP: Final = frozenset(field.encode_name for field in msgspec.structs.fields(GeminiBody))
-_CONFIG: Final = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationConfig))
-_DATA: Final = frozenset(field.encode_name for field in msgspec.structs.fields(Part))
+
+def _members_of(struct: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(struct))
+
+
+_TOP: Final = _members_of(GeminiBody) | {"model"}
+_JSON_SCHEMA: Final = "_responseJsonSchema"
+"""Another name of `responseJsonSchema`, which Google's reference prefers."""
+_CONFIG: Final = _members_of(GenerationConfig) | {"responseFormat", _JSON_SCHEMA}
+_THINKING: Final = _members_of(ThinkingConfig)
+_CALLING: Final = _members_of(FunctionCallingConfig)
+_DECLARED: Final = _members_of(FunctionDeclaration) - {"response", "responseJsonSchema", "behavior"}
+_DATA: Final = _members_of(Part)
 _MAIN: Final = _DATA - {"thought", "thoughtSignature"}
+_BESIDE: Final = _DATA | {"partMetadata", "videoMetadata"}
 
 _LEVELS: Final = {"MINIMAL": "minimal", "LOW": "low", "MEDIUM": "medium", "HIGH": "high", "XHIGH": "xhigh"}
 _TIERS: Final = {"standard": "default", "unspecified": "", "service_tier_unspecified": ""}
@@ -92,44 +98,32 @@ _string = jsonio.decoder(str)
 def canonical(body: bytes, typed: GeminiBody, model: str, *, stream: bool) -> items.CanonicalRequest:
     """All that the client asked for. `body` is in camel case. Raises InvalidRequest."""
     raw = jsonio.decode(body, _raw_body)
-    notes = _Notes()
-    for name, value in jsonio.members(body).items():
-        if name not in _TOP and name != "model" and not jsonio.is_null(value):
-            notes.hints.append(name)  # Google's own new members, and what clients add for themselves
+    names = dict(_NAMES)
+    left = Leftovers()
+    left.read(jsonio.members(body).items(), _TOP)
     if typed.safety_settings:
-        notes.add("safetySettings")
+        left.hint("safetySettings")
     if typed.cached_content:
-        notes.add("cachedContent")
-    conversation = _Conversation(notes)
+        left.refuse("cachedContent")
+    conversation = _Conversation(left)
     for place, (content, shown) in enumerate(zip(listed(typed.contents), listed(raw.contents), strict=True)):
         conversation.add(place, content, listed(shown.parts))
     request = items.CanonicalRequest(
         model=model,
         instructions=_instructions(typed.system_instruction),
         items=conversation.items,
-        tools=_tools(typed, listed(raw.tools), notes),
-        tool_choice=_tool_choice(typed.tool_config, raw.tool_config or {}, notes),
+        tools=_tools(typed, listed(raw.tools), left),
+        tool_choice=_tool_choice(typed.tool_config, raw.tool_config or {}, left),
         metadata=dict(typed.labels or {}),
         service_tier=_tier(typed.service_tier),
         stream=stream,
-        names=_NAMES,
+        names=names,
     )
     if typed.generation_config is not None:
-        _configure(request, typed.generation_config, raw.generation_config or {}, notes)
-    request.hints = tuple(dict.fromkeys(notes.hints))
-    request.unknown = tuple(dict.fromkeys(notes.unknown))
+        _configure(request, names, typed.generation_config, raw.generation_config or {}, left)
+    request.hints = tuple(left.hints)
+    request.refused = tuple(left.refused)
     return request
-
-
-class _Notes:
-    """Members that have no canonical form."""
-
-    def __init__(self) -> None:
-        self.hints: list[str] = []
-        self.unknown: list[str] = []
-
-    def add(self, name: str) -> None:
-        (self.hints if name in _HINTS else self.unknown).append(name)
 
 
 def _instructions(given: Content | str | None) -> str:
@@ -149,9 +143,9 @@ class _Conversation:
     """Contents, part by part, as items. Calls without an id get one from their number in the conversation, which stays
     the same while the conversation grows; results find their call by id, else by name and order."""
 
-    def __init__(self, notes: _Notes) -> None:
+    def __init__(self, left: Leftovers) -> None:
         self.items: list[items.Item] = []
-        self._notes = notes
+        self._left = left
         self._message: items.Message | None = None
         self._role = ""
         self._waiting: list[tuple[str, str]] = []
@@ -175,9 +169,9 @@ class _Conversation:
         if not main:
             self._add_other(where, part, members)
             return
-        for name, value in members.items():
-            if name not in _DATA and not jsonio.is_null(value):
-                (self._notes.unknown if name == "videoMetadata" else self._notes.hints).append(f"{where}.{name}")
+        self._left.read(members.items(), _BESIDE, at="contents[].parts[].")
+        if not jsonio.is_null(members.get("videoMetadata", jsonio.NULL)):
+            self._left.refuse(f"{where}.videoMetadata")
         signature = _signature(part.thought_signature)
         if part.function_call is not None:
             self._seal(signature)
@@ -339,11 +333,14 @@ def _json_text(value: Any) -> str:
 # -- tools ------------------------------------------------------------------------------------------------------------
 
 
-def _tools(typed: GeminiBody, shown: list[jsonio.Members], notes: _Notes) -> list[items.Tool | items.HostedTool]:
+def _tools(typed: GeminiBody, shown: list[jsonio.Members], left: Leftovers) -> list[items.Tool | items.HostedTool]:
     tools: list[items.Tool | items.HostedTool] = []
     for place, (tool, members) in enumerate(zip(listed(typed.tools), shown, strict=True)):
         for number, declared in enumerate(tool.function_declarations or ()):
-            tools.append(_declared(f"tools[{place}].functionDeclarations[{number}]", declared, notes))
+            tools.append(_declared(f"tools[{place}].functionDeclarations[{number}]", declared))
+        if tool.function_declarations:
+            for one in jsonio.elements(members["functionDeclarations"]):
+                left.read(jsonio.members(one).items(), _DECLARED, at="tools[].functionDeclarations[].")
         tools.extend(
             items.HostedTool(type=name, value=jsonio.raw({name: value}))
             for name, value in members.items()
@@ -352,10 +349,7 @@ def _tools(typed: GeminiBody, shown: list[jsonio.Members], notes: _Notes) -> lis
     return tools
 
 
-def _declared(where: str, declared: FunctionDeclaration, notes: _Notes) -> items.Tool:
-    for name in ("response", "response_json_schema", "behavior"):
-        if not jsonio.is_null(getattr(declared, name)):
-            notes.hints.append(f"{where}.{'responseJsonSchema' if name == 'response_json_schema' else name}")
+def _declared(where: str, declared: FunctionDeclaration) -> items.Tool:
     parameters = declared.parameters_json_schema
     if jsonio.is_null(parameters):
         parameters = jsonio.EMPTY
@@ -373,13 +367,12 @@ def _schema(where: str, schema: msgspec.Raw) -> msgspec.Raw:
         raise invalid(where, "the schema is nested too deeply.") from None
 
 
-def _tool_choice(typed: ToolConfig | None, shown: jsonio.Members, notes: _Notes) -> items.ToolChoice | None:
-    for name, value in shown.items():
-        if name != "functionCallingConfig" and not jsonio.is_null(value):
-            notes.add(f"toolConfig.{name}")
+def _tool_choice(typed: ToolConfig | None, shown: jsonio.Members, left: Leftovers) -> items.ToolChoice | None:
+    left.read(shown.items(), ("functionCallingConfig",), _REFUSED, at="toolConfig.")
     config = typed.function_calling_config if typed is not None else None
     if config is None:
         return None
+    left.read(jsonio.members(shown["functionCallingConfig"]).items(), _CALLING, at="toolConfig.functionCallingConfig.")
     mode = (config.mode or "AUTO").upper()
     names = tuple(config.allowed_function_names or ())
     if mode == "ANY":
@@ -391,7 +384,7 @@ def _tool_choice(typed: ToolConfig | None, shown: jsonio.Members, notes: _Notes)
     if mode == "NONE":
         return items.ToolChoice(mode="none")
     if mode == "VALIDATED":
-        notes.hints.append("toolConfig.functionCallingConfig.mode")
+        left.hint("toolConfig.functionCallingConfig.mode")
     elif mode not in ("AUTO", "MODE_UNSPECIFIED"):
         raise invalid(
             "toolConfig.functionCallingConfig.mode",
@@ -408,7 +401,13 @@ def _tier(given: str | None) -> str:
     return _TIERS.get(tier, tier)
 
 
-def _configure(request: items.CanonicalRequest, config: GenerationConfig, shown: jsonio.Members, notes: _Notes) -> None:
+def _configure(
+    request: items.CanonicalRequest,
+    names: dict[str, str],
+    config: GenerationConfig,
+    shown: jsonio.Members,
+    left: Leftovers,
+) -> None:
     request.temperature = config.temperature
     request.top_p = config.top_p
     request.top_k = None if config.top_k is None else int(config.top_k)
@@ -420,14 +419,17 @@ def _configure(request: items.CanonicalRequest, config: GenerationConfig, shown:
     request.presence_penalty = config.presence_penalty
     if config.response_logprobs:
         request.top_logprobs = config.logprobs or 0
-    for name, value in shown.items():
-        if name not in _CONFIG and name != "responseFormat" and not jsonio.is_null(value):
-            notes.add(f"generationConfig.{name}")
+        if config.logprobs is None:
+            names["top_logprobs"] = "generationConfig.responseLogprobs"
+    left.read(shown.items(), _CONFIG, _REFUSED, at="generationConfig.")
     if any(one.upper() not in ("TEXT", "MODALITY_UNSPECIFIED") for one in config.response_modalities or ()):
-        notes.add("generationConfig.responseModalities")
-    request.format = _format(config, shown.get("responseFormat", jsonio.NULL), notes)
+        left.refuse("generationConfig.responseModalities")
+    request.format = _format(config, shown, left)
+    if not config.response_mime_type:
+        names["format"] = "generationConfig.responseFormat"
     thinking = config.thinking_config
     if thinking is not None:
+        left.read(jsonio.members(shown["thinkingConfig"]).items(), _THINKING, at="generationConfig.thinkingConfig.")
         budget = thinking.thinking_budget
         request.reasoning_budget = budget if budget is not None and budget >= 0 else None
         request.effort = _LEVELS.get((thinking.thinking_level or "").upper(), "")
@@ -446,9 +448,12 @@ class _ResponseFormat(msgspec.Struct):
 _response_format = jsonio.decoder(_ResponseFormat)
 
 
-def _format(config: GenerationConfig, formats: msgspec.Raw, notes: _Notes) -> items.OutputFormat | None:
+def _format(config: GenerationConfig, shown: jsonio.Members, left: Leftovers) -> items.OutputFormat | None:
+    formats = shown.get("responseFormat", jsonio.NULL)
     mime = config.response_mime_type or ""
     schema = config.response_json_schema
+    if jsonio.is_null(schema):
+        schema = shown.get(_JSON_SCHEMA, jsonio.EMPTY)
     if jsonio.is_null(schema) and not jsonio.is_null(config.response_schema):
         schema = _schema("generationConfig.responseSchema", config.response_schema)
     if not jsonio.is_null(formats):
@@ -456,13 +461,13 @@ def _format(config: GenerationConfig, formats: msgspec.Raw, notes: _Notes) -> it
             (one,) = jsonio.elements(formats) if bytes(formats).lstrip()[:1] == b"[" else [formats]
             asked = jsonio.decode(one, _response_format)
         except (ValueError, jsonio.SchemaMismatch):
-            notes.add("generationConfig.responseFormat")
+            left.refuse("generationConfig.responseFormat")
         else:
             mime, schema = asked.text.mime_type or mime, asked.text.schema or schema
     if mime in ("", "text/plain"):
         return None
     if mime != "application/json":
-        notes.add("generationConfig.responseMimeType")
+        left.refuse("generationConfig.responseMimeType")
         return None
     if jsonio.is_null(schema):
         return items.OutputFormat(type="json_object")

@@ -375,6 +375,7 @@ class GeminiDecoder:
             self._read_opaque(choice, state, signature, where, out)
         elif part.thought is True:
             if part.text:
+                self._flush_code(state, out)
                 state.reasoning_open = True
                 out.append(ReasoningDelta(part.text, kind="summary", choice=choice))
             if signature:
@@ -490,12 +491,12 @@ class GeminiDecoder:
             ends.append((choice, state, "tool_calls" if reason == "stop" and state.calls else reason))
         for choice, state, reason in ends:
             self._flush_code(state, out)
+            if state.reasoning_open:
+                out.append(ReasoningEnd(choice=choice))
             if state.message_open:
                 text = None if state.texts is None else "".join(state.texts)
                 for value in annotations(state.grounding, state.citations, text, state.characters, exact=state.ascii):
                     out.append(Annotation(value, choice))
-            if state.reasoning_open:
-                out.append(ReasoningEnd(choice=choice))
             out.append(ChoiceEnd(reason, choice))
         self._ended = True
         out.append(Finished())

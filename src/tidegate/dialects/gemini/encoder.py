@@ -77,11 +77,13 @@ class GeminiEncoder:
     """See :class:`tidegate.dialects.codec.StreamEncoder`. Text goes out as it comes; a call goes out whole, because clients
     of this API know no others; the finish reasons and the usage stand in the last chunk."""
 
-    __slots__ = ("_call", "_calls", "_candidates", "_framing", "_head", "_model", "_usage", "committed")
+    __slots__ = ("_call", "_calls", "_candidates", "_framing", "_head", "_model", "_thoughts", "_usage", "committed")
 
-    def __init__(self, call: Call, framing: Framing) -> None:
+    def __init__(self, call: Call, framing: Framing, *, thoughts: bool) -> None:
+        """`thoughts`: the client asked for them. Who did not may take the first text for the answer."""
         self._call = call
         self._framing = framing
+        self._thoughts = thoughts
         self._candidates: dict[int, _Candidate] = {}
         self._calls: dict[int, tuple[ToolCallStart, list[str]]] = {}
         self._usage = Usage()
@@ -108,7 +110,8 @@ class GeminiEncoder:
                 else:
                     out.append(self._text(event.choice, event.text, b""))
             elif isinstance(event, ReasoningDelta):
-                out.append(self._text(event.choice, event.text, b',"thought":true'))
+                if self._thoughts:
+                    out.append(self._text(event.choice, event.text, b',"thought":true'))
             else:
                 self._encode_other(event, out)
         if out:
@@ -212,11 +215,11 @@ class GeminiEncoder:
         return self._framing.frame(data) + self._framing.end()
 
 
-def encode_answer(output: Output, call: Call, destination: Destination) -> bytes:
+def encode_answer(output: Output, call: Call, destination: Destination, *, thoughts: bool) -> bytes:
     """The answer in one body (see `BridgedRequest.encode_answer`)."""
     return jsonio.encode(
         {
-            "candidates": [_whole(place, choice) for place, choice in enumerate(output.choices)],
+            "candidates": [_whole(place, choice, thoughts=thoughts) for place, choice in enumerate(output.choices)],
             "usageMetadata": usage_metadata(output.usage),
             "modelVersion": output.model or destination.model,
             "responseId": _response_id(call),
@@ -224,7 +227,7 @@ def encode_answer(output: Output, call: Call, destination: Destination) -> bytes
     )
 
 
-def _whole(place: int, choice: Choice) -> dict[str, Any]:
+def _whole(place: int, choice: Choice, *, thoughts: bool) -> dict[str, Any]:
     parts: list[_PartMembers] = []
     signature = ""
     text: list[str] = []
@@ -238,7 +241,8 @@ def _whole(place: int, choice: Choice) -> dict[str, Any]:
                 if signature:
                     parts.append({"text": "", "thoughtSignature": signature})
                     signature = ""
-                parts.extend({"text": one, "thought": True} for one in (*item.summary, *item.content) if one)
+                if thoughts:
+                    parts.extend({"text": one, "thought": True} for one in (*item.summary, *item.content) if one)
                 signature = _signature(item.encrypted) if item.encrypted else ""
             case Message():
                 for part in item.content:

@@ -29,6 +29,12 @@ class GeminiModel:
         return self._version >= (2, 5) and "gemma" not in self._name
 
     @property
+    def thinks_unasked(self) -> bool:
+        """It reasons when nothing is said about it. To others, the wish for thoughts alone may be a 400."""
+        sparing = ("lite", "image", "tts") if not self.has_levels else ("tts",)
+        return self.thinks and not any(name in self._name.split("-") for name in sparing)
+
+    @property
     def has_levels(self) -> bool:
         """Reasoning is set by `thinkingLevel`, not by `thinkingBudget`."""
         return self._version >= (3, 0)

@@ -2,17 +2,16 @@
 
 import msgspec
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Events, Outcome, estimated_usage
+from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, ending, error_body, is_ending, read_usage
 from tidegate.dialects.gemini.framing import Framing
+from tidegate.dialects.relay import Relay
 from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
+from tidegate.wire.errors import TidegateError, WireError
 from tidegate.wire.events import Usage
 
 __all__ = ["GeminiRelay", "complete_answer"]
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Part(msgspec.Struct, gc=False, rename="camel"):
@@ -71,7 +70,7 @@ class _Reader:
             if not data.isascii():
                 data.decode()
             chunk = _chunk.decode(data)
-        except _UNREADABLE as error:
+        except jsonio.UNREADABLE as error:
             raise WireError(f"a chunk of the answer cannot be read: {error}") from None
         if chunk.error and not jsonio.is_null(chunk.error):
             raise from_error_object(chunk.error, self._provider)
@@ -105,61 +104,21 @@ class _Reader:
             self.status = "incomplete"
 
 
-class GeminiRelay(Events):
+class GeminiRelay(Relay):
     """See :class:`tidegate.dialects.dialect.Stream`. Google's stream has no last frame: it is complete when the body ends
     and every candidate has said why it finished."""
 
-    __slots__ = (
-        "_call",
-        "_choices",
-        "_decoder",
-        "_framing",
-        "_provider",
-        "_reader",
-        "committed",
-        "content_type",
-        "outcome",
-    )
+    __slots__ = ("_choices", "_framing", "_reader", "content_type")
 
     def __init__(self, call: Call, framing: Framing, *, choices: int = 1) -> None:
-        self._call = call
         self._framing = framing
         self.content_type = framing.content_type
         self._choices = choices
-        self._provider = ""
-        self._decoder = sse.FrameDecoder()
-        self._reader = _Reader("", choices)
-        self.committed = False
-        self.outcome: Outcome | None = None
+        super().__init__(call)
 
-    def attempt(self, destination: Destination) -> None:
-        self._provider = destination.provider
-        self._decoder = sse.FrameDecoder()
-        self._reader = _Reader(destination.provider, self._choices)
-
-    def feed(self, data: bytes) -> bytes:
-        try:
-            frames = self._decoder.feed(data)
-        except sse.FrameError as error:
-            out = self._read(error.frames)
-            if self.outcome is None:
-                self._broken(str(error))
-            return out
-        return self._read(frames)
-
-    def eof(self) -> bytes:
-        out = b""
-        tail = self._decoder.eof()
-        if tail is not None and tail.data and self.outcome is None and _is_chunk(tail.data):
-            out = self._read([sse.Frame(tail.raw, tail.event, tail.data)])
-        if self.outcome is None:
-            if self._reader.complete:
-                return out + self._end()
-            self._broken("the stream ended without a finish reason")
-        return out
-
-    def finish(self) -> bytes:
-        return self._end() if self.outcome is None and self._reader.complete else b""
+    def _begin(self) -> None:
+        super()._begin()
+        self._reader = _Reader(self._provider, self._choices)
 
     def ping(self) -> bytes:
         return self._framing.ping()
@@ -171,34 +130,29 @@ class GeminiRelay(Events):
     def usage(self) -> Usage:
         return self._reader.usage or estimated_usage(self._call.request_bytes, self._reader.size)
 
-    def _read(self, frames: list[sse.Frame]) -> bytes:
-        out = []
-        for frame in frames:
-            if self.outcome is not None:
-                break
-            if not frame.data:
-                if self.committed:
-                    out.append(self._framing.relay(frame))
-                continue
-            if frame.data.strip() == b"[DONE]":
-                continue  # proxies in front of Google add it
-            try:
-                self._reader.read(frame.data)
-            except WireError as error:
-                self._broken(str(error))
-            except TidegateError as error:
-                self.outcome = Outcome("failed", error)
-            else:
-                self.committed = True
-                out.append(self._framing.relay(frame))
-        return b"".join(out)
+    # -- one frame ----------------------------------------------------------------------------------------------
+
+    def _frame(self, frame: sse.Frame) -> bytes:
+        if self.outcome is not None:
+            return b""
+        if not frame.data:
+            return self._framing.relay(frame) if self.committed else b""
+        if frame.data.strip() == b"[DONE]":
+            return b""  # proxies in front of Google add it
+        try:
+            self._reader.read(frame.data)
+        except TidegateError as error:
+            return self._failed(error)
+        self.committed = True
+        return self._framing.relay(frame)
+
+    @property
+    def _whole(self) -> bool:
+        return self._reader.complete
 
     def _end(self) -> bytes:
         self.outcome = Outcome(self._reader.status)
         return self._framing.end()
-
-    def _broken(self, why: str) -> None:
-        self.outcome = Outcome("failed", UpstreamBroken(f"Provider '{self._provider}': {why}."))
 
 
 def complete_answer(body: bytes, call: Call, destination: Destination, *, choices: int = 1) -> Answer:
@@ -208,11 +162,3 @@ def complete_answer(body: bytes, call: Call, destination: Destination, *, choice
     if not reader.complete:
         raise WireError("the provider's answer has no finish reason")
     return Answer(body, reader.usage or estimated_usage(call.request_bytes, reader.size), reader.status)
-
-
-def _is_chunk(data: bytes) -> bool:
-    try:
-        _chunk.decode(data)
-    except _UNREADABLE:
-        return False
-    return True

@@ -3,6 +3,9 @@
 Model and streaming stand in the address, and so does the form of the stream (`alt`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.gemini.canonical import canonical, check
@@ -11,9 +14,10 @@ from tidegate.dialects.gemini.foreign import without_envelopes
 from tidegate.dialects.gemini.framing import ArrayFraming, Framing, SseFraming
 from tidegate.dialects.gemini.relay import GeminiRelay, complete_answer
 from tidegate.dialects.gemini.schema import GeminiBody, listed
-from tidegate.dialects.gemini.spelling import camel_case
+from tidegate.dialects.gemini.spelling import as_written, camel_case
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import CanonicalRequest, Output
 
 __all__ = ["GeminiRequest", "parse_request"]
@@ -72,16 +76,28 @@ class GeminiRequest:
         return complete_answer(body, call, destination, choices=self._choices)
 
     def canonical(self) -> CanonicalRequest:
-        return canonical(self._camel, self.typed, self.model or "", stream=self.wants_stream)
+        with _told_as_written(self._body, self._camel):
+            request = canonical(self._camel, self.typed, self.model or "", stream=self.wants_stream)
+        if self._camel is not self._body:
+            request.names = {ours: as_written(theirs, self._body) for ours, theirs in request.names.items()}
+            request.hints = tuple(as_written(name, self._body) for name in request.hints)
+            request.refused = tuple(as_written(name, self._body) for name in request.refused)
+        return request
 
     def encoder(self, call: Call) -> GeminiEncoder:
-        return GeminiEncoder(call, self._framing())
+        return GeminiEncoder(call, self._framing(), thoughts=self._thoughts)
 
     def encode_answer(self, output: Output, call: Call, destination: Destination) -> bytes:
-        return encode_answer(output, call, destination)
+        return encode_answer(output, call, destination, thoughts=self._thoughts)
 
     def _framing(self) -> Framing:
         return ArrayFraming() if self._array else SseFraming()
+
+    @property
+    def _thoughts(self) -> bool:
+        config = self.typed.generation_config
+        thinking = config.thinking_config if config is not None else None
+        return thinking is not None and thinking.include_thoughts is True
 
     @property
     def _choices(self) -> int:
@@ -94,11 +110,25 @@ def parse_request(body: bytes, *, model: str, stream: bool, alt: str) -> GeminiR
     if alt not in ("", "json", "sse"):
         raise invalid("alt", f"{alt[:64]!r} is not offered; expected 'sse' or 'json'.")
     camel = camel_case(body)
-    typed = parse(camel, _decoder)
-    if not listed(typed.contents):
-        raise invalid("contents", "expected at least one content.")
-    for place, content in enumerate(listed(typed.contents)):
-        if not listed(content.parts):
-            raise missing(f"contents[{place}].parts")
-    check(typed)
+    with _told_as_written(body, camel):
+        typed = parse(camel, _decoder)
+        if not listed(typed.contents):
+            raise invalid("contents", "expected at least one content.")
+        for place, content in enumerate(listed(typed.contents)):
+            if not listed(content.parts):
+                raise missing(f"contents[{place}].parts")
+        check(typed)
     return GeminiRequest(body, camel, typed, model, stream=stream, array=alt != "sse")
+
+
+@contextmanager
+def _told_as_written(body: bytes, camel: bytes) -> Iterator[None]:
+    """Errors about `camel` name members as `body` has them."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if camel is not body and error.param is not None:
+            written = as_written(error.param, body)
+            error.message = error.message.replace(f"'{error.param}'", f"'{written}'")
+            error.param = written
+        raise

@@ -1,4 +1,5 @@
-"""Google's JSON has two spellings of every member, `systemInstruction` and `system_instruction`; here it gets one."""
+"""Google's JSON has two spellings of every member, `systemInstruction` and `system_instruction`; here it gets one, and what
+the client is told has its own."""
 
 import re
 from typing import Any, Final
@@ -7,7 +8,7 @@ import msgspec
 
 from tidegate.wire import jsonio
 
-__all__ = ["camel_case"]
+__all__ = ["as_written", "camel_case"]
 
 _OWN: Final = frozenset(
     {
@@ -29,6 +30,8 @@ _OWN: Final = frozenset(
 
 _SNAKE: Final = re.compile(rb'"[a-z]+_[a-z_]+"\s*:')
 _UNDERSCORE: Final = re.compile(r"_([a-z])")
+_WORD: Final = re.compile(r"[A-Za-z]+")
+_CAPITAL: Final = re.compile(r"[A-Z]")
 _DEPTH: Final = 12
 """Google's own members stand no deeper, and each level is read once more."""
 
@@ -44,6 +47,17 @@ def camel_case(body: bytes) -> bytes:
         return jsonio.encode(_renamed(msgspec.Raw(body), _DEPTH))
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
         return body
+
+
+def as_written(name: str, body: bytes) -> str:
+    """A member's `name`, or the place of one, in the spelling of `body`, where that has the other one alone."""
+
+    def spelled(found: re.Match[str]) -> str:
+        snake = _CAPITAL.sub(lambda capital: "_" + capital[0].lower(), found[0])
+        here, there = f'"{found[0]}"'.encode(), f'"{snake}"'.encode()
+        return snake if there in body and here not in body else found[0]
+
+    return _WORD.sub(spelled, name)
 
 
 def _renamed(value: msgspec.Raw, depth: int) -> Any:

@@ -198,7 +198,7 @@ def _put_thinking(config: dict[str, Any], request: CanonicalRequest, model: Gemi
         thinking["thinkingLevel"] = model.level(effort)
     elif effort:
         thinking["thinkingBudget"] = model.budget(effort)
-    if request.reasoning_summary:
+    if request.reasoning_summary or (request.shows_thoughts and not off and (effort or budget or model.thinks_unasked)):
         thinking["includeThoughts"] = True
     if thinking:
         config["thinkingConfig"] = thinking

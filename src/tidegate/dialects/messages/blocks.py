@@ -1,9 +1,11 @@
 """Content blocks of a client's Messages request, and what they are in the canonical form."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
+from tidegate.dialects.leftovers import Leftovers
 from tidegate.dialects.messages.native import carrying
 from tidegate.dialects.validation import invalid
 from tidegate.wire import jsonio
@@ -23,7 +25,7 @@ from tidegate.wire.items import (
     data_url,
 )
 
-__all__ = ["Blocks", "ContentBlock", "Reader", "Source"]
+__all__ = ["Blocks", "ContentBlock", "InputMessage", "Reader", "Source"]
 
 
 class Source(msgspec.Struct):
@@ -58,6 +60,11 @@ class ContentBlock(msgspec.Struct):
     cache_control: jsonio.Members | None = None
 
 
+class InputMessage(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[ContentBlock]
+
+
 class Citation(msgspec.Struct):
     url: str | None = None
     title: str | None = None
@@ -87,10 +94,10 @@ class Blocks:
 
 
 class Reader:
-    """Reads blocks. `hints` are the names of what was left behind and changes no answer."""
+    """Reads blocks. `left` has the names of what was left behind."""
 
     def __init__(self) -> None:
-        self.hints: dict[str, None] = {}
+        self.left = Leftovers()
 
     def user(self, blocks: Blocks, role: Role) -> list[Item]:
         """The items of a message of the user, or of the system: tool results are items of their own."""
@@ -168,7 +175,7 @@ class Reader:
         marked = block.cache_control is not None
         title = block.title or ""
         if _is_enabled(block.citations):
-            self.hints["citations"] = None
+            self.left.hint("citations")
         before: list[Part] = [TextPart(text=block.context)] if block.context else []
         match source.type:
             case "base64":
@@ -192,7 +199,7 @@ class Reader:
             if content and not isinstance(content[-1], OpaquePart) and hasattr(content[-1], "breakpoint"):
                 content[-1].breakpoint = True
             else:
-                self.hints["cache_control"] = None
+                self.left.hint("cache_control")
         return FunctionOutput(call_id=block.tool_use_id or "", content=content, is_error=block.is_error is True)
 
     def _inner(self, content: msgspec.Raw, path: str) -> list[Part]:

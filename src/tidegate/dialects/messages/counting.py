@@ -9,9 +9,10 @@ from collections.abc import Iterable
 import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.messages.blocks import ContentBlock, Source
-from tidegate.dialects.messages.request import PromptBody, check_prompt, without_envelopes
+from tidegate.dialects.messages.foreign import open_envelopes
+from tidegate.dialects.messages.request import PromptBody, check_prompt
 from tidegate.dialects.validation import parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import WireError
@@ -61,9 +62,7 @@ class CountRequest:
     def forward(self, destination: Destination) -> bytes:
         members = jsonio.members(self._body)
         members["model"] = jsonio.raw(destination.model)
-        left_out: tuple[str, ...] = ()
-        if PREFIX.encode() in self._body:
-            members["messages"], left_out = without_envelopes(members["messages"], self.typed.messages)
+        left_out = open_envelopes(members, self.typed.messages, self.envelopes, destination)
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 

@@ -292,6 +292,8 @@ class _Answer:
         self._custom = frozenset(tool.name for tool in request.tools if isinstance(tool, Tool) and tool.custom)
         self._blocks: dict[int, _Block] = {}
         self._last = -1
+        self._thinking: int | None = None
+        """The place of the thinking that is open: whatever else is said ends it."""
         self._calls = 0
         self._started = False
         self._spoken = -1
@@ -355,6 +357,7 @@ class _Answer:
         place = self._last + 1 if index is None else index
         if place in self._blocks:
             self.stop_block(place, out)
+        self._stop_thinking(out)
         self._begin("", out)
         block = self._blocks[place] = _Block(given, content)
         self._last = place
@@ -367,6 +370,7 @@ class _Answer:
                 block.citations.extend(content.citations or ())
                 return
             case "thinking":
+                self._thinking = place
                 self._close_message(out)
                 if content.thinking:
                     block.pieces.append(content.thinking)
@@ -418,6 +422,7 @@ class _Answer:
                     if annotation is not None:
                         out.append(Annotation(annotation))
             case "thinking":
+                self._thinking = None
                 seal = (
                     Seal(kind="signature", data=block.signature, text="".join(block.pieces))
                     if block.signature
@@ -439,12 +444,18 @@ class _Answer:
                 kind = f"anthropic:{kind}"
                 out.append(Opaque(kind, carrying(kind, own, [self._restored(block)])))
 
+    def _stop_thinking(self, out: list[Event]) -> None:
+        if self._thinking is not None:
+            self.stop_block(self._thinking, out)
+
     def _begin(self, model: str, out: list[Event]) -> None:
         if not self._started:
             self._started = True
             out.append(Started(model or self._model))
 
     def _text(self, text: str, out: list[Event]) -> None:
+        if self._thinking is not None:
+            self._stop_thinking(out)
         self._spoken = max(self._spoken, 0) + len(text)
         out.append(TextDelta(text))
 

@@ -53,6 +53,12 @@ _STOP_REASONS: dict[Reason, str] = {
 }
 _PARAGRAPH = "\n\n"
 _NO_USAGE = Usage()
+_THOUGHTS = ("thinking", "redacted_thinking")
+_WHOLE: tuple[Reason, ...] = ("stop", "tool_calls")
+"""Reasons with which an answer is complete."""
+
+LATER_LIMIT = 256 * 1024
+"""Characters of thoughts that may wait for what they stand before."""
 
 _START = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
 _STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
@@ -82,16 +88,21 @@ class _Slot:
         self.ended = False
 
 
+def _whole(block: bytes) -> _Slot:
+    slot = _Slot("whole", block)
+    slot.ended = True
+    return slot
+
+
 class MessagesEncoder:
     """See :class:`tidegate.dialects.codec.StreamEncoder`.
 
     Blocks of this API stand strictly one behind the other: the first open one is written as it grows, and what belongs to
-    others waits for it. Thinking is written only when it is signed (protocol §5.4). Where the deployment is known to sign
-    all of it, it streams; else it waits for its end.
+    others waits for it. Every thought is told, with the signature that the bridge gave it.
 
-    A signature without a thought stands in front of what follows it. Behind the text of an answer that calls no tool
-    it is left out: an answer of this API never ends with thinking, clients take its last block for the result, and no
-    provider asks for it back.
+    The thoughts that an answer begins with stream. A later one waits for the text or the call that it stands before, and
+    behind the last text of a complete answer without calls it is left out: an answer of this API never ends with thinking,
+    clients take its last block for the result, and no provider asks for such a thought.
     """
 
     __slots__ = (
@@ -101,14 +112,15 @@ class MessagesEncoder:
         "_end",
         "_head",
         "_index",
+        "_later",
         "_part",
         "_refused",
-        "_seals",
+        "_said",
         "_slots",
         "_text",
         "_thinking",
-        "_thought",
         "_usage",
+        "_waits",
         "begun",
         "committed",
     )
@@ -130,12 +142,14 @@ class MessagesEncoder:
         """The index of the last block that began on the wire."""
         self._text: _Slot | None = None
         self._thinking: _Slot | None = None
-        """Open thinking that is being written."""
-        self._thought: list[str] = []
-        """Open thinking that waits for its signature, a text for each part of it."""
-        self._seals: list[bytes] = []
-        """Signatures without a thought, each as a block, that wait for what they stand before."""
-        self._part = 0
+        self._part: tuple[str, int] = ("", 0)
+        """The part of the open thinking that was told last."""
+        self._said = False
+        """Something that is no thought has begun."""
+        self._later: list[_Slot] = []
+        """Thoughts that wait for what they stand before."""
+        self._waits = 0
+        """Characters of them."""
         self._called = False
         self._refused = False
         self._end: ChoiceEnd | None = None
@@ -175,7 +189,6 @@ class MessagesEncoder:
                 return
             case TextDelta() | RefusalDelta():
                 self._refused = self._refused or type(event) is RefusalDelta
-                self._drop_thought()
                 self._write(self._open_text(), b'"text_delta"', b'"text"', event.text)
             case Annotation():
                 self._annotate(event)
@@ -186,12 +199,10 @@ class MessagesEncoder:
             case ReasoningEnd():
                 self._end_thinking(event)
             case ToolCallStart():
-                self._drop_thought()
                 self._end_text()
                 self._called = True
-                self._put_seals()
                 block = {"type": "tool_use", "id": event.call_id, "name": event.name, "input": {}}
-                self._slots.append(_Slot("custom" if event.custom else "tool", jsonio.encode(block), event.index))
+                self._put(_Slot("custom" if event.custom else "tool", jsonio.encode(block), event.index))
             case ToolCallDelta():
                 slot = self._call_slot(event.index)
                 if slot is not None:
@@ -199,10 +210,9 @@ class MessagesEncoder:
             case ToolCallEnd():
                 self._end_call(event.index)
             case Opaque():
-                self._drop_thought()
                 self._end_text()
                 for own in native_blocks(event.item) or ():
-                    self._whole(bytes(own))
+                    self._put(_whole(bytes(own)))
             case ChoiceEnd():
                 self._end = event
             case Finished():
@@ -227,9 +237,8 @@ class MessagesEncoder:
 
     def _open_text(self) -> _Slot:
         if self._text is None:
-            self._put_seals()
             self._text = _Slot("text", _TEXT)
-            self._slots.append(self._text)
+            self._put(self._text)
         return self._text
 
     def _end_text(self) -> None:
@@ -241,16 +250,16 @@ class MessagesEncoder:
         if text:
             slot.waiting.append((kind, member, _encode_text(text)))
 
-    def _put_seals(self) -> None:
-        seals, self._seals = self._seals, []
-        for seal in seals:
-            self._whole(seal)
-
-    def _whole(self, block: bytes) -> None:
-        self._put_seals()
-        slot = _Slot("whole", block)
-        slot.ended = True
+    def _put(self, slot: _Slot) -> None:
+        """What is no thought, behind the thoughts that wait for it."""
+        self._said = True
+        self._put_later()
         self._slots.append(slot)
+
+    def _put_later(self) -> None:
+        self._slots += self._later
+        self._later.clear()
+        self._waits = 0
 
     def _call_slot(self, index: int) -> _Slot | None:
         return next((slot for slot in self._slots if slot.call == index), None)
@@ -296,63 +305,42 @@ class MessagesEncoder:
     # -- thinking -----------------------------------------------------------------------------------------------
 
     def _think(self, event: ReasoningDelta) -> None:
-        self._end_text()
-        if self._thinking is None and not self._thought and not self._signs:
-            self._thought.append("")
-            self._part = event.part
-        if self._thought:
-            if event.part != self._part:
-                self._thought.append("")
-            self._thought[-1] += event.text
-        else:
-            text = event.text
-            if self._thinking is None:
-                self._put_seals()
-                self._thinking = _Slot("thinking", _THINKING)
-                self._slots.append(self._thinking)
-            elif event.part != self._part:
-                text = _PARAGRAPH + text
-            self._write(self._thinking, b'"thinking_delta"', b'"thinking"', text)
-        self._part = event.part
+        text, part = event.text, (event.kind, event.part)
+        if not text:
+            return
+        slot = self._thinking
+        if slot is None:
+            slot = self._thinking = _Slot("thinking", _THINKING)
+            self._put_thought(slot)
+        elif part != self._part:
+            text = _PARAGRAPH + text
+        self._part = part
+        self._write(slot, b'"thinking_delta"', b'"thinking"', text)
+        if self._later:
+            self._waits += len(text)
+            if self._waits > LATER_LIMIT:
+                self._put_later()
 
-    @property
-    def _signs(self) -> bool:
-        """Whether the deployment signs all of its thinking. Chat completions have no place for that."""
-        to = self._destination
-        return to is not None and to.encrypted_reasoning and to.endpoint != "chat"
+    def _put_thought(self, slot: _Slot) -> None:
+        self._end_text()
+        (self._later if self._said else self._slots).append(slot)
 
     def _end_thinking(self, event: ReasoningEnd) -> None:
-        self._end_text()
-        if self._thinking is not None:
-            self._write(self._thinking, b'"signature_delta"', b'"signature"', event.encrypted)
-            self._thinking.ended = True
-            self._thinking = None
-        elif event.encrypted and self._thought:
-            self._put_seals()
-            slot = _Slot("thinking", _THINKING)
-            self._write(slot, b'"thinking_delta"', b'"thinking"', _PARAGRAPH.join(self._thought))
+        slot = self._thinking
+        if slot is not None:
             self._write(slot, b'"signature_delta"', b'"signature"', event.encrypted)
             slot.ended = True
-            self._slots.append(slot)
-        elif event.encrypted:
-            self._seals.append(_redacted(event.encrypted))
-        self._thought.clear()
-
-    def _drop_thought(self) -> None:
-        """Something else follows open thinking: what has no signature by now is left out, or closed as it is."""
-        self._thought.clear()
-        if self._thinking is not None:
-            self._thinking.ended = True
             self._thinking = None
+        elif event.encrypted:
+            self._put_thought(_whole(_redacted(event.encrypted)))
 
     # -- the end ------------------------------------------------------------------------------------------------
 
     def _finish(self, out: list[bytes]) -> None:
         self._start("", out)
-        self._drop_thought()
         self._end_text()
-        if self._called or (self._index < 0 and not self._slots):
-            self._put_seals()
+        if self._called or (self._end is not None and self._end.reason not in _WHOLE):
+            self._put_later()
         for slot in self._slots:
             if slot.kind == "custom":
                 self._end_call(slot.call)
@@ -453,8 +441,8 @@ def encode_message(output: Output, call: Call, destination: Destination) -> byte
                 content.extend(native_blocks(item.value) or ())
             case _:
                 pass
-    if not called:
-        while len(content) > 1 and isinstance(content[-1], dict) and content[-1]["type"] == "redacted_thinking":
+    if not called and choice.reason in _WHOLE and not all(map(_is_thought, content)):
+        while _is_thought(content[-1]):
             content.pop()
     reason, stop_sequence = _ending(choice, called=called, refused=refused)
     model = output.model or destination.model
@@ -470,12 +458,14 @@ def _text_block(part: TextPart) -> dict[str, Any]:
 
 
 def _thinking_block(item: Reasoning) -> list[dict[str, Any]]:
-    if not item.encrypted:
-        return []
-    text = _PARAGRAPH.join(item.summary or item.content)
-    if not text:
-        return [{"type": "redacted_thinking", "data": item.encrypted}]
-    return [{"type": "thinking", "thinking": text, "signature": item.encrypted}]
+    if text := _PARAGRAPH.join(filter(None, (*item.summary, *item.content))):
+        return [{"type": "thinking", "thinking": text, "signature": item.encrypted}]
+    return [{"type": "redacted_thinking", "data": item.encrypted}] if item.encrypted else []
+
+
+def _is_thought(block: Any) -> bool:
+    """Blocks of Anthropic's own that came through another API are bytes, and no thoughts."""
+    return isinstance(block, dict) and block["type"] in _THOUGHTS
 
 
 def _tool_use(call: FunctionCall) -> dict[str, Any]:

@@ -2,20 +2,19 @@
 
 import msgspec
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Events, Outcome, estimated_usage
+from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.messages.decoder import REASONS, raise_error
 from tidegate.dialects.messages.failures import error_frame
 from tidegate.dialects.messages.figures import Figures, as_messages
+from tidegate.dialects.relay import Relay
 from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
+from tidegate.wire.errors import TidegateError, WireError
 from tidegate.wire.events import Usage
 
 __all__ = ["PING", "MessagesStream", "complete"]
 
 PING = sse.encode(b'{"type": "ping"}', b"ping")
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -50,84 +49,29 @@ _odd_frame = jsonio.decoder(_OddFrame)
 _ENDINGS = (b"message_stop", b"error")
 
 
-class MessagesStream(Events):
+class MessagesStream(Relay):
     """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; only `message_stop` behind a stop reason is an
     ending."""
 
-    __slots__ = (
-        "_call",
-        "_counted",
-        "_decoder",
-        "_delta_bytes",
-        "_destination",
-        "_figures",
-        "_goes_on",
-        "_reason",
-        "committed",
-        "outcome",
-    )
+    __slots__ = ("_counted", "_delta_bytes", "_figures", "_goes_on", "_reason")
+
+    _ENDING = "'message_stop'"
 
     def __init__(self, call: Call) -> None:
-        self._call = call
-        self._destination: Destination | None = None
+        super().__init__(call)
         self._goes_on = False
-        self._begin()
-        self.committed = False
-        self.outcome: Outcome | None = None
 
     def _begin(self) -> None:
-        self._decoder = sse.FrameDecoder()
+        super()._begin()
         self._figures = Figures()
         self._counted = False
         """Whether the output was counted to its end."""
         self._delta_bytes = 0
         self._reason = ""
 
-    def attempt(self, destination: Destination) -> None:
-        self._destination = destination
-        self._begin()
-
     def go_on(self) -> None:
         """Another attempt has sent `message_start`: there is no second one."""
         self._goes_on = True
-
-    def feed(self, data: bytes) -> bytes:
-        try:
-            frames = self._decoder.feed(data)
-            if len(frames) == 1:
-                return self._frame(frames[0])
-        except WireError as error:
-            return self._broken(str(error))
-        except sse.FrameError as error:
-            out = self._read(error.frames)
-            if self.outcome is None:
-                self._broken(str(error))
-            return out
-        return self._read(frames)
-
-    def _read(self, frames: list[sse.Frame]) -> bytes:
-        out = []
-        for frame in frames:
-            try:
-                out.append(self._frame(frame))
-            except WireError as error:
-                self._broken(str(error))
-        return b"".join(out)
-
-    def eof(self) -> bytes:
-        out = b""
-        tail = self._decoder.eof()
-        if tail is not None and self.outcome is None:
-            try:
-                out = self._frame(tail)
-            except WireError:
-                out = b""
-        if self.outcome is None:
-            self._broken("the stream ended without 'message_stop'")
-        return out
-
-    def finish(self) -> bytes:
-        return b""  # without `message_stop` there is no end, however long one waits
 
     def ping(self) -> bytes:
         return PING
@@ -156,7 +100,7 @@ class MessagesStream(Events):
             return frame.raw if self.committed else b""
         try:
             found = _frame.decode(data)
-        except _UNREADABLE as error:
+        except jsonio.UNREADABLE as error:
             found = _odd(data, error)
         kind = found.type
         if kind == "content_block_delta":
@@ -177,12 +121,11 @@ class MessagesStream(Events):
         elif kind == "message_stop":
             if not self._reason:
                 return self._broken("the stream ended without a stop reason")
-            self.outcome = Outcome(_status(self._reason))
+            self._end()
         elif kind == "ping":
             return frame.raw if self.committed else b""
         elif kind == "error" or (not kind and not jsonio.is_null(found.error)):
-            self.outcome = Outcome("failed", from_error_object(found.error or b"null", self._provider))
-            return b""
+            return self._failed(from_error_object(found.error or b"null", self._provider))
         name = kind.encode()
         if frame.event != name and frame.event in _ENDINGS and not kind.isidentifier():
             raise WireError("an event is called an ending and does not say what it is")
@@ -193,11 +136,11 @@ class MessagesStream(Events):
         return sse.encode(data, name)
 
     @property
-    def _provider(self) -> str:
-        return self._destination.provider if self._destination is not None else ""
+    def _whole(self) -> bool:
+        return False  # without `message_stop` there is no end, however long one waits
 
-    def _broken(self, what: str) -> bytes:
-        self.outcome = Outcome("failed", UpstreamBroken(f"Provider '{self._provider}': {what}."))
+    def _end(self) -> bytes:
+        self.outcome = Outcome(_status(self._reason))
         return b""
 
 
@@ -207,7 +150,7 @@ def _odd(data: bytes, error: Exception) -> _Frame:
     if isinstance(error, msgspec.ValidationError):
         try:
             kind = _odd_frame.decode(data).type
-        except _UNREADABLE:
+        except jsonio.UNREADABLE:
             kind = ""
     if not kind:
         raise WireError(f"an event of the stream cannot be read: {error}")

@@ -7,9 +7,10 @@ from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
-from tidegate.dialects.envelope import PREFIX
-from tidegate.dialects.messages.blocks import Blocks, ContentBlock, Reader, Source
+from tidegate.dialects.leftovers import ENGINE_MEMBERS
+from tidegate.dialects.messages.blocks import Blocks, ContentBlock, InputMessage, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
+from tidegate.dialects.messages.foreign import open_envelopes
 from tidegate.dialects.messages.relay import MessagesStream, complete
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
@@ -25,12 +26,7 @@ from tidegate.wire.items import (
     ToolChoice,
 )
 
-__all__ = ["MessagesBody", "MessagesRequest", "PromptBody", "check_prompt", "parse_request", "without_envelopes"]
-
-
-class InputMessage(msgspec.Struct):
-    role: Literal["user", "assistant", "system"]
-    content: str | list[ContentBlock]
+__all__ = ["MessagesBody", "MessagesRequest", "PromptBody", "check_prompt", "parse_request"]
 
 
 class OfferedTool(msgspec.Struct):
@@ -126,10 +122,16 @@ _HINTS = {
     "max_tokens": "This API has no default for it.",
 }
 
-_REFUSED = frozenset({"container", "mcp_servers", "inference_geo"})
+_REFUSED = ENGINE_MEMBERS | {"container", "mcp_servers", "inference_geo"}
 """Members without a canonical form that an answer depends on, or the place where it may be made."""
 
-_TOOL_MEMBERS = frozenset(OfferedTool.__struct_fields__)
+_NESTED = {
+    "metadata": Metadata.__struct_fields__,
+    "output_config": OutputConfig.__struct_fields__,
+    "thinking": Thinking.__struct_fields__,
+    "tool_choice": Choice.__struct_fields__,
+}
+"""What is read of members that are objects."""
 
 
 class MessagesRequest(Received[MessagesBody]):
@@ -151,9 +153,7 @@ class MessagesRequest(Received[MessagesBody]):
             _refuse_thread(members)
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
-        left_out: tuple[str, ...] = ()
-        if PREFIX.encode() in self._body:
-            members["messages"], left_out = without_envelopes(members["messages"], self.typed.messages)
+        left_out = open_envelopes(members, self.typed.messages, self.envelopes, destination)
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
@@ -211,18 +211,16 @@ class MessagesRequest(Received[MessagesBody]):
         names = dict(_NAMES)
         self._read_tools(request, reader, members)
         self._read_thinking(request, names)
-        unknown = []
-        for name, value in members.items():
-            if name not in MessagesBody.__struct_fields__ and not jsonio.is_null(value):
-                if name in _REFUSED:
-                    unknown.append(name)
-                else:
-                    reader.hints[name] = None
+        left = reader.left
+        left.read(members.items(), MessagesBody.__struct_fields__, _REFUSED)
+        for name, known in _NESTED.items():
+            if getattr(typed, name) is not None:
+                left.read(jsonio.members(members[name]).items(), known, at=f"{name}.")
         if typed.cache_control is not None:
-            reader.hints["cache_control"] = None
+            left.hint("cache_control")
         request.names = names
-        request.hints = tuple(reader.hints)
-        request.unknown = tuple(unknown)
+        request.hints = tuple(left.hints)
+        request.refused = tuple(left.refused)
         return request
 
     def _read_tools(self, request: CanonicalRequest, reader: Reader, members: jsonio.Members) -> None:
@@ -232,8 +230,7 @@ class MessagesRequest(Received[MessagesBody]):
                 if tool.type not in (None, "custom"):
                     request.tools.append(HostedTool(type=tool.type or "", value=value))
                     continue
-                for name in jsonio.members(value).keys() - _TOOL_MEMBERS:
-                    reader.hints[f"tools.{name}"] = None
+                reader.left.read(jsonio.members(value).items(), OfferedTool.__struct_fields__, at="tools[].")
                 request.tools.append(
                     Tool(
                         name=tool.name or "",
@@ -287,28 +284,6 @@ def _refuse_thread(members: jsonio.Members) -> None:
             code="unsupported_parameter",
             details={"error_code": "thread_unsupported_request"},
         )
-
-
-def without_envelopes(value: msgspec.Raw, messages: list[InputMessage]) -> tuple[msgspec.Raw, tuple[str, ...]]:
-    """The messages without thinking that another provider signed, and the name of what is left out: this one would refuse
-    the request for it (protocol §5.4)."""
-    kept: list[Any] = []
-    dropped: tuple[str, ...] = ()
-    for raw, message in zip(jsonio.elements(value), messages, strict=True):
-        if isinstance(message.content, str) or not any(map(_is_enveloped, message.content)):
-            kept.append(raw)
-            continue
-        members = jsonio.members(raw)
-        dropped = ("thinking",)
-        blocks = zip(jsonio.elements(members["content"]), message.content, strict=True)
-        if left := [own for own, block in blocks if not _is_enveloped(block)]:
-            kept.append({**members, "content": left})
-    return jsonio.raw(kept), dropped
-
-
-def _is_enveloped(block: ContentBlock) -> bool:
-    carrier = {"thinking": block.signature, "redacted_thinking": block.data}.get(block.type)
-    return carrier is not None and carrier.startswith(PREFIX)
 
 
 def parse_request(body: bytes) -> MessagesRequest:

@@ -28,17 +28,19 @@ def put_thinking(body: dict[str, Any], request: CanonicalRequest, destination: D
     if effort == "none":
         if traits.always_thinks:
             # Clients send `none` unasked; the least that the model can do is nearer to it than an error.
-            losses.hint("effort")
+            losses.hint("effort" if request.effort else "reasoning_budget")
             on = _put_adaptive(body, _LEVELS[0], request, destination, losses)
         elif traits.thinking != "none":
             body["thinking"] = {"type": "disabled"}
     elif effort or request.reasoning_summary:
         if traits.thinking == "none":
-            losses.hint("effort" if request.effort else "reasoning_summary")
+            losses.hint(_asked_by(request))
         elif traits.thinking == "adaptive":
             on = _put_adaptive(body, effort, request, destination, losses)
         else:
             on = _put_budget(body, effort, request, destination, losses)
+    elif request.shows_thoughts and traits.always_thinks:
+        on = _put_adaptive(body, "", request, destination, losses)
     _put_sampling(body, request, destination, losses, thinks=on)
 
 
@@ -52,6 +54,11 @@ def _effort(request: CanonicalRequest) -> str:
     if budget < 0:  # Gemini's word for a budget that the model finds itself
         return ""
     return next((level for level in _LEVELS if budget <= _BUDGETS[level]), "max")
+
+
+def _asked_by(request: CanonicalRequest) -> str:
+    """The member that asks for thinking."""
+    return "effort" if request.effort else "reasoning_budget" if request.reasoning_budget else "reasoning_summary"
 
 
 def _put_adaptive(
@@ -75,7 +82,7 @@ def _put_budget(
     body: dict[str, Any], effort: str, request: CanonicalRequest, destination: Destination, losses: Losses
 ) -> bool:
     _put_effort(body, effort, destination)
-    name = "effort" if request.effort else "reasoning_budget" if request.reasoning_budget else "reasoning_summary"
+    name = _asked_by(request)
     if not effort:  # a summary alone asks for no thinking that would not happen anyway
         losses.hint(name)
         return False
@@ -102,7 +109,8 @@ def _put_effort(body: dict[str, Any], effort: str, destination: Destination) -> 
 
 def _display(request: CanonicalRequest) -> dict[str, str]:
     """New models leave the text of their thoughts out unless it is asked for."""
-    return {"display": "summarized"} if request.reasoning_summary else {}
+    shown = request.reasoning_summary or (request.shows_thoughts and _effort(request) != "none")
+    return {"display": "summarized"} if shown else {}
 
 
 def _is_forced(body: dict[str, Any]) -> bool:

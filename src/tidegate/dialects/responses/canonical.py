@@ -5,6 +5,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from tidegate.dialects.leftovers import ENGINE_MEMBERS, Leftovers
 from tidegate.dialects.responses.tools import ToolNames, flat_name, read_tools
 from tidegate.dialects.validation import invalid, missing
 from tidegate.wire import jsonio
@@ -47,28 +48,25 @@ _NAMES: Final = {
 
 _READ: Final = frozenset(
     {
-        "frequency_penalty", "include", "input", "instructions", "max_output_tokens", "model", "n", "parallel_tool_calls",
-        "presence_penalty", "prompt_cache_key", "reasoning", "safety_identifier", "service_tier", "stop", "stream",
-        "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "user",
-    }
-)  # fmt: skip
-"""Members that have a canonical form."""
-
-_GATEWAY: Final = frozenset(
-    {
+        "frequency_penalty", "include", "input", "instructions", "logit_bias", "max_output_tokens", "model", "n",
+        "parallel_tool_calls", "presence_penalty", "prompt_cache_key", "reasoning", "safety_identifier", "seed",
+        "service_tier", "stop", "stream", "temperature", "text", "tool_choice", "tools", "top_k", "top_logprobs", "top_p",
+        "user",
+        # What the gateway sees to, or refuses, whoever answers:
         "background", "background_options", "conversation", "metadata", "previous_response_id", "prompt", "store",
         "stream_options",
     }
 )  # fmt: skip
-"""Members that the gateway sees to, or refuses, whoever answers."""
+"""Members that have a canonical form, or need none."""
 
-_HINTS: Final = frozenset(
-    {
-        "client_metadata", "context_management", "max_tool_calls", "prompt_cache_options", "prompt_cache_retention",
-        "truncation",
-    }
-)  # fmt: skip
-"""Members that change no answer: caching, bookkeeping, and how an overlong input or too many hosted calls are cut."""
+_REFUSED: Final = ENGINE_MEMBERS | {
+    "access_programs", "image", "max_completion_tokens", "max_tokens", "moderation", "personality", "response_format",
+}  # fmt: skip
+"""Members without a canonical form that an answer depends on: this API's own, those of engines, and chat's, which OpenAI
+answers with 400 here. All others are hints: caching, bookkeeping, how an overlong input or too many hosted calls are cut,
+and what clients add."""
+
+_IN_REASONING: Final = frozenset({"effort", "summary", "generate_summary", "mode"})
 
 _LOGPROBS: Final = "message.output_text.logprobs"
 _ENCRYPTED: Final = "reasoning.encrypted_content"
@@ -135,7 +133,6 @@ class _Thinking(msgspec.Struct):
     effort: str | None = None
     summary: str | None = None
     generate_summary: str | None = None
-    context: str | None = None
     mode: str | None = None
 
 
@@ -179,30 +176,42 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
     """
     names = ToolNames()
     tools = _tools(members, names)
-    hints: list[str] = []
-    unknown: list[str] = []
-    for name, value in members.items():
-        if jsonio.is_null(value) or name in _READ or name in _GATEWAY or name in ("seed", "top_k", "logit_bias"):
-            continue
-        if name not in _HINTS:
-            unknown.append(name)
-        elif not (name == "truncation" and bytes(value) == b'"disabled"'):
-            hints.append(name)
+    left = Leftovers()
+    left.read(
+        ((name, value) for name, value in members.items() if (name, bytes(value)) != ("truncation", b'"disabled"')),
+        _READ,
+        _REFUSED,
+    )
     items = _items(members, tools, names)
-    hints += names.unread
+    for name in names.unread:
+        left.hint(name)
     thinking = _value(members, "reasoning", _thinking) or _Thinking()
-    hints += [f"reasoning.{name}" for name in ("context",) if getattr(thinking, name) not in (None, "auto")]
+    left.read(
+        (
+            (name, value)
+            for name, value in _members_of(members, "reasoning")
+            if (name, bytes(value)) != ("context", b'"auto"')
+        ),
+        _IN_REASONING,
+        at="reasoning.",
+    )
     if thinking.mode not in (None, "standard"):
-        unknown.append("reasoning.mode")
+        left.refuse("reasoning.mode")
     text = _value(members, "text", _text) or _Text()
+    left.read(_members_of(members, "text"), _Text.__struct_fields__, at="text.")
     include = typed.include or []
-    hints += [f"include[{name}]" for name in include if name not in (_LOGPROBS, _ENCRYPTED)]
+    for name in include:
+        if name not in (_LOGPROBS, _ENCRYPTED):
+            left.hint(f"include[{name}]")
     top_logprobs = typed.top_logprobs or None
+    said = dict(_NAMES)
     if _LOGPROBS in include:
         top_logprobs = typed.top_logprobs or 0
+        if not top_logprobs:
+            said["top_logprobs"] = f"include[{_LOGPROBS}]"
     tool_choice, odd = _tool_choice(members, names)
     if odd:
-        unknown.append("tool_choice")
+        left.refuse("tool_choice")
     return CanonicalRequest(
         model=typed.model or "",
         instructions=typed.instructions or "",
@@ -231,9 +240,9 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
         service_tier=typed.service_tier or "",
         prompt_cache_key=typed.prompt_cache_key or "",
         stream=typed.stream is True,
-        hints=tuple(hints),
-        unknown=tuple(unknown),
-        names=_NAMES,
+        hints=tuple(left.hints),
+        refused=tuple(left.refused),
+        names=said,
     )
 
 
@@ -473,6 +482,12 @@ def _read(value: msgspec.Raw, using: "msgspec.json.Decoder[T]", at: str) -> T:
 def _value(members: jsonio.Members, name: str, using: "msgspec.json.Decoder[T]") -> T | None:
     value = members.get(name, jsonio.NULL)
     return None if value == jsonio.NULL else _read(value, using, name)
+
+
+def _members_of(members: jsonio.Members, name: str) -> Iterable[tuple[str, msgspec.Raw]]:
+    """Those of an object that has been read before, so that it is one."""
+    value = members.get(name, jsonio.NULL)
+    return () if value == jsonio.NULL else jsonio.members(value).items()
 
 
 def _given(value: msgspec.Raw) -> msgspec.Raw:

@@ -402,6 +402,7 @@ class ResponsesDecoder:
 
     def _open_message(self, record: _Record) -> None:
         self._start(None)
+        self._end_thinking()
         if self._message is not record:
             if self._message is not None:
                 self._out.append(MessageEnd())
@@ -544,7 +545,7 @@ class ResponsesDecoder:
             if record.kind == "message":
                 self._complete_message(record, item)
             elif record.kind == "reasoning":
-                self._complete_reasoning(record, item)
+                self._complete_reasoning(record, item, value)
             else:
                 self._complete_call(record, item)
         elif not record.ended:
@@ -562,21 +563,29 @@ class ResponsesDecoder:
         self._now = None
         self._out.append(MessageEnd())
 
-    def _complete_reasoning(self, record: _Record, item: _Item) -> None:
+    def _complete_reasoning(self, record: _Record, item: _Item, value: msgspec.Raw) -> None:
         if not record.ended:
             for place, part in enumerate(item.summary or ()):
                 self._rest_of_thought(record, "summary", place, part.text or "")
             for place, part in enumerate(item.content or ()):
                 self._rest_of_thought(record, "thought", place, part.text or "")
-        seal = Seal(kind="encrypted", data=item.encrypted_content) if item.encrypted_content else None
-        if self._thinking is record:
-            self._thinking = None
-        elif seal is None or record.sealed:
-            return
-        else:
+        encrypted = item.encrypted_content
+        if self._thinking is not record:
+            if not encrypted or record.sealed:
+                return
             self._end_thinking()
-        record.sealed = seal is not None
-        self._out.append(ReasoningEnd(seal))
+        self._thinking = None
+        record.sealed = bool(encrypted)
+        self._out.append(ReasoningEnd(self._seal(item, value)))
+
+    def _seal(self, item: _Item, value: msgspec.Raw) -> Seal | None:
+        """What the provider gets back: the item as it said it. One that seals nothing may still read its own words."""
+        members = jsonio.members(value)
+        words = jsonio.encode({name: members[name] for name in ("summary", "content") if name in members}).decode()
+        if item.encrypted_content:
+            return Seal(kind="encrypted", data=item.encrypted_content, text=words)
+        spoke = any(part.text for part in (*(item.summary or ()), *(item.content or ())))
+        return Seal(kind="reasoning_item", data=words) if spoke and not self._destination.encrypted_reasoning else None
 
     def _complete_call(self, record: _Record, item: _Item) -> None:
         if record.ended:
@@ -596,6 +605,7 @@ class ResponsesDecoder:
         self._calls += 1
         call_id = item.call_id or record.id or f"call_{index}"
         self._start(None)
+        self._end_thinking()
         custom = record.kind == "custom_tool_call"
         self._out.append(ToolCallStart(index, call_id, item.name, custom, item.namespace or ""))
         if record.buffer:
@@ -603,6 +613,7 @@ class ResponsesDecoder:
             record.buffer.clear()
 
     def _complete_hosted(self, record: _Record, value: msgspec.Raw) -> None:
+        self._end_thinking()
         if record.kind == "image_generation_call":
             item = jsonio.decode(value, _item)
             if item.result:

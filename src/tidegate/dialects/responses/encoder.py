@@ -340,11 +340,8 @@ class ResponsesEncoder:
         self._release()
         part = self._message_parts.get(choice)
         if part is not None and part.kind == kind:
-            if choice in self._reasoning:
-                self._end_reasoning(choice)
             self._parts_now(choice, part)
             return part
-        self._end_reasoning(choice)
         message = self._messages.get(choice)
         if message is None:
             message = _Message(self._take_index(), choice, self._call.response_id)
@@ -458,12 +455,6 @@ class ResponsesEncoder:
                 b"response.content_part.done", b'%b,"part":{"type":"reasoning_text","text":"%b"}' % (where, text)
             )
             item.content.append(text)
-
-    def _end_reasoning(self, choice: int) -> None:
-        """Reasoning ends with what follows it, said or not (protocol §5.2: close reasoning before text)."""
-        item = self._reasoning.get(choice)
-        if item is not None:
-            self._close_reasoning(item, "completed")
 
     def _close_reasoning(self, item: _Reasoning, status: Status) -> None:
         self._reasoning.pop(item.choice, None)
@@ -643,7 +634,6 @@ class ResponsesEncoder:
     def _end_said(self, choice: int) -> None:
         """A call, or an item that is whole, follows what the choice has said so far."""
         self._release()
-        self._end_reasoning(choice)
         message = self._messages.get(choice)
         if message is not None:
             self._close_message(message, "completed")

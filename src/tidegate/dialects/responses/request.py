@@ -221,9 +221,8 @@ class ResponsesRequest(Received[ResponsesBody]):
             if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
                 members["input"] = _without_ids(members["input"], self.typed.input)
         left_out: tuple[str, ...] = ()
-        if self._has_envelopes:
-            members["input"], foreign = opened_input(members["input"], self.envelopes, destination)
-            left_out = (_ENCRYPTED,) if foreign else ()
+        if self._has_reasoning:
+            members["input"], left_out = opened_input(members["input"], self.envelopes, destination)
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         return jsonio.encode(members)
 
@@ -259,10 +258,10 @@ class ResponsesRequest(Received[ResponsesBody]):
         return read_tool_names(self.members) if b'"namespace"' in self._body else ToolNames()
 
     @property
-    def _has_envelopes(self) -> bool:
+    def _has_reasoning(self) -> bool:
         given = self.typed.input
         return isinstance(given, list) and any(
-            item.encrypted_content is not None and item.encrypted_content.startswith(PREFIX) for item in given
+            item.type == "reasoning" or (item.encrypted_content or "").startswith(PREFIX) for item in given
         )
 
     def _refuse_background(self) -> None:

@@ -1,6 +1,7 @@
 """OpenAI's own encrypted reasoning, inside our envelope on its way to the client, and out of it on its way back.
 
-Without it a conversation that changes its provider would hand one provider's ciphertext to another, which answers 400.
+Without it a conversation that changes its provider would hand one provider's ciphertext to another, which answers 400. So
+it does to plain reasoning, which others tell and OpenAI takes from nobody.
 """
 
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = ["opened_input", "sealed_event", "sealed_output"]
 
 
 class _Item(msgspec.Struct, gc=False):
+    type: str | None = None
     encrypted_content: str | None = None
 
 
@@ -57,20 +59,25 @@ def sealed_output(output: msgspec.Raw, envelopes: Envelopes, destination: Destin
     )
 
 
-def opened_input(value: msgspec.Raw, envelopes: Envelopes | None, destination: Destination) -> tuple[msgspec.Raw, bool]:
+def opened_input(
+    value: msgspec.Raw, envelopes: Envelopes | None, destination: Destination
+) -> tuple[msgspec.Raw, tuple[str, ...]]:
     """The input with this provider's own ciphertext where envelopes stood, and without reasoning that another one made;
-    whether there was such. Plain ciphertext goes on as it is."""
+    the names of what is left out. Plain ciphertext goes on as it is."""
     items: list[Any] = []
-    left_out = False
+    left_out: dict[str, None] = {}
     known = jsonio.decode(value, _items)
     for raw, item in zip(jsonio.elements(value), known, strict=True):
         text = item.encrypted_content
+        if item.type == "reasoning" and not text and destination.gateway_state and destination.encrypted_reasoning:
+            left_out["reasoning_items"] = None
+            continue
         if not text or not text.startswith(PREFIX):
             items.append(raw)
             continue
         seal = envelopes.open(text, provider=destination.provider) if envelopes is not None else None
         if seal is None or seal.kind != "encrypted":
-            left_out = True
+            left_out["reasoning.encrypted_content"] = None
             plain = jsonio.members(raw)
             del plain["encrypted_content"]
             # A provider that seals nothing may still read the words.
@@ -78,7 +85,7 @@ def opened_input(value: msgspec.Raw, envelopes: Envelopes | None, destination: D
                 items.append(plain)
             continue
         items.append({**jsonio.members(raw), "encrypted_content": seal.data})
-    return jsonio.raw(items), left_out
+    return jsonio.raw(items), tuple(left_out)
 
 
 def _is_said(item: jsonio.Members, name: str) -> bool:

@@ -303,16 +303,22 @@ def _returned(parts: list[Part], losses: Losses) -> Any:
 
 
 def _reasoning(item: Reasoning, destination: Destination, losses: Losses) -> Any:
-    """What this provider sealed goes back as it came. Without that, a provider that seals has no use for the item, and
-    would look for it in its store; one that reads plain reasoning gets it."""
+    """What this provider said goes back as it came, whatever the client made of it. Without a seal, a provider that seals
+    has no use for the item, and would look for it in its store; one that reads plain reasoning gets it."""
+    seal = item.seal
+    if seal is not None and seal.kind == "reasoning_item":
+        return {"type": "reasoning", "summary": [], **jsonio.members(seal.data.encode())}
+    if seal is not None and seal.kind == "encrypted" and seal.text:
+        words = jsonio.members(seal.text.encode())
+        return {"type": "reasoning", "summary": [], **words, "encrypted_content": seal.data}
     members: dict[str, Any] = {
         "type": "reasoning",
         "summary": [{"type": "summary_text", "text": text} for text in item.summary],
     }
     if item.content:
         members["content"] = [{"type": "reasoning_text", "text": text} for text in item.content]
-    if item.seal is not None and item.seal.kind == "encrypted":
-        return {**members, "encrypted_content": item.seal.data}
+    if seal is not None and seal.kind == "encrypted":
+        return {**members, "encrypted_content": seal.data}
     if destination.encrypted_reasoning or not (item.content or item.summary):
         losses.hint("reasoning_items")
         return None

@@ -1,0 +1,48 @@
+"""Members of a client's request from which nothing was read on the way into the canonical form.
+
+Clients add members that are none of a provider's business (Codex its `client_metadata`), and APIs grow: what the gateway
+does not know is no reason to refuse a request (protocol §1.2). It is left out and named. Only a member that is known, and
+on which an answer depends, is refused.
+"""
+
+from collections.abc import Container, Iterable
+
+from tidegate.wire import jsonio
+
+__all__ = ["ENGINE_MEMBERS", "Leftovers"]
+
+ENGINE_MEMBERS = frozenset(
+    {
+        "bad_words", "chat_template_kwargs", "grammar", "guided_choice", "guided_grammar", "guided_json", "guided_regex",
+        "ignore_eos", "length_penalty", "min_p", "min_tokens", "repetition_penalty", "stop_token_ids",
+        "structured_outputs", "top_a", "use_beam_search",
+    }
+)  # fmt: skip
+"""Members of well-known engines, whatever of OpenAI's APIs they speak, on which an answer depends."""
+
+
+class Leftovers:
+    """`hints` and `refused` of one request (see :class:`tidegate.wire.items.CanonicalRequest`), each name once, in the
+    order of the request."""
+
+    def __init__(self) -> None:
+        self.hints: dict[str, None] = {}
+        self.refused: dict[str, None] = {}
+
+    def hint(self, name: str) -> None:
+        self.hints[name] = None
+
+    def refuse(self, name: str) -> None:
+        self.refused[name] = None
+
+    def read(
+        self,
+        members: Iterable[tuple[str, jsonio.Raw]],
+        known: Container[str],
+        refused: Container[str] = (),
+        at: str = "",
+    ) -> None:
+        """Note all `members` of the object `at` but those that are `known`, and null."""
+        for name, value in members:
+            if name not in known and not jsonio.is_null(value):
+                (self.refused if name in refused else self.hints)[at + name] = None

@@ -1,0 +1,122 @@
+"""A client's history on its way to a provider of its own API, without what is not that provider's (protocol §5.4).
+
+A conversation may have been with another provider before. Its thoughts came to the client with signatures of this
+gateway, to which Anthropic answers 400.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from tidegate.dialects.dialect import Destination
+from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.messages.blocks import ContentBlock, InputMessage
+from tidegate.wire import jsonio
+
+__all__ = ["open_envelopes"]
+
+_MARK: Final = PREFIX.encode()
+_CLEARS_THINKING: Final = "clear_thinking"
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+class _Management(msgspec.Struct):
+    edits: list[_Typed] | None = None
+
+
+_typed = jsonio.decoder(_Typed)
+_management = jsonio.decoder(_Management)
+
+
+def open_envelopes(
+    members: jsonio.Members, messages: list[InputMessage], envelopes: Envelopes | None, destination: Destination
+) -> tuple[str, ...]:
+    """Put the provider's own thoughts in the place of their envelopes, and take out all others; returns the names of what
+    is lost. Thoughts that were only shown are none of it. `messages` are those of `members`."""
+    if _MARK not in bytes(members["messages"]):
+        return ()
+    history = _History(envelopes, destination)
+    kept = [
+        history.message(raw, message)
+        for raw, message in zip(jsonio.elements(members["messages"]), messages, strict=True)
+    ]
+    members["messages"] = jsonio.raw([message for message in kept if message is not None])
+    if len(messages) > 1 and _begins_with(messages[-1], "tool_result") and history.headless[-2]:
+        return _without_thinking(members, lost=history.lost)
+    return ("thinking",) if history.lost else ()
+
+
+class _History:
+    def __init__(self, envelopes: Envelopes | None, destination: Destination) -> None:
+        self._envelopes = envelopes
+        self._provider = destination.provider
+        self.lost = False
+        """Something was left out that another provider wants back."""
+        self.headless: list[bool] = []
+        """For each message, whether the thought that it began with was left out."""
+
+    def message(self, raw: jsonio.Raw, message: InputMessage) -> Any:
+        """The message for the provider; None when nothing is left of it."""
+        content = message.content
+        if isinstance(content, str) or not any(map(_is_enveloped, content)):
+            self.headless.append(False)
+            return raw
+        members = jsonio.members(raw)
+        found = [
+            self._opened(block) if _is_enveloped(block) else own
+            for own, block in zip(jsonio.elements(members["content"]), content, strict=True)
+        ]
+        self.headless.append(found[0] is None)
+        kept = [block for block in found if block is not None]
+        return {**members, "content": kept} if kept else None
+
+    def _opened(self, block: ContentBlock) -> dict[str, Any] | None:
+        envelope = block.signature if block.type == "thinking" else block.data
+        seal = None
+        if self._envelopes is not None and envelope is not None:
+            seal = self._envelopes.open(envelope, provider=self._provider)
+        if seal is not None and seal.kind == "signature":
+            return {"type": "thinking", "thinking": seal.text, "signature": seal.data}
+        if seal is not None and seal.kind == "redacted":
+            return {"type": "redacted_thinking", "data": seal.data}
+        self.lost = self.lost or seal is None or seal.kind != "shown"
+        return None
+
+
+def _without_thinking(members: jsonio.Members, *, lost: bool) -> tuple[str, ...]:
+    """With a budget, a step that called tools goes on only from its own thoughts, which are another provider's: the request
+    goes without thinking then, and without the edit that is only allowed beside it."""
+    if _type_of(members.get("thinking", jsonio.NULL)) != "enabled":
+        return ("thinking",) if lost else ()
+    del members["thinking"]
+    given = members.get("context_management", jsonio.NULL)
+    try:
+        edits = jsonio.decode(given, _management).edits or []
+    except jsonio.SchemaMismatch:
+        edits = []
+    if not any(edit.type.startswith(_CLEARS_THINKING) for edit in edits):
+        return ("thinking",)
+    management = jsonio.members(given)
+    known = zip(jsonio.elements(management["edits"]), edits, strict=True)
+    left = [edit for edit, read in known if not read.type.startswith(_CLEARS_THINKING)]
+    members["context_management"] = jsonio.raw({**management, "edits": left})
+    return "thinking", "context_management"
+
+
+def _type_of(value: jsonio.Raw) -> str:
+    try:
+        return jsonio.decode(value, _typed).type
+    except jsonio.SchemaMismatch:
+        return ""
+
+
+def _begins_with(message: InputMessage, *kinds: str) -> bool:
+    return not isinstance(message.content, str) and bool(message.content) and message.content[0].type in kinds
+
+
+def _is_enveloped(block: ContentBlock) -> bool:
+    carrier = {"thinking": block.signature, "redacted_thinking": block.data}.get(block.type)
+    return carrier is not None and carrier.startswith(PREFIX)
