@@ -1,0 +1,411 @@
+"""What the gateway keeps of answers, and finds again: stored responses, their journals, and the turns before them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tidegate.access.keys import Principal
+from tidegate.config.schema import Storage as Settings
+from tidegate.dialects.dialect import Call, Request, Stream
+from tidegate.dialects.responses.interrupted import interrupted_frames, interrupted_response
+from tidegate.dialects.responses.request import ResponsesRequest, previous_not_found
+from tidegate.dialects.responses.state import Kept, References
+from tidegate.dialects.resume import Resume, last_number
+from tidegate.gateway.asked import resume_grace
+from tidegate.gateway.ids import IdSupply
+from tidegate.gateway.snapshot import Path
+from tidegate.storage.records import (
+    ENDED,
+    Ending,
+    HistoryIncomplete,
+    HistoryTooLarge,
+    Item,
+    NewRun,
+    Page,
+    Ref,
+    Status,
+    StoredItem,
+    StoredRun,
+    Tenant,
+)
+from tidegate.storage.records import Run as StoredWriter
+from tidegate.storage.storage import Storage
+from tidegate.streams.follow import follow, replay
+from tidegate.streams.journal import Journal
+from tidegate.streams.run import Run
+from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest, NotFound, TidegateError, UnsupportedParameter
+
+if TYPE_CHECKING:
+    from tidegate.gateway.exchange import Exchange
+
+__all__ = ["History", "Keeper", "Plan", "tenant_of"]
+
+GRACE_KEPT_S = 3600.0
+"""How long a stream stays readable that was kept only for a client that may come back."""
+
+INTERRUPTED = "gateway_interrupted"
+
+_stream_ids = IdSupply(b"strm_", 24)
+_item_ids: dict[str, IdSupply] = {}
+
+
+class History(msgspec.Struct, frozen=True):
+    """What a request builds on."""
+
+    items: list[bytes]
+    """The items before its own, in order."""
+    named: dict[str, bytes]
+    """Items that it names, by id."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of an answer, beside going to its client."""
+
+    run: "Recording | None" = None
+    lookup: Coroutine[Any, Any, History] | None = None
+    """What must be found before there can be an answer."""
+    background: bool = False
+    grace_s: float = 0.0
+
+
+def tenant_of(principal: Principal) -> Tenant:
+    """Whose data a caller's is."""
+    return Tenant("default", principal.project)
+
+
+def new_item_id(prefix: str) -> str:
+    """A fresh id for an item, such as `msg_…`."""
+    supply = _item_ids.get(prefix)
+    if supply is None:
+        supply = _item_ids[prefix] = IdSupply(prefix.encode() + b"_", 24)
+    return supply.take().decode("ascii")
+
+
+class Recording:
+    """See :class:`tidegate.gateway.recorder.Run`: one answer, written to the journal and, at its end, as items."""
+
+    __slots__ = (
+        "_inputs",
+        "_keeper",
+        "_kept",
+        "_live",
+        "_new",
+        "_written",
+        "conversation",
+        "exchange",
+        "previous",
+        "public_id",
+    )
+
+    def __init__(self, keeper: "Keeper", new: NewRun, inputs: Sequence[Item], kept: Kept | None) -> None:
+        """`kept` is where the response object stands; None for a stream that is kept as frames alone."""
+        self._keeper = keeper
+        self._new = new
+        self._inputs = inputs
+        self._kept = kept
+        self._written: StoredWriter | None = None
+        self._live: Run | None = None
+        self.public_id = new.id
+        self.previous: Ref | None = None
+        self.conversation: Ref | None = None
+        self.exchange: Exchange | None = None
+
+    @property
+    def followed(self) -> bool:
+        return self._live is not None and self._live.followers > 0
+
+    def begin(self, stream: Stream | None) -> None:
+        keeper, kept = self._keeper, self._kept
+        new = msgspec.structs.replace(
+            self._new,
+            previous=self.previous,
+            conversation=self.conversation,
+            stream=stream is not None,
+            request=kept.response if kept is not None else b"",
+        )
+        self._written = keeper.storage.put_run(new, self._inputs)
+        if stream is not None:
+            self._live = keeper.open(self._written, self)
+
+    def append(self, frames: bytes) -> None:
+        assert self._live is not None
+        self._live.append(frames)
+
+    def finish(self, error: TidegateError | None) -> None:
+        keeper, kept = self._keeper, self._kept
+        assert self._written is not None
+        if self._live is not None:
+            keeper.journal.close(self._live)
+        outputs: list[Item] = []
+        answer = b""
+        status: Status = "completed" if error is None else "failed"
+        if kept is not None:
+            status, outputs, answer = _taken_apart(kept.response)
+        ending = Ending(
+            status=status,
+            completed_at=keeper.now(),
+            answer=answer,
+            error_code="" if error is None else error.code or "",
+        )
+        added = [*self._inputs, *outputs] if self.conversation is not None and status != "failed" else []
+        keeper.storage.finish_run(self._written, ending, outputs, added)
+        keeper.forget(self)
+
+
+class Keeper:
+    """One per process; owns the journal of its running answers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, storage: Storage, settings: Settings) -> None:
+        self.loop = loop
+        self.storage = storage
+        self._settings = settings
+        self._writers: dict[int, StoredWriter] = {}
+        self._running: dict[str, Recording] = {}
+        self.journal = Journal(loop, self)
+        storage.on_cancel = self._on_cancel
+
+    @staticmethod
+    def now() -> float:
+        """Unix time in seconds."""
+        return _now()
+
+    # -- a request comes ----------------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        request: Request,
+        headers: Mapping[bytes, bytes],
+        call: Call,
+        principal: Principal,
+        model: str,
+        paths: Sequence[Path],
+    ) -> Plan:
+        """What is to be kept of the answer, and what must be looked up for it. Raises InvalidRequest."""
+        grace = headers.get(b"tidegate-resume-grace")
+        grace_s = float(self._settings.resume_grace) if grace is None else resume_grace(grace)
+        if not isinstance(request, ResponsesRequest):
+            if not grace_s or not request.wants_stream:
+                return Plan()
+            return Plan(run=self._stream_only(call, principal, model, paths), grace_s=grace_s)
+        if not all(path.destination.gateway_state for path in paths):
+            return Plan()  # the provider holds the state
+        typed = request.typed
+        if typed.background and typed.store is False:
+            raise UnsupportedParameter(
+                "Unsupported parameter: 'background' needs a stored response, and 'store' is false.", param="background"
+            )
+        references = request.references
+        run: Recording | None = None
+        if typed.store is not False:
+            run = self._response(request, call, principal, model, paths)
+        elif grace_s and request.wants_stream:
+            run = self._stream_only(call, principal, model, paths)
+        lookup = None if references is None else self._look_up(references, tenant_of(principal), run)
+        return Plan(run=run, lookup=lookup, background=bool(typed.background), grace_s=grace_s)
+
+    def _response(
+        self, request: ResponsesRequest, call: Call, principal: Principal, model: str, paths: Sequence[Path]
+    ) -> Recording:
+        kept = request.kept = Kept()
+        inputs = [Item(name, content) for name, content in request.kept_items(new_item_id)]
+        retention = self._settings.retention.seconds()
+        new = NewRun(
+            id=call.response_id,
+            tenant=tenant_of(principal),
+            key=principal.key,
+            dialect="responses",
+            model=model,
+            deployment=paths[0].name,
+            status="queued" if request.typed.background else "in_progress",
+            background=bool(request.typed.background),
+            created_at=self.now(),
+            expires_at=None if retention is None else self.now() + retention,
+        )
+        return Recording(self, new, inputs, kept)
+
+    def _stream_only(self, call: Call, principal: Principal, model: str, paths: Sequence[Path]) -> Recording:
+        new = NewRun(
+            id=_stream_ids.take().decode("ascii"),
+            tenant=tenant_of(principal),
+            key=principal.key,
+            dialect=paths[0].endpoint,
+            model=model,
+            deployment=paths[0].name,
+            created_at=self.now(),
+            expires_at=self.now() + GRACE_KEPT_S,
+        )
+        return Recording(self, new, (), None)
+
+    async def _look_up(self, references: References, tenant: Tenant, run: Recording | None) -> History:
+        items: list[bytes] = []
+        try:
+            if references.previous is not None:
+                chain = await self.storage.read_chain(tenant, references.previous)
+                if chain is None:
+                    raise previous_not_found(references.previous)
+                last = chain.links[-1]
+                if last.status not in ENDED:
+                    raise InvalidRequest(
+                        f"Previous response with id '{references.previous}' is still in progress.",
+                        param="previous_response_id",
+                        code="previous_response_in_progress",
+                    )
+                items = [item.content for link in chain.links for item in link.items]
+                if run is not None:
+                    run.previous = chain.ref
+            elif references.conversation is not None:
+                found = await self.storage.read_conversation(tenant, references.conversation)
+                if found is None:
+                    raise NotFound(
+                        f"Conversation with id '{references.conversation}' not found.", param="conversation"
+                    )
+                items = [item.content for item in found[1]]
+                if run is not None:
+                    run.conversation = found[0].ref
+        except HistoryIncomplete:
+            raise previous_not_found(references.previous or "") from None
+        except HistoryTooLarge as error:
+            raise InvalidRequest(
+                f"The turns before this one cannot be sent along: {error}.",
+                param="previous_response_id" if references.previous else "conversation",
+                code="context_length_exceeded",
+            ) from None
+        named = await self.storage.find_items(tenant, references.items) if references.items else {}
+        return History(items, {name: item.content for name, item in named.items()})
+
+    # -- a run is on its way ------------------------------------------------------------------------------------
+
+    def open(self, written: StoredWriter, recording: Recording) -> Run:
+        """The live run of a recording that begins."""
+        self._writers[written.number] = written
+        self._running[recording.public_id] = recording
+        return self.journal.open(written.number, recording.public_id, written.new.tenant.project)
+
+    def forget(self, recording: Recording) -> None:
+        """A run has ended."""
+        self._running.pop(recording.public_id, None)
+
+    def append_segment(self, run: int, place: int, frames: bytes) -> None:
+        """See :class:`tidegate.streams.journal.Segments`. Storage counts frames by number; ours are counted by byte."""
+        self.storage.append_segment(self._writers[run], place, place + len(frames) - 1, frames)
+
+    def _on_cancel(self, run_id: str) -> None:
+        """Another process was asked to cancel a run of ours."""
+        recording = self._running.get(run_id)
+        if recording is not None and recording.exchange is not None:
+            recording.exchange.cancel()
+
+    # -- what is read -------------------------------------------------------------------------------------------
+
+    async def find(self, run_id: str, tenant: Tenant, *, dialect: str = "") -> StoredRun:
+        """A run. Raises NotFound in the official words (protocol §1.8)."""
+        found = await self.storage.get_run(tenant, run_id)
+        if found is None or (dialect and found.dialect != dialect):
+            raise _not_found(run_id)
+        return found
+
+    async def response(self, run_id: str, tenant: Tenant) -> bytes:
+        """The response object as it stands."""
+        run = await self.find(run_id, tenant, dialect="responses")
+        if run.status not in ENDED:
+            members = jsonio.members(run.request)
+            members["status"] = jsonio.raw("in_progress" if run.status == "queued" and run_id in self._running else run.status)
+            return jsonio.encode(members)
+        outputs = await self._all_items(tenant, run_id, "output")
+        if run.error_code == INTERRUPTED:
+            return interrupted_response(run.request, outputs)
+        members = jsonio.members(run.answer)
+        members["output"] = jsonio.raw([msgspec.Raw(item) for item in outputs])
+        return jsonio.encode(members)
+
+    async def frames(self, run: StoredRun, tenant: Tenant, after: int | None) -> AsyncIterator[bytes]:
+        """The frames of a run behind event `after`, to its end, also where another process writes it."""
+        run_id = run.ref.id
+        numbered = run.dialect == "responses"
+        resume = Resume(after, numbered=numbered)
+        read = partial(self._read, tenant, run_id)
+        live = self.journal.runs.get(run_id)
+        if live is not None:
+            async for piece in follow(read, live, resume):
+                yield piece
+            return
+        last = -1
+        async for piece in replay(read, partial(self._has_ended, tenant, run_id), resume):
+            if numbered:
+                last = max(last, last_number(piece))
+            yield piece
+        ended = await self.find(run_id, tenant)
+        if ended.error_code == INTERRUPTED and numbered:
+            outputs = await self._all_items(tenant, run_id, "output")
+            number = max(last, -1 if after is None else after) + 1
+            yield interrupted_frames(interrupted_response(ended.request, outputs), number)
+
+    async def cancel(self, run_id: str, tenant: Tenant) -> bytes:
+        """End a background response; what it is now. One that has ended stays as it is."""
+        run = await self.find(run_id, tenant, dialect="responses")
+        if not run.background:
+            raise InvalidRequest(
+                "Only responses created with 'background' set to true can be cancelled.", code="not_in_background"
+            )
+        if run.status not in ENDED:
+            recording = self._running.get(run_id)
+            if recording is not None and recording.exchange is not None:
+                recording.exchange.cancel()
+            else:
+                await self.storage.request_cancel(tenant, run_id)
+                await self._until_ended(tenant, run_id)
+        return await self.response(run_id, tenant)
+
+    async def delete(self, run_id: str, tenant: Tenant) -> None:
+        """Remove a response with all that belongs to it; a running one ends."""
+        await self.find(run_id, tenant, dialect="responses")
+        recording = self._running.get(run_id)
+        if recording is not None and recording.exchange is not None:
+            recording.exchange.cancel()
+        if not await self.storage.delete_run(tenant, run_id):
+            raise _not_found(run_id)
+
+    async def input_items(
+        self, run_id: str, tenant: Tenant, *, after: str | None, limit: int, descending: bool
+    ) -> Page[StoredItem]:
+        """A page of what the response was asked with. Raises NotFound, and CursorUnknown for an unknown `after`."""
+        await self.find(run_id, tenant, dialect="responses")
+        page = await self.storage.list_items(
+            tenant, run_id, "context", after=after, limit=limit, descending=descending
+        )
+        if page is None:
+            raise _not_found(run_id)
+        return page
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    async def _all_items(self, tenant: Tenant, run_id: str, scope: str) -> list[bytes]:
+        found: list[bytes] = []
+        after: str | None = None
+        while True:
+            page = await self.storage.list_items(
+                tenant, run_id, "output" if scope == "output" else "input", after=after, limit=1000, descending=False
+            )
+            if page is None:
+                raise _not_found(run_id)
+            found += [item.content for item in page.data]
+            if not page.has_more:
+                return found
+            after = page.data[-1].id
+
+    async def _read(self, tenant: Tenant, run_id: str, place: int, limit: int) -> list[tuple[int, bytes]]:
+        part = await self.storage.read_journal(tenant, run_id, after=place - 1, max_bytes=limit)
+        return [] if part is None else [(one.first, one.frames) for one in part.segments]
+
+    async def _has_ended(self, tenant: Tenant, run_id: str) -> bool:
+        run = await self.storage.get_run(tenant, run_id)
+        return run is None or run.status in ENDED
+
+    async def _until_ended(self, tenant: Tenant, run_id: str) -> None:
+        until = self.loop.time() + CANCEL_S
+        while self.loop.time() < until and not await self._has_ended(tenant, run_id):
+            await asyncio.sleep(POLL_S)
