@@ -28,7 +28,8 @@
     └── GatewayError                we are at fault
         ├── Internal                500
         ├── ShuttingDown            503
-        └── Overloaded              503
+        ├── Overloaded              503
+        └── StorageUnavailable      503
 
 Every class fixes the HTTP status, the OpenAI `type` and `code`, the Anthropic type, whether another attempt may help,
 and whose fault it is. `WireError` stands outside: it says that bytes were not what a dialect promises; the gateway
@@ -61,6 +62,7 @@ __all__ = [
     "ProviderError",
     "RequestTimeout",
     "ShuttingDown",
+    "StorageUnavailable",
     "TargetTooLong",
     "TidegateError",
     "UnsupportedEncoding",
@@ -414,5 +416,14 @@ class Overloaded(GatewayError):
 
     status = 503
     default_code = "gateway_overloaded"
+    anthropic_type = "overloaded_error"
+    retryable = True
+
+
+class StorageUnavailable(GatewayError):
+    """503: the gateway's own database does not answer, and what was asked needs it."""
+
+    status = 503
+    default_code = "storage_unavailable"
     anthropic_type = "overloaded_error"
     retryable = True

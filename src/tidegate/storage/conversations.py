@@ -1,0 +1,211 @@
+"""Conversations and their items. They have no expiry: they stay until they are deleted (protocol §1.9)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tidegate.storage import tenants
+from tidegate.storage.crypto import Box, Keyring
+from tidegate.storage.records import Conversation, CursorUnknown, HistoryTooLarge, Item, Page, Ref, StoredItem, Tenant
+from tidegate.storage.statement import Sql, Work
+
+__all__ = ["add", "change", "create", "extend", "find", "forget", "get", "load", "page", "remove"]
+
+_OWN: Final = f"id = :id AND tenant = {tenants.NUMBER}"
+
+_CREATE = Sql(f"""
+    INSERT INTO conversations (id, tenant, key, created_at, next_position, bytes, sealed, metadata)
+    VALUES (:id, {tenants.NUMBER}, :key, :created_at, 0, 0, 0, :metadata) RETURNING number
+""")
+_SEAL = Sql("UPDATE conversations SET sealed = :sealed, metadata = :metadata WHERE number = :number")
+_GET = Sql(f"SELECT number, created_at, sealed, metadata FROM conversations WHERE {_OWN}")
+_CHANGE = Sql(f"UPDATE conversations SET sealed = :sealed, metadata = :metadata WHERE {_OWN} RETURNING number")
+_REMOVE = Sql(f"DELETE FROM conversations WHERE {_OWN} RETURNING number, tenant, key, bytes")
+_DOOM = Sql("INSERT INTO doomed (kind, number, owner) VALUES ('conversation', :number, NULL) ON CONFLICT DO NOTHING")
+
+# Taking positions locks the row, so that two runs that end at once do not get the same ones.
+_TAKE = Sql("""
+    UPDATE conversations SET next_position = next_position + :count, bytes = bytes + :size
+    WHERE number = :number AND id = :id RETURNING next_position, tenant, key
+""")
+_ADD = Sql("""
+    INSERT INTO conversation_items (conversation, tenant, position, id, sealed, content)
+    VALUES (:conversation, :tenant, :position, :id, :sealed, :content)
+""")
+
+_COLUMNS: Final = "number, position, id, sealed, content"
+_PAGE: Final = {
+    False: Sql(f"""
+        SELECT {_COLUMNS} FROM conversation_items
+        WHERE conversation = :number AND position > :position ORDER BY position LIMIT :count
+    """),
+    True: Sql(f"""
+        SELECT {_COLUMNS} FROM conversation_items
+        WHERE conversation = :number AND position < :position ORDER BY position DESC LIMIT :count
+    """),
+}
+_START: Final = {False: -1, True: 2**62}
+_FIND = Sql(f"""
+    SELECT {_COLUMNS} FROM conversation_items
+    WHERE tenant = {tenants.NUMBER} AND id = :id AND conversation = :number ORDER BY number DESC LIMIT 1
+""")
+_SIZE = Sql("SELECT coalesce(sum(length(content)), 0) FROM conversation_items WHERE conversation = :number")
+_FORGET = Sql("DELETE FROM conversation_items WHERE number = :number")
+_SHRINK = Sql("UPDATE conversations SET bytes = bytes - :size WHERE number = :number RETURNING tenant, key")
+
+
+def create(
+    tenant: Tenant, key: str, id_: str, created_at: float, metadata: bytes, items: Sequence[Item], keyring: Keyring
+) -> Work[Ref]:
+    """A new conversation with its first items."""
+    yield from tenants.enrol([tenant])
+    names = {"id": id_, "organization": tenant.organization, "project": tenant.project}
+    [(number,)] = yield _CREATE(**names, key=key, created_at=created_at, metadata=b"")
+    if metadata:
+        sealed = _sealed(number, tenant, metadata, keyring)
+        yield _SEAL(number=number, sealed=keyring.current, metadata=sealed)
+    ref = Ref(number, id_)
+    if items:
+        yield from add(ref, tenant, items, keyring)
+    return ref
+
+
+def get(tenant: Tenant, id_: str, keyring: Keyring) -> Work[Conversation | None]:
+    """A conversation of this tenant; None for one that does not exist or belongs to another."""
+    rows = yield _GET(id=id_, organization=tenant.organization, project=tenant.project)
+    if not rows:
+        return None
+    number, created_at, sealed, metadata = rows[0]
+    box = keyring.box(sealed, "conversation", number, tenant)
+    if box is not None and metadata:
+        metadata = box.open(metadata, "metadata")
+    return Conversation(ref=Ref(number, id_), created_at=created_at, metadata=metadata)
+
+
+def change(tenant: Tenant, id_: str, metadata: bytes, keyring: Keyring) -> Work[Conversation | None]:
+    """Replace the metadata."""
+    found = yield from get(tenant, id_, keyring)
+    if found is None:
+        return None
+    sealed = _sealed(found.ref.number, tenant, metadata, keyring)
+    names = {"id": id_, "organization": tenant.organization, "project": tenant.project}
+    if not (yield _CHANGE(**names, sealed=keyring.current, metadata=sealed)):
+        return None
+    return Conversation(ref=found.ref, created_at=found.created_at, metadata=metadata)
+
+
+def remove(tenant: Tenant, id_: str) -> Work[int | None]:
+    """Delete a conversation; its items are doomed. Its number, for removing them."""
+    rows = yield _REMOVE(id=id_, organization=tenant.organization, project=tenant.project)
+    if not rows:
+        return None
+    number, owner, key, size = rows[0]
+    yield _DOOM(number=number)
+    yield from tenants.account([(owner, key, -size, 0)])
+    return int(number)
+
+
+def add(conversation: Ref, tenant: Tenant, items: Sequence[Item], keyring: Keyring) -> Work[list[StoredItem] | None]:
+    """Append items; None when the conversation was deleted meanwhile."""
+    size = sum(len(item.content) for item in items)
+    rows = yield _TAKE(number=conversation.number, id=conversation.id, count=len(items), size=size)
+    if not rows:
+        return None
+    behind, owner, key = rows[0]
+    first = behind - len(items)
+    box = keyring.box(keyring.current, "conversation", conversation.number, tenant)
+    yield _ADD.many(
+        [
+            (
+                conversation.number,
+                owner,
+                position,
+                item.id,
+                keyring.current,
+                item.content if box is None else box.seal(item.content, f"item {position}"),
+            )
+            for position, item in enumerate(items, first)
+        ]
+    )
+    yield from tenants.account([(owner, key, size, 0)])
+    return [StoredItem(item.id, item.content, position, "input") for position, item in enumerate(items, first)]
+
+
+def extend(tenant: Tenant, id_: str, items: Sequence[Item], keyring: Keyring) -> Work[list[StoredItem] | None]:
+    """Append items to a conversation of this tenant; None when it has no such conversation."""
+    found = yield from get(tenant, id_, keyring)
+    return None if found is None else (yield from add(found.ref, tenant, items, keyring))
+
+
+def page(
+    tenant: Tenant, id_: str, *, after: str | None, limit: int, descending: bool, keyring: Keyring
+) -> Work[Page[StoredItem] | None]:
+    """Up to `limit` items behind the item `after`. Raises CursorUnknown."""
+    found = yield from get(tenant, id_, keyring)
+    if found is None:
+        return None
+    number = found.ref.number
+    position = _START[descending]
+    if after is not None:
+        rows = yield _FIND(number=number, id=after, organization=tenant.organization, project=tenant.project)
+        if not rows:
+            raise CursorUnknown(after)
+        position = rows[0][1]
+    rows = yield _PAGE[descending](number=number, position=position, count=limit + 1)
+    return Page([_opened(row, number, tenant, keyring) for row in rows[:limit]], len(rows) > limit)
+
+
+def load(
+    tenant: Tenant, id_: str, max_bytes: int, keyring: Keyring
+) -> Work[tuple[Conversation, list[StoredItem]] | None]:
+    """A conversation with all its items. Raises HistoryTooLarge."""
+    found = yield from get(tenant, id_, keyring)
+    if found is None:
+        return None
+    number = found.ref.number
+    [(size,)] = yield _SIZE(number=number)
+    if size > max_bytes:
+        raise HistoryTooLarge(f"The conversation '{id_}' has {size} bytes; at most {max_bytes} can be continued.")
+    rows = yield _PAGE[False](number=number, position=_START[False], count=2**31)
+    return found, [_opened(row, number, tenant, keyring) for row in rows]
+
+
+def find(tenant: Tenant, id_: str, item_id: str, keyring: Keyring) -> Work[StoredItem | None]:
+    """One item of a conversation; None when either does not exist."""
+    found = yield from get(tenant, id_, keyring)
+    if found is None:
+        return None
+    number = found.ref.number
+    rows = yield _FIND(number=number, id=item_id, organization=tenant.organization, project=tenant.project)
+    return _opened(rows[0], number, tenant, keyring) if rows else None
+
+
+def forget(tenant: Tenant, id_: str, item_id: str, keyring: Keyring) -> Work[Conversation | None]:
+    """Delete one item; the conversation, or None when either does not exist."""
+    found = yield from get(tenant, id_, keyring)
+    if found is None:
+        return None
+    number = found.ref.number
+    rows = yield _FIND(number=number, id=item_id, organization=tenant.organization, project=tenant.project)
+    if not rows:
+        return None
+    size = len(_opened(rows[0], number, tenant, keyring).content)
+    yield _FORGET(number=rows[0][0])
+    for owner, key in (yield _SHRINK(number=number, size=size)):
+        yield from tenants.account([(owner, key, -size, 0)])
+    return found
+
+
+def _sealed(number: int, tenant: Tenant, metadata: bytes, keyring: Keyring) -> bytes:
+    box = keyring.box(keyring.current, "conversation", number, tenant)
+    return box.seal(metadata, "metadata") if box is not None and metadata else metadata
+
+
+def _opened(row: Sequence[object], number: int, tenant: Tenant, keyring: Keyring) -> StoredItem:
+    _, position, id_, sealed, content = row
+    assert isinstance(position, int)
+    assert isinstance(sealed, int)
+    assert isinstance(content, bytes)
+    box: Box | None = keyring.box(sealed, "conversation", number, tenant)
+    if box is not None:
+        content = box.open(content, f"item {position}")
+    return StoredItem(str(id_), content, position, "input")

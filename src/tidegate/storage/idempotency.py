@@ -1,0 +1,74 @@
+"""Idempotency keys: who may run a request, and what the others get."""
+
+from typing import Final
+
+from tidegate.storage import tenants
+from tidegate.storage.crypto import Keyring
+from tidegate.storage.records import Claim, Tenant
+from tidegate.storage.statement import Sql, Work
+
+__all__ = ["claim", "expire", "release", "settle"]
+
+_OWN: Final = f"tenant = {tenants.NUMBER} AND name = :name"
+
+# A claim may be taken over when it has expired, or when the process that made it died before there was a run.
+_CLAIM = Sql(f"""
+    INSERT INTO idempotency (tenant, name, digest, run_id, owner, expires_at, status, sealed, answer)
+    VALUES ({tenants.NUMBER}, :name, :digest, :run_id, :owner, :expires_at, NULL, 0, :empty)
+    ON CONFLICT (tenant, name) DO UPDATE SET digest = excluded.digest, run_id = excluded.run_id, owner = excluded.owner,
+        expires_at = excluded.expires_at, status = NULL, sealed = 0, answer = excluded.answer
+    WHERE idempotency.expires_at <= {{now}} OR (
+        idempotency.status IS NULL
+        AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.number = idempotency.owner)
+        AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = idempotency.run_id)
+    )
+    RETURNING number
+""")
+_GET = Sql(f"SELECT digest, run_id, status, sealed, answer FROM idempotency WHERE {_OWN}")
+_SETTLE = Sql(f"""
+    UPDATE idempotency SET status = :status, sealed = :sealed, answer = :answer
+    WHERE {_OWN} AND run_id = :run_id AND status IS NULL
+""")
+_RELEASE = Sql(f"DELETE FROM idempotency WHERE {_OWN} AND run_id = :run_id AND status IS NULL")
+_EXPIRE = Sql("""
+    DELETE FROM idempotency WHERE number IN (
+        SELECT number FROM idempotency WHERE expires_at <= {now} ORDER BY expires_at LIMIT :count
+    ) RETURNING number
+""")
+
+
+def claim(
+    tenant: Tenant, name: str, digest: bytes, run_id: str, expires_at: float, owner: int, keyring: Keyring
+) -> Work[Claim]:
+    """Take a key for a run, or learn for what it was taken. Of any number of callers one gets it."""
+    yield from tenants.enrol([tenant])
+    names = {"organization": tenant.organization, "project": tenant.project, "name": name}
+    while True:
+        if (yield _CLAIM(**names, digest=digest, run_id=run_id, owner=owner, expires_at=expires_at, empty=b"")):
+            return Claim(is_new=True, digest=digest, run_id=run_id)
+        rows = yield _GET(**names)
+        if rows:  # else it was released in between
+            found, other, status, sealed, answer = rows[0]
+            box = keyring.box(sealed, "idempotency", name, tenant)
+            if box is not None and answer:
+                answer = box.open(answer, "answer")
+            return Claim(is_new=False, digest=found, run_id=other, status=status, answer=answer)
+
+
+def settle(tenant: Tenant, name: str, run_id: str, status: int, answer: bytes, keyring: Keyring) -> Work[None]:
+    """Keep the answer of the request that holds the key. Once: a later one changes nothing."""
+    names = {"organization": tenant.organization, "project": tenant.project, "name": name, "run_id": run_id}
+    box = keyring.box(keyring.current, "idempotency", name, tenant)
+    if box is not None and answer:
+        answer = box.seal(answer, "answer")
+    yield _SETTLE(**names, status=status, sealed=keyring.current, answer=answer)
+
+
+def release(tenant: Tenant, name: str, run_id: str) -> Work[None]:
+    """Give the key back: the request was refused before anything ran."""
+    yield _RELEASE(organization=tenant.organization, project=tenant.project, name=name, run_id=run_id)
+
+
+def expire(limit: int) -> Work[int]:
+    """Remove keys whose time is over; how many."""
+    return len((yield _EXPIRE(count=limit)))

@@ -1,0 +1,124 @@
+"""Input and output items of runs."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+from tidegate.storage import tenants
+from tidegate.storage.crypto import Box, Keyring
+from tidegate.storage.records import CursorUnknown, Item, Page, Run, StoredItem, Tenant
+from tidegate.storage.statement import Sql, Work
+
+__all__ = ["Scope", "add", "find", "opened", "page"]
+
+Scope = Literal["input", "output", "context"]
+"""`context` is what the model saw: the items of all earlier runs of the chain, then this run's input."""
+
+_ADD = Sql("""
+    INSERT INTO items (run, tenant, position, output, id, sealed, content)
+    VALUES (:run, :tenant, :position, :output, :id, :sealed, :content)
+""")
+_FIND = Sql(f"""
+    SELECT run, position, output, id, sealed, content FROM items
+    WHERE tenant = {tenants.NUMBER} AND id = :id ORDER BY number DESC LIMIT 1
+""")
+
+_OWN: Final = """
+    SELECT r.number, r.previous, r.tenant, 0 FROM runs r JOIN tenants t ON t.number = r.tenant
+    WHERE r.id = :id AND t.organization = :organization AND t.project = :project
+"""
+_EARLIER: Final = """
+    UNION ALL SELECT p.number, p.previous, p.tenant, line.depth + 1
+    FROM line JOIN runs p ON p.number = line.previous AND p.tenant = line.tenant
+"""
+_SCOPES: Final[dict[Scope, tuple[str, str]]] = {
+    "input": ("", "i.output = 0"),
+    "output": ("", "i.output = 1"),
+    "context": (_EARLIER, "(line.depth > 0 OR i.output = 0)"),
+}
+
+# Ascending order goes from the oldest run (the greatest depth) to the newest. The cursor is a place, so that paging costs
+# the same on every page; the sentinels stand before the first place.
+_ORDERS: Final = {
+    False: ("line.depth DESC, i.position", "(line.depth < :depth OR (line.depth = :depth AND i.position > :position))"),
+    True: ("line.depth, i.position DESC", "(line.depth > :depth OR (line.depth = :depth AND i.position < :position))"),
+}
+_START: Final = {False: (2**31 - 1, -1), True: (-1, 0)}
+_REVERSED: Final = {False: "line.depth, i.position DESC", True: "line.depth DESC, i.position"}
+
+
+def _statements(scope: Scope, descending: bool) -> tuple[Sql, Sql]:
+    earlier, condition = _SCOPES[scope]
+    order, beyond = _ORDERS[descending]
+    line = f"WITH RECURSIVE line (number, previous, tenant, depth) AS ({_OWN}{earlier})"
+    source = f"FROM line JOIN items i ON i.run = line.number WHERE {condition}"
+    columns = "i.run, i.position, i.output, i.id, i.sealed, i.content"
+    return (
+        Sql(f"{line} SELECT {columns} {source} AND {beyond} ORDER BY {order} LIMIT :count"),
+        # An id may stand in the list more than once. The last place in the order asked for never leads backwards.
+        Sql(
+            f"{line} SELECT line.depth, i.position {source} AND i.id = :after ORDER BY {_REVERSED[descending]} LIMIT 1"
+        ),
+    )
+
+
+_EXISTS = Sql(f"SELECT 1 FROM runs WHERE id = :id AND tenant = {tenants.NUMBER}")
+_PAGES: Final = {
+    (scope, descending): _statements(scope, descending) for scope in _SCOPES for descending in (False, True)
+}
+
+
+def add(groups: Iterable[tuple[Run, int, Sequence[Item], int, bool]], keyring: Keyring) -> Work[None]:
+    """Write items of runs: run, tenant's number, items, first position, and whether they are output."""
+    rows = []
+    for run, tenant, group, first, is_output in groups:
+        box = run.box
+        for position, item in enumerate(group, first):
+            content = box.seal(item.content, f"item {position}") if isinstance(box, Box) else item.content
+            rows.append((run.number, tenant, position, int(is_output), item.id, keyring.current, content))
+    if rows:
+        yield _ADD.many(rows)
+
+
+def opened(box: Box | None, position: int, output: int, id_: str, content: bytes) -> StoredItem:
+    """An item as it was given. Raises Damaged."""
+    if box is not None:
+        content = box.open(content, f"item {position}")
+    return StoredItem(id_, content, position, "output" if output else "input")
+
+
+def page(
+    tenant: Tenant,
+    run_id: str,
+    scope: Scope,
+    *,
+    after: str | None,
+    limit: int,
+    descending: bool,
+    keyring: Keyring,
+) -> Work[Page[StoredItem] | None]:
+    """Up to `limit` items behind the item `after`; None when this tenant has no such run. Raises CursorUnknown."""
+    names = {"id": run_id, "organization": tenant.organization, "project": tenant.project}
+    if not (yield _EXISTS(**names)):
+        return None
+    select, locate = _PAGES[scope, descending]
+    depth, position = _START[descending]
+    if after is not None:
+        places = yield locate(**names, after=after)
+        if not places:
+            raise CursorUnknown(after)
+        depth, position = places[0]
+    rows = yield select(**names, depth=depth, position=position, count=limit + 1)
+    boxes = {(row[4], row[0]): keyring.box(row[4], "run", row[0], tenant) for row in rows[:limit]}
+    data = [opened(boxes[row[4], row[0]], row[1], row[2], row[3], row[5]) for row in rows[:limit]]
+    return Page(data, len(rows) > limit)
+
+
+def find(tenant: Tenant, ids: Sequence[str], keyring: Keyring) -> Work[dict[str, StoredItem]]:
+    """Items by their ids, in the tenant's newest run that has one. What is not found is not in the answer."""
+    found = {}
+    for id_ in dict.fromkeys(ids):
+        rows = yield _FIND(id=id_, organization=tenant.organization, project=tenant.project)
+        if rows:
+            run, position, output, _, sealed, content = rows[0]
+            found[id_] = opened(keyring.box(sealed, "run", run, tenant), position, output, id_, content)
+    return found

@@ -1,0 +1,188 @@
+CREATE TABLE alembic_version (
+    version_num VARCHAR(32) NOT NULL, 
+    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+
+-- Running upgrade  -> 0001
+
+CREATE TABLE tenants (
+    number INTEGER NOT NULL, 
+    organization TEXT NOT NULL, 
+    project TEXT NOT NULL, 
+    PRIMARY KEY (number), 
+    CONSTRAINT tenants_names UNIQUE (organization, project)
+);
+
+CREATE TABLE stored (
+    tenant BIGINT NOT NULL, 
+    "key" TEXT NOT NULL, 
+    bytes BIGINT NOT NULL, 
+    runs BIGINT NOT NULL, 
+    PRIMARY KEY (tenant, "key")
+);
+
+CREATE TABLE processes (
+    number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+    name TEXT NOT NULL, 
+    lease_until DOUBLE NOT NULL, 
+    batch BIGINT NOT NULL
+);
+
+CREATE TABLE counters (
+    name TEXT NOT NULL, 
+    next BIGINT NOT NULL, 
+    PRIMARY KEY (name)
+);
+
+INSERT INTO counters (name, next) VALUES ('run', 1);
+
+CREATE TABLE data_keys (
+    number INTEGER NOT NULL, 
+    master TEXT NOT NULL, 
+    wrapped BLOB NOT NULL, 
+    created_at DOUBLE NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE TABLE runs (
+    number INTEGER NOT NULL, 
+    id TEXT NOT NULL, 
+    tenant BIGINT NOT NULL, 
+    "key" TEXT NOT NULL, 
+    dialect TEXT NOT NULL, 
+    model TEXT NOT NULL, 
+    deployment TEXT NOT NULL, 
+    status TEXT NOT NULL, 
+    background SMALLINT NOT NULL, 
+    stream SMALLINT NOT NULL, 
+    created_at DOUBLE NOT NULL, 
+    completed_at DOUBLE, 
+    expires_at DOUBLE, 
+    owner BIGINT NOT NULL, 
+    cancel_requested SMALLINT NOT NULL, 
+    previous BIGINT, 
+    previous_id TEXT NOT NULL, 
+    conversation BIGINT, 
+    conversation_id TEXT NOT NULL, 
+    error_code TEXT NOT NULL, 
+    last_sequence BIGINT, 
+    bytes BIGINT NOT NULL, 
+    sealed BIGINT NOT NULL, 
+    usage BLOB NOT NULL, 
+    request BLOB NOT NULL, 
+    answer BLOB NOT NULL, 
+    error BLOB NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE UNIQUE INDEX runs_id ON runs (id);
+
+CREATE INDEX runs_live ON runs (owner, cancel_requested) WHERE completed_at IS NULL;
+
+CREATE INDEX runs_previous ON runs (previous) WHERE previous IS NOT NULL;
+
+CREATE INDEX runs_expiry ON runs (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE items (
+    number INTEGER NOT NULL, 
+    run BIGINT NOT NULL, 
+    tenant BIGINT NOT NULL, 
+    position INTEGER NOT NULL, 
+    output SMALLINT NOT NULL, 
+    id TEXT NOT NULL, 
+    sealed BIGINT NOT NULL, 
+    content BLOB NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE UNIQUE INDEX items_run ON items (run, position);
+
+CREATE INDEX items_id ON items (tenant, id);
+
+CREATE TABLE segments (
+    number INTEGER NOT NULL, 
+    run BIGINT NOT NULL, 
+    first BIGINT NOT NULL, 
+    last BIGINT NOT NULL, 
+    sealed BIGINT NOT NULL, 
+    frames BLOB NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE INDEX segments_run ON segments (run, last);
+
+CREATE TABLE conversations (
+    number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+    id TEXT NOT NULL, 
+    tenant BIGINT NOT NULL, 
+    "key" TEXT NOT NULL, 
+    created_at DOUBLE NOT NULL, 
+    next_position BIGINT NOT NULL, 
+    bytes BIGINT NOT NULL, 
+    sealed BIGINT NOT NULL, 
+    metadata BLOB NOT NULL
+);
+
+CREATE UNIQUE INDEX conversations_id ON conversations (id);
+
+CREATE TABLE conversation_items (
+    number INTEGER NOT NULL, 
+    conversation BIGINT NOT NULL, 
+    tenant BIGINT NOT NULL, 
+    position BIGINT NOT NULL, 
+    id TEXT NOT NULL, 
+    sealed BIGINT NOT NULL, 
+    content BLOB NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE UNIQUE INDEX conversation_items_place ON conversation_items (conversation, position);
+
+CREATE INDEX conversation_items_id ON conversation_items (tenant, id);
+
+CREATE TABLE idempotency (
+    number INTEGER NOT NULL, 
+    tenant BIGINT NOT NULL, 
+    name TEXT NOT NULL, 
+    digest BLOB NOT NULL, 
+    run_id TEXT NOT NULL, 
+    owner BIGINT NOT NULL, 
+    expires_at DOUBLE NOT NULL, 
+    status INTEGER, 
+    sealed BIGINT NOT NULL, 
+    answer BLOB NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE UNIQUE INDEX idempotency_name ON idempotency (tenant, name);
+
+CREATE INDEX idempotency_run ON idempotency (run_id);
+
+CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+
+CREATE TABLE doomed (
+    kind TEXT NOT NULL, 
+    number BIGINT NOT NULL, 
+    owner BIGINT, 
+    PRIMARY KEY (kind, number)
+);
+
+INSERT INTO alembic_version (version_num) VALUES ('0001') RETURNING version_num;
+
+-- Running upgrade 0001 -> 0002
+
+CREATE TABLE ledger (
+    number INTEGER NOT NULL, 
+    request_id TEXT NOT NULL, 
+    tenant BIGINT NOT NULL, 
+    "key" TEXT NOT NULL, 
+    admitted_at DOUBLE NOT NULL, 
+    settled_at DOUBLE, 
+    entry BLOB NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE UNIQUE INDEX ledger_request ON ledger (request_id);
+
+UPDATE alembic_version SET version_num='0002' WHERE alembic_version.version_num = '0001';
+

@@ -1,0 +1,268 @@
+"""Runs: their beginning, their one ending, and what is read of them."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from tidegate.storage import conversations, items, tenants
+from tidegate.storage.crypto import Box, Keyring
+from tidegate.storage.records import (
+    Chain,
+    Ending,
+    HistoryIncomplete,
+    HistoryTooLarge,
+    Item,
+    Link,
+    Ref,
+    Run,
+    StoredItem,
+    StoredRun,
+    Tenant,
+)
+from tidegate.storage.statement import Sql, Work
+
+__all__ = ["Beginning", "Finish", "Update", "begin", "box_of", "chain", "finish", "get", "request_cancel", "update"]
+
+
+class Beginning(NamedTuple):
+    """A run to be written, with its input items."""
+
+    run: Run
+    inputs: Sequence[Item]
+    size: int
+    """Bytes that it takes while it waits."""
+
+
+class Update(NamedTuple):
+    """What changes while a run is live."""
+
+    run: Run
+    status: str
+    deployment: str
+
+
+class Finish(NamedTuple):
+    """A run's ending with its output items, and what it adds to its conversation."""
+
+    run: Run
+    ending: Ending
+    outputs: Sequence[Item]
+    append: Sequence[Item]
+    size: int
+
+
+_BEGIN = Sql(f"""
+    INSERT INTO runs (number, id, tenant, key, dialect, model, deployment, status, background, stream, created_at,
+        expires_at, owner, cancel_requested, previous, previous_id, conversation, conversation_id, error_code, bytes,
+        sealed, usage, request, answer, error)
+    VALUES (:number, :id, {tenants.NUMBER}, :key, :dialect, :model, :deployment, :status, :background, :stream,
+        :created_at, :expires_at, :owner, 0, :previous, :previous_id, :conversation, :conversation_id, '', 0, :sealed,
+        :empty, :request, :empty, :empty)
+    RETURNING number, tenant
+""")
+_UPDATE = Sql("""
+    UPDATE runs SET status = :status, deployment = CASE WHEN :deployment = '' THEN deployment ELSE :deployment END
+    WHERE number = :number AND completed_at IS NULL
+""")
+_FINISH = Sql("""
+    UPDATE runs SET status = :status, completed_at = :completed_at, usage = :usage, answer = :answer, error = :error,
+        error_code = :error_code, last_sequence = :last_sequence, bytes = :bytes,
+        deployment = CASE WHEN :deployment = '' THEN deployment ELSE :deployment END
+    WHERE number = :number AND completed_at IS NULL
+    RETURNING number, tenant
+""")
+# A run that was deleted while it was live: its writer has stopped, so that its last rows can go.
+_RELEASE = Sql("UPDATE doomed SET owner = NULL WHERE kind = 'run' AND number = :number")
+
+_OWN: Final = "t.organization = :organization AND t.project = :project"
+_GET = Sql(f"""
+    SELECT r.number, r.id, r.key, r.dialect, r.model, r.deployment, r.status, r.background, r.stream, r.created_at,
+        r.completed_at, r.expires_at, r.previous_id, r.conversation_id, r.error_code, r.last_sequence, r.bytes,
+        r.sealed, r.usage, r.request, r.answer, r.error
+    FROM runs r JOIN tenants t ON t.number = r.tenant WHERE r.id = :id AND {_OWN}
+""")
+_REQUEST_CANCEL = Sql(f"""
+    UPDATE runs SET cancel_requested = 1 WHERE id = :id AND tenant = {tenants.NUMBER} AND completed_at IS NULL
+    RETURNING number
+""")
+
+_LINE: Final = f"""
+    WITH RECURSIVE line (number, previous, tenant, depth) AS (
+        SELECT r.number, r.previous, r.tenant, 0
+        FROM runs r JOIN tenants t ON t.number = r.tenant WHERE r.id = :id AND {_OWN}
+        UNION ALL
+        SELECT p.number, p.previous, p.tenant, line.depth + 1
+        FROM line JOIN runs p ON p.number = line.previous AND p.tenant = line.tenant
+    )
+"""
+_LINKS = Sql(f"""
+    {_LINE} SELECT r.number, r.id, r.status, r.previous,
+        (SELECT coalesce(sum(length(i.content)), 0) FROM items i WHERE i.run = line.number)
+    FROM line JOIN runs r ON r.number = line.number ORDER BY line.depth DESC
+""")
+_LINE_ITEMS = Sql(f"""
+    {_LINE} SELECT i.run, i.position, i.output, i.id, i.sealed, i.content
+    FROM line JOIN items i ON i.run = line.number ORDER BY line.depth DESC, i.position
+""")
+
+
+def box_of(run: Run, keyring: Keyring) -> Box | None:
+    """What seals the content of a run that this process writes; made once."""
+    if keyring.current and run.box is None:
+        run.box = keyring.box(keyring.current, "run", run.number, run.new.tenant)
+    return run.box  # type: ignore[return-value]
+
+
+def _seal(box: Box | None, content: bytes, place: str) -> bytes:
+    return box.seal(content, place) if box is not None and content else content
+
+
+def begin(beginnings: Sequence[Beginning], owner: int, keyring: Keyring) -> Work[None]:
+    """Write runs with their input items."""
+    yield from tenants.enrol([run.new.tenant for run, _, _ in beginnings])
+    rows = []
+    for run, _, _ in beginnings:
+        new = run.new
+        box = box_of(run, keyring)
+        previous, conversation = new.previous, new.conversation
+        values = {
+            "number": run.number,
+            "id": new.id,
+            "organization": new.tenant.organization,
+            "project": new.tenant.project,
+            "key": new.key,
+            "dialect": new.dialect,
+            "model": new.model,
+            "deployment": new.deployment,
+            "status": new.status,
+            "background": int(new.background),
+            "stream": int(new.stream),
+            "created_at": new.created_at,
+            "expires_at": new.expires_at,
+            "owner": owner,
+            "previous": previous.number if previous else None,
+            "previous_id": previous.id if previous else "",
+            "conversation": conversation.number if conversation else None,
+            "conversation_id": conversation.id if conversation else "",
+            "sealed": box.number if box else 0,
+            "empty": b"",
+            "request": _seal(box, new.request, "request"),
+        }
+        rows.append(tuple([values[name] for name in _BEGIN.names]))
+    numbers = {number: tenant for number, tenant in (yield _BEGIN.many(rows))}
+    yield from items.add(
+        [(run, numbers[run.number], inputs, 0, False) for run, inputs, _ in beginnings if inputs], keyring
+    )
+
+
+def update(updates: Sequence[Update]) -> Work[None]:
+    """Change live runs; one that has ended stays as it is."""
+    values = [{"number": run.number, "status": status, "deployment": deployment} for run, status, deployment in updates]
+    yield _UPDATE.many([tuple([row[name] for name in _UPDATE.names]) for row in values])
+
+
+def finish(finishes: Sequence[Finish], keyring: Keyring) -> Work[list[Run]]:
+    """End runs, each once: the ones that had ended before, or were deleted, are left as they are and returned."""
+    rows = []
+    for run, ending, _, _, _ in finishes:
+        box = box_of(run, keyring)
+        values = {
+            "number": run.number,
+            "status": ending.status,
+            "completed_at": ending.completed_at,
+            "deployment": ending.deployment,
+            "usage": ending.usage,
+            "answer": _seal(box, ending.answer, "answer"),
+            "error": _seal(box, ending.error, "error"),
+            "error_code": ending.error_code,
+            "last_sequence": run.last if run.last >= 0 else None,
+            "bytes": run.size,
+        }
+        rows.append(tuple([values[name] for name in _FINISH.names]))
+    numbers = {number: tenant for number, tenant in (yield _FINISH.many(rows))}
+    ended = [each for each in finishes if each.run.number in numbers]
+    yield from items.add(
+        [
+            (each.run, numbers[each.run.number], each.outputs, each.run.outputs_at, True)
+            for each in ended
+            if each.outputs
+        ],
+        keyring,
+    )
+    yield from tenants.account((numbers[each.run.number], each.run.new.key, each.run.size, 1) for each in ended)
+    for each in ended:
+        if each.append and each.run.new.conversation is not None:
+            yield from conversations.add(each.run.new.conversation, each.run.new.tenant, each.append, keyring)
+    refused = [each.run for each in finishes if each.run.number not in numbers]
+    if refused:
+        yield _RELEASE.many([(run.number,) for run in refused])
+    return refused
+
+
+def get(tenant: Tenant, run_id: str, keyring: Keyring) -> Work[StoredRun | None]:
+    """A run of this tenant; None for one that does not exist or belongs to another."""
+    rows = yield _GET(id=run_id, organization=tenant.organization, project=tenant.project)
+    if not rows:
+        return None
+    (
+        number, id_, key, dialect, model, deployment, status, background, stream, created_at,
+        completed_at, expires_at, previous_id, conversation_id, error_code, last_sequence, size,
+        sealed, usage, request, answer, error,
+    ) = rows[0]  # fmt: skip
+    box = keyring.box(sealed, "run", number, tenant)
+
+    def unseal(content: bytes, place: str) -> bytes:
+        return box.open(content, place) if box is not None and content else content
+
+    return StoredRun(
+        ref=Ref(number, id_),
+        tenant=tenant,
+        key=key,
+        dialect=dialect,
+        model=model,
+        deployment=deployment,
+        status=status,
+        background=bool(background),
+        stream=bool(stream),
+        created_at=created_at,
+        completed_at=completed_at,
+        expires_at=expires_at,
+        previous_id=previous_id,
+        conversation_id=conversation_id,
+        request=unseal(request, "request"),
+        usage=usage,
+        answer=unseal(answer, "answer"),
+        error=unseal(error, "error"),
+        error_code=error_code,
+        last_sequence=last_sequence,
+        size=size,
+    )
+
+
+def request_cancel(tenant: Tenant, run_id: str) -> Work[bool]:
+    """Ask the process that runs it to cancel; False when there is nothing to cancel."""
+    rows = yield _REQUEST_CANCEL(id=run_id, organization=tenant.organization, project=tenant.project)
+    return bool(rows)
+
+
+def chain(tenant: Tenant, run_id: str, max_bytes: int, keyring: Keyring) -> Work[Chain | None]:
+    """A run and all before it with their items; None when this tenant has no such run.
+
+    Raises HistoryIncomplete when an earlier run was deleted, HistoryTooLarge.
+    """
+    names = {"id": run_id, "organization": tenant.organization, "project": tenant.project}
+    rows = yield _LINKS(**names)
+    if not rows:
+        return None
+    if rows[0][3] is not None:
+        raise HistoryIncomplete(f"A response that '{run_id}' continues was deleted.")
+    size = sum(int(row[4]) for row in rows)
+    if size > max_bytes:
+        raise HistoryTooLarge(f"The history of '{run_id}' has {size} bytes; at most {max_bytes} can be continued.")
+    found: dict[int, list[StoredItem]] = {row[0]: [] for row in rows}
+    boxes: dict[tuple[int, int], Box | None] = {}
+    for number, position, output, id_, sealed, content in (yield _LINE_ITEMS(**names)):
+        place = (sealed, number)
+        if place not in boxes:
+            boxes[place] = keyring.box(sealed, "run", number, tenant)
+        found[number].append(items.opened(boxes[place], position, output, id_, content))
+    return Chain([Link(Ref(number, id_), status, found[number]) for number, id_, status, _, _ in rows])

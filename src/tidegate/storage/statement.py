@@ -1,0 +1,83 @@
+"""SQL that both engines read, and work that is written once and driven by either.
+
+Work is a generator: it yields steps (a statement with its values), receives the rows, and returns its result. It never
+touches a connection, so that the same lines run in SQLite's thread and on the event loop with PostgreSQL.
+
+Why not SQLAlchemy at run time: importing it costs about as much as the whole start of the gateway, and each statement
+many times what the drivers themselves cost. It describes the tables (`tables.py`) and writes the migrations.
+"""
+
+import re
+from collections.abc import Generator, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeVar
+
+__all__ = ["Dialect", "Row", "Rows", "Sql", "Step", "Work"]
+
+Dialect = Literal["sqlite", "postgresql"]
+
+Row = Sequence[Any]
+"""One row; both drivers give something that is read by position."""
+
+Rows = list[Row]
+
+T = TypeVar("T")
+Work = Generator["Step", Rows, T]
+
+_NAME: Final = re.compile(r":([a-z_]+)")
+
+# What the engines spell differently. Times are seconds since 1970, by the clock of the database: processes on several
+# hosts compare leases, and their own clocks may disagree.
+_WORDS: Final[dict[Dialect, dict[str, str]]] = {
+    "sqlite": {
+        "{now}": "((julianday('now') - 2440587.5) * 86400.0)",
+        "{skip_locked}": "",
+        "{lock}": "",
+    },
+    "postgresql": {
+        "{now}": "CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
+        "{skip_locked}": "FOR UPDATE SKIP LOCKED",
+        "{lock}": "FOR UPDATE",
+    },
+}
+
+
+class Sql:
+    """A statement with named values (`:name`), in the words of each engine. Made once, when its module is loaded.
+
+    Values are always bound, never written into the text.
+    """
+
+    __slots__ = ("names", "returns", "texts")
+
+    def __init__(self, text: str) -> None:
+        self.names = tuple(dict.fromkeys(_NAME.findall(text)))
+        self.returns = " RETURNING " in text
+        order = {name: position for position, name in enumerate(self.names, 1)}
+        self.texts: dict[Dialect, str] = {
+            "sqlite": _spell(_NAME.sub(lambda found: f"?{order[found[1]]}", text), "sqlite"),
+            "postgresql": _spell(_NAME.sub(lambda found: f"${order[found[1]]}", text), "postgresql"),
+        }
+
+    def __call__(self, **values: Any) -> "Step":
+        """One execution. The names must be those of the text."""
+        if len(values) != len(self.names):
+            raise TypeError(f"the statement takes {', '.join(self.names)}; it was given {', '.join(values)}")
+        return Step(self, tuple([values[name] for name in self.names]), False)
+
+    def many(self, rows: Sequence[tuple[Any, ...]]) -> "Step":
+        """One execution for each row of values, in the order of `names`; the rows that they return, together."""
+        return Step(self, rows, True)
+
+
+class Step(NamedTuple):
+    """What work asks of its driver."""
+
+    sql: Sql
+    values: Sequence[Any]
+    is_many: bool
+
+
+def _spell(text: str, dialect: Dialect) -> str:
+    for word, spelling in _WORDS[dialect].items():
+        text = text.replace(word, spelling)
+    return " ".join(text.split())

@@ -1,0 +1,631 @@
+"""The storage as the rest of the gateway uses it.
+
+What the hot path calls (`put_run`, `append_segment`, `finish_run`, `admit_usage`, `settle_usage`) only queues: it neither
+waits nor touches the database. `durable` waits until a run's writes are on the disk. Everything else is awaited, and
+returns when it is done: changes when they are on the disk. Reads see all that this process wrote before.
+
+A run, item or conversation of another tenant is the same as one that does not exist: None.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from tidegate.config.secret import Secret
+from tidegate.storage import (
+    conversations,
+    idempotency,
+    items,
+    journal,
+    ledger,
+    processes,
+    reseal,
+    retention,
+    runs,
+    tenants,
+)
+from tidegate.storage.crypto import Damaged, Keyring, MasterKey
+from tidegate.storage.engine import Engine, Refused, Unavailable
+from tidegate.storage.items import Scope
+from tidegate.storage.journal import Append
+from tidegate.storage.ledger import LedgerRow
+from tidegate.storage.records import (
+    Chain,
+    Claim,
+    Conversation,
+    Ending,
+    Interrupted,
+    Item,
+    Journal,
+    NewRun,
+    Page,
+    Ref,
+    Run,
+    Status,
+    StorageUnusable,
+    Stored,
+    StoredItem,
+    StoredRun,
+    Tenant,
+    Usage,
+)
+from tidegate.storage.runs import Beginning, Finish, Update
+from tidegate.storage.statement import Work
+from tidegate.storage.writer import WRITE_BYTES, Batch, Settings, Writer
+from tidegate.telemetry.log import get_logger
+from tidegate.telemetry.metrics import Metrics
+from tidegate.wire.errors import Internal, StorageUnavailable
+
+__all__ = ["Settings", "Storage"]
+
+BLOCK: Final = 4096
+"""Run numbers that a process takes at once; half of them carry it through an outage."""
+
+ROWS: Final = 500
+"""Rows that one transaction removes, closes or seals anew."""
+
+CONNECT_PATIENCE_S: Final = 10.0
+"""How long a start waits for a database server that does not answer yet."""
+
+HISTORY_BYTES: Final = 64 * 1024**2
+"""Largest history that is read for one request."""
+
+T = TypeVar("T")
+
+
+class Storage:
+    """A database with its writer. One per process and database; lives on one event loop."""
+
+    def __init__(self, engine: Engine, keyring: Keyring, settings: Settings) -> None:
+        """Not for callers: `open` makes one."""
+        self._engine = engine
+        self.keyring = keyring
+        self.settings = settings
+        self.process = 0
+        self.on_interrupted: Callable[[Sequence[Interrupted]], None] | None = None
+        """Told of runs that were closed because their process is gone."""
+        self.on_cancel: Callable[[str], None] | None = None
+        """Told the id of a run of this process that another process was asked to cancel."""
+        self._log = get_logger()
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(engine, self, settings, self._loop)
+        self._numbers: deque[int] = deque()
+        self._reserving: asyncio.Task[None] | None = None
+        self._live: dict[str, Run] = {}
+        self._pending: dict[str, int] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._swept = 0.0
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        settings: Settings | None = None,
+        master_keys: Sequence[Secret] = (),
+        on_interrupted: Callable[[Sequence[Interrupted]], None] | None = None,
+    ) -> "Storage":
+        """Open, make or upgrade the database, and close the runs of processes that are gone.
+
+        `url` is `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgresql://…`. With `master_keys`, content
+        is sealed under the first one; the others open what was sealed before. Raises StorageUnusable.
+        """
+        settings = settings or Settings()
+        keyring = Keyring([MasterKey(secret) for secret in master_keys])
+        engine = await _open_engine(url, settings)
+        storage = cls(engine, keyring, settings)
+        storage.on_interrupted = on_interrupted
+        try:
+            await storage._start()
+        except BaseException as error:
+            await engine.close()
+            if isinstance(error, Unavailable | Refused | Damaged):
+                raise StorageUnusable(f"The database cannot be used: {error}.") from error
+            raise
+        return storage
+
+    async def close(self) -> None:
+        """Write what waits, take this process off, and close the database."""
+        tasks = [task for task in (self._keeper, self._reserving) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._writer.close()
+        with contextlib.suppress(Exception):  # then its lease runs out
+            await self._engine.write(partial(processes.leave, self.process), sync=True)
+        await self._engine.close()
+
+    # -- runs: queued, never waiting ----------------------------------------------------------------------------
+
+    @property
+    def failing(self) -> str:
+        """Why the database does not work at the moment; empty while it does."""
+        return self._writer.reason
+
+    def put_run(self, new: NewRun, inputs: Sequence[Item] = ()) -> Run:
+        """Begin a run with its input items.
+
+        While the database fails and the spool is nearly full, the run is `lost` from the start (`fail_open`), or
+        StorageUnavailable is raised (`fail_closed`).
+        """
+        writer = self._writer
+        if writer.is_full or not self._numbers:
+            if self.settings.when_unavailable == "fail_closed":
+                raise StorageUnavailable(
+                    "The storage of this gateway is full; no further response can be stored. Try again later."
+                )
+            run = Run(0, new)
+            run.lost = True
+            writer.lost_runs += 1
+            return run
+        run = Run(self._numbers.popleft(), new)
+        if len(self._numbers) < BLOCK // 2 and self._reserving is None:
+            self._reserving = self._loop.create_task(self._reserve())
+        run.size = len(new.request) + sum([len(item.content) for item in inputs])
+        run.outputs_at = len(inputs)
+        size = run.size + WRITE_BYTES * (1 + len(inputs))
+        if writer.charge(run, size):
+            writer.open.beginnings.append(Beginning(run, inputs, size))
+            run.begun = run.ticket = writer.added(size)
+            self._live[new.id] = run
+        return run
+
+    def update_run(self, run: Run, status: Status, deployment: str = "") -> None:
+        """Change the status of a live run, to one that does not end it, and name its deployment."""
+        if not run.lost and not run.ended:
+            self._writer.open.updates.append(Update(run, status, deployment))
+            run.ticket = self._writer.added(0)
+
+    def append_segment(self, run: Run, first: int, last: int, frames: bytes) -> None:
+        """Append consecutive frames to the journal of a run, with the sequence numbers of the first and the last."""
+        if run.lost or run.ended:
+            return
+        writer = self._writer
+        size = len(frames) + WRITE_BYTES
+        if writer.charge(run, size):
+            run.size += len(frames)
+            run.last = last
+            writer.open.segments.append(Append(run, first, last, frames))
+            run.ticket = writer.added(size)
+
+    def finish_run(self, run: Run, ending: Ending, outputs: Sequence[Item] = (), append: Sequence[Item] = ()) -> None:
+        """End a run, once, with its output items; `append` goes to the end of its conversation."""
+        if run.lost or run.ended:
+            return
+        writer = self._writer
+        added = len(ending.answer) + len(ending.error) + sum([len(item.content) for item in outputs])
+        size = added + sum([len(item.content) for item in append]) + WRITE_BYTES * (1 + len(outputs) + len(append))
+        if writer.charge(run, size):
+            run.ended = True
+            run.size += added
+            writer.open.finishes.append(Finish(run, ending, outputs, append, size))
+            run.ticket = writer.added(size)
+            if append and run.new.conversation is not None:
+                self._pending[run.new.conversation.id] = run.ticket
+
+    def abandon(self, run: Run) -> None:
+        """Keep nothing of a run."""
+        self._writer.lose(run)
+        self._live.pop(run.new.id, None)
+
+    async def durable(self, run: Run) -> None:
+        """Until everything written for this run so far is on the disk. Raises StorageUnavailable, also when it is lost."""
+        if not run.lost:
+            await self._writer.wait(run.ticket, sync=True)
+        if run.lost:
+            raise StorageUnavailable("The response could not be stored.")
+
+    # -- runs: awaited ------------------------------------------------------------------------------------------
+
+    async def get_run(self, tenant: Tenant, run_id: str) -> StoredRun | None:
+        """A run as it stands."""
+        return await self._read_run(run_id, partial(runs.get, tenant, run_id, self.keyring))
+
+    async def read_journal(
+        self, tenant: Tenant, run_id: str, *, after: int = -1, max_bytes: int = 1024**2
+    ) -> Journal | None:
+        """The part of a run's journal behind the sequence number `after`, about `max_bytes` of it; `has_more` tells
+        whether to ask again, behind the last segment. A segment may begin with frames up to `after`."""
+        return await self._read_run(run_id, partial(journal.read, tenant, run_id, after, max_bytes, self.keyring))
+
+    async def read_chain(self, tenant: Tenant, run_id: str, *, max_bytes: int = HISTORY_BYTES) -> Chain | None:
+        """A run and all before it, oldest first, with their items. Raises HistoryIncomplete, HistoryTooLarge."""
+        return await self._read_run(run_id, partial(runs.chain, tenant, run_id, max_bytes, self.keyring))
+
+    async def list_items(
+        self,
+        tenant: Tenant,
+        run_id: str,
+        scope: Scope = "input",
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        descending: bool = True,
+    ) -> Page[StoredItem] | None:
+        """A page of a run's items: its `input`, its `output`, or the whole `context` that it was given. Raises
+        CursorUnknown when `after` is not one of them."""
+        return await self._read_run(
+            run_id,
+            partial(
+                items.page,
+                tenant,
+                run_id,
+                scope,
+                after=after,
+                limit=limit,
+                descending=descending,
+                keyring=self.keyring,
+            ),
+        )
+
+    async def find_items(self, tenant: Tenant, ids: Sequence[str]) -> dict[str, StoredItem]:
+        """Items of any run of the tenant by their ids, for `item_reference`; the newest where an id stands twice."""
+        await self._writer.settle_all()
+        return await self._read(partial(items.find, tenant, ids, self.keyring))
+
+    async def request_cancel(self, tenant: Tenant, run_id: str) -> bool:
+        """Ask whichever process runs it to cancel; False when no live run of the tenant has this id.
+
+        The process learns it by `on_cancel`, within a third of the lease.
+        """
+        return await self._execute(partial(runs.request_cancel, tenant, run_id))
+
+    async def delete_run(self, tenant: Tenant, run_id: str) -> bool:
+        """Delete a run with its items and journal; False when the tenant has no such run.
+
+        For readers it is gone at once. A live run of this process is not written any more; ending it is the caller's.
+        """
+        live = self._live.get(run_id)
+        number = await self._execute(partial(retention.delete, tenant, run_id, self.process))
+        if number is None:
+            return False
+        if live is not None and live.number == number:
+            self._live.pop(run_id, None)
+            self._writer.disown(live)
+        await self._purge("run", number)
+        return True
+
+    async def stored(self, tenant: Tenant, key: str | None = None) -> Stored:
+        """What a tenant, or one key of it, has in store; live runs count when they end."""
+        return await self._read(partial(tenants.stored, tenant, key))
+
+    # -- conversations ------------------------------------------------------------------------------------------
+
+    async def create_conversation(
+        self,
+        tenant: Tenant,
+        id: str,  # noqa: A002 - the wire's own name
+        *,
+        created_at: float,
+        key: str = "",
+        metadata: bytes = b"",
+        items: Sequence[Item] = (),
+    ) -> Ref:
+        """A new conversation with its first items."""
+        return await self._execute(
+            partial(conversations.create, tenant, key, id, created_at, metadata, items, self.keyring)
+        )
+
+    async def get_conversation(self, tenant: Tenant, id: str) -> Conversation | None:  # noqa: A002
+        """A conversation without its items."""
+        return await self._read_conversation(id, partial(conversations.get, tenant, id, self.keyring))
+
+    async def change_conversation(self, tenant: Tenant, id: str, metadata: bytes) -> Conversation | None:  # noqa: A002
+        """Replace the metadata."""
+        return await self._execute(partial(conversations.change, tenant, id, metadata, self.keyring))
+
+    async def delete_conversation(self, tenant: Tenant, id: str) -> bool:  # noqa: A002
+        """Delete a conversation with its items; False when the tenant has no such conversation."""
+        number = await self._execute(partial(conversations.remove, tenant, id))
+        if number is None:
+            return False
+        await self._purge("conversation", number)
+        return True
+
+    async def add_conversation_items(
+        self,
+        tenant: Tenant,
+        id: str,  # noqa: A002
+        items: Sequence[Item],
+    ) -> list[StoredItem] | None:
+        """Append items; they come back with their positions."""
+        return await self._execute(partial(conversations.extend, tenant, id, items, self.keyring))
+
+    async def list_conversation_items(
+        self,
+        tenant: Tenant,
+        id: str,  # noqa: A002
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        descending: bool = True,
+    ) -> Page[StoredItem] | None:
+        """A page of the items. Raises CursorUnknown when `after` is not one of them."""
+        return await self._read_conversation(
+            id,
+            partial(
+                conversations.page,
+                tenant,
+                id,
+                after=after,
+                limit=limit,
+                descending=descending,
+                keyring=self.keyring,
+            ),
+        )
+
+    async def read_conversation(
+        self,
+        tenant: Tenant,
+        id: str,  # noqa: A002
+        *,
+        max_bytes: int = HISTORY_BYTES,
+    ) -> tuple[Conversation, list[StoredItem]] | None:
+        """A conversation with all its items, in order. Raises HistoryTooLarge."""
+        return await self._read_conversation(id, partial(conversations.load, tenant, id, max_bytes, self.keyring))
+
+    async def get_conversation_item(self, tenant: Tenant, id: str, item_id: str) -> StoredItem | None:  # noqa: A002
+        """One item."""
+        return await self._read_conversation(id, partial(conversations.find, tenant, id, item_id, self.keyring))
+
+    async def delete_conversation_item(self, tenant: Tenant, id: str, item_id: str) -> Conversation | None:  # noqa: A002
+        """Delete one item; the conversation that it was in."""
+        return await self._execute(partial(conversations.forget, tenant, id, item_id, self.keyring))
+
+    # -- idempotency --------------------------------------------------------------------------------------------
+
+    async def claim(self, tenant: Tenant, name: str, *, digest: bytes, run_id: str, expires_at: float) -> Claim:
+        """Take the idempotency key `name` for a request with this digest. Of several callers, in any processes, exactly
+        one gets `is_new`; the others get what that one left."""
+        work = partial(idempotency.claim, tenant, name, digest, run_id, expires_at, self.process, self.keyring)
+        return await self._execute(work)
+
+    def settle_claim(self, tenant: Tenant, name: str, run_id: str, status: int, answer: bytes = b"") -> None:
+        """Keep the HTTP status, and the answer where the run does not hold it. Queued."""
+        work = partial(idempotency.settle, tenant, name, run_id, status, answer, self.keyring)
+        self._writer.enqueue(work, len(answer))
+
+    def release_claim(self, tenant: Tenant, name: str, run_id: str) -> None:
+        """Give the key back: nothing was run. Queued."""
+        self._writer.enqueue(partial(idempotency.release, tenant, name, run_id))
+
+    # -- ledger -------------------------------------------------------------------------------------------------
+
+    def admit_usage(self, usage: Usage) -> None:
+        """Queue the ledger entry of a request that is admitted. Raises StorageUnavailable when the spool is full and
+        the mode is `fail_closed`."""
+        if not self._writer.admit(usage) and self.settings.when_unavailable == "fail_closed":
+            raise StorageUnavailable("The storage of this gateway is full; usage cannot be recorded. Try again later.")
+
+    def settle_usage(self, usage: Usage) -> None:
+        """Queue the completion of an entry; the first one counts."""
+        self._writer.settle(usage)
+
+    async def read_usage(self, tenant: Tenant, *, after: int = 0, limit: int = 100) -> list[LedgerRow]:
+        """Ledger entries of a tenant behind the row number `after`."""
+        await self._writer.settle_all()
+        return await self._read(partial(ledger.read, tenant, after, limit))
+
+    # -- keys of encryption -------------------------------------------------------------------------------------
+
+    async def rewrap(self) -> int:
+        """Wrap the data keys of former master keys with the current one; how many. Content stays as it is, and the
+        former master keys may leave the configuration."""
+        return await self._execute(self.keyring.rewrap)
+
+    async def reseal(self, *, pause_s: float = 0.0) -> int:
+        """Seal everything that is not sealed under the current data key anew, in bounded batches; how many rows.
+
+        Needed only for content from before encryption was switched on, and when a data key became known.
+        """
+        count = 0
+        for table in range(len(reseal.TABLES)):
+            after = 0
+            while True:
+                changed, behind = await self._execute(partial(reseal.reseal, table, after, ROWS // 5, self.keyring))
+                if behind == after:
+                    break
+                count, after = count + changed, behind
+                await asyncio.sleep(pause_s)
+        return count
+
+    # -- watching -----------------------------------------------------------------------------------------------
+
+    def register_gauges(self, metrics: Metrics) -> None:
+        """Show at scrape what waits, what fails, and what was lost."""
+        writer = self._writer
+        for name, description, read in (
+            ("tidegate_storage_queued_bytes", "Bytes that wait for the database.", lambda: writer.queued),
+            ("tidegate_storage_failing", "1 while the database fails.", lambda: writer.failing_since is not None),
+            ("tidegate_storage_lost_runs", "Runs that could not be stored.", lambda: writer.lost_runs),
+            ("tidegate_storage_lost_usage", "Ledger entries that could not be stored.", lambda: writer.lost_usage),
+        ):
+            metrics.gauge(name, description, (), lambda read=read: [((), float(read()))])  # type: ignore[misc]
+
+    # -- for the writer -----------------------------------------------------------------------------------------
+
+    async def reborn(self) -> None:
+        """This process was taken for dead: enter it anew. Its runs that others knew of belong to them now."""
+        name = _process_name()
+        self.process = await self._engine.write(partial(processes.register, name, self.settings.lease_s), sync=True)
+        await self._engine.appear(self.process)
+        for run in list(self._live.values()):
+            if run.begun <= self._writer.committed:
+                self._let_go(run)
+
+    def committed(self, batch: Batch) -> None:
+        """Forget what is in the database now."""
+        for run, _, _, append, _ in batch.finishes:
+            self._live.pop(run.new.id, None)
+            conversation = run.new.conversation
+            if append and conversation is not None and self._pending.get(conversation.id, 0) <= batch.number:
+                self._pending.pop(conversation.id, None)
+        for run in batch.refused:
+            self._log.warning("storage_run_ended_elsewhere", run=run.new.id)
+            self._let_go(run)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _let_go(self, run: Run) -> None:
+        self._live.pop(run.new.id, None)
+        self._writer.disown(run)
+
+    async def _execute(self, work: Callable[[], Work[T]]) -> T:
+        try:
+            return await self._writer.execute(work)
+        except Damaged as error:
+            raise self._damaged(error) from error
+
+    async def _read_run(self, run_id: str, work: Callable[[], Work[T]]) -> T:
+        run = self._live.get(run_id)
+        if run is not None and not run.lost:
+            await self._writer.wait(run.ticket, sync=False)
+        return await self._read(work)
+
+    async def _read_conversation(self, conversation_id: str, work: Callable[[], Work[T]]) -> T:
+        ticket = self._pending.get(conversation_id)
+        if ticket is not None:
+            await self._writer.wait(ticket, sync=False)
+        return await self._read(work)
+
+    async def _read(self, work: Callable[[], Work[T]]) -> T:
+        try:
+            try:
+                return await self._engine.read(work)
+            except Damaged:
+                # Another process may have made a data key since.
+                await self._engine.read(self.keyring.refresh)
+                return await self._engine.read(work)
+        except Unavailable as error:
+            raise StorageUnavailable("The storage of this gateway does not answer. Try again later.") from error
+        except Damaged as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Damaged) -> Internal:
+        self._log.error("storage_damaged", reason=str(error))
+        return Internal("Stored content cannot be read.")
+
+    async def _start(self) -> None:
+        settings = self.settings
+
+        def enter() -> Work[tuple[int, range]]:
+            yield from self.keyring.load()
+            number = yield from processes.register(_process_name(), settings.lease_s)
+            return number, (yield from processes.reserve(BLOCK))
+
+        self.process, numbers = await self._engine.write(enter, sync=True)
+        self._numbers.extend(numbers)
+        await self._engine.appear(self.process)
+        # A server that was down until now has let all leases run out; a full one more tells the dead from the waiting.
+        await self._close_orphans(margin_s=-settings.lease_s)
+        self._keeper = self._loop.create_task(self._keep())
+
+    async def _reserve(self) -> None:
+        try:
+            self._numbers.extend(await self._writer.execute(partial(processes.reserve, BLOCK)))
+        except StorageUnavailable:
+            await asyncio.sleep(1)  # the next run asks again
+        finally:
+            self._reserving = None
+
+    async def _keep(self) -> None:
+        """Renew the lease, carry out what others ask, and tidy up, as long as the storage is open."""
+        period = self.settings.lease_s / 3
+        self._swept = self._loop.time()
+        while True:
+            await asyncio.sleep(period)
+            if self._loop.time() - self._writer.last_commit >= period:
+                self._writer.touch()
+            try:
+                await self._look_around()
+            except (StorageUnavailable, Unavailable):
+                continue  # the writer has told it
+            except Exception:  # whatever it was, the lease must be renewed
+                self._log.exception("storage_keeper_failed")
+
+    async def _look_around(self) -> None:
+        settings, now = self.settings, self._loop.time()
+        if self.on_cancel is not None:
+            for run_id in await self._engine.read(partial(processes.orders, self.process)):
+                self.on_cancel(run_id)
+        if self._writer.failing_since is not None:
+            return
+        # After an outage everybody gets the time to renew before anybody is taken for dead.
+        is_sure = now - self._writer.healthy_since >= settings.lease_s
+        await self._close_orphans(margin_s=0.0 if is_sure else -settings.lease_s)
+        if now - self._swept >= settings.sweep_s:
+            self._swept = now
+            await self.sweep()
+
+    async def _close_orphans(self, margin_s: float) -> None:
+        for neighbour in await self._engine.read(partial(processes.neighbours, self.process)):
+            is_gone = await self._engine.is_gone(neighbour.number)
+            if is_gone or neighbour.remaining_s < margin_s:
+                margin = neighbour.remaining_s + 1 if is_gone else margin_s
+                if await self._execute(partial(processes.bury, neighbour.number, margin)):
+                    self._log.warning("storage_process_gone", process=neighbour.name)
+        while True:
+            closed = await self._execute(partial(processes.close_orphans, ROWS))
+            if closed:
+                self._log.warning("storage_runs_interrupted", count=len(closed))
+                if self.on_interrupted is not None:
+                    self.on_interrupted(closed)
+            if len(closed) < ROWS:
+                return
+
+    async def sweep(self) -> None:
+        """Remove what has expired, in bounded batches. Done by itself every `sweep_s`."""
+        for work in (retention.expire, idempotency.expire, retention.purge):
+            more = True
+            while more:
+                more = bool(await self._execute(partial(work, ROWS)))
+
+    async def _purge(self, kind: str, number: int) -> None:
+        is_done = False
+        while not is_done:
+            is_done = await self._execute(partial(retention.purge_one, kind, number, ROWS))
+
+
+async def _open_engine(url: str, settings: Settings) -> Engine:
+    scheme = url.partition(":")[0]
+    if scheme == "sqlite":
+        from tidegate.storage.sqlite import SQLiteEngine  # only the engine in use is loaded
+
+        return await SQLiteEngine.open(_sqlite_path(url), readers=settings.readers)
+    if scheme in ("postgresql", "postgres"):
+        from tidegate.storage.postgres import PostgresEngine
+
+        until = asyncio.get_running_loop().time() + CONNECT_PATIENCE_S
+        while True:
+            try:
+                return await PostgresEngine.open(url, readers=settings.readers)
+            except Unavailable as error:
+                if asyncio.get_running_loop().time() >= until:
+                        raise StorageUnusable(f"The database server does not answer: {error}.") from error
+                await asyncio.sleep(0.5)
+    raise StorageUnusable(
+        f"The storage address begins with '{scheme}'; it must be sqlite:///path/to/file.db or postgresql://user@host/name."
+    )
+
+
+def _sqlite_path(url: str) -> Path:
+    """The path in `sqlite:///relative` or `sqlite:////absolute`, as SQLAlchemy writes them."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.netloc or not path.startswith("/") or path == "/" or parts.query:
+        raise StorageUnusable(
+            f"The storage address '{url}' is not of the form sqlite:///relative/path.db or sqlite:////absolute/path.db."
+        )
+    return Path(path[1:])
+
+
+def _process_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
