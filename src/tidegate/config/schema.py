@@ -402,6 +402,55 @@ class Logging(msgspec.Struct, frozen=True, kw_only=True):
     access: Annotated[bool, Meta(description="One line per request.")] = True
 
 
+class Storage(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of answers, where, and for how long."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description="Database of stored responses and conversations: `sqlite:////absolute/path.db`, "
+            "`postgresql://user@host/name`, or `off`. Empty: `tidegate.db` in the data folder."
+        ),
+    ] = ""
+    retention: Annotated[
+        Duration,
+        Meta(
+            description="How long stored responses are kept; conversations stay until they are deleted.",
+            extra={"least": _duration("1m"), "most": _duration("3650d"), "off": True},
+        ),
+    ] = _duration("30d")
+    quota: Annotated[
+        Size,
+        Meta(
+            description="Most bytes that one key may have in store; 0 sets no limit. Beyond it responses that are to be "
+            "stored get a 429.",
+            extra={"least": Size(0), "most": Size(1024**5)},
+        ),
+    ] = Size(0)
+    resume_grace: Annotated[
+        Duration,
+        Meta(
+            description="How long a stream goes on without its client, which may come back to it, where the request has no "
+            "header `tidegate-resume-grace`.",
+            extra={"least": _duration("0s"), "most": _duration("1h")},
+        ),
+    ] = _duration("0s")
+    master_keys: Annotated[
+        tuple[Secret, ...],
+        Meta(
+            description="Secrets under which stored content is encrypted, each of at least 32 characters. The first one "
+            "seals what is new; the others open what was sealed before."
+        ),
+    ] = ()
+    when_unavailable: Annotated[
+        Literal["fail_open", "fail_closed"],
+        Meta(
+            description="What becomes of responses that are to be stored while the database fails and what waits for it "
+            "fills the memory set aside: `fail_open` answers without storing, `fail_closed` refuses with 503."
+        ),
+    ] = "fail_open"
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A `tidegate.toml`."""
 
@@ -421,6 +470,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     models: Annotated[dict[str, ModelConfig], Meta(description="Model aliases.")] = {}
     egress: Annotated[Egress, Meta(description="What is fetched on behalf of clients.")] = Egress()
+    storage: Annotated[Storage, Meta(description="What is kept of answers, where, and for how long.")] = Storage()
     logging: Annotated[Logging, Meta(description="What is logged, and how.")] = Logging()
 
 

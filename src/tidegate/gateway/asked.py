@@ -7,10 +7,13 @@ from tidegate.config.units import Duration
 from tidegate.dialects.profile import PROFILES, Profile
 from tidegate.wire.errors import InvalidRequest
 
-__all__ = ["profile_named", "relayed", "total_clock"]
+__all__ = ["profile_named", "relayed", "resume_grace", "total_clock"]
 
 RELAYED_FIELD_BYTES = 4096
 """Longest header of a client that is passed on."""
+
+GRACE_LIMIT_S = 3600.0
+"""Longest time that a stream goes on without its client."""
 
 _FIT_FOR_A_HEADER = re.compile(rb"[\x20-\x7e]*")
 
@@ -31,6 +34,19 @@ def total_clock(given: bytes) -> float | None:
         return Duration.parse(given.decode("latin-1")).seconds()
     except ValueError as error:
         raise InvalidRequest(f"The header 'tidegate-timeout' must be {error}.", code="invalid_timeout") from None
+
+
+def resume_grace(given: bytes) -> float:
+    """The seconds of `tidegate-resume-grace`. Raises InvalidRequest."""
+    try:
+        seconds = Duration.parse(given.decode("latin-1")).seconds()
+    except ValueError as error:
+        raise InvalidRequest(f"The header 'tidegate-resume-grace' must be {error}.", code="invalid_grace") from None
+    if seconds is None or seconds > GRACE_LIMIT_S:
+        raise InvalidRequest(
+            f"The header 'tidegate-resume-grace' must be at most {GRACE_LIMIT_S:g}s.", code="invalid_grace"
+        )
+    return seconds
 
 
 def relayed(headers: Mapping[bytes, bytes], names: Iterable[bytes]) -> list[tuple[bytes, bytes]]:

@@ -31,6 +31,7 @@ from tidegate.gateway.asked import profile_named, relayed, total_clock
 from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.errand import Errand
 from tidegate.gateway.fields import answer_fields
+from tidegate.gateway.history import History
 from tidegate.gateway.ids import IdSupply
 from tidegate.gateway.recorder import Recorder
 from tidegate.gateway.snapshot import Path, Snapshot
@@ -44,7 +45,7 @@ from tidegate.wire.events import Usage
 if TYPE_CHECKING:
     from tidegate.dialects.responses.request import ResponsesRequest
     from tidegate.gateway.gateway import Gateway
-    from tidegate.gateway.keeper import History, Keeper
+    from tidegate.gateway.keeper import Keeper
 
 __all__ = ["ANSWER_LIMIT", "ERROR_LIMIT", "Exchange"]
 
@@ -277,13 +278,15 @@ class Exchange:
 
     def _keep(self, keeper: "Keeper", request: Request) -> Coroutine[Any, Any, History] | None:
         """Have the answer kept, where it is to be; what must be looked up before there can be one."""
-        plan = keeper.plan(request, self._headers, self._call, self._principal, self._model, self._plan)
+        plan = keeper.plan(
+            request, self._headers, self._call, self._principal, self._dialect.name, self._model, self._plan
+        )
         if plan.run is not None:
-            background = plan.background
+            plan.run.exchange = self
             self._recorder = self._downstream = Recorder(
-                self._downstream, plan.run, background=background, grace_s=plan.grace_s
+                self._downstream, plan.run, background=plan.background, grace_s=plan.grace_s
             )
-            if background:
+            if plan.background:
                 cast("ResponsesRequest", request).detach()
         return plan.lookup
 
@@ -293,7 +296,9 @@ class Exchange:
             lookup,
             partial(self._on_looked_up, cast("ResponsesRequest", request)),
             until=self._received_at + LOOKUP_S,
-            late=errors.StorageUnavailable(f"Earlier turns were not found within {LOOKUP_S:g} s: the database is slow."),
+            late=errors.StorageUnavailable(
+                f"Earlier turns were not found within {LOOKUP_S:g} s: the database is slow."
+            ),
         )
 
     def _on_looked_up(self, request: "ResponsesRequest", found: History | errors.TidegateError) -> None:

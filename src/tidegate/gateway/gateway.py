@@ -9,8 +9,10 @@ from tidegate.access.usage import UsageEntry
 from tidegate.config.schema import Config
 from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
 from tidegate.gateway.exchange import Exchange
+from tidegate.gateway.keeper import Keeper
 from tidegate.gateway.models import Model, fetch_listings
 from tidegate.gateway.snapshot import Snapshot
+from tidegate.storage.storage import Storage
 from tidegate.telemetry.log import LineWriter, get_logger
 from tidegate.telemetry.metrics import Metrics
 from tidegate.upstream.media import EgressPolicy, MediaFetcher
@@ -33,6 +35,7 @@ class Gateway:
         embedded: Mapping[str, str] | None = None,
         request_log: LineWriter | None = None,
         envelope_key: bytes | None = None,
+        storage: Storage | None = None,
     ) -> None:
         """`embedded` gives the base URLs of servers that this process runs itself, by kind. Without an `envelope_key`
         the reasoning that clients carry is good for as long as the process lives.
@@ -49,6 +52,7 @@ class Gateway:
         self._sealer = Sealer(envelope_key or os.urandom(KEY_BYTES))
         self._envelopes: dict[str, Envelopes] = {}
         self.media = self._fetcher(config)
+        self.keeper = None if storage is None else Keeper(loop, storage, config.storage)
         self._environment = os.environ if environment is None else environment
         self._embedded = dict(embedded or {})
         self._request_log = request_log

@@ -1,6 +1,7 @@
 """What the gateway keeps of answers, and finds again: stored responses, their journals, and the turns before them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ import msgspec
 from tidegate.access.keys import Principal
 from tidegate.config.schema import Storage as Settings
 from tidegate.dialects.dialect import Call, Request, Stream
-from tidegate.dialects.responses.interrupted import interrupted_frames, interrupted_response
+from tidegate.dialects.responses.interrupted import CODE as INTERRUPTED
+from tidegate.dialects.responses.interrupted import Remains
 from tidegate.dialects.responses.request import ResponsesRequest, previous_not_found
 from tidegate.dialects.responses.state import Kept, References
-from tidegate.dialects.resume import Resume, last_number
+from tidegate.dialects.resume import Resume
 from tidegate.gateway.asked import resume_grace
+from tidegate.gateway.history import History
 from tidegate.gateway.ids import IdSupply
 from tidegate.gateway.snapshot import Path
 from tidegate.storage.records import (
@@ -33,7 +36,7 @@ from tidegate.storage.records import (
 )
 from tidegate.storage.records import Run as StoredWriter
 from tidegate.storage.storage import Storage
-from tidegate.streams.follow import follow, replay
+from tidegate.streams.follow import PIECE_BYTES, POLL_S, follow, replay
 from tidegate.streams.journal import Journal
 from tidegate.streams.run import Run
 from tidegate.wire import jsonio
@@ -42,24 +45,18 @@ from tidegate.wire.errors import InvalidRequest, NotFound, TidegateError, Unsupp
 if TYPE_CHECKING:
     from tidegate.gateway.exchange import Exchange
 
-__all__ = ["History", "Keeper", "Plan", "tenant_of"]
+__all__ = ["Keeper", "Plan", "tenant_of"]
 
 GRACE_KEPT_S = 3600.0
 """How long a stream stays readable that was kept only for a client that may come back."""
 
-INTERRUPTED = "gateway_interrupted"
+CANCEL_S = 10.0
+"""How long a cancelled run of another process may take to end."""
 
+_NO_ITEMS = jsonio.raw([])
+_STATUSES: dict[str, Status] = {status: status for status in ENDED}
 _stream_ids = IdSupply(b"strm_", 24)
 _item_ids: dict[str, IdSupply] = {}
-
-
-class History(msgspec.Struct, frozen=True):
-    """What a request builds on."""
-
-    items: list[bytes]
-    """The items before its own, in order."""
-    named: dict[str, bytes]
-    """Items that it names, by id."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +110,11 @@ class Recording:
         self.previous: Ref | None = None
         self.conversation: Ref | None = None
         self.exchange: Exchange | None = None
+
+    @property
+    def number(self) -> int:
+        """How storage calls it; 0 before it began, and where it could not be stored."""
+        return self._written.number if self._written is not None else 0
 
     @property
     def followed(self) -> bool:
@@ -181,6 +183,7 @@ class Keeper:
         headers: Mapping[bytes, bytes],
         call: Call,
         principal: Principal,
+        dialect: str,
         model: str,
         paths: Sequence[Path],
     ) -> Plan:
@@ -190,7 +193,7 @@ class Keeper:
         if not isinstance(request, ResponsesRequest):
             if not grace_s or not request.wants_stream:
                 return Plan()
-            return Plan(run=self._stream_only(call, principal, model, paths), grace_s=grace_s)
+            return Plan(run=self._stream_only(principal, dialect, model, paths), grace_s=grace_s)
         if not all(path.destination.gateway_state for path in paths):
             return Plan()  # the provider holds the state
         typed = request.typed
@@ -203,7 +206,7 @@ class Keeper:
         if typed.store is not False:
             run = self._response(request, call, principal, model, paths)
         elif grace_s and request.wants_stream:
-            run = self._stream_only(call, principal, model, paths)
+            run = self._stream_only(principal, dialect, model, paths)
         lookup = None if references is None else self._look_up(references, tenant_of(principal), run)
         return Plan(run=run, lookup=lookup, background=bool(typed.background), grace_s=grace_s)
 
@@ -227,12 +230,12 @@ class Keeper:
         )
         return Recording(self, new, inputs, kept)
 
-    def _stream_only(self, call: Call, principal: Principal, model: str, paths: Sequence[Path]) -> Recording:
+    def _stream_only(self, principal: Principal, dialect: str, model: str, paths: Sequence[Path]) -> Recording:
         new = NewRun(
             id=_stream_ids.take().decode("ascii"),
             tenant=tenant_of(principal),
             key=principal.key,
-            dialect=paths[0].endpoint,
+            dialect=dialect,
             model=model,
             deployment=paths[0].name,
             created_at=self.now(),
@@ -260,9 +263,7 @@ class Keeper:
             elif references.conversation is not None:
                 found = await self.storage.read_conversation(tenant, references.conversation)
                 if found is None:
-                    raise NotFound(
-                        f"Conversation with id '{references.conversation}' not found.", param="conversation"
-                    )
+                    raise NotFound(f"Conversation with id '{references.conversation}' not found.", param="conversation")
                 items = [item.content for item in found[1]]
                 if run is not None:
                     run.conversation = found[0].ref
@@ -288,6 +289,7 @@ class Keeper:
     def forget(self, recording: Recording) -> None:
         """A run has ended."""
         self._running.pop(recording.public_id, None)
+        self._writers.pop(recording.number, None)
 
     def append_segment(self, run: int, place: int, frames: bytes) -> None:
         """See :class:`tidegate.streams.journal.Segments`. Storage counts frames by number; ours are counted by byte."""
@@ -313,13 +315,14 @@ class Keeper:
         run = await self.find(run_id, tenant, dialect="responses")
         if run.status not in ENDED:
             members = jsonio.members(run.request)
-            members["status"] = jsonio.raw("in_progress" if run.status == "queued" and run_id in self._running else run.status)
+            members["status"] = jsonio.raw(
+                "in_progress" if run.status == "queued" and run_id in self._running else run.status
+            )
             return jsonio.encode(members)
-        outputs = await self._all_items(tenant, run_id, "output")
         if run.error_code == INTERRUPTED:
-            return interrupted_response(run.request, outputs)
+            return (await self._remains(tenant, run_id)).response(run.request)
         members = jsonio.members(run.answer)
-        members["output"] = jsonio.raw([msgspec.Raw(item) for item in outputs])
+        members["output"] = jsonio.raw([msgspec.Raw(item) for item in await self._outputs(tenant, run_id)])
         return jsonio.encode(members)
 
     async def frames(self, run: StoredRun, tenant: Tenant, after: int | None) -> AsyncIterator[bytes]:
@@ -333,16 +336,13 @@ class Keeper:
             async for piece in follow(read, live, resume):
                 yield piece
             return
-        last = -1
         async for piece in replay(read, partial(self._has_ended, tenant, run_id), resume):
-            if numbered:
-                last = max(last, last_number(piece))
             yield piece
         ended = await self.find(run_id, tenant)
         if ended.error_code == INTERRUPTED and numbered:
-            outputs = await self._all_items(tenant, run_id, "output")
-            number = max(last, -1 if after is None else after) + 1
-            yield interrupted_frames(interrupted_response(ended.request, outputs), number)
+            closing = (await self._remains(tenant, run_id)).closing(ended.request, after)
+            if closing:
+                yield closing
 
     async def cancel(self, run_id: str, tenant: Tenant) -> bytes:
         """End a background response; what it is now. One that has ended stays as it is."""
@@ -374,28 +374,34 @@ class Keeper:
     ) -> Page[StoredItem]:
         """A page of what the response was asked with. Raises NotFound, and CursorUnknown for an unknown `after`."""
         await self.find(run_id, tenant, dialect="responses")
-        page = await self.storage.list_items(
-            tenant, run_id, "context", after=after, limit=limit, descending=descending
-        )
+        page = await self.storage.list_items(tenant, run_id, "context", after=after, limit=limit, descending=descending)
         if page is None:
             raise _not_found(run_id)
         return page
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    async def _all_items(self, tenant: Tenant, run_id: str, scope: str) -> list[bytes]:
+    async def _outputs(self, tenant: Tenant, run_id: str) -> list[bytes]:
         found: list[bytes] = []
         after: str | None = None
         while True:
-            page = await self.storage.list_items(
-                tenant, run_id, "output" if scope == "output" else "input", after=after, limit=1000, descending=False
-            )
+            page = await self.storage.list_items(tenant, run_id, "output", after=after, limit=1000, descending=False)
             if page is None:
                 raise _not_found(run_id)
             found += [item.content for item in page.data]
             if not page.has_more:
                 return found
             after = page.data[-1].id
+
+    async def _remains(self, tenant: Tenant, run_id: str) -> Remains:
+        """What is left of a run whose process died."""
+        remains = Remains()
+        place = 0
+        while pieces := await self._read(tenant, run_id, place, PIECE_BYTES):
+            for start, frames in pieces:
+                remains.feed(frames)
+                place = start + len(frames)
+        return remains
 
     async def _read(self, tenant: Tenant, run_id: str, place: int, limit: int) -> list[tuple[int, bytes]]:
         part = await self.storage.read_journal(tenant, run_id, after=place - 1, max_bytes=limit)
@@ -409,3 +415,26 @@ class Keeper:
         until = self.loop.time() + CANCEL_S
         while self.loop.time() < until and not await self._has_ended(tenant, run_id):
             await asyncio.sleep(POLL_S)
+
+
+def _taken_apart(response: bytes) -> tuple[Status, list[Item], bytes]:
+    """Status, output items, and the response object without them."""
+    members = jsonio.members(response)
+    status = jsonio.string(members["status"])
+    outputs = [Item(_id_of(item), bytes(item)) for item in jsonio.elements(members["output"])]
+    members["output"] = _NO_ITEMS
+    return _STATUSES.get(status or "", "failed"), outputs, jsonio.encode(members)
+
+
+def _id_of(item: msgspec.Raw) -> str:
+    """The item's own id, or one of ours where the provider gave none."""
+    members = jsonio.members(item)
+    return jsonio.string(members.get("id", jsonio.NULL)) or new_item_id("item")
+
+
+def _not_found(run_id: str) -> NotFound:
+    return NotFound(f"Response with id '{run_id}' not found.", param="response_id")
+
+
+def _now() -> float:
+    return time.time()

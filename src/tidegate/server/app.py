@@ -21,6 +21,7 @@ from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.gateway import Gateway
 from tidegate.server.cycle import AsgiApp, Receive, Scope, Send
 from tidegate.server.openapi import document
+from tidegate.server.stored import StoredResponses
 from tidegate.telemetry.metrics import CONTENT_TYPE
 from tidegate.wire import jsonio
 from tidegate.wire.errors import Internal, InvalidRequest, MethodNotAllowed, NotFound, TidegateError
@@ -61,6 +62,7 @@ class Application:
         await self.cold(scope, receive, send)
 
     def _starlette(self) -> Starlette:
+        stored = StoredResponses(lambda: self.gateway)
         cold = [
             ("/", ["GET"], self._index),
             ("/healthz", ["GET"], self._healthz),
@@ -71,6 +73,11 @@ class Application:
             ("/v1/models/{model:path}", ["GET"], self._model),
             ("/v1beta/models", ["GET"], self._models),
             ("/v1beta/models/{model:path}", ["GET"], self._model),
+            ("/v1/responses/{id}", ["GET"], stored.retrieve),
+            ("/v1/responses/{id}", ["DELETE"], stored.delete),
+            ("/v1/responses/{id}/cancel", ["POST"], stored.cancel),
+            ("/v1/responses/{id}/input_items", ["GET"], stored.input_items),
+            ("/v1/streams/{id}", ["GET"], stored.stream),
         ]
         self._paths = [*(path for path, _, _ in cold if "{" not in path), *(one.path for one in CLIENT_DIALECTS)]
         routes = [Route(path, endpoint, methods=methods) for path, methods, endpoint in cold]

@@ -19,9 +19,12 @@ from tidegate.gateway.models import Model, listing
 from tidegate.server.app import Application
 from tidegate.server.connection import Connection
 from tidegate.server.cycle import Receive, Send
+from tidegate.server.database import open_storage
 from tidegate.server.discovery import discover
 from tidegate.server.envelope_key import KeyUnusable, envelope_key
 from tidegate.sim import SimServer
+from tidegate.storage.records import StorageUnusable
+from tidegate.storage.storage import Storage
 from tidegate.telemetry import log
 from tidegate.upstream.provider import ProviderUnusable
 
@@ -137,6 +140,7 @@ class Lifespan:
         self.environment = environment
         self.gateway: Gateway | None = None
         self._sim: SimServer | None = None
+        self._storage: Storage | None = None
         self._lines: log.LineWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -145,7 +149,7 @@ class Lifespan:
         await receive()
         try:
             app.gateway = await self._start()
-        except (ProviderUnusable, KeyUnusable) as error:
+        except (ProviderUnusable, KeyUnusable, StorageUnusable) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -212,6 +216,7 @@ class Lifespan:
         if logging_.access:
             self._lines = log.LineWriter(loop, format_, self._log_stream)
             self._lines.start()
+        self._storage = await open_storage(self.config, self.environment)
         embedded = await self._embedded(self.config)
         self.gateway = Gateway(
             loop,
@@ -220,6 +225,7 @@ class Lifespan:
             embedded=embedded,
             request_log=self._lines,
             envelope_key=envelope_key(self.config, self.environment),
+            storage=self._storage,
         )
         return self.gateway
 
@@ -256,5 +262,7 @@ class Lifespan:
             await self.gateway.close()
         if self._sim is not None:
             await self._sim.stop()
+        if self._storage is not None:
+            await self._storage.close()
         if self._lines is not None:
             self._lines.close()

@@ -609,7 +609,7 @@ async def _open_engine(url: str, settings: Settings) -> Engine:
                 return await PostgresEngine.open(url, readers=settings.readers)
             except Unavailable as error:
                 if asyncio.get_running_loop().time() >= until:
-                        raise StorageUnusable(f"The database server does not answer: {error}.") from error
+                    raise StorageUnusable(f"The database server does not answer: {error}.") from error
                 await asyncio.sleep(0.5)
     raise StorageUnusable(
         f"The storage address begins with '{scheme}'; it must be sqlite:///path/to/file.db or postgresql://user@host/name."

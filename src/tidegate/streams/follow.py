@@ -1,19 +1,22 @@
 """A stream from any place on: what the journal has, then what comes, without a gap and without anything twice."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from tidegate.dialects.resume import Resume
 from tidegate.streams.run import Run
 
-__all__ = ["PIECE_BYTES", "Read", "follow", "replay"]
+__all__ = ["PIECE_BYTES", "POLL_S", "Read", "follow", "replay"]
 
 PIECE_BYTES = 256 * 1024
 """About how much of a journal is read at once."""
 
 BEHIND_S = 0.05
 """How long a follower waits for a piece that is on its way into the journal."""
+
+POLL_S = 0.1
+"""How often a journal is read that another process writes."""
 
 
 class Read(Protocol):
@@ -24,19 +27,30 @@ class Read(Protocol):
         bytes together. Empty when that is not written yet."""
 
 
-async def replay(read: Read, resume: Resume) -> AsyncIterator[bytes]:
-    """All of a journal that nobody writes any more."""
+async def replay(read: Read, has_ended: Callable[[], Awaitable[bool]], resume: Resume) -> AsyncIterator[bytes]:
+    """All of a journal that this process does not write, up to the end of its run."""
     place = 0
-    while found := await read(place, PIECE_BYTES):
+    ended = False
+    while True:
+        found = await read(place, PIECE_BYTES)
         for start, frames in found:
             place = start + len(frames)
             out = resume.feed(frames)
             if out:
                 yield out
+        if found:
+            continue
+        if ended:
+            return
+        # What was written before the end is read once more behind the news of it.
+        ended = await has_ended()
+        if not ended:
+            await asyncio.sleep(POLL_S)
 
 
 async def follow(read: Read, run: Run, resume: Resume) -> AsyncIterator[bytes]:
-    """All of a run, up to its end. It reads at its own pace: whoever falls behind goes on in the journal."""
+    """All of a run of this process, up to its end. It reads at its own pace: whoever falls behind goes on in the
+    journal."""
     place = 0
     run.followers += 1
     try:

@@ -1,0 +1,138 @@
+"""What is kept, over HTTP: stored responses, streams to pick up again (protocol §1.1)."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from tidegate.dialects.gemini import key_in
+from tidegate.dialects.validation import invalid
+from tidegate.gateway.gateway import Gateway
+from tidegate.gateway.keeper import Keeper, tenant_of
+from tidegate.storage.records import CursorUnknown, Page, StoredItem, Tenant
+from tidegate.wire import jsonio
+from tidegate.wire.errors import NotFound
+
+__all__ = ["StoredResponses", "page_of", "paging"]
+
+_TRUE = frozenset({"true", "1"})
+_FALSE = frozenset({"false", "0", ""})
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+MOST_ITEMS = 100
+
+
+class StoredResponses:
+    """Handlers of the routes below `/v1/responses` and `/v1/streams`. `gateway` gives the one that is there now."""
+
+    def __init__(self, gateway: Callable[[], Gateway]) -> None:
+        self._gateway = gateway
+
+    async def retrieve(self, request: Request) -> Response:
+        """`GET /v1/responses/{id}`: the object, or with `stream=true` its events, from `starting_after` on."""
+        keeper, tenant = self._admit(request)
+        run_id = request.path_params["id"]
+        query = request.query_params
+        if not _flag(query.get("stream", ""), "stream"):
+            return Response(await keeper.response(run_id, tenant), media_type="application/json")
+        run = await keeper.find(run_id, tenant, dialect="responses")
+        if not run.stream:
+            raise invalid("stream", "this response was not created with a stream, so that it has no events to replay.")
+        return _stream(keeper.frames(run, tenant, _after(request)))
+
+    async def stream(self, request: Request) -> Response:
+        """`GET /v1/streams/{id}`: the frames of any stream that is kept, in its own dialect."""
+        keeper, tenant = self._admit(request)
+        run = await keeper.find(request.path_params["id"], tenant)
+        return _stream(keeper.frames(run, tenant, _after(request)))
+
+    async def delete(self, request: Request) -> Response:
+        """`DELETE /v1/responses/{id}`."""
+        keeper, tenant = self._admit(request)
+        run_id = request.path_params["id"]
+        await keeper.delete(run_id, tenant)
+        return _json({"id": run_id, "object": "response", "deleted": True})
+
+    async def cancel(self, request: Request) -> Response:
+        """`POST /v1/responses/{id}/cancel`."""
+        keeper, tenant = self._admit(request)
+        return Response(await keeper.cancel(request.path_params["id"], tenant), media_type="application/json")
+
+    async def input_items(self, request: Request) -> Response:
+        """`GET /v1/responses/{id}/input_items`, a page at a time."""
+        keeper, tenant = self._admit(request)
+        after, limit, descending = paging(request)
+        try:
+            page = await keeper.input_items(
+                request.path_params["id"], tenant, after=after, limit=limit, descending=descending
+            )
+        except CursorUnknown:
+            raise NotFound(f"Item with id '{after}' not found.", param="after") from None
+        return _json(page_of(page))
+
+    def _admit(self, request: Request) -> tuple[Keeper, Tenant]:
+        """Who asks, and where to look. Raises InvalidKey, and NotFound where nothing is kept."""
+        gateway = self._gateway()
+        headers = dict(request.headers.raw)
+        principal = gateway.authenticate(headers, key_in(b"?" + request.scope["query_string"]))
+        if gateway.keeper is None:
+            raise NotFound("This gateway does not keep responses: storage.url is off.", code="storage_off")
+        return gateway.keeper, tenant_of(principal)
+
+
+def paging(request: Request) -> tuple[str | None, int, bool]:
+    """`after`, `limit` (1 to 100, usually 20) and whether `order` is descending, as usual. Raises InvalidRequest."""
+    query = request.query_params
+    given = query.get("limit", "20")
+    if not given.isdecimal() or not 1 <= int(given) <= MOST_ITEMS:
+        raise invalid("limit", f"expected a whole number from 1 to {MOST_ITEMS}.")
+    order = query.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise invalid("order", "expected 'asc' or 'desc'.")
+    return query.get("after") or None, int(given), order == "desc"
+
+
+def page_of(page: Page[StoredItem]) -> dict[str, Any]:
+    """The list object of a page."""
+    return {
+        "object": "list",
+        "data": [msgspec.Raw(item.content) for item in page.data],
+        "first_id": page.data[0].id if page.data else None,
+        "last_id": page.data[-1].id if page.data else None,
+        "has_more": page.has_more,
+    }
+
+
+def _after(request: Request) -> int | None:
+    """The event that the client has seen: `starting_after`, or what a browser says by itself in `Last-Event-ID`."""
+    given = request.query_params.get("starting_after")
+    name = "starting_after"
+    if given is None:
+        given = request.headers.get("last-event-id")
+        name = "Last-Event-ID"
+    if given is None or given == "":
+        return None
+    if not given.isdecimal() or len(given) > 18:
+        raise invalid(name, "expected the sequence number of an event.")
+    return int(given)
+
+
+def _flag(given: str, name: str) -> bool:
+    if given.lower() in _TRUE:
+        return True
+    if given.lower() in _FALSE:
+        return False
+    raise invalid(name, "expected 'true' or 'false'.")
+
+
+def _stream(frames: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(
+        frames,
+        media_type=EVENT_STREAM,
+        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+    )
+
+
+def _json(content: Any) -> Response:
+    return Response(jsonio.encode(content), media_type="application/json")
