@@ -88,6 +88,8 @@ def test_no_section_is_passed_over() -> None:
         target = "lab/m"
         [egress]
         fetch_media = false
+        [storage]
+        url = "off"
         [logging]
         access = false
         """
@@ -287,6 +289,8 @@ secret = "key-0123456789abcdef0123456789abcd"
 target = "sim/echo"
 [egress]
 allow_private = true
+[storage]
+quota = "1GiB"
 [logging]
 access = false
 """
