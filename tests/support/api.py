@@ -116,8 +116,8 @@ class Api:
         assert self.calls == calls, "a refused request reached the provider"
         return reply.error
 
-    def get(self, path: str) -> Reply:
-        return Reply(self.http.get(path))
+    def get(self, path: str, *, headers: dict[str, str] | None = None) -> Reply:
+        return Reply(self.http.get(path, headers=headers))
 
     @property
     def upstream(self) -> SimRequest:

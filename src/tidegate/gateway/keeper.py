@@ -412,8 +412,10 @@ class Keeper:
         return run is None or run.status in ENDED
 
     async def _until_ended(self, tenant: Tenant, run_id: str) -> None:
-        until = self.loop.time() + CANCEL_S
-        while self.loop.time() < until and not await self._has_ended(tenant, run_id):
+        """Another process ends it, and tells nobody but the database."""
+        for _ in range(round(CANCEL_S / POLL_S)):
+            if await self._has_ended(tenant, run_id):
+                return
             await asyncio.sleep(POLL_S)
 
 

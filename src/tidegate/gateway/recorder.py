@@ -17,6 +17,9 @@ __all__ = ["Recorder", "Run"]
 class Run(Protocol):
     """Where a recorder writes: one answer in the making. Nothing here waits."""
 
+    public_id: str
+    """By which it is asked for."""
+
     @property
     def followed(self) -> bool:
         """Whether anybody reads along."""
@@ -34,7 +37,18 @@ class Run(Protocol):
 class Recorder:
     """See :class:`tidegate.gateway.downstream.Downstream`."""
 
-    __slots__ = ("_downstream", "_finished", "_run", "_write", "append", "background", "begun", "grace_s", "stream")
+    __slots__ = (
+        "_downstream",
+        "_finished",
+        "_name",
+        "_run",
+        "_write",
+        "append",
+        "background",
+        "begun",
+        "grace_s",
+        "stream",
+    )
 
     def __init__(self, downstream: "Downstream", run: Run, *, background: bool, grace_s: float) -> None:
         """`grace_s`: how long the answer goes on after the client has left, if nobody else follows it."""
@@ -44,6 +58,7 @@ class Recorder:
         self.append = run.append
         self.background = background
         self.grace_s = grace_s
+        self._name = b"tidegate-stream: %b\r\n" % run.public_id.encode("ascii")
         self.stream: Stream | None = None
         self.begun = False
         self._finished = False
@@ -90,7 +105,7 @@ class Recorder:
         self.begin()
         self.append(first)
         if self._downstream is not None:
-            self._downstream.start(fields, content_type, first)
+            self._downstream.start(fields + self._name, content_type, first)
 
     def write(self, data: bytes) -> None:
         self.append(data)

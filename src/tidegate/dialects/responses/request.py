@@ -245,7 +245,9 @@ class ResponsesRequest(Received[ResponsesBody]):
         """See :class:`tidegate.dialects.codec.BridgedRequest`."""
         self._refuse_background()
         self._refuse_state_we_lack("providers of other dialects are")
-        return canonical_request(self._whole(), self.typed)
+        asked = canonical_request(self._whole(), self.typed)
+        asked.stream = self.wants_stream
+        return asked
 
     def encoder(self, call: Call) -> ResponsesEncoder:
         return ResponsesEncoder(Envelope(self, call), call, self._tool_names())

@@ -1,0 +1,27 @@
+"""A gateway that keeps what it answers, with a provider of each dialect."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.conformance.providers import TOML
+from tests.support.running import Running
+
+KEPT = TOML.replace("port = 0\n", 'port = 0\ndata_dir = "{data}"\n')
+MODELS = {"responses": "openai", "chat": "lab", "messages": "anthropic", "gemini": "google"}
+"""A provider of each dialect."""
+
+
+@pytest.fixture(scope="session")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder: Path = tmp_path_factory.mktemp("data")
+    with Running(KEPT.replace("{data}", str(folder))) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(keeping: Running) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=keeping.url, api_key="unused", max_retries=0, timeout=20) as found:
+        yield found

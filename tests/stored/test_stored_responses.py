@@ -1,0 +1,262 @@
+"""Responses that are kept: created, retrieved, picked up again, continued and deleted with the official SDK."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai.types.responses import Response, ResponseStreamEvent
+
+from tests.stored.conftest import MODELS
+from tests.support.api import Api
+from tests.support.running import Running
+
+providers = pytest.mark.parametrize("provider", MODELS.values(), ids=MODELS.keys())
+
+
+@pytest.fixture(scope="module")
+def api(keeping: Running) -> Iterator[Api]:
+    with Api(keeping) as found:
+        yield found
+
+
+def dumped(events: Any) -> list[dict[str, Any]]:
+    return [event.model_dump() for event in events]
+
+
+def ended(client: openai.OpenAI, response: Response, timeout: float = 10) -> Response:
+    until = time.monotonic() + timeout
+    while response.status in ("queued", "in_progress"):
+        assert time.monotonic() < until, response.status
+        time.sleep(0.05)
+        response = client.responses.retrieve(response.id)
+    return response
+
+
+@pytest.mark.row("S6")
+@providers
+def test_a_response_is_read_again_as_it_was_given(client: openai.OpenAI, provider: str) -> None:
+    given = client.responses.create(model=f"{provider}/tools", input="北京天气？", metadata={"a": "b"})
+    assert given.to_dict()["store"] is True
+    assert client.responses.retrieve(given.id).model_dump() == given.model_dump()
+
+
+@pytest.mark.row("S6")
+@providers
+def test_a_stream_is_picked_up_behind_every_event(client: openai.OpenAI, api: Api, provider: str) -> None:
+    events: list[ResponseStreamEvent] = list(client.responses.create(model=f"{provider}/zh", input="你好", stream=True))
+    first = events[0]
+    assert first.type == "response.created"
+    whole = dumped(events)
+    assert dumped(client.responses.retrieve(first.response.id, stream=True)) == whole
+    for after in range(len(events)):
+        assert (
+            dumped(client.responses.retrieve(first.response.id, stream=True, starting_after=after))
+            == whole[after + 1 :]
+        )
+    with client.responses.stream(response_id=first.response.id, starting_after=3) as again:
+        assert [event.type for event in again][-1] == "response.completed"
+    assert client.responses.retrieve(first.response.id).model_dump() == whole[-1]["response"]
+
+
+@providers
+def test_a_stream_is_the_same_bytes_again(keeping: Running, provider: str) -> None:
+    with Api(keeping) as api:
+        first = api.post("/v1/responses", {"model": f"{provider}/reasoning", "input": "?", "stream": True})
+        created = json.loads(first.content.split(b"data: ", 1)[1].split(b"\n", 1)[0])
+        again = api.get(f"/v1/responses/{created['response']['id']}?stream=true")
+        assert again.content == first.content
+        assert again.headers["content-type"] == first.headers["content-type"]
+        skipping = api.get(f"/v1/responses/{created['response']['id']}?stream=true", headers={"last-event-id": "0"})
+        assert first.content.endswith(skipping.content)
+        assert len(first.content) > len(skipping.content) > 0
+
+
+def test_behind_the_last_event_a_stream_ends_at_once(client: openai.OpenAI) -> None:
+    events = list(client.responses.create(model="openai/echo", input="hi", stream=True))
+    assert events[0].type == "response.created"
+    for after in (len(events) - 1, len(events), 10_000):
+        assert list(client.responses.retrieve(events[0].response.id, stream=True, starting_after=after)) == []
+
+
+@providers
+def test_a_turn_builds_on_the_ones_before_it(keeping: Running, client: openai.OpenAI, provider: str) -> None:
+    one = client.responses.create(model=f"{provider}/echo", input="first words")
+    two = client.responses.create(model=f"{provider}/echo", input="second words", previous_response_id=one.id)
+    assert two.previous_response_id == one.id
+    client.responses.create(model=f"{provider}/echo", input="third words", previous_response_id=two.id)
+    sent = json.dumps(json.loads(keeping.sim.requests[-1].body), ensure_ascii=False)
+    places = [sent.index(words) for words in ("first words", "second words", "third words")]
+    assert places == sorted(places)
+    assert "previous_response_id" not in sent
+    items = client.responses.input_items.list(two.id, order="asc").data
+    assert [item.type for item in items] == ["message", "message", "message"]
+
+
+@providers
+def test_a_tool_is_answered_without_sending_its_call_again(client: openai.OpenAI, provider: str) -> None:
+    tools: Any = [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": False}]
+    asked = client.responses.create(model=f"{provider}/tools", input="weather?", tools=tools)
+    calls = [item for item in asked.output if item.type == "function_call"]
+    assert calls
+    outputs: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "18°C"} for call in calls]
+    told = client.responses.create(model=f"{provider}/echo", input=outputs, tools=tools, previous_response_id=asked.id)
+    assert told.status == "completed"
+    with pytest.raises(openai.BadRequestError, match="No tool output found for function call"):
+        client.responses.create(model=f"{provider}/echo", input="go on", previous_response_id=asked.id)
+
+
+@providers
+def test_a_response_in_the_background_is_polled_followed_and_cancelled(client: openai.OpenAI, provider: str) -> None:
+    queued = client.responses.create(model=f"{provider}/echo", input="hi", background=True)
+    assert queued.status == "queued"
+    assert queued.background is True
+    done = ended(client, queued)
+    assert done.status == "completed"
+    assert done.output_text
+    streamed = list(client.responses.create(model=f"{provider}/echo", input="hi", background=True, stream=True))
+    assert streamed[0].type == "response.created"
+    assert dumped(client.responses.retrieve(streamed[0].response.id, stream=True)) == dumped(streamed)
+    slow = client.responses.create(model=f"{provider}/demo", input="hi", background=True)
+    assert client.responses.cancel(slow.id).status == "cancelled"
+    assert client.responses.cancel(slow.id).status == "cancelled"
+    assert client.responses.retrieve(slow.id).status == "cancelled"
+
+
+def test_only_responses_in_the_background_can_be_cancelled(client: openai.OpenAI) -> None:
+    given = client.responses.create(model="openai/echo", input="hi")
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.cancel(given.id)
+    assert caught.value.code == "not_in_background"
+
+
+def test_what_is_deleted_is_gone(client: openai.OpenAI) -> None:
+    given = client.responses.create(model="openai/echo", input="hi")
+    client.responses.delete(given.id)
+    for call in (
+        lambda: client.responses.retrieve(given.id),
+        lambda: client.responses.delete(given.id),
+        lambda: client.responses.input_items.list(given.id),
+    ):
+        with pytest.raises(openai.NotFoundError, match=f"Response with id '{given.id}' not found"):
+            call()
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model="openai/echo", input="x", previous_response_id=given.id)
+    assert caught.value.code == "previous_response_not_found"
+    assert caught.value.param == "previous_response_id"
+
+
+def test_store_false_keeps_nothing_and_still_reads(client: openai.OpenAI) -> None:
+    kept = client.responses.create(model="openai/echo", input="kept")
+    given = client.responses.create(model="openai/echo", input="hi", store=False, previous_response_id=kept.id)
+    assert given.to_dict()["store"] is False
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(given.id)
+    with pytest.raises(openai.BadRequestError, match="background"):
+        client.responses.create(model="openai/echo", input="hi", store=False, background=True)
+
+
+def test_input_items_come_in_pages(client: openai.OpenAI) -> None:
+    given = client.responses.create(
+        model="openai/echo", input=[{"role": "user", "content": f"number {number}"} for number in range(5)]
+    )
+    page = client.responses.input_items.list(given.id, limit=2)
+    assert page.has_more
+    texts = [item.to_dict()["content"] for item in page]
+    assert texts == [[{"type": "input_text", "text": f"number {number}"}] for number in reversed(range(5))]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("?stream=maybe", "stream"),
+        ("?stream=true&starting_after=-1", "starting_after"),
+        ("?stream=true&starting_after=x", "starting_after"),
+        ("/input_items?limit=0", "limit"),
+        ("/input_items?limit=101", "limit"),
+        ("/input_items?order=up", "order"),
+    ],
+)
+def test_a_bad_query_is_named(api: Api, query: str, param: str) -> None:
+    given = (
+        api.post("/v1/responses", {"model": "openai/echo", "input": "hi", "stream": True}).frames[0].json["response"]
+    )
+    answer = api.get(f"/v1/responses/{given['id']}{query}")
+    assert answer.status == 400
+    assert answer.error["param"] == param
+
+
+def test_an_answer_in_one_body_has_no_events_to_replay(client: openai.OpenAI) -> None:
+    given = client.responses.create(model="openai/echo", input="hi")
+    with pytest.raises(openai.BadRequestError) as caught:
+        list(client.responses.retrieve(given.id, stream=True))
+    assert caught.value.param == "stream"
+
+
+def test_a_failed_stream_is_read_as_it_failed(api: Api) -> None:
+    first = api.post("/v1/responses", {"model": "openai/lorem?fault=reset&after=4", "input": "hi", "stream": True})
+    assert [frame.event for frame in first.frames[-2:]] == ["error", "response.failed"]
+    run_id = first.frames[0].json["response"]["id"]
+    assert api.get(f"/v1/responses/{run_id}").json == first.frames[-1].json["response"]
+    assert api.get(f"/v1/responses/{run_id}?stream=true").content == first.content
+
+
+def test_a_stream_whose_client_left_is_cancelled_and_stays_readable(keeping: Running, api: Api) -> None:
+    with api.http.stream("POST", "/v1/responses", json={"model": "openai/demo", "input": "hi", "stream": True}) as left:
+        seen = b"".join(piece for piece, _ in zip(left.iter_raw(), range(5), strict=False))
+    run_id = json.loads(seen.split(b"data: ", 1)[1].split(b"\n", 1)[0])["response"]["id"]
+    until = time.monotonic() + 5
+    while (found := api.get(f"/v1/responses/{run_id}").json)["status"] == "in_progress":
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert found["status"] == "cancelled"
+    again = api.get(f"/v1/responses/{run_id}?stream=true")
+    assert again.content.startswith(seen)
+    assert again.frames[-1].json["response"] == found
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+def test_a_stream_with_a_grace_goes_on_without_its_client(api: Api, path: str) -> None:
+    question = {"messages": [{"role": "user", "content": "hi"}]} if path != "/v1/responses" else {"input": "hi"}
+    body = {"model": "lab/echo?text=one two three four five six&chunks=6&gap=0.1", "stream": True, "max_tokens": 99}
+    if path == "/v1/responses":
+        del body["max_tokens"]
+    grace = {"tidegate-resume-grace": "5s"}
+    with api.http.stream("POST", path, json={**body, **question}, headers=grace) as left:
+        name = left.headers["tidegate-stream"]
+        seen = b"".join(piece for piece, _ in zip(left.iter_raw(), range(2), strict=False))
+    whole = api.get(f"/v1/streams/{name}")
+    assert whole.content.startswith(seen)
+    assert b"six" in whole.content
+    count = seen.count(b"data: ")
+    rest = api.get(f"/v1/streams/{name}?starting_after={count - 1}")
+    assert seen + rest.content == whole.content
+
+
+def test_a_grace_without_a_client_ends(keeping: Running, api: Api) -> None:
+    question = {"model": "lab/demo", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    with api.http.stream(
+        "POST", "/v1/chat/completions", json=question, headers={"tidegate-resume-grace": "300ms"}
+    ) as left:
+        name = left.headers["x-request-id"]
+        next(left.iter_raw())
+    assert keeping.usage(name, timeout=5)["ending"] == "client_gone"
+    for bad in ("soon", "2h", "off"):
+        answer = api.post("/v1/chat/completions", question, headers={"tidegate-resume-grace": bad})
+        assert (answer.status, answer.error["code"]) == (400, "invalid_grace")
+
+
+def test_what_is_not_there_is_not_found(api: Api) -> None:
+    for method, path in (
+        ("GET", "/v1/responses/resp_1"),
+        ("GET", "/v1/responses/resp_1?stream=true"),
+        ("DELETE", "/v1/responses/resp_1"),
+        ("POST", "/v1/responses/resp_1/cancel"),
+        ("GET", "/v1/responses/resp_1/input_items"),
+        ("GET", "/v1/streams/resp_1"),
+    ):
+        answer = api.http.request(method, path)
+        assert answer.status_code == 404
+        assert answer.json()["error"]["message"] == "Response with id 'resp_1' not found."
