@@ -19,6 +19,7 @@ from tidegate.dialects.messages import error_body as anthropic_error
 from tidegate.gateway import models
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.gateway import Gateway
+from tidegate.server.conversations import Conversations
 from tidegate.server.cycle import AsgiApp, Receive, Scope, Send
 from tidegate.server.openapi import document
 from tidegate.server.stored import StoredResponses
@@ -63,6 +64,7 @@ class Application:
 
     def _starlette(self) -> Starlette:
         stored = StoredResponses(lambda: self.gateway)
+        conversations = Conversations(lambda: self.gateway)
         cold = [
             ("/", ["GET"], self._index),
             ("/healthz", ["GET"], self._healthz),
@@ -78,6 +80,14 @@ class Application:
             ("/v1/responses/{id}/cancel", ["POST"], stored.cancel),
             ("/v1/responses/{id}/input_items", ["GET"], stored.input_items),
             ("/v1/streams/{id}", ["GET"], stored.stream),
+            ("/v1/conversations", ["POST"], conversations.create),
+            ("/v1/conversations/{id}", ["GET"], conversations.retrieve),
+            ("/v1/conversations/{id}", ["POST"], conversations.change),
+            ("/v1/conversations/{id}", ["DELETE"], conversations.delete),
+            ("/v1/conversations/{id}/items", ["POST"], conversations.add_items),
+            ("/v1/conversations/{id}/items", ["GET"], conversations.list_items),
+            ("/v1/conversations/{id}/items/{item_id}", ["GET"], conversations.retrieve_item),
+            ("/v1/conversations/{id}/items/{item_id}", ["DELETE"], conversations.delete_item),
         ]
         self._paths = [*(path for path, _, _ in cold if "{" not in path), *(one.path for one in CLIENT_DIALECTS)]
         routes = [Route(path, endpoint, methods=methods) for path, methods, endpoint in cold]
@@ -173,10 +183,6 @@ class Application:
                 return f"{message} The path is {known}; set the client's base URL to end in /v1."
         if bare.startswith(_PLANNED) or bare.endswith(_GOOGLE_METHODS) or (bare.startswith(GOOGLE) and ":" in bare):
             return f"{message} This version does not offer it."
-        if bare.startswith(("/v1/responses/", "/v1/conversations")):
-            return (
-                f"{message} This gateway does not keep responses and conversations, so that there is nothing to read."
-            )
         if "/v1/" in bare:
             tail = "/v1/" + bare.rpartition("/v1/")[2]
             if tail in self._paths:

@@ -57,6 +57,9 @@ _UNUSUAL = frozenset(
 _LISTS = frozenset({b"anthropic-beta"})
 """Headers of which every line is passed on."""
 
+_ITEMS = b"/v1/conversations"
+"""What the paths begin with of cold requests that carry items, which may be long; so a key is asked for first."""
+
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
@@ -178,6 +181,9 @@ class Judge:
             if dialect is None and (dialect := gemini_at(incoming.url)) is not None:
                 given = key_in(incoming.url)
         if dialect is None:
+            if incoming.method == b"POST" and incoming.url.startswith(_ITEMS):
+                snapshot.keys.authenticate(fields)
+                return self._settings.max_body
             return min(self._settings.max_body, COLD_BODY_LIMIT)
         incoming.dialect = dialect
         incoming.principal = snapshot.keys.authenticate(fields, given)

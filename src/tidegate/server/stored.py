@@ -7,6 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from tidegate.access.keys import Principal
 from tidegate.dialects.gemini import key_in
 from tidegate.dialects.validation import invalid
 from tidegate.gateway.gateway import Gateway
@@ -15,7 +16,7 @@ from tidegate.storage.records import CursorUnknown, Page, StoredItem, Tenant
 from tidegate.wire import jsonio
 from tidegate.wire.errors import NotFound
 
-__all__ = ["StoredResponses", "page_of", "paging"]
+__all__ = ["StoredResponses", "admitted", "page_of", "paging"]
 
 _TRUE = frozenset({"true", "1"})
 _FALSE = frozenset({"false", "0", ""})
@@ -72,13 +73,19 @@ class StoredResponses:
         return _json(page_of(page))
 
     def _admit(self, request: Request) -> tuple[Keeper, Tenant]:
-        """Who asks, and where to look. Raises InvalidKey, and NotFound where nothing is kept."""
-        gateway = self._gateway()
-        headers = dict(request.headers.raw)
-        principal = gateway.authenticate(headers, key_in(b"?" + request.scope["query_string"]))
-        if gateway.keeper is None:
-            raise NotFound("This gateway does not keep responses: storage.url is off.", code="storage_off")
-        return gateway.keeper, tenant_of(principal)
+        keeper, _, tenant = admitted(self._gateway(), request)
+        return keeper, tenant
+
+
+def admitted(gateway: Gateway, request: Request) -> tuple[Keeper, Principal, Tenant]:
+    """Who asks, and where to look. Raises InvalidKey, and NotFound where nothing is kept."""
+    principal = gateway.authenticate(dict(request.headers.raw), key_in(b"?" + request.scope["query_string"]))
+    if gateway.keeper is None:
+        raise NotFound(
+            "This gateway keeps no responses and conversations (storage.url), so that there is nothing to read.",
+            code="storage_off",
+        )
+    return gateway.keeper, principal, tenant_of(principal)
 
 
 def paging(request: Request) -> tuple[str | None, int, bool]:

@@ -30,12 +30,23 @@ from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, NotFound, UnsupportedParameter
 from tidegate.wire.items import CanonicalRequest, Output
 
-__all__ = ["ResponsesBody", "ResponsesRequest", "parse_request", "previous_not_found"]
+__all__ = [
+    "InputItem",
+    "Metadata",
+    "ResponsesBody",
+    "ResponsesRequest",
+    "check_item",
+    "parse_request",
+    "previous_not_found",
+]
 
 Role = Literal["user", "assistant", "system", "developer", "tool", "critic", "discriminator", "unknown"]
 """The last four stand in items of conversations, which clients send back as they got them."""
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+Metadata = Annotated[dict[str, Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
 
 
 class ContentPart(msgspec.Struct):
@@ -122,7 +133,7 @@ class ResponsesBody(msgspec.Struct):
     text: Text | None = None
     reasoning: Reasoning | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    metadata: Annotated[dict[str, Annotated[str, Meta(max_length=512)]], Meta(max_length=16)] | None = None
+    metadata: Metadata | None = None
     user: str | None = None
     safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
     prompt_cache_key: str | None = None
@@ -180,7 +191,7 @@ class ResponsesRequest(Received[ResponsesBody]):
 
     def kept_items(self, new_id: NewId) -> list[tuple[str, bytes]]:
         """See :func:`tidegate.dialects.responses.state.kept_items`. Before `resolve`."""
-        return kept_items(self.members.get("input"), self.typed, new_id)
+        return kept_items(self.members.get("input"), self.typed.input, new_id)
 
     def state_members(self) -> jsonio.Members:
         """Members of the response object that say what is kept."""
@@ -326,7 +337,7 @@ def parse_request(body: bytes) -> ResponsesRequest:
             raise missing(f"tools[{index}].name", "Responses tools are flat: the name stands beside the type.")
     if isinstance(typed.input, list):
         for index, item in enumerate(typed.input):
-            _check_item(item, f"input[{index}]")
+            check_item(item, f"input[{index}]")
     if typed.text is not None and typed.text.format is not None:
         form = typed.text.format
         if form.type == "json_schema" and not form.name:
@@ -334,7 +345,8 @@ def parse_request(body: bytes) -> ResponsesRequest:
     return ResponsesRequest(body, typed)
 
 
-def _check_item(item: InputItem, path: str) -> None:
+def check_item(item: InputItem, path: str) -> None:
+    """Raises InvalidRequest for an item of a known type that lacks what it is made of."""
     if item.type == "message" or (item.type is None and not is_reference(item)):
         if item.role is None:
             raise missing(f"{path}.role")

@@ -149,16 +149,18 @@ def check_pairs(items: msgspec.Raw) -> None:
         raise InvalidRequest(f"No tool output found for {_words(kind)} {call_id}.", param="input")
 
 
-def kept_items(given: msgspec.Raw | None, typed: "ResponsesBody", new_id: NewId) -> list[tuple[str, bytes]]:
-    """The request's own input as the items that are kept: id and JSON of each, in order. Items that stand for others
-    are left out: those are kept already."""
-    if typed.input is None or given is None:
+def kept_items(
+    given: msgspec.Raw | None, typed: "str | list[InputItem] | None", new_id: NewId
+) -> list[tuple[str, bytes]]:
+    """An input as the items that are kept: id and JSON of each, in order. Items that stand for others are left out: those
+    are kept already."""
+    if typed is None or given is None:
         return []
-    if isinstance(typed.input, str):
-        return [_kept({}, "message", new_id, role="user", content=typed.input)]
+    if isinstance(typed, str):
+        return [_kept({}, "message", new_id, role="user", content=typed)]
     return [
         _kept(jsonio.members(raw), item.type or "message", new_id, name=item.id, role=item.role, content=item.content)
-        for item, raw in zip(typed.input, jsonio.elements(given), strict=True)
+        for item, raw in zip(typed, jsonio.elements(given), strict=True)
         if not is_reference(item)
     ]
 

@@ -1,0 +1,125 @@
+"""Conversations with the official SDK."""
+
+import json
+from typing import Any
+
+import openai
+import pytest
+
+from tests.stored.conftest import MODELS
+from tests.support.api import Api
+from tests.support.running import Running
+
+providers = pytest.mark.parametrize("provider", MODELS.values(), ids=MODELS.keys())
+
+HELLO: Any = {"type": "message", "role": "user", "content": "hello"}
+
+
+def texts(items: Any) -> list[str]:
+    return [part.text for item in items for part in item.content]
+
+
+def test_a_conversation_is_made_read_changed_and_deleted(client: openai.OpenAI) -> None:
+    made = client.conversations.create(metadata={"topic": "tides"}, items=[HELLO])
+    assert made.id.startswith("conv_")
+    assert made.metadata == {"topic": "tides"}
+    assert client.conversations.retrieve(made.id) == made
+    changed = client.conversations.update(made.id, metadata={"topic": "ebb"})
+    assert (changed.id, changed.metadata) == (made.id, {"topic": "ebb"})
+    gone = client.conversations.delete(made.id)
+    assert (gone.id, gone.object, gone.deleted) == (made.id, "conversation.deleted", True)
+    with pytest.raises(openai.NotFoundError, match=f"Conversation with id '{made.id}' not found"):
+        client.conversations.retrieve(made.id)
+
+
+def test_items_are_added_listed_read_and_deleted(client: openai.OpenAI) -> None:
+    made = client.conversations.create(items=[HELLO])
+    added = client.conversations.items.create(
+        made.id, items=[{"role": "user", "content": f"number {number}"} for number in range(4)]
+    )
+    assert texts(added.data) == [f"number {number}" for number in range(4)]
+    whole = ["hello", *(f"number {number}" for number in range(4))]
+    assert texts(client.conversations.items.list(made.id, order="asc", limit=2)) == whole
+    assert texts(client.conversations.items.list(made.id)) == whole[::-1]
+    one = client.conversations.items.retrieve(added.data[1].id or "", conversation_id=made.id)
+    assert texts([one]) == ["number 1"]
+    left = client.conversations.items.delete(added.data[1].id or "", conversation_id=made.id)
+    assert left.id == made.id
+    assert "number 1" not in texts(client.conversations.items.list(made.id))
+    with pytest.raises(openai.NotFoundError):
+        client.conversations.items.retrieve(added.data[1].id or "", conversation_id=made.id)
+
+
+@providers
+def test_responses_go_on_in_a_conversation(keeping: Running, client: openai.OpenAI, provider: str) -> None:
+    made = client.conversations.create(items=[HELLO])
+    one = client.responses.create(model=f"{provider}/echo", input="first words", conversation=made.id)
+    assert one.conversation is not None
+    assert one.conversation.id == made.id
+    events = list(
+        client.responses.create(
+            model=f"{provider}/echo", input="second words", conversation={"id": made.id}, stream=True
+        )
+    )
+    assert events[-1].type == "response.completed"
+    sent = json.dumps(json.loads(keeping.sim.requests[-1].body))
+    assert "conversation" not in sent
+    places = [sent.index(words) for words in ("hello", "first words", "second words")]
+    assert places == sorted(places)
+    items: list[Any] = [one for one in client.conversations.items.list(made.id, order="asc") if one.type == "message"]
+    assert [one.role for one in items] == ["user", "user", "assistant", "user", "assistant"]
+    assert texts([one for one in items if one.role == "user"]) == ["hello", "first words", "second words"]
+
+
+def test_what_failed_is_not_added_to_a_conversation(client: openai.OpenAI) -> None:
+    made = client.conversations.create()
+    list(
+        client.responses.with_raw_response.create(
+            model="openai/lorem?fault=reset&after=3", input="hi", conversation=made.id, stream=True
+        ).http_response.iter_raw()
+    )
+    assert client.conversations.items.list(made.id).data == []
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"items": [{"role": "user"}]}, "items[0].content"),
+        ({"items": [{"type": "item_reference", "id": "msg_1"}]}, "items[0]"),
+        ({"items": [HELLO] * 21}, "items"),
+        ({"items": "hello"}, "items"),
+        ({"metadata": {"a": 1}}, "metadata"),
+        ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
+    ],
+)
+def test_bad_conversations_are_refused_by_name(keeping: Running, body: Any, param: str) -> None:
+    with Api(keeping) as api:
+        answer = api.post("/v1/conversations", body)
+    assert answer.status == 400
+    assert answer.error["param"].startswith(param)
+
+
+def test_what_is_no_conversation_is_not_found(keeping: Running, client: openai.OpenAI) -> None:
+    with Api(keeping) as api:
+        for method, path, body in (
+            ("GET", "/v1/conversations/conv_1", None),
+            ("POST", "/v1/conversations/conv_1", {"metadata": {}}),
+            ("DELETE", "/v1/conversations/conv_1", None),
+            ("GET", "/v1/conversations/conv_1/items", None),
+            ("POST", "/v1/conversations/conv_1/items", {"items": [HELLO]}),
+            ("GET", "/v1/conversations/conv_1/items/msg_1", None),
+            ("DELETE", "/v1/conversations/conv_1/items/msg_1", None),
+        ):
+            answer = api.http.request(method, path, json=body)
+            assert answer.status_code == 404, (method, path)
+            assert answer.json()["error"]["message"] == "Conversation with id 'conv_1' not found."
+    with pytest.raises(openai.NotFoundError, match="Conversation with id 'conv_1' not found"):
+        client.responses.create(model="openai/echo", input="hi", conversation="conv_1")
+    with pytest.raises(openai.BadRequestError, match="previous_response_id"):
+        client.responses.create(model="openai/echo", input="hi", conversation="conv_1", previous_response_id="resp_1")
+
+
+def test_a_long_conversation_may_be_sent_at_once(client: openai.OpenAI) -> None:
+    words = "tide " * 60_000
+    made = client.conversations.create(items=[{"type": "message", "role": "user", "content": words}])
+    assert texts(client.conversations.items.list(made.id)) == [words]
