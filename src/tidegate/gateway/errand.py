@@ -23,9 +23,9 @@ class Errand(Generic[T]):
         then: Callable[[T | TidegateError], None],
         *,
         until: float | None,
-        late: TidegateError,
+        late: TidegateError | None,
     ) -> None:
-        """`until` is the loop time at which the error `late` takes the place of a result."""
+        """`until` is the loop time at which the error `late` takes the place of a result; None: never."""
         self._then: Callable[[T | TidegateError], None] | None = then
         self._task = loop.create_task(self._run(loop, work, until, late))
 
@@ -34,13 +34,18 @@ class Errand(Generic[T]):
         self._task.cancel()
 
     async def _run(
-        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], until: float | None, late: TidegateError
+        self,
+        loop: asyncio.AbstractEventLoop,
+        work: Coroutine[Any, Any, T],
+        until: float | None,
+        late: TidegateError | None,
     ) -> None:
         found: T | TidegateError
         try:
             async with asyncio.timeout_at(until):
                 found = await work
         except TimeoutError:
+            assert late is not None
             found = late
         except TidegateError as error:
             found = error

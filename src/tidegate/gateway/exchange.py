@@ -5,7 +5,7 @@ provider's bytes and the client's.
 """
 
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,9 +32,12 @@ from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.errand import Errand
 from tidegate.gateway.fields import answer_fields
 from tidegate.gateway.history import History
+from tidegate.gateway.idempotency import Claimed, Repeat
 from tidegate.gateway.ids import IdSupply
+from tidegate.gateway.pump import Pump
 from tidegate.gateway.recorder import Recorder
 from tidegate.gateway.snapshot import Path, Snapshot
+from tidegate.gateway.tenant import tenant_of
 from tidegate.gateway.told import rate_limits, wait_told
 from tidegate.upstream.attempt import Attempt
 from tidegate.upstream.connection import Clocks, Headers
@@ -66,6 +69,14 @@ DEFAULT_SEND_STALL_S = 30.0
 LOOKUP_S = 10.0
 """How long a request waits for the earlier turns that it builds on."""
 
+REPEAT_S = 600.0
+"""How long a request waits for the answer to another one with the same idempotency key."""
+
+FOLLOWED_S = 0.5
+"""How often is looked whether somebody else still follows an answer whose client has left."""
+
+REPEATED = b"tidegate-repeated: true\r\n"
+
 _NO_USAGE = Usage()
 
 _response_ids = IdSupply(b"resp_", 24)
@@ -79,6 +90,7 @@ class Exchange:
         "_attempts",
         "_bridge",
         "_call",
+        "_claimed",
         "_collected",
         "_collected_bytes",
         "_dialect",
@@ -97,6 +109,7 @@ class Exchange:
         "_paused",
         "_plan",
         "_principal",
+        "_pump",
         "_received_at",
         "_recorder",
         "_request",
@@ -141,6 +154,8 @@ class Exchange:
         self._bridge: Bridge | None = None
         self._errand: Errand[Any] | None = None
         self._recorder: Recorder | None = None
+        self._claimed: Claimed | None = None
+        self._pump: Pump | None = None
         self._dropped: tuple[str, ...] = ()
         self._step = 0
         self._path: Path | None = None
@@ -180,6 +195,8 @@ class Exchange:
         self._settle(499 if not self._started else 200, "client_gone", errors.ClientGone.default_code)
         if recorder is not None:
             recorder.abandon()
+        if self._claimed is not None:
+            self._claimed.release()
 
     def cancel(self) -> None:
         """The answer is wanted no more (`POST /v1/responses/{id}/cancel`)."""
@@ -191,11 +208,15 @@ class Exchange:
         self._paused = True
         if self._attempt is not None:
             self._attempt.pause()
+        elif self._pump is not None:
+            self._pump.pause()
 
     def resume(self) -> None:
         self._paused = False
         if self._attempt is not None:
             self._attempt.resume()
+        elif self._pump is not None:
+            self._pump.resume()
 
     def stop(self, error: errors.TidegateError) -> None:
         """End it now, in the form of the dialect; used when draining runs out of time."""
@@ -244,8 +265,7 @@ class Exchange:
             profile=profile,
             request_bytes=len(body),
         )
-        if self._gateway.keeper is not None and (lookup := self._keep(self._gateway.keeper, request)) is not None:
-            self._await_state(request, lookup)
+        if self._gateway.keeper is not None and not self._keep(self._gateway.keeper, request, body):
             return False
         self._open(request)
         return True
@@ -276,11 +296,13 @@ class Exchange:
 
     # -- what is kept -------------------------------------------------------------------------------------------
 
-    def _keep(self, keeper: "Keeper", request: Request) -> Coroutine[Any, Any, History] | None:
-        """Have the answer kept, where it is to be; what must be looked up before there can be one."""
+    def _keep(self, keeper: "Keeper", request: Request, body: bytes) -> bool:
+        """Have the answer kept, where it is to be; whether the request can go on at once."""
         plan = keeper.plan(
-            request, self._headers, self._call, self._principal, self._dialect.name, self._model, self._plan
+            request, self._headers, body, self._call, self._principal, self._dialect.name, self._model, self._plan
         )
+        if plan.claim is not None:
+            self._claimed = self._downstream = Claimed(self._downstream, keeper, plan.claim)
         if plan.run is not None:
             plan.run.exchange = self
             self._recorder = self._downstream = Recorder(
@@ -288,32 +310,70 @@ class Exchange:
             )
             if plan.background:
                 cast("ResponsesRequest", request).detach()
-        return plan.lookup
-
-    def _await_state(self, request: Request, lookup: Coroutine[Any, Any, History]) -> None:
+        if plan.claim is None and plan.references is None:
+            return True
+        wait_s = LOOKUP_S if plan.claim is None else REPEAT_S
         self._errand = Errand(
             self._gateway.loop,
-            lookup,
-            partial(self._on_looked_up, cast("ResponsesRequest", request)),
-            until=self._received_at + LOOKUP_S,
-            late=errors.StorageUnavailable(
-                f"Earlier turns were not found within {LOOKUP_S:g} s: the database is slow."
-            ),
+            keeper.prepare(plan, tenant_of(self._principal)),
+            partial(self._on_prepared, request),
+            until=self._received_at + wait_s,
+            late=errors.StorageUnavailable(f"What the request builds on was not there within {wait_s:g} s."),
         )
+        return False
 
-    def _on_looked_up(self, request: "ResponsesRequest", found: History | errors.TidegateError) -> None:
+    def _on_prepared(self, request: Request, found: "History | Repeat | errors.TidegateError | None") -> None:
         self._errand = None
         try:
             if isinstance(found, errors.TidegateError):
                 self._break(found)
                 return
-            request.resolve(found.items, found.named)
+            if isinstance(found, Repeat):
+                self._repeat(request, found)
+                return
+            if found is not None:
+                cast("ResponsesRequest", request).resolve(found.items, found.named)
             self._open(request)
             self._next_attempt()
         except errors.TidegateError as error:
             self._break(error)
         except Exception as bug:
             self._on_bug(bug)
+
+    def _repeat(self, request: Request, found: Repeat) -> None:
+        """Another request with the same idempotency key has had the answer, or is having it."""
+        keeper, claimed = self._gateway.keeper, self._claimed
+        assert keeper is not None
+        assert claimed is not None
+        self._downstream, self._recorder, self._claimed = claimed.downstream, None, None
+        if found.answer is not None:
+            self._settle(200, "repeated")
+            self._downstream.respond(200, REPEATED, found.answer, found.content_type)
+            return
+        content_type = cast("StreamingRequest", request).open(self._call).content_type
+        pump = self._pump = Pump(self._downstream, REPEATED, content_type, paused=self._paused)
+        self._errand = Errand(
+            self._gateway.loop,
+            pump.run(keeper.frames_of(found.run_id, tenant_of(self._principal))),
+            partial(self._on_repeated, pump),
+            until=None,
+            late=None,
+        )
+
+    def _on_repeated(self, pump: Pump, found: errors.TidegateError | None) -> None:
+        self._errand = None
+        if self._settled:
+            return
+        if found is None:
+            self._settle(200, "repeated")
+            self._downstream.end()
+        elif pump.started:
+            self._settle(200, "failed", found.code or "")
+            self._downstream.drop()  # a clean end would pass for a finished answer
+        else:
+            self._break(found)
+
+    # -- going on without a client ------------------------------------------------------------------------------
 
     def _begin_background(self, recorder: Recorder, request: "ResponsesRequest") -> None:
         """The run is there from now on, whatever becomes of the client. Who did not ask for a stream has its answer."""
@@ -325,13 +385,13 @@ class Exchange:
 
     def _goes_on(self, recorder: Recorder) -> bool:
         """Whether the answer goes on although its client has left."""
-        if not recorder.begun or not (recorder.background or recorder.grace_s):
+        if not recorder.begun or not (recorder.background or recorder.grace_s or recorder.followed):
             return False
         recorder.detach()
         if self._paused:
             self.resume()
         if not recorder.background:
-            self._gateway.loop.call_later(recorder.grace_s, self._on_grace_over, recorder)
+            self._gateway.loop.call_later(recorder.grace_s or FOLLOWED_S, self._on_grace_over, recorder)
         return True
 
     def _on_grace_over(self, recorder: Recorder) -> None:
@@ -339,7 +399,7 @@ class Exchange:
         if self._settled:
             return
         if recorder.followed:
-            self._gateway.loop.call_later(recorder.grace_s, self._on_grace_over, recorder)
+            self._gateway.loop.call_later(recorder.grace_s or FOLLOWED_S, self._on_grace_over, recorder)
         else:
             self.client_gone()
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,8 +18,10 @@ from tidegate.dialects.responses.state import Kept, References
 from tidegate.dialects.resume import Resume
 from tidegate.gateway.asked import resume_grace
 from tidegate.gateway.history import History
+from tidegate.gateway.idempotency import Claim, Repeat, claim_named, take
 from tidegate.gateway.ids import IdSupply
 from tidegate.gateway.snapshot import Path
+from tidegate.gateway.tenant import tenant_of
 from tidegate.storage.records import (
     ENDED,
     Ending,
@@ -45,7 +47,7 @@ from tidegate.wire.errors import InvalidRequest, NotFound, TidegateError, Unsupp
 if TYPE_CHECKING:
     from tidegate.gateway.exchange import Exchange
 
-__all__ = ["Keeper", "Plan", "tenant_of"]
+__all__ = ["Keeper", "Plan", "new_item_id"]
 
 GRACE_KEPT_S = 3600.0
 """How long a stream stays readable that was kept only for a client that may come back."""
@@ -63,15 +65,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of an answer, beside going to its client."""
 
     run: "Recording | None" = None
-    lookup: Coroutine[Any, Any, History] | None = None
+    references: References | None = None
     """What must be found before there can be an answer."""
+    claim: Claim | None = None
+    """The idempotency key that must be free."""
     background: bool = False
     grace_s: float = 0.0
-
-
-def tenant_of(principal: Principal) -> Tenant:
-    """Whose data a caller's is."""
-    return Tenant("default", principal.project)
 
 
 def new_item_id(prefix: str) -> str:
@@ -181,6 +180,7 @@ class Keeper:
         self,
         request: Request,
         headers: Mapping[bytes, bytes],
+        body: bytes,
         call: Call,
         principal: Principal,
         dialect: str,
@@ -190,10 +190,13 @@ class Keeper:
         """What is to be kept of the answer, and what must be looked up for it. Raises InvalidRequest."""
         grace = headers.get(b"tidegate-resume-grace")
         grace_s = float(self._settings.resume_grace) if grace is None else resume_grace(grace)
+        key = headers.get(b"idempotency-key")
         if not isinstance(request, ResponsesRequest):
-            if not grace_s or not request.wants_stream:
-                return Plan()
-            return Plan(run=self._stream_only(principal, dialect, model, paths), grace_s=grace_s)
+            run: Recording | None = None
+            if request.wants_stream and (grace_s or key is not None):
+                run = self._stream_only(principal, dialect, model, paths)
+            claim = None if key is None else self._claim(key, principal, dialect, body, call, run)
+            return Plan(run=run, claim=claim, grace_s=grace_s)
         if not all(path.destination.gateway_state for path in paths):
             return Plan()  # the provider holds the state
         typed = request.typed
@@ -201,14 +204,31 @@ class Keeper:
             raise UnsupportedParameter(
                 "Unsupported parameter: 'background' needs a stored response, and 'store' is false.", param="background"
             )
-        references = request.references
-        run: Recording | None = None
+        run = None
         if typed.store is not False:
             run = self._response(request, call, principal, model, paths)
-        elif grace_s and request.wants_stream:
+        elif request.wants_stream and (grace_s or key is not None):
             run = self._stream_only(principal, dialect, model, paths)
-        lookup = None if references is None else self._look_up(references, tenant_of(principal), run)
-        return Plan(run=run, lookup=lookup, background=bool(typed.background), grace_s=grace_s)
+        return Plan(
+            run=run,
+            references=request.references,
+            claim=None if key is None else self._claim(key, principal, dialect, body, call, run),
+            background=bool(typed.background),
+            grace_s=grace_s,
+        )
+
+    async def prepare(self, plan: Plan, tenant: Tenant) -> History | Repeat | None:
+        """What has to be waited for: first whether the request runs at all, then what it builds on."""
+        if plan.claim is not None and (repeat := await take(self, plan.claim)) is not None:
+            return repeat
+        return None if plan.references is None else await self._look_up(plan.references, tenant, plan.run)
+
+    @staticmethod
+    def _claim(
+        key: bytes, principal: Principal, dialect: str, body: bytes, call: Call, run: "Recording | None"
+    ) -> Claim:
+        run_id = call.response_id if run is None else run.public_id
+        return claim_named(key, tenant_of(principal), dialect, body, run_id)
 
     def _response(
         self, request: ResponsesRequest, call: Call, principal: Principal, model: str, paths: Sequence[Path]
@@ -343,6 +363,11 @@ class Keeper:
             closing = (await self._remains(tenant, run_id)).closing(ended.request, after)
             if closing:
                 yield closing
+
+    async def frames_of(self, run_id: str, tenant: Tenant) -> AsyncIterator[bytes]:
+        """All frames of a run, as :meth:`frames`."""
+        async for piece in self.frames(await self.find(run_id, tenant), tenant, None):
+            yield piece
 
     async def cancel(self, run_id: str, tenant: Tenant) -> bytes:
         """End a background response; what it is now. One that has ended stays as it is."""

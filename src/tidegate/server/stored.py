@@ -11,7 +11,8 @@ from tidegate.access.keys import Principal
 from tidegate.dialects.gemini import key_in
 from tidegate.dialects.validation import invalid
 from tidegate.gateway.gateway import Gateway
-from tidegate.gateway.keeper import Keeper, tenant_of
+from tidegate.gateway.keeper import Keeper
+from tidegate.gateway.tenant import tenant_of
 from tidegate.storage.records import CursorUnknown, Page, StoredItem, Tenant
 from tidegate.wire import jsonio
 from tidegate.wire.errors import NotFound

@@ -52,6 +52,7 @@ __all__ = [
     "Forbidden",
     "GatewayError",
     "HeadersTooLarge",
+    "IdempotencyConflict",
     "Internal",
     "InvalidKey",
     "InvalidRequest",
@@ -294,6 +295,13 @@ class HeadersTooLarge(CallerError):
 
     status = 431
     default_code = "headers_too_large"
+
+
+class IdempotencyConflict(CallerError):
+    """422: an idempotency key stands for another request."""
+
+    status = 422
+    default_code = "idempotency_key_reused"
 
 
 class ClientGone(CallerError):

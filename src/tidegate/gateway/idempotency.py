@@ -1,0 +1,120 @@
+"""`Idempotency-Key`: a request that is sent twice runs once, and both get the same answer."""
+
+import asyncio
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tidegate.dialects.dialect import JSON
+from tidegate.storage.records import Tenant
+from tidegate.streams.follow import POLL_S
+from tidegate.wire.errors import IdempotencyConflict, InvalidRequest, TidegateError
+
+if TYPE_CHECKING:
+    from tidegate.gateway.downstream import Downstream
+    from tidegate.gateway.keeper import Keeper
+
+__all__ = ["Claim", "Claimed", "Repeat", "claim_named", "take"]
+
+KEPT_S = 24 * 3600.0
+"""How long an answer can be had again."""
+
+_NAME = re.compile(rb"[\x21-\x7e]{1,255}")
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What a request asks for: `name` is the caller's key, `digest` what must be the same in every repetition."""
+
+    tenant: Tenant
+    name: str
+    digest: bytes
+    run_id: str
+
+
+class Repeat(msgspec.Struct, frozen=True):
+    """What another request with this key has left: an answer in one body, or frames in the journal of a run."""
+
+    run_id: str
+    answer: bytes | None
+    content_type: bytes = JSON
+
+
+def claim_named(given: bytes, tenant: Tenant, path: str, body: bytes, run_id: str) -> Claim:
+    """The claim that the header `given` makes. Raises InvalidRequest."""
+    if not _NAME.fullmatch(given):
+        raise InvalidRequest(
+            "The header 'Idempotency-Key' must be 1 to 255 printable ASCII characters without spaces.",
+            code="invalid_idempotency_key",
+        )
+    return Claim(tenant, given.decode("ascii"), hashlib.sha256(path.encode() + b"\0" + body).digest(), run_id)
+
+
+async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
+    """None when the key was free and is this request's now; else what there is to repeat, as soon as there is.
+
+    Raises IdempotencyConflict when the key stands for another request.
+    """
+    while True:
+        found = await keeper.storage.claim(
+            claim.tenant,
+            claim.name,
+            digest=claim.digest,
+            run_id=claim.run_id,
+            expires_at=keeper.now() + KEPT_S,
+        )
+        if found.is_new:
+            return None
+        if found.digest != claim.digest:
+            raise IdempotencyConflict(
+                f"The idempotency key '{claim.name}' was used for another request. Take a new key for a new request."
+            )
+        if found.status is not None and found.answer:
+            content_type, _, answer = found.answer.partition(b"\n")
+            return Repeat(found.run_id, answer, content_type)
+        run = await keeper.storage.get_run(claim.tenant, found.run_id)
+        if run is not None and run.stream:
+            return Repeat(found.run_id, None)
+        await asyncio.sleep(POLL_S)  # it is under way, here or elsewhere
+
+
+class Claimed:
+    """See :class:`tidegate.gateway.downstream.Downstream`: notes what the client is given, for those who ask again."""
+
+    __slots__ = ("_claim", "_keeper", "downstream", "ping", "write")
+
+    def __init__(self, downstream: "Downstream", keeper: "Keeper", claim: Claim) -> None:
+        self.downstream = downstream
+        """The client itself."""
+        self._keeper = keeper
+        self._claim = claim
+        self.write = downstream.write
+        self.ping = downstream.ping
+
+    def release(self) -> None:
+        """Nothing came of it: the next one with this key runs. Where there is an answer, it stays."""
+        claim = self._claim
+        self._keeper.storage.release_claim(claim.tenant, claim.name, claim.run_id)
+
+    def start(self, fields: bytes, content_type: bytes, first: bytes) -> None:
+        self._settle(b"")
+        self.downstream.start(fields, content_type, first)
+
+    def end(self, data: bytes = b"") -> None:
+        self.downstream.end(data)
+
+    def drop(self) -> None:
+        self.downstream.drop()
+
+    def respond(self, status: int, fields: bytes, body: bytes, content_type: bytes = JSON) -> None:
+        self._settle(b"%b\n%b" % (content_type, body))
+        self.downstream.respond(status, fields, body, content_type)
+
+    def refuse(self, error: TidegateError, fields: bytes = b"") -> None:
+        self.release()
+        self.downstream.refuse(error, fields)
+
+    def _settle(self, answer: bytes) -> None:
+        claim = self._claim
+        self._keeper.storage.settle_claim(claim.tenant, claim.name, claim.run_id, 200, answer)

@@ -1,0 +1,109 @@
+"""`Idempotency-Key`: what is sent twice runs once."""
+
+import asyncio
+import secrets
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.api import Api
+from tests.support.running import Running
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/responses": {"input": "hi"},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
+    "/v1/messages": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 99},
+}
+paths = pytest.mark.parametrize("path", BODIES)
+streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+
+
+@pytest.fixture
+def key() -> dict[str, str]:
+    return {"idempotency-key": secrets.token_hex(8)}
+
+
+def asked(gateway: Running) -> int:
+    return sum(one.method == "POST" for one in gateway.sim.requests)
+
+
+@paths
+@streamed
+def test_the_same_request_gets_the_same_answer(keeping: Running, key: dict[str, str], path: str, stream: bool) -> None:
+    body = {"model": "lab/demo?gap=0.001", "stream": stream, **BODIES[path]}
+    with Api(keeping) as api:
+        before = asked(keeping)
+        first = api.post(path, body, headers=key)
+        again = api.post(path, body, headers=key)
+    assert first.status == again.status == 200
+    assert again.content == first.content
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert again.headers["tidegate-repeated"] == "true"
+    assert "tidegate-repeated" not in first.headers
+    assert asked(keeping) - before == 1
+    entry = keeping.usage(again.headers["x-request-id"])
+    assert (entry["ending"], entry["attempts"], entry["output_tokens"]) == ("repeated", 0, 0)
+
+
+@streamed
+def test_requests_at_the_same_time_share_one_run(keeping: Running, key: dict[str, str], stream: bool) -> None:
+    body = {"model": "lab/lorem?chunks=20&gap=0.02", "stream": stream, **BODIES["/v1/chat/completions"]}
+    before = asked(keeping)
+
+    async def scene() -> list[bytes]:
+        async with httpx.AsyncClient(base_url=keeping.origin, timeout=20) as client:
+            answers = await asyncio.gather(
+                *(client.post("/v1/chat/completions", json=body, headers=key) for _ in range(8))
+            )
+        return [answer.content for answer in answers]
+
+    answers = asyncio.run(scene())
+    assert answers == answers[:1] * 8
+    assert asked(keeping) - before == 1
+
+
+def test_a_key_stands_for_one_request(keeping: Running, key: dict[str, str]) -> None:
+    with Api(keeping) as api:
+        api.post("/v1/responses", {"model": "openai/echo", "input": "one"}, headers=key)
+        other = api.post("/v1/responses", {"model": "openai/echo", "input": "two"}, headers=key)
+        elsewhere = api.post(
+            "/v1/chat/completions", {"model": "openai/echo", **BODIES["/v1/chat/completions"]}, headers=key
+        )
+    for answer in (other, elsewhere):
+        assert (answer.status, answer.error["code"]) == (422, "idempotency_key_reused")
+
+
+def test_what_was_refused_may_be_tried_again(keeping: Running, key: dict[str, str]) -> None:
+    model = f"lab/echo?status=503&times=1&text={key['idempotency-key']}"
+    with Api(keeping) as api:
+        first = api.post("/v1/chat/completions", {"model": model, **BODIES["/v1/chat/completions"]}, headers=key)
+        again = api.post("/v1/chat/completions", {"model": model, **BODIES["/v1/chat/completions"]}, headers=key)
+    assert first.status == 503
+    assert again.status == 200
+    assert "tidegate-repeated" not in again.headers
+
+
+def test_who_repeats_is_not_cut_off_when_the_first_client_leaves(keeping: Running, key: dict[str, str]) -> None:
+    body = {"model": "lab/lorem?chunks=30&gap=0.03", "stream": True, **BODIES["/v1/chat/completions"]}
+    found: list[bytes] = []
+    with Api(keeping) as first, Api(keeping) as second:
+        with first.http.stream("POST", "/v1/chat/completions", json=body, headers=key) as left:
+            pieces = left.iter_raw()
+            next(pieces)
+            other = threading.Thread(
+                target=lambda: found.append(second.post("/v1/chat/completions", body, headers=key).content)
+            )
+            other.start()
+            for piece, _ in zip(pieces, range(6), strict=False):
+                assert piece
+        other.join(20)
+    assert found[0].rstrip().endswith(b"data: [DONE]")
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "x" * 256])
+def test_bad_keys_are_refused(keeping: Running, bad: str) -> None:
+    with Api(keeping) as api:
+        answer = api.post("/v1/responses", {"model": "openai/echo", "input": "hi"}, headers={"idempotency-key": bad})
+    assert (answer.status, answer.error["code"]) == (400, "invalid_idempotency_key")
