@@ -20,6 +20,7 @@ from tidegate.gateway.asked import resume_grace
 from tidegate.gateway.history import History
 from tidegate.gateway.idempotency import Claim, Repeat, claim_named, take
 from tidegate.gateway.ids import IdSupply
+from tidegate.gateway.quota import Quota
 from tidegate.gateway.snapshot import Path
 from tidegate.gateway.tenant import tenant_of
 from tidegate.storage.records import (
@@ -154,6 +155,7 @@ class Recording:
         )
         added = [*self._inputs, *outputs] if self.conversation is not None and status != "failed" else []
         keeper.storage.finish_run(self._written, ending, outputs, added)
+        keeper.quota.add(self._new.tenant, self._new.key, self._written.size)
         keeper.forget(self)
 
 
@@ -166,6 +168,7 @@ class Keeper:
         self._settings = settings
         self._writers: dict[int, StoredWriter] = {}
         self._running: dict[str, Recording] = {}
+        self.quota = Quota(loop, storage, int(settings.quota))
         self.journal = Journal(loop, self)
         storage.on_cancel = self._on_cancel
 
@@ -233,6 +236,7 @@ class Keeper:
     def _response(
         self, request: ResponsesRequest, call: Call, principal: Principal, model: str, paths: Sequence[Path]
     ) -> Recording:
+        self.quota.check(tenant_of(principal), principal.key)
         kept = request.kept = Kept()
         inputs = [Item(name, content) for name, content in request.kept_items(new_item_id)]
         retention = self._settings.retention.seconds()

@@ -63,6 +63,7 @@ __all__ = [
     "ProviderError",
     "RequestTimeout",
     "ShuttingDown",
+    "StorageQuotaExceeded",
     "StorageUnavailable",
     "TargetTooLong",
     "TidegateError",
@@ -302,6 +303,14 @@ class IdempotencyConflict(CallerError):
 
     status = 422
     default_code = "idempotency_key_reused"
+
+
+class StorageQuotaExceeded(CallerError):
+    """429: a key has as much in store as it may have. Waiting does not help."""
+
+    status = 429
+    type = "insufficient_quota"
+    default_code = "storage_quota_exceeded"
 
 
 class ClientGone(CallerError):
