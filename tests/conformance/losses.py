@@ -1,13 +1,13 @@
 """What a dialect cannot carry, in one place: the tests hold Tidegate to it, and docs/en/translation.md tells it to users.
 
-Text, Chinese or not, tools, their round trip, cut answers and broken ones can never stand here.
+Text, Chinese or not, thoughts, tools, their round trip, cut answers and broken ones can never stand here.
 """
 
 from typing import Any, Final
 
 import msgspec
 
-__all__ = ["HIDDEN_THOUGHTS", "LOSSES", "SILENT_REFUSALS", "SOURCES", "Loss"]
+__all__ = ["LOSSES", "SILENT_REFUSALS", "SOURCES", "Loss"]
 
 SOURCES: Final = {
     "responses": "https://platform.openai.com/docs/api-reference/responses/create",
@@ -16,12 +16,6 @@ SOURCES: Final = {
     "gemini": "https://ai.google.dev/api/generate-content",
 }
 """The reference of each API, where none of the lost members is."""
-
-HIDDEN_THOUGHTS: Final = frozenset({("messages", "chat"), ("messages", "gemini"), ("chat", "gemini")})
-"""Client and provider between which thoughts are not told. Thinking in Anthropic's API is signed
-(https://platform.claude.com/docs/en/build-with-claude/extended-thinking), and chat and Gemini's thoughts are not. A chat
-client has no member to ask for thoughts, and Gemini tells them only to those who ask
-(https://ai.google.dev/gemini-api/docs/thinking)."""
 
 SILENT_REFUSALS: Final = frozenset({"gemini"})
 """Dialects whose refusals have no text, only a reason (https://ai.google.dev/api/generate-content#FinishReason)."""
@@ -321,7 +315,7 @@ LOSSES: Final = (
     ),
     Loss(
         what="reasoning in a chat's history",
-        providers=("openai", "anthropic"),
+        providers=("openai", "anthropic", "google"),
         refused=False,
         asks={
             "chat": (

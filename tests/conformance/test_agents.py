@@ -14,6 +14,7 @@ from tests.support.api import Frame, read_frames
 from tests.support.providers import FOUR, PATHS, PROVIDERS, asked_path
 from tests.support.running import Running
 from tests.support.strict import check_event
+from tidegate.sim.scripts import CONCLUSION, THOUGHT
 
 TOML = f"""{FOUR}
 [[keys]]
@@ -331,14 +332,20 @@ def test_a_loop_of_claude_code(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_claude_code_replays_what_the_model_thought(http: httpx.Client, gateway: Running, provider: str) -> None:
-    _, blocks, _ = ask_claude(http, gateway, claude_code(f"{provider}/reasoning"))
-    assert blocks[-1] == {"type": "text", "text": "The answer is 42."}, "the last block is the result"
+    body = claude_code(f"{provider}/reasoning")
+    assert body["thinking"] == {"type": "adaptive"}
+    _, blocks, _ = ask_claude(http, gateway, body)
+    assert [block["type"] for block in blocks] == ["thinking", "text"], "the last block is the result"
+    assert (blocks[0]["thinking"], blocks[1]["text"]) == (THOUGHT, CONCLUSION)
+    assert blocks[0]["signature"].startswith("tgr1_") == (provider != "anthropic")
     more = {"role": "user", "content": "And now?"}
     for other in PROVIDERS:
         body = claude_code(f"{other}/echo", {"role": "assistant", "content": blocks}, more)
         turn, again, _ = ask_claude(http, gateway, body)
         assert again[-1]["text"] == "And now?"
         assert "tgr1_" not in turn.request.body.decode(), "an envelope of ours reached a provider"
+        lost = provider in ("openai", "anthropic") and other != provider
+        assert ("thinking" in turn.dropped) == lost, "what was only shown is no loss"
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

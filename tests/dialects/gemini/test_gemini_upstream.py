@@ -462,6 +462,34 @@ def test_budgets_and_summaries() -> None:
     assert encode(asked(reasoning_budget=0), OLD)["generationConfig"] == {"thinkingConfig": {"thinkingBudget": 0}}
 
 
+@pytest.mark.parametrize(
+    ("model", "members", "config"),
+    [
+        ("gemini-3-pro", {}, {"includeThoughts": True}),
+        ("gemini-flash-latest", {}, {"includeThoughts": True}),
+        ("gemini-2.5-flash", {}, {"includeThoughts": True}),
+        ("gemini-2.5-flash", {"effort": "low"}, {"thinkingBudget": 1024, "includeThoughts": True}),
+        ("gemini-2.5-flash", {"effort": "none"}, {"thinkingBudget": 0}),
+        ("gemini-2.5-flash", {"reasoning_budget": 0}, {"thinkingBudget": 0}),
+        ("gemini-3-flash", {"effort": "none"}, {"thinkingLevel": "MINIMAL"}),
+        ("gemini-2.5-flash-lite", {}, None),
+        ("gemini-2.5-flash-lite", {"effort": "low"}, {"thinkingBudget": 1024, "includeThoughts": True}),
+        ("gemini-3.1-flash-lite", {}, {"includeThoughts": True}),
+        ("gemini-2.5-flash-image", {}, None),
+        ("gemini-3-pro-image", {}, {"includeThoughts": True}),
+        ("gemini-2.5-pro-preview-tts", {}, None),
+        ("gemini-2.0-flash", {}, None),
+        ("gemma-3-27b-it", {}, None),
+    ],
+)
+def test_thoughts_are_asked_for_where_the_client_has_no_word_for_it(model: str, members: Any, config: Any) -> None:
+    """The wish for thoughts alone is a 400 at models that do not think unless they are told to."""
+    body = told(asked(shows_thoughts=True, **members), model)[0]
+    assert body.get("generationConfig", {}).get("thinkingConfig") == config
+    without = told(asked(**members), model)[0]
+    assert "includeThoughts" not in without.get("generationConfig", {}).get("thinkingConfig", {})
+
+
 @pytest.mark.parametrize("model", ["gemini-2.0-flash", "gemma-3-27b-it"])
 def test_models_that_do_not_reason(model: str) -> None:
     assert "generationConfig" not in encode(asked(effort="none", reasoning_summary="auto"), model)

@@ -317,6 +317,18 @@ def test_a_summary_asks_for_the_text_of_thoughts() -> None:
     assert ("thinking" in body, dropped) == (False, ("reasoning_summary",))
 
 
+def test_thoughts_are_asked_for_where_the_client_has_no_word_for_it() -> None:
+    always = claude("claude-fable-5")
+    told = {"type": "adaptive", "display": "summarized"}
+    assert sent(request(effort="low", shows_thoughts=True), NEW)["thinking"] == told
+    assert sent(request(shows_thoughts=True), always)["thinking"] == told
+    assert encode(request(effort="none", shows_thoughts=True), always)[0]["thinking"] == {"type": "adaptive"}
+    for to in (NEW, OLD):
+        assert "thinking" not in sent(request(shows_thoughts=True), to)
+    forced = request(tools=[TOOL], tool_choice=ToolChoice(mode="required"), shows_thoughts=True)
+    assert "thinking" not in sent(forced, always)
+
+
 def test_models_that_always_think_do_the_least_and_say_so() -> None:
     body, dropped = encode(request(effort="none"), claude("claude-fable-5"))
     assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "low"})
