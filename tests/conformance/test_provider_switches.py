@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -112,6 +113,23 @@ def test_every_thought_is_shown_and_goes_back_only_to_its_provider(
             assert (sign(THOUGHT) in text) == (again and provider == "anthropic")
             if again:
                 check_own(provider, came_back(provider, request.json))
+
+
+@streamed_and_whole
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("lab/reasoning:field=reasoning", (CONCLUSION, THOUGHT)),
+        (f"lab/echo:text={quote('<think>Let me see</think>42')}", ("42", "Let me see")),
+    ],
+)
+@pytest.mark.parametrize("name", ["responses", "messages", "gemini"])
+def test_a_thought_is_shown_by_whatever_name_it_comes(
+    clients: dict[str, Client], name: str, model: str, said: tuple[str, str], stream: bool
+) -> None:
+    client = clients[name]
+    answer = client.ask(model, client.user("?"), stream=stream, think=True)
+    assert (answer.text, answer.thoughts) == said
 
 
 @pytest.mark.parametrize("provider", ["lab", "google", "openai-chat"])
