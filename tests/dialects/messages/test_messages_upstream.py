@@ -531,6 +531,38 @@ def test_tools() -> None:
     assert code == {"type": "code_execution_20250825", "name": "c"}
 
 
+def test_a_search_of_the_web_keeps_what_the_api_has_of_it() -> None:
+    value = {
+        "type": "web_search",
+        "filters": {"blocked_domains": ["a.b"]},
+        "user_location": {"type": "approximate", "city": "Kiel"},
+        "search_context_size": "low",
+        "external_web_access": True,
+    }
+    body, dropped = encode(request(tools=[HostedTool(type="web_search", value=jsonio.raw(value))]))
+    assert body["tools"] == [
+        {
+            "type": "web_search_20250305",
+            "name": "web_search",
+            "blocked_domains": ["a.b"],
+            "user_location": {"type": "approximate", "city": "Kiel"},
+        }
+    ]
+    assert dropped == ("tools[].search_context_size",)
+    value["filters"] = {"blocked_domains": ["a.b"], "allowed_domains": ["c.d"]}
+    both = request(tools=[HostedTool(type="web_search_preview", value=jsonio.raw(value))])
+    assert refused(both) == "tools[].filters.blocked_domains"
+    google = HostedTool(type="googleSearch", value=jsonio.raw({"googleSearch": {"timeRangeFilter": {}}}))
+    assert refused(request(tools=[google])) == "tools[].googleSearch.timeRangeFilter"
+
+
+def test_a_search_of_the_past_that_is_not_anthropics_is_left_out() -> None:
+    item = OpaqueItem(type="web_search_call", value=jsonio.raw({"type": "web_search_call", "id": "ws_1"}))
+    body, dropped = encode(request(user("a"), item, words("assistant", "b"), user("c")))
+    assert [message["content"] for message in body["messages"]] == ["a", "b", "c"]
+    assert dropped == ("web_search_call",)
+
+
 def test_a_custom_tool_of_plain_text_has_nothing_to_be_told_of_its_format() -> None:
     tool = Tool(name="p", description="patch", custom=True, format=jsonio.raw({"type": "text"}))
     assert sent(request(tools=[tool]))["tools"][0]["description"] == "patch"

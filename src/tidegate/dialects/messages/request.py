@@ -13,6 +13,7 @@ from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.foreign import open_envelopes
 from tidegate.dialects.messages.relay import MessagesStream, complete
 from tidegate.dialects.validation import invalid, missing, parse
+from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import (
@@ -100,6 +101,7 @@ _decoder = jsonio.decoder(MessagesBody)
 _raw_messages = jsonio.decoder(list[_RawMessage])
 
 _NAMES = {
+    CALL: "messages[].content[].server_tool_use",
     "items": "messages",
     "instructions": "system",
     "max_output_tokens": "max_tokens",

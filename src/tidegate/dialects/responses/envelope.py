@@ -110,6 +110,7 @@ class Envelope:
         "_base",
         "_call",
         "_identity",
+        "_left_out",
         "_request",
         "keep_upstream_identity",
         "output_limit",
@@ -120,6 +121,7 @@ class Envelope:
         self._request: ResponsesRequest | None = request
         self.output_limit = request.typed.max_output_tokens
         """The `max_output_tokens` that the client set."""
+        self._left_out = request.left_out
         self._call = call
         self._base: jsonio.Members | None = None
         self._identity: jsonio.Members | None = None
@@ -151,6 +153,9 @@ class Envelope:
             for name in _MERGED:
                 if name in upstream and content[name] != base[name]:
                     content[name] = _merged(DEFAULTS[name], content[name])
+        if self._left_out:
+            kept = [tool for tool in jsonio.elements(content["tools"]) if bytes(tool) not in self._left_out]
+            content["tools"] = jsonio.raw(kept)
         if self._identity is None:
             self._identity = self._choose_identity(upstream or {})
         content.update(self._identity)
@@ -175,7 +180,7 @@ class Envelope:
         request, call = self._request, self._call
         assert request is not None
         for name, value in request.members.items():
-            if name in _ECHOED and value != jsonio.NULL:
+            if name in _ECHOED and value != jsonio.NULL and not (name == "tools" and self._left_out):
                 told = getattr(answer, name)
                 if told is None or told is msgspec.UNSET:
                     setattr(answer, name, _merged(DEFAULTS[name], value) if name in _MERGED else value)
