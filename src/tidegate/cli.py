@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from tidegate import __version__
 from tidegate.config.automatic import automatic
@@ -108,6 +106,9 @@ def config_show(path: str | None, as_json: bool, changed: bool) -> None:
             )
         )
         return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("key", "value", "origin", box=None, pad_edge=False)
     for one in shown:
         table.add_row(one.path, one.value, one.origin, style=None if one.origin != "default" else "dim")
