@@ -138,9 +138,8 @@ def sim(host: str, port: int, list_scripts: bool, as_json: bool) -> None:
         return
     try:
         simulator.serve(host, port, lambda base_url: click.echo(f"The simulator listens on {base_url}"))
-    except OSError as error:
-        reason = f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another port with --port."
-        raise _Usage(reason) from None
+    except simulator.CannotListen as error:
+        raise _Usage(f"{error} Choose another port with --port.") from None
 
 
 def _sim_catalogue() -> dict[str, dict[str, str]]:
