@@ -195,7 +195,7 @@ def _announce(config: Config, port: int, models: "list[Model]") -> None:
             lines += ["", "No model is known yet: GET /v1/models lists them once a provider answers."]
         click.echo("\n".join([*lines, ""]))
         return
-    key = ' \\\n  -H "Authorization: Bearer $YOUR_KEY"' if config.keys else ""
+    key = ' \\\n  -H "Authorization: Bearer $TIDEGATE_API_KEY"' if config.keys else ""
     path, question = _example(config, model)
     body = json.dumps({"model": model, **question, "stream": True})
     lines += [
