@@ -96,3 +96,9 @@ def test_the_clients_key_has_one_name_in_all_examples(page: Path) -> None:
         for name in re.findall(r'^secret = "(?:sha256:)?\$\{(\w+)\}"', block.code, re.MULTILINE)
     }
     assert sent | kept <= {"TIDEGATE_API_KEY", "TIDEGATE_API_KEY_SHA256"}
+
+
+@pytest.mark.parametrize("page", pages("zh"), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_timeout_is_called_so_in_chinese(page: Path) -> None:
+    """Our word in English is clock; nobody says that in Chinese."""
+    assert "时钟" not in page.read_text("utf-8")
