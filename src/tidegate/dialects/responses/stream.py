@@ -29,8 +29,6 @@ __all__ = ["ResponsesStream"]
 
 T = TypeVar("T")
 
-DONE = b"data: [DONE]\n\n"
-
 _OFFICIAL = {
     "response.reasoning.delta": "response.reasoning_text.delta",
     "response.reasoning.done": "response.reasoning_text.done",
@@ -395,7 +393,7 @@ class ResponsesStream(Events):
         self.committed = True
         self.outcome = Outcome(end.status)
         out = begin + self._terminal(f"response.{end.status}", end.body)
-        return out + DONE if self._call.profile.responses_done else out
+        return out + sse.DONE if self._call.profile.responses_done else out
 
     def _on_failed(self, upstream: jsonio.Members) -> bytes:
         self._usage = read_usage_object(upstream.get("usage", jsonio.NULL))
