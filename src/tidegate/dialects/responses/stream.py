@@ -43,8 +43,6 @@ _RENAMED = {
 }
 """Raw reasoning events as Open Responses calls them."""
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 
 class _Event(msgspec.Struct, gc=False):
     """All that a forwarded frame is asked for."""
@@ -244,7 +242,7 @@ class ResponsesStream(Events):
             return frame.raw if self._stage else b""
         try:
             event = _event.decode(data)
-        except _UNREADABLE:
+        except jsonio.UNREADABLE:
             if data.strip() == b"[DONE]":
                 return b""
             event = self._read_loosely(data)
