@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
-from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
+from tidegate.dialects.dialect import Answer, Call, Destination, Sealed, refuse_unsupported
 from tidegate.dialects.leftovers import ENGINE_MEMBERS
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, InputMessage, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
@@ -136,7 +136,7 @@ _NESTED = {
 """What is read of members that are objects."""
 
 
-class MessagesRequest(Received[MessagesBody]):
+class MessagesRequest(Sealed[MessagesBody]):
     """A validated request of this dialect."""
 
     __slots__ = ()

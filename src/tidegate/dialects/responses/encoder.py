@@ -63,7 +63,6 @@ Status = Literal["completed", "incomplete"]
 
 _ITEM_SIZE: Final = 256
 """About what an item costs beside its words."""
-_DONE: Final = b"data: [DONE]\n\n"
 _LENGTH = jsonio.raw({"reason": "max_output_tokens"})
 _FILTERED = jsonio.raw({"reason": "content_filter"})
 
@@ -598,7 +597,7 @@ class ResponsesEncoder:
         self._envelope_event(b"response." + status.encode(), body)
         self.committed = True
         if self._call.profile.responses_done:
-            self._out.append(_DONE)
+            self._out.append(sse.DONE)
 
     def _used(self) -> Usage:
         return self._usage or estimated_usage(self._call.request_bytes, self._size)

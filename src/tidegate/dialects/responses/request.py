@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported, unsupported
+from tidegate.dialects.dialect import Answer, Call, Destination, Sealed, refuse_unsupported, unsupported
 from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.responses.answer import complete
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
@@ -128,7 +128,7 @@ _TOOL_CHOICES = ("none", "auto", "required")
 _STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 
 
-class ResponsesRequest(Received[ResponsesBody]):
+class ResponsesRequest(Sealed[ResponsesBody]):
     """A validated request of this dialect."""
 
     __slots__ = ("_members", "left_out")
