@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from tidegate import __version__
 from tidegate.config.automatic import automatic
@@ -108,6 +106,9 @@ def config_show(path: str | None, as_json: bool, changed: bool) -> None:
             )
         )
         return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("key", "value", "origin", box=None, pad_edge=False)
     for one in shown:
         table.add_row(one.path, one.value, one.origin, style=None if one.origin != "default" else "dim")
@@ -137,9 +138,8 @@ def sim(host: str, port: int, list_scripts: bool, as_json: bool) -> None:
         return
     try:
         simulator.serve(host, port, lambda base_url: click.echo(f"The simulator listens on {base_url}"))
-    except OSError as error:
-        reason = f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another port with --port."
-        raise _Usage(reason) from None
+    except simulator.CannotListen as error:
+        raise _Usage(f"{error} Choose another port with --port.") from None
 
 
 def _sim_catalogue() -> dict[str, dict[str, str]]:
@@ -195,7 +195,7 @@ def _announce(config: Config, port: int, models: "list[Model]") -> None:
             lines += ["", "No model is known yet: GET /v1/models lists them once a provider answers."]
         click.echo("\n".join([*lines, ""]))
         return
-    key = ' \\\n  -H "Authorization: Bearer $YOUR_KEY"' if config.keys else ""
+    key = ' \\\n  -H "Authorization: Bearer $TIDEGATE_API_KEY"' if config.keys else ""
     path, question = _example(config, model)
     body = json.dumps({"model": model, **question, "stream": True})
     lines += [

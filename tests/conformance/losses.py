@@ -1,13 +1,13 @@
 """What a dialect cannot carry, in one place: the tests hold Tidegate to it, and docs/en/translation.md tells it to users.
 
-Text, Chinese or not, tools, their round trip, cut answers and broken ones can never stand here.
+Text, Chinese or not, thoughts, tools, their round trip, cut answers and broken ones can never stand here.
 """
 
 from typing import Any, Final
 
 import msgspec
 
-__all__ = ["HIDDEN_THOUGHTS", "LOSSES", "SILENT_REFUSALS", "SOURCES", "Loss"]
+__all__ = ["LOSSES", "SILENT_REFUSALS", "SOURCES", "Loss"]
 
 SOURCES: Final = {
     "responses": "https://platform.openai.com/docs/api-reference/responses/create",
@@ -16,12 +16,6 @@ SOURCES: Final = {
     "gemini": "https://ai.google.dev/api/generate-content",
 }
 """The reference of each API, where none of the lost members is."""
-
-HIDDEN_THOUGHTS: Final = frozenset({("messages", "chat"), ("messages", "gemini"), ("chat", "gemini")})
-"""Client and provider between which thoughts are not told. Thinking in Anthropic's API is signed
-(https://platform.claude.com/docs/en/build-with-claude/extended-thinking), and chat and Gemini's thoughts are not. A chat
-client has no member to ask for thoughts, and Gemini tells them only to those who ask
-(https://ai.google.dev/gemini-api/docs/thinking)."""
 
 SILENT_REFUSALS: Final = frozenset({"gemini"})
 """Dialects whose refusals have no text, only a reason (https://ai.google.dev/api/generate-content#FinishReason)."""
@@ -155,9 +149,32 @@ LOSSES: Final = (
         asks={"gemini": ("tools", {"tools": [{"codeExecution": {}}]})},
     ),
     Loss(
-        what="search options of chat",
-        providers=("openai", "anthropic", "google"),
-        asks={"chat": ("web_search_options", {"web_search_options": {}})},
+        what="domains of a search",
+        providers=("google",),
+        asks={
+            "responses": (
+                "tools[].filters.allowed_domains",
+                {"tools": [{"type": "web_search", "filters": {"allowed_domains": ["a.example"]}}]},
+            ),
+            "messages": (
+                "tools[].allowed_domains",
+                {"tools": [{"type": "web_search_20250305", "name": "web_search", "allowed_domains": ["a.example"]}]},
+            ),
+        },
+    ),
+    Loss(
+        what="a search that must be made",
+        providers=_CHATS,
+        asks={
+            "responses": ("tool_choice", {"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}),
+            "messages": (
+                "tool_choice",
+                {
+                    "tools": [{"type": "web_search_20250305", "name": "web_search"}],
+                    "tool_choice": {"type": "tool", "name": "web_search"},
+                },
+            ),
+        },
     ),
     Loss(
         what="items that stand for hosted tools",
@@ -168,7 +185,7 @@ LOSSES: Final = (
                 {
                     "input": [
                         _USER,
-                        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search"}},
+                        {"type": "file_search_call", "id": "fs_1", "status": "completed", "queries": []},
                         _USER,
                     ]
                 },
@@ -220,6 +237,61 @@ LOSSES: Final = (
         },
     ),
     # What changes no answer is left out and named.
+    Loss(
+        what="a search of the web",
+        providers=_CHATS,
+        refused=False,
+        asks={
+            "responses": ("tools.web_search", {"tools": [{"type": "web_search"}]}),
+            "messages": (
+                "tools.web_search_20250305",
+                {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+            ),
+            "gemini": ("tools.googleSearch", {"tools": [{"googleSearch": {}}]}),
+        },
+    ),
+    Loss(
+        what="where and how widely is searched",
+        providers=("google",),
+        refused=False,
+        asks={
+            "responses": (
+                "tools[].search_context_size",
+                {"tools": [{"type": "web_search", "search_context_size": "low"}]},
+            ),
+            "chat": (
+                "web_search_options.search_context_size",
+                {"web_search_options": {"search_context_size": "low"}},
+            ),
+            "messages": (
+                "tools[].max_uses",
+                {"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]},
+            ),
+        },
+    ),
+    Loss(
+        what="a search of the past",
+        providers=(*_CHATS, "anthropic", "google"),
+        refused=False,
+        asks={
+            "responses": (
+                "input[].web_search_call",
+                {
+                    "input": [
+                        _USER,
+                        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search"}},
+                        _USER,
+                    ]
+                },
+            )
+        },
+    ),
+    Loss(
+        what="a search of tools by the provider",
+        providers=(*_CHATS, "anthropic", "google"),
+        refused=False,
+        asks={"responses": ("tools.tool_search", {"tools": [{"type": "tool_search"}]})},
+    ),
     Loss(
         what="metadata",
         providers=(*_CHATS, "anthropic", "google"),
@@ -321,7 +393,7 @@ LOSSES: Final = (
     ),
     Loss(
         what="reasoning in a chat's history",
-        providers=("openai", "anthropic"),
+        providers=("openai", "anthropic", "google"),
         refused=False,
         asks={
             "chat": (

@@ -14,18 +14,14 @@ from tests.support.api import Frame, read_frames
 from tests.support.providers import FOUR, PATHS, PROVIDERS, asked_path
 from tests.support.running import Running
 from tests.support.strict import check_event
+from tidegate.sim.scripts import CONCLUSION, THOUGHT
 
 TOML = f"""{FOUR}
 [[keys]]
 name = "strict"
 secret = "tg-strict-0123456789abcdef0123456789"
-[[keys]]
-name = "lenient"
-secret = "tg-lenient-0123456789abcdef012345678"
-unsupported = "drop"
 """
 STRICT = "tg-strict-0123456789abcdef0123456789"
-LENIENT = "tg-lenient-0123456789abcdef012345678"
 PATCH = "*** Begin Patch\n*** Add File: 潮汐.txt\n+high water\n*** End Patch\n"
 
 
@@ -57,7 +53,7 @@ class Turn:
 # -- Codex ------------------------------------------------------------------------------------------------------
 
 
-def ask_codex(http: httpx.Client, gateway: Running, body: dict[str, Any], key: str = LENIENT) -> tuple[Turn, Any]:
+def ask_codex(http: httpx.Client, gateway: Running, body: dict[str, Any], key: str = STRICT) -> tuple[Turn, Any]:
     """The turn, and the items as Codex takes them: from `output_item.done`."""
     headers = {**CODEX_HEADERS, "authorization": f"Bearer {key}"}
     turn = Turn(http.post("/v1/responses", json=body, headers=headers), gateway)
@@ -82,14 +78,13 @@ def spoken(items: list[Any]) -> str:
 
 CODEX_DROPS = {
     "openai": set(),
-    "compatible": {"client_metadata", "tools[].format", "tools.web_search", "tools.tool_search", "reasoning.summary"},
-    "anthropic": {"client_metadata", "text.verbosity", "tools.tool_search", "tools[].format"},
+    "compatible": {"client_metadata", "tools[].format", "tools.web_search", "reasoning.summary"},
+    "anthropic": {"client_metadata", "text.verbosity", "tools[].format", "tools[].search_content_types"},
     "gemini": {
         "client_metadata",
         "tools[].format",
         "text.verbosity",
-        "tools.web_search",
-        "tools.tool_search",
+        "tools[].search_content_types",
         "prompt_cache_key",
     },
 }
@@ -105,7 +100,10 @@ def offered(provider: str, sent: Any) -> list[str]:
         case "anthropic":
             return [tool["name"] for tool in sent["tools"]]
         case _:
-            return [tool["name"] for group in sent["tools"] for tool in group["functionDeclarations"]]
+            functions, *others = sent["tools"]
+            return [tool["name"] for tool in functions["functionDeclarations"]] + [
+                kind for one in others for kind in one
+            ]
 
 
 FLAT = [
@@ -116,6 +114,7 @@ FLAT = [
     "multi_agent_v1__close_agent",
     "multi_agent_v1__wait_agent",
     "get_goal",
+    "tool_search",
 ]
 OFFERED = {
     "openai": [
@@ -130,7 +129,7 @@ OFFERED = {
     ],
     "compatible": FLAT,
     "anthropic": [*FLAT, "web_search"],
-    "gemini": FLAT,
+    "gemini": [*FLAT, "googleSearch"],
 }
 
 
@@ -196,22 +195,69 @@ def test_codex_replays_what_the_model_thought(http: httpx.Client, gateway: Runni
         assert "tgr1_" not in turn.request.body.decode(), "an envelope of ours reached a provider"
 
 
-@pytest.mark.parametrize("provider", ["compatible", "gemini"])
-def test_by_default_codex_is_told_what_to_set(http: httpx.Client, provider: str) -> None:
-    headers = {**CODEX_HEADERS, "authorization": f"Bearer {STRICT}"}
-    answer = http.post("/v1/responses", json=codex(f"{provider}/echo"), headers=headers)
-    error = answer.json()["error"]
-    assert (answer.status_code, error["param"], error["code"]) == (400, "tools", "unsupported_parameter")
-    assert "'web_search'" in error["message"]
-    assert 'unsupported = "drop" in [defaults], [models.<alias>] or [[keys]]' in error["message"]
-
-
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_without_a_search_codex_needs_no_setting(http: httpx.Client, gateway: Running, provider: str) -> None:
+def test_the_response_repeats_only_tools_that_the_provider_has(
+    http: httpx.Client, gateway: Running, provider: str
+) -> None:
     body = codex(f"{provider}/echo")
-    body["tools"] = [tool for tool in body["tools"] if tool["type"] != "web_search"]
-    _, items = ask_codex(http, gateway, body, STRICT)
-    assert spoken(items).endswith("Say hello")
+    turn, _ = ask_codex(http, gateway, body)
+    whole = http.post(
+        "/v1/responses", json={**body, "stream": False}, headers={"authorization": f"Bearer {STRICT}"}
+    ).json()
+    kept = [tool for tool in body["tools"] if provider != "compatible" or tool["type"] != "web_search"]
+    for response in (turn.events[0]["response"], turn.events[-1]["response"], whole):
+        assert response["tools"] == kept
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("provider", [one for one in PROVIDERS if one != "openai"])
+def test_codex_searches_its_tools_and_calls_what_it_found(
+    http: httpx.Client, gateway: Running, provider: str, stream: bool
+) -> None:
+    def ask(model: str, *history: dict[str, Any]) -> list[Any]:
+        if stream:
+            return list(ask_codex(http, gateway, codex(model, *history))[1])
+        answer = http.post(
+            "/v1/responses",
+            json=codex(model, *history, stream=False),
+            headers={"authorization": f"Bearer {STRICT}"},
+        )
+        assert answer.status_code == 200, answer.text
+        output: list[Any] = answer.json()["output"]
+        return output
+
+    asked = '{"query":"潮汐","limit":2}'
+    items = ask(f"{provider}/tools?tool=tool_search&{httpx.QueryParams({'args': asked})}")
+    (search,) = [item for item in items if item["type"].endswith("_call")]
+    assert (search["type"], search["execution"], search["status"]) == ("tool_search_call", "client", "completed")
+    assert (search["arguments"], search["id"][:4]) == (json.loads(asked), "tsc_")
+    tide = {
+        "type": "function",
+        "name": "tide",
+        "description": "The tide.",
+        "strict": False,
+        "defer_loading": True,
+        "parameters": {"type": "object", "properties": {"harbour": {"type": "string"}}},
+    }
+    found = {
+        "type": "tool_search_output",
+        "call_id": search["call_id"],
+        "status": "completed",
+        "execution": "client",
+        "tools": [{"type": "namespace", "name": "mcp__sea", "description": "", "tools": [tide]}],
+    }
+    history = [*items, found]
+    model = f"{provider}/tools?tool=mcp__sea__tide&args=%7B%22harbour%22%3A%22Kiel%22%7D"
+    items = ask(model, *history)
+    said = gateway.sim.requests[-1].body.decode()
+    assert "These tools can be called now: mcp__sea__tide" in said
+    assert "mcp__sea__tide" in offered(provider, gateway.sim.requests[-1].json)
+    # The script answers as soon as a tool has been called: the search was one.
+    assert [item["type"] for item in items if item["type"] != "reasoning"] == ["message"]
+    more = {"type": "message", "role": "user", "content": "Call it."}
+    items = ask(model, *history, *items, more)
+    (call,) = [item for item in items if item["type"].endswith("_call")]
+    assert (call["type"], call["namespace"], call["name"]) == ("function_call", "mcp__sea", "tide")
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -226,7 +272,7 @@ def test_codex_may_send_its_tools_as_an_item(http: httpx.Client, gateway: Runnin
     }
     item = {"type": "additional_tools", "id": "at_01a2136f", "role": "developer", "tools": [space]}
     body["input"].insert(0, item)
-    _, items = ask_codex(http, gateway, body, STRICT)
+    _, items = ask_codex(http, gateway, body)
     (call,) = [item for item in items if item["type"].endswith("_call")]
     assert (call["type"], call["namespace"], call["name"], call["input"]) == (
         "custom_tool_call",
@@ -331,14 +377,20 @@ def test_a_loop_of_claude_code(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_claude_code_replays_what_the_model_thought(http: httpx.Client, gateway: Running, provider: str) -> None:
-    _, blocks, _ = ask_claude(http, gateway, claude_code(f"{provider}/reasoning"))
-    assert blocks[-1] == {"type": "text", "text": "The answer is 42."}, "the last block is the result"
+    body = claude_code(f"{provider}/reasoning")
+    assert body["thinking"] == {"type": "adaptive"}
+    _, blocks, _ = ask_claude(http, gateway, body)
+    assert [block["type"] for block in blocks] == ["thinking", "text"], "the last block is the result"
+    assert (blocks[0]["thinking"], blocks[1]["text"]) == (THOUGHT, CONCLUSION)
+    assert blocks[0]["signature"].startswith("tgr1_") == (provider != "anthropic")
     more = {"role": "user", "content": "And now?"}
     for other in PROVIDERS:
         body = claude_code(f"{other}/echo", {"role": "assistant", "content": blocks}, more)
         turn, again, _ = ask_claude(http, gateway, body)
         assert again[-1]["text"] == "And now?"
         assert "tgr1_" not in turn.request.body.decode(), "an envelope of ours reached a provider"
+        lost = provider in ("openai", "anthropic") and other != provider
+        assert ("thinking" in turn.dropped) == lost, "what was only shown is no loss"
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -27,11 +27,12 @@ credentials = ["AIzaSyD-0123456789abcdefghijklmnopqrst"]
 [providers.chatty]
 kind = "openai-compatible"
 base_url = "{sim}"
+[providers.sim]
 [models.spare]
 target = "openai/echo?status=503"
 fallback = ["google/echo"]
 """
-PROVIDERS = ["openai", "google"]
+PROVIDERS = ["openai", "google", "sim"]
 
 
 @pytest.fixture(scope="module")

@@ -111,13 +111,13 @@ def test_what_nothing_is_lost_of_has_no_header(http: httpx.Client) -> None:
 MANY: dict[str, tuple[list[str], dict[str, Any]]] = {
     "responses": (["n", "seed", "text.format"], {"n": 2, "seed": 1, "text": {"format": {"type": "json_object"}}}),
     "chat": (
-        ["web_search_options", "n", "seed", "frequency_penalty", "logprobs", "response_format"],
+        ["moderation", "n", "seed", "frequency_penalty", "logprobs", "response_format"],
         {
             "seed": 1,
             "n": 2,
             "logprobs": True,
             "frequency_penalty": 1,
-            "web_search_options": {},
+            "moderation": {"model": "m"},
             "response_format": {"type": "json_object"},
         },
     ),

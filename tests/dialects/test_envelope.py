@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.dialects.envelope import KEY_BYTES, PREFIX, Opened, Sealer
+from tidegate.dialects.envelope import KEY_BYTES, PREFIX, Envelopes, Opened, Sealer
 from tidegate.wire.events import Seal
 
 SEAL = Seal(kind="signature", data="c2lnbmF0dXJl", text="Let me think. 让我想想。", call_id="call_1", anchor="text")
@@ -32,6 +32,17 @@ def test_any_content_comes_back(data: str, text: str) -> None:
     opened = sealer.open(sealed(sealer, seal), tenant="acme")
     assert opened is not None
     assert opened.seal == seal
+
+
+def test_only_who_it_is_for_opens_it_and_what_was_shown_is_for_nobody(sealer: Sealer) -> None:
+    envelopes = Envelopes(sealer, "acme")
+    shown = Seal(kind="shown", data="")
+    mine, told = (envelopes.seal(seal, provider="anthropic", model="claude") for seal in (SEAL, shown))
+    assert envelopes.open(mine, provider="anthropic") == SEAL
+    assert envelopes.open(mine, provider="openai") is None
+    for provider in ("anthropic", "openai"):
+        assert envelopes.open(told, provider=provider) == shown
+        assert Envelopes(sealer, "other").open(told, provider=provider) is None
 
 
 def test_the_same_content_gives_the_same_text(sealer: Sealer) -> None:

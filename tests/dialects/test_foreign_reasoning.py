@@ -8,6 +8,7 @@ import pytest
 
 from tests.dialects.common import destination
 from tidegate.dialects.chat import ChatDialect
+from tidegate.dialects.dialect import Quirks
 from tidegate.dialects.gemini import GeminiDialect
 from tidegate.dialects.responses import ResponsesDialect
 
@@ -16,9 +17,9 @@ IN_BASE64 = base64.b64encode(SEALED.encode()).decode()
 SKIP = "skip_thought_signature_validator"
 
 
-def chat(*messages: Any) -> tuple[list[Any], tuple[str, ...]]:
+def chat(*messages: Any, **to: Any) -> tuple[list[Any], tuple[str, ...]]:
     request = ChatDialect().parse(json.dumps({"messages": messages}).encode())
-    return json.loads(request.forward(destination(endpoint="chat")))["messages"], request.dropped
+    return json.loads(request.forward(destination(endpoint="chat", **to)))["messages"], request.dropped
 
 
 def responses(*items: Any, **to: Any) -> tuple[list[Any], tuple[str, ...]]:
@@ -49,6 +50,32 @@ def test_chat_keeps_what_is_the_providers_own() -> None:
         {**said, "reasoning_details": "odd"},
     ]
     assert dropped == ("reasoning_details",)
+
+
+def test_chat_spares_a_provider_the_reasoning_that_it_refuses() -> None:
+    said = {"role": "assistant", "content": "a"}
+    sealed = {"type": "reasoning.encrypted", "data": SEALED}
+    strict = Quirks(refuses_reasoning=True)
+    asked = {"role": "user", "content": '"reasoning_content"'}
+    told = {**said, "reasoning_content": "t"}
+    assert chat(asked, told, {**told, "reasoning_details": [sealed]}, quirks=strict) == (
+        [asked, said, said],
+        ("reasoning_content", "reasoning_details"),
+    )
+    assert chat(asked, {**said, "reasoning_content": None}, quirks=strict) == ([asked, said], ())
+    assert chat(asked, told) == ([asked, told], ())
+
+
+@pytest.mark.parametrize("sealed", [{}, {"encrypted_content": None}, {"encrypted_content": ""}])
+def test_a_provider_of_responses_that_seals_gets_no_plain_reasoning(sealed: dict[str, Any]) -> None:
+    """OpenAI answers 400 to reasoning in words, and has no use for an item without its seal and its id."""
+    words = [{"type": "reasoning_text", "text": "t"}]
+    plain = {"type": "reasoning", "id": "rs_1", "summary": [], "content": words, **sealed}
+    said = {"role": "user", "content": "?"}
+    assert responses(said, plain, encrypted_reasoning=True) == ([said], ("reasoning_items",))
+    without_id = {name: value for name, value in plain.items() if name != "id"}
+    assert responses(said, plain) == ([said, without_id], ())
+    assert responses(said, plain, encrypted_reasoning=True, gateway_state=False) == ([said, plain], ())
 
 
 def test_a_provider_of_responses_that_seals_gets_no_item_it_would_look_for() -> None:

@@ -82,3 +82,23 @@ def test_every_json_example_is_json(page: Path) -> None:
 def test_every_page_begins_with_its_one_title(page: Path) -> None:
     assert page.read_text("utf-8").startswith("# ")
     assert [level for level, _ in headings(page)].count(1) == 1
+
+
+@each_page
+def test_the_clients_key_has_one_name_in_all_examples(page: Path) -> None:
+    """The digest of it may be named after it. A key that is a setting of the gateway is another thing."""
+    text = page.read_text("utf-8")
+    sent = set(re.findall(r"(?:Bearer|[Kk]ey:) \$\{?(\w+)", text))
+    kept = {
+        name
+        for block in blocks(page)
+        if block.language == "toml"
+        for name in re.findall(r'^secret = "(?:sha256:)?\$\{(\w+)\}"', block.code, re.MULTILINE)
+    }
+    assert sent | kept <= {"TIDEGATE_API_KEY", "TIDEGATE_API_KEY_SHA256"}
+
+
+@pytest.mark.parametrize("page", pages("zh"), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_timeout_is_called_so_in_chinese(page: Path) -> None:
+    """Our word in English is clock; nobody says that in Chinese."""
+    assert "时钟" not in page.read_text("utf-8")

@@ -44,6 +44,16 @@ def test_a_reload_takes_effect_while_a_stream_runs_on(tmp_path: Path) -> None:
         assert "renamed" in [one["id"] for one in api.get("/v1/models").json["data"]]
 
 
+def test_a_reload_may_bring_the_simulator(tmp_path: Path) -> None:
+    path = tmp_path / "tidegate.toml"
+    with Running(EXTRA, path=path) as gateway, Api(gateway) as api:
+        assert api.ask("chat", "sim/echo").status == 404
+        path.write_text(path.read_text("utf-8") + "[providers.sim]\n", "utf-8")
+        reload(gateway)
+        assert wait_for(lambda: api.ask("chat", "sim/echo", say="new").status == 200)
+        assert {request.method for request in gateway.sim.requests} <= {"GET"}  # it is another one that answers
+
+
 @pytest.mark.parametrize(
     "text", ["[server", "[server]\nprot = 1\n", '[providers.x]\nkind = "sim"\nbase_url = "ftp://x"\n', None]
 )

@@ -288,3 +288,11 @@ def test_a_tool_is_called_by_its_name_also_in_a_group(tools: Any) -> None:
     body = json.loads(tools.once("chat", "tools?tool=patch&args=free+text", tools=[flat]).body)
     (call,) = body["choices"][0]["message"]["tool_calls"]
     assert call["function"] == {"name": "files__patch", "arguments": '{"input": "free text"}'}
+
+
+def test_encrypted_reasoning_that_is_not_openais_is_refused(tools: Any) -> None:
+    asked = {"input": "?", "include": ["reasoning.encrypted_content"]}
+    first = json.loads(tools.once("responses", "reasoning", **asked).body)["output"]
+    forged = [{**first[0], "encrypted_content": "tgr1_AAAA"}]
+    for items, status in ((first, 200), (forged, 400)):
+        assert tools.once("responses", "echo", input=[*items, {"role": "user", "content": "?"}]).status == status

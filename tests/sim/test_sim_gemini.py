@@ -125,8 +125,17 @@ def test_signatures_are_looked_at(tools: Any, signature: str | None, status: int
     assert seen.status == status
     assert said in seen.body.decode()
     later = [*contents, {"role": "user", "parts": [{"text": "thanks"}]}]  # another turn: nothing is demanded
-    assert once(tools, "echo", contents=later, stream=False).status == 200
+    assert once(tools, "echo", contents=later, stream=False).status == (400 if signature == "QUJD" else 200)
     assert once(tools, "tools:signatures=0", contents=contents, stream=False).status == 200
+
+
+@pytest.mark.parametrize("part", [{"text": "a"}, {"text": ""}, {"text": "hm", "thought": True}])
+def test_no_part_may_have_a_signature_that_is_not_googles(tools: Any, part: dict[str, Any]) -> None:
+    last = once(tools, "echo").data[-1]["candidates"][0]["content"]["parts"][0]
+    signature = last["thoughtSignature"]
+    for given, status in ((signature, 200), ("dGdyMV9BQUFB", 400), ("!", 400)):
+        said = {"role": "model", "parts": [{**part, "thoughtSignature": given}]}
+        assert once(tools, "echo", contents=[*CONTENTS, said, *CONTENTS], stream=False).status == status
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The sim as a server: connections, recorded requests, pace, back-pressure, refusals, and a process of its own."""
 
 import asyncio
+import errno
 import json
+import os
 import re
 import signal
 import socket
@@ -16,7 +18,7 @@ import pytest
 import trustme
 import uvloop
 
-from tidegate.sim import SCRIPTS, SimServer, describe_options
+from tidegate.sim import SCRIPTS, CannotListen, SimServer, describe_options
 from tidegate.sim.options import OptionError, Options, read_options, split_model
 
 
@@ -247,7 +249,7 @@ def test_stopping_cuts_open_streams_and_frees_the_port(tools: Any) -> None:
 
 def test_a_taken_port_is_an_error(tools: Any) -> None:
     async def scenario(sim: SimServer) -> None:
-        with pytest.raises(OSError, match="address"):
+        with pytest.raises(CannotListen, match="already in use"):
             await SimServer(port=sim.port).start()
 
     tools.run(scenario)
@@ -320,33 +322,74 @@ def test_every_option_is_described_and_typed() -> None:
         assert msgspec.convert(script.defaults, Options), name
 
 
-def run_sim(*arguments: str) -> subprocess.Popen[str]:
+MODULE = ("tidegate.sim",)
+COMMAND = ("tidegate", "sim")
+either = pytest.mark.parametrize("program", [MODULE, COMMAND], ids=" ".join)
+
+
+def run_sim(*arguments: str, program: tuple[str, ...] = MODULE) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tidegate.sim", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", *program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def test_the_module_runs_as_a_program_until_a_signal() -> None:
+@either
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_runs_as_a_program_until_a_signal_and_says_nothing_at_the_end(
+    program: tuple[str, ...], number: signal.Signals
+) -> None:
+    with run_sim("--port", "0", program=program) as process:
+        assert process.stdout is not None
+        base_url = process.stdout.readline().split()[-1]
+        asked = {"model": "lorem?chunks=500&gap=100", "prompt": "", "stream": True}
+        with httpx.stream("POST", f"{base_url}/completions", json=asked, trust_env=False) as reply:
+            assert next(reply.iter_raw())
+            process.send_signal(number)
+            assert process.wait(10) == 0
+        assert process.communicate() == ("", "")
+
+
+def test_the_module_gives_scripts_further_names() -> None:
     with run_sim("--port", "0", "--model", "mine=lorem?text=hi") as process:
         assert process.stdout is not None
         base_url = process.stdout.readline().split()[-1]
         reply = httpx.post(f"{base_url}/completions", json={"model": "mine", "prompt": ""}, trust_env=False)
         assert reply.json()["choices"][0]["text"] == "hi"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-        assert process.communicate() == ("", "")
+        process.terminate()
 
 
-def test_the_program_lists_what_it_can_do_and_names_a_taken_port() -> None:
-    with run_sim("--list") as process:
+@either
+def test_the_program_lists_what_it_can_do(program: tuple[str, ...]) -> None:
+    with run_sim("--list", program=program) as process:
         out, _ = process.communicate(timeout=10)
         assert "demo" in out
         assert "stall_head" in out
+
+
+@either
+def test_a_taken_port_is_said_plainly_with_what_to_do(program: tuple[str, ...]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with run_sim("--port", str(port)) as process:
-            _, err = process.communicate(timeout=10)
-            assert f"cannot listen on 127.0.0.1:{port}" in err
-            assert process.returncode == 1
+        with run_sim("--port", str(port), program=program) as process:
+            out, err = process.communicate(timeout=10)
+    assert out == ""
+    reason = os.strerror(errno.EADDRINUSE)
+    said = f"Cannot listen on 127.0.0.1:{port}: {reason}. Choose another port with --port.\n"
+    assert err.removeprefix("Error: ") == said
+    assert process.returncode == (1 if program == MODULE else 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--host", "203.0.113.7"), f"Cannot listen on 203.0.113.7:9100: {os.strerror(errno.EADDRNOTAVAIL)}."),
+        (("--port", "70000"), "Cannot listen on 127.0.0.1:70000: "),
+    ],
+)
+def test_an_address_that_cannot_be_bound_is_said_plainly(arguments: tuple[str, ...], said: str) -> None:
+    with run_sim(*arguments) as process:
+        _, err = process.communicate(timeout=10)
+    assert err.startswith(said)
+    assert err.count("\n") == 1

@@ -18,6 +18,7 @@ from tidegate.dialects.messages.request import MessagesRequest
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.stream import ResponsesStream
+from tidegate.dialects.responses.toolsearch import as_functions
 from tidegate.dialects.stops import StopFilter
 from tidegate.wire.errors import InvalidRequest, TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
@@ -93,6 +94,8 @@ class Bridge:
         if not destination.fetches_urls and self._fetched:
             items = [self._with_content(item) for item in items]
         asked = msgspec.structs.replace(canonical, model=destination.model, items=items)
+        if destination.endpoint != "responses":
+            asked = as_functions(asked, losses.hint)
         self._stops = ()
         if asked.stop and not _has_stop(destination):
             self._stops, asked.stop = asked.stop, ()
@@ -104,6 +107,8 @@ class Bridge:
             losses.check()  # without what is refused there may be nothing left to ask
             raise
         losses.check()
+        if isinstance(self._request, ResponsesRequest):
+            self._request.leave_out(losses.tools, losses.dropped)
         return body, tuple(losses.dropped)
 
     def let_go(self) -> None:

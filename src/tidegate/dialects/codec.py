@@ -60,6 +60,10 @@ __all__ = [
 ]
 
 
+_SEARCHES = ("web_search", "google_search", "googleSearch", "tool_search")
+"""How the types of tools begin that search the web, or the client's other tools."""
+
+
 class StreamDecoder(Protocol):
     """A provider's stream in, canonical events out, by the laws of `wire.events`, for any split of the bytes.
 
@@ -143,6 +147,8 @@ class Losses:
         self._allowed = allowed
         self.dropped: dict[str, None] = {}
         """Names in the order in which they were met."""
+        self.tools: list[msgspec.Raw] = []
+        """The client's tools that are not among those of the body."""
         self._refused: dict[str, list[str]] = {}
         """Names of what was refused, and why."""
         for name in request.hints:
@@ -170,9 +176,13 @@ class Losses:
             raise unsupported(self._refused, self._destination)
 
     def hosted(self, tool: HostedTool, why: str) -> None:
-        """A tool that the target does not have. A client that searches its own tools only offers more of them later."""
-        if tool.type == "tool_search" and b'"client"' in bytes(tool.value):
-            self.hint("tools.tool_search")
+        """A tool that the target does not have. A search is only offered: the model may do without one of the web, and
+        tools that wait to be found by one are all loaded at once."""
+        self.tools.append(tool.value)
+        if tool.type == "web_search_options":  # chat's, which stands alone
+            self.hint(tool.type)
+        elif tool.type.startswith(_SEARCHES):
+            self.hint(f"tools.{tool.type}")
         else:
             self.refuse("tools", why, part=tool.type)
 

@@ -27,6 +27,8 @@ __all__ = [
     "Quirks",
     "Received",
     "Request",
+    "Sealed",
+    "SealedRequest",
     "Standalone",
     "Stream",
     "StreamingRequest",
@@ -143,8 +145,6 @@ class Request(Protocol):
     stream: bool | None
     dropped: tuple[str, ...]
     """Names of members that the last `forward` left out."""
-    envelopes: "Envelopes | None"
-    """For the tenant's reasoning that is the provider's alone. Set before anything else is called."""
 
     @property
     def wants_stream(self) -> bool: ...
@@ -177,6 +177,13 @@ class StreamingRequest(Request, Protocol):
         """The stream towards the client. It outlives attempts: a fallback goes on in the same stream."""
 
 
+class SealedRequest(Request, Protocol):
+    """A request in which a provider of the same dialect may get its own reasoning back out of our envelopes."""
+
+    envelopes: "Envelopes | None"
+    """Those of the tenant. Set before anything else is called."""
+
+
 class _Body(Protocol):
     """The members of a body that every dialect but Gemini's has."""
 
@@ -190,12 +197,11 @@ Body = TypeVar("Body", bound=_Body)
 class Received(Generic[Body]):
     """What requests have in common whose body says all: see :class:`Request`."""
 
-    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: Body) -> None:
         self._body = body
         self.dropped: tuple[str, ...] = ()
-        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model = typed.model
         self.stream = typed.stream
@@ -210,6 +216,16 @@ class Standalone(Request, Protocol):
 
     def estimate(self, call: Call) -> "Answer":
         """The body for the client, as good as it can be made without the provider."""
+
+
+class Sealed(Received[Body]):
+    """What requests have in common whose body says all, for a :class:`SealedRequest`."""
+
+    __slots__ = ("envelopes",)
+
+    def __init__(self, body: bytes, typed: Body) -> None:
+        super().__init__(body, typed)
+        self.envelopes: Envelopes | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -289,6 +305,10 @@ class Dialect(Protocol):
         dialect have it, so that the requests of an operation are a :class:`Standalone`."""
 
     @property
+    def seals(self) -> bool:
+        """Whether its requests are of :class:`SealedRequest`."""
+
+    @property
     def relayed(self) -> tuple[bytes, ...]:
         """The client's headers, in lower case, that a provider of the same dialect gets as they are."""
 
@@ -322,6 +342,7 @@ class OpenAIErrors:
     """What OpenAI's APIs have in common: how they report errors, and that the body says all."""
 
     operation = ""
+    seals = False
     relayed: tuple[bytes, ...] = ()
 
     def error_status(self, error: TidegateError) -> int:

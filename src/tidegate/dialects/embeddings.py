@@ -16,7 +16,6 @@ from tidegate.dialects.dialect import (
     estimated_usage,
     refuse_unsupported,
 )
-from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.usage import read_usage_object
 from tidegate.dialects.validation import invalid, parse
@@ -46,12 +45,11 @@ _decoder = jsonio.decoder(EmbeddingsBody)
 class EmbeddingsRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_body", "dropped", "envelopes", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: EmbeddingsBody) -> None:
         self._body = body
         self.dropped: tuple[str, ...] = ()
-        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model = typed.model
         self.stream: bool | None = False

@@ -19,6 +19,7 @@ from tidegate.dialects.dialect import (
     Dialect,
     Outcome,
     Request,
+    SealedRequest,
     Standalone,
     Stream,
     StreamingRequest,
@@ -236,7 +237,8 @@ class Exchange:
         principal = self._principal
         request = self._dialect.parse(body)
         self._request: Request | None = request
-        request.envelopes = self._gateway.envelopes(principal.project)
+        if self._dialect.seals:
+            cast("SealedRequest", request).envelopes = self._gateway.envelopes(principal.project)
         end_user = request.end_user
         if end_user:
             self._end_user = end_user[:END_USER_LIMIT]

@@ -9,6 +9,6 @@ SIM: Final = Provider(
     title="Tidegate simulator",
     embedded=True,
     auth="none",
-    speaks=("responses", "chat", "completions", "messages"),
+    speaks=("responses", "chat", "completions", "messages", "embeddings"),
     default_model="demo",
 )

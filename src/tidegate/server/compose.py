@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import uvicorn
 
@@ -22,11 +22,13 @@ from tidegate.server.cycle import Receive, Send
 from tidegate.server.database import open_storage
 from tidegate.server.discovery import discover
 from tidegate.server.envelope_key import KeyUnusable, envelope_key
-from tidegate.sim import SimServer
 from tidegate.storage.records import StorageUnusable
 from tidegate.storage.storage import Storage
 from tidegate.telemetry import log
 from tidegate.upstream.provider import ProviderUnusable
+
+if TYPE_CHECKING:
+    from tidegate.sim import SimServer
 
 __all__ = ["CannotListen", "Lifespan", "Server", "bind", "make_server"]
 
@@ -233,6 +235,8 @@ class Lifespan:
         """The base URLs of the servers that this process runs itself; they are started when first configured."""
         wanted = any(provider.kind == "sim" and not provider.base_url for provider in config.providers.values())
         if wanted and self._sim is None:
+            from tidegate.sim import SimServer
+
             self._sim = SimServer(keep_requests=0)
             await self._sim.start()
         return {} if self._sim is None else {"sim": self._sim.base_url}

@@ -8,6 +8,17 @@ from tidegate.sim.faults import FAULTS, Fault
 from tidegate.sim.listing import listing
 from tidegate.sim.options import describe_options
 from tidegate.sim.scripts import SCRIPTS, Script
-from tidegate.sim.server import SimServer, serve
+from tidegate.sim.server import CannotListen, SimServer, serve
 
-__all__ = ["FAULTS", "SCRIPTS", "Fault", "Script", "SimRequest", "SimServer", "describe_options", "listing", "serve"]
+__all__ = [
+    "FAULTS",
+    "SCRIPTS",
+    "CannotListen",
+    "Fault",
+    "Script",
+    "SimRequest",
+    "SimServer",
+    "describe_options",
+    "listing",
+    "serve",
+]

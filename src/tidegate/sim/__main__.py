@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from tidegate.sim import listing, serve
+from tidegate.sim import CannotListen, listing, serve
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     models = dict(pair.partition("=")[::2] for pair in asked.model)
     try:
         serve(asked.host, asked.port, _announce, models=models)
-    except OSError as error:
-        sys.stderr.write(f"tidegate sim: cannot listen on {asked.host}:{asked.port}: {error.strerror or error}\n")
+    except CannotListen as error:
+        sys.stderr.write(f"{error} Choose another port with --port.\n")
         return 1
     return 0
 

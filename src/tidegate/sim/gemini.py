@@ -97,11 +97,17 @@ def read(model: str, query: str, body: bytes, *, stream: bool) -> Prompt:
 
 
 def check_signatures(prompt: Prompt) -> None:
-    """The first call of each step in the current turn brings back the signature that it had, as Gemini 3 demands.
+    """The first call of each step in the current turn brings back the signature that it had, as Gemini 3 demands, and no
+    part has one that is not the sim's own.
 
     Raises Refusal."""
     contents = prompt.body["contents"]
     turn = 0
+    for place, content in enumerate(contents):
+        for part in content["parts"]:
+            given = part.get("thoughtSignature")
+            if given is not None and given != FOREIGN_SIGNATURE and not _is_digest(given):
+                raise Refusal(400, f"Thought signature is not valid. position {place + 1}")
     for place, content in enumerate(contents):
         if content.get("role") != "model" and not any("functionResponse" in part for part in content["parts"]):
             turn = place
@@ -122,6 +128,14 @@ def _signature(name: Any, args: Any) -> str:
     """Depends on the call, so that one on another call, or one that has changed, shows."""
     written = msgspec.json.encode([name, args], order="sorted")
     return base64.b64encode(hashlib.sha256(b"tide" + written).digest()).decode()
+
+
+def _is_digest(signature: Any) -> bool:
+    """Google's own client writes base64 in the alphabet of URLs."""
+    try:
+        return len(base64.b64decode(str(signature).replace("-", "+").replace("_", "/"), validate=True)) == 32
+    except ValueError:
+        return False
 
 
 def _is_content(content: Any) -> bool:

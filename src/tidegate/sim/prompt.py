@@ -7,6 +7,7 @@ import msgspec
 
 from tidegate.sim.conversation import check
 from tidegate.sim.errors import Refusal
+from tidegate.sim.thought import is_encrypted
 
 MAX_CHOICES = 128
 
@@ -237,6 +238,11 @@ def _read_responses(request: dict[str, Any]) -> tuple[tuple[str, ...], str | Non
         return (given,), None, instructions + _count(given)
     if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
         raise _invalid("input", "a string or an array of items")
+    for item in given:
+        sealed = item.get("encrypted_content")
+        if item.get("type") == "reasoning" and sealed is not None and not is_encrypted(sealed):
+            message = f"The encrypted content {str(sealed)[:4]}… could not be verified."
+            raise Refusal(400, message, code="invalid_encrypted_content")
     user = [_content_text(item.get("content")) for item in given if item.get("role") == "user"]
     said = [_content_text(item.get("content")) + _content_text(item.get("output")) for item in given]
     last = given[-1] if given else {}

@@ -1,6 +1,5 @@
 """Responses: an answer as the full official event sequence or as one `response` object."""
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from tidegate.sim.options import Options
 from tidegate.sim.prompt import Prompt
 from tidegate.sim.sse import DONE, Event, Stream
 from tidegate.sim.stamp import Stamp, logprob, padding, token_counts
+from tidegate.sim.thought import encrypt
 
 # What these members of an item hold when it is opened.
 _NOTHING: dict[str, Any] = {"status": "in_progress", "content": [], "summary": [], "arguments": "", "input": ""}
@@ -202,7 +202,7 @@ def _reasoning(answer: Answer, prompt: Prompt, options: Options, item_id: str) -
         item["content"] = [{"type": "reasoning_text", "text": text}]
     include = prompt.body.get("include")
     if isinstance(include, list) and "reasoning.encrypted_content" in include:
-        item["encrypted_content"] = "gAAAAAB" + base64.urlsafe_b64encode(f"{item_id}:{text}".encode()).decode()
+        item["encrypted_content"] = encrypt(item_id, text)
 
     def play(writer: _Writer, at: dict[str, Any]) -> None:
         if options.raw:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import ssl
 from collections import deque
@@ -13,6 +14,10 @@ from tidegate.sim.desk import Desk
 
 BACKLOG = 4096
 STOP_TIMEOUT_S = 2.0
+
+
+class CannotListen(OSError):
+    """The address cannot be bound; the message says why."""
 
 
 class SimServer:
@@ -39,15 +44,18 @@ class SimServer:
         self._port = 0
 
     async def start(self) -> None:
-        """Listens. Raises OSError if the port is taken."""
+        """Listens. Raises CannotListen, as when the port is taken."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self._house, loop),
-            self.host,
-            self._wanted_port,
-            ssl=self._ssl_context,
-            backlog=BACKLOG,
-        )
+        try:
+            self._server = await loop.create_server(
+                lambda: Connection(self._house, loop),
+                self.host,
+                self._wanted_port,
+                ssl=self._ssl_context,
+                backlog=BACKLOG,
+            )
+        except (OSError, OverflowError) as error:
+            raise CannotListen(f"Cannot listen on {self._shown_host}:{self._wanted_port}: {_reason(error)}.") from None
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -76,8 +84,11 @@ class SimServer:
     def base_url(self) -> str:
         """What an OpenAI client takes as its base URL."""
         scheme = "https" if self._ssl_context is not None else "http"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self._port}/v1"
+        return f"{scheme}://{self._shown_host}:{self._port}/v1"
+
+    @property
+    def _shown_host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
     def requests(self) -> deque[SimRequest]:
@@ -102,7 +113,10 @@ def serve(
     *,
     models: Mapping[str, str] | None = None,
 ) -> None:
-    """Runs a sim until SIGINT or SIGTERM, on uvloop where it is installed. `announce` gets the base URL once it listens."""
+    """Runs a sim until SIGINT or SIGTERM, on uvloop where it is installed. `announce` gets the base URL once it listens.
+
+    Raises CannotListen.
+    """
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -125,3 +139,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
+
+
+def _reason(error: OSError | OverflowError) -> str:
+    """In the system's words: the event loop has its own, which tell the address once more."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error)

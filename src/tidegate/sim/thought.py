@@ -5,6 +5,8 @@ import hashlib
 from typing import Any
 
 _SEAL = b"sealed by the tide: "
+_CIPHERTEXT = "gAAAAA"
+"""How OpenAI's encrypted content begins."""
 
 
 def sign(thinking: str) -> str:
@@ -23,3 +25,13 @@ def is_redacted(data: Any) -> bool:
         return base64.b64decode(data, validate=True).startswith(_SEAL)
     except (ValueError, TypeError):
         return False
+
+
+def encrypt(item_id: str, thinking: str) -> str:
+    """A thought as OpenAI seals it, with the item that it belongs to."""
+    return f"{_CIPHERTEXT}B{base64.urlsafe_b64encode(f'{item_id}:{thinking}'.encode()).decode()}"
+
+
+def is_encrypted(data: Any) -> bool:
+    """Whether `data` may be OpenAI's, whichever of its models sealed it."""
+    return isinstance(data, str) and data.startswith(_CIPHERTEXT)

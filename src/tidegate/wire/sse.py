@@ -8,10 +8,13 @@ import re
 
 import msgspec
 
-__all__ = ["FRAME_LIMIT", "Frame", "FrameDecoder", "FrameError", "comment", "encode"]
+__all__ = ["DONE", "FRAME_LIMIT", "Frame", "FrameDecoder", "FrameError", "comment", "encode"]
 
 FRAME_LIMIT = 8 * 1024 * 1024
 """Longest frame in bytes. The longest real ones are terminal events that repeat a whole answer, and base64 images."""
+
+DONE = b"data: [DONE]\n\n"
+"""The frame behind the last one in OpenAI's APIs."""
 
 # A carriage return ends a line unless a line feed follows it; the lookahead keeps `\r\n` from counting as two ends.
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")

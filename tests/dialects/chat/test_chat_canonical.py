@@ -146,7 +146,7 @@ def test_other_words_for_reasoning_are_understood(
 @pytest.mark.parametrize(
     "members",
     [
-        {"web_search_options": {}},
+        {"search_parameters": {}},
         {"modalities": ["text", "audio"]},
         {"moderation": {"model": "m"}},
         {"min_p": 0.1},

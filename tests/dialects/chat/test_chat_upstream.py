@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from tests.dialects.chat.playing import OFFICIAL, asked, provider, said, sent
 from tidegate.dialects.dialect import Destination, Quirks
+from tidegate.dialects.websearch import FORCED
 from tidegate.providers.registry import REGISTRY
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, UnsupportedParameter
@@ -271,29 +272,49 @@ def test_allowed_tools_are_the_only_ones_where_the_choice_is_unknown(required: b
     }
 
 
+def hosted(kind: str) -> HostedTool:
+    return HostedTool(type=kind, value=jsonio.raw({"type": kind}))
+
+
 def test_hosted_tools_are_refused_by_name() -> None:
-    request = asked(tools=[HostedTool(type="web_search", value=jsonio.raw({"type": "web_search"}))])
+    request = asked(tools=[hosted("file_search")])
     error = refused(request)
     assert error.param == "tools"
-    assert "web_search" in error.message
+    assert "file_search" in error.message
     found, lost = sent(request, allowed=True)
     assert "tools" not in found
-    assert lost == ["tools.web_search"]
+    assert lost == ["tools.file_search"]
     assert 'unsupported = "drop"' in error.message
 
 
-def test_a_search_that_the_client_runs_is_left_out() -> None:
-    """It only offers more of the client's tools later; Codex sends it with every request."""
-    search = {"type": "tool_search", "execution": "client", "description": "d", "parameters": {"type": "object"}}
-    found, lost = sent(asked(tools=[HostedTool(type="tool_search", value=jsonio.raw(search))]))
-    assert "tools" not in found
-    assert lost == ["tools.tool_search"]
-    hosted = HostedTool(type="tool_search", value=jsonio.raw({"type": "tool_search"}))
-    assert refused(asked(tools=[hosted])).param == "tools"
+@pytest.mark.parametrize("kind", ["web_search", "web_search_20250305", "googleSearch", "tool_search"])
+def test_searches_that_nobody_has_here_are_left_out(kind: str) -> None:
+    """The model may do without, and agents offer them with every request."""
+    found, lost = sent(asked(tools=[hosted(kind), Tool(name="f")]))
+    assert [tool["function"]["name"] for tool in found["tools"]] == ["f"]
+    assert lost == [f"tools.{kind}"]
+
+
+def test_the_search_options_of_a_chat_stay_its_own() -> None:
+    options = HostedTool(type="web_search_options", value=jsonio.raw({"search_context_size": "low"}))
+    assert sent(asked(tools=[options]))[0]["web_search_options"] == {"search_context_size": "low"}
 
 
 def test_a_choice_among_no_tools_is_not_sent() -> None:
     assert "tool_choice" not in body(asked(tool_choice=ToolChoice(mode="auto"), parallel_tool_calls=True))
+
+
+@pytest.mark.parametrize(
+    ("tools", "choice"),
+    [
+        ([], ToolChoice(mode="required")),
+        ([hosted("web_search")], ToolChoice(mode="required")),
+        ([hosted("web_search")], FORCED),
+        ([hosted("web_search"), Tool(name="f")], FORCED),
+    ],
+)
+def test_a_choice_of_what_is_not_there_is_refused(tools: list[Tool | HostedTool], choice: ToolChoice) -> None:
+    assert refused(asked(tools=tools, tool_choice=choice)).param == "tool_choice"
 
 
 # -- messages -----------------------------------------------------------------------------------------------------
@@ -358,9 +379,16 @@ def test_parts_without_a_place_are_refused_by_the_clients_name(part: Part) -> No
 
 
 def test_items_of_hosted_tools_are_refused_by_name() -> None:
-    item = OpaqueItem(type="web_search_call", value=jsonio.raw({}))
-    assert "web_search_call" in refused(asked(said("user", "x"), item)).message
+    item = OpaqueItem(type="file_search_call", value=jsonio.raw({}))
+    assert "file_search_call" in refused(asked(said("user", "x"), item)).message
     assert messages(said("user", "x"), item, allowed=True) == [{"role": "user", "content": "x"}]
+
+
+def test_a_search_of_the_past_is_left_out() -> None:
+    item = OpaqueItem(type="web_search_call", value=jsonio.raw({}))
+    found, lost = sent(asked(said("user", "x"), item, said("assistant", "y"), said("user", "z")))
+    assert [message["content"] for message in found["messages"]] == ["x", "y", "z"]
+    assert lost == ["web_search_call"]
 
 
 def test_breakpoints_are_hints() -> None:

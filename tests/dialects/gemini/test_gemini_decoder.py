@@ -333,11 +333,50 @@ def test_comments_are_pings_and_done_is_passed_over() -> None:
 
 def test_code_that_google_ran_is_an_item_and_unknown_parts_are_kept() -> None:
     events = [event for event in decode([STREAMS["code"]]) if isinstance(event, Opaque)]
-    assert [event.type for event in events] == ["code_interpreter_call", "google:toolCall"]
+    assert [event.type for event in events] == ["code_interpreter_call", "web_search_call"]
     item = jsonio.anything(events[0].item)
     assert item["code"] == "print(1)"
     assert item["outputs"] == [{"type": "logs", "logs": "1\n"}]
-    assert jsonio.anything(events[1].item)["part"] == {"toolCall": {"toolType": "GOOGLE_SEARCH"}}
+    assert jsonio.anything(events[1].item)["google_parts"] == [{"toolCall": {"toolType": "GOOGLE_SEARCH"}}]
+
+
+CALL_PART = {
+    "toolCall": {"id": "s1", "toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["tides", "潮汐"]}},
+    "thoughtSignature": "QQ==",
+}
+RESPONSE_PART = {"toolResponse": {"id": "s1", "toolType": "GOOGLE_SEARCH_WEB", "response": {"x": "y"}}}
+
+
+def searches(*chunks: dict[str, Any]) -> list[Any]:
+    events = decode([frames(*chunks)], asked(tools=[HostedTool(type="web_search", value=jsonio.raw({}))]))
+    return [jsonio.anything(event.item) for event in events if isinstance(event, Opaque)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_search_that_google_shows_is_one_item_with_its_parts(together: bool) -> None:
+    parts = [candidate(CALL_PART, RESPONSE_PART)] if together else [candidate(CALL_PART), candidate(RESPONSE_PART)]
+    metadata = {**GROUNDING, "webSearchQueries": ["tides"]}
+    (item,) = searches(*map(chunk, parts), said("high"), end(groundingMetadata=metadata))
+    assert item == {
+        "type": "web_search_call",
+        "id": "ws_s1",
+        "status": "completed",
+        "action": {"type": "search", "query": "tides", "queries": ["tides", "潮汐"]},
+        "google_parts": [CALL_PART, RESPONSE_PART],
+    }
+
+
+def test_searches_that_google_only_tells_of_are_one_item() -> None:
+    metadata = {**GROUNDING, "webSearchQueries": ["tides", "moon"]}
+    (item,) = searches(said("high"), end(groundingMetadata=metadata))
+    assert item["id"].startswith("ws_")
+    assert item["action"] == {
+        "type": "search",
+        "query": "tides",
+        "queries": ["tides", "moon"],
+        "sources": [{"type": "url", "url": "https://tide.example"}],
+    }
+    assert searches(said("high"), end(groundingMetadata=GROUNDING)) == []
 
 
 def test_code_without_a_result_is_not_lost() -> None:

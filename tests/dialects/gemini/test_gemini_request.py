@@ -531,7 +531,6 @@ def test_a_request_comes_back_as_it_was() -> None:
         "systemInstruction": {"parts": [{"text": "be brief"}]},
         "tools": [
             {"functionDeclarations": [{"name": "f", "parametersJsonSchema": {"type": "object"}}]},
-            {"googleSearch": {}},
         ],
         "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}},
         "generationConfig": {

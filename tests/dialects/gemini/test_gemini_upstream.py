@@ -9,6 +9,7 @@ from tests.dialects.gemini.samples import asked, candidate, chunk, decode, deplo
 from tidegate.dialects.codec import Collector, Losses
 from tidegate.dialects.gemini import GeminiUpstream
 from tidegate.dialects.gemini.contents import FOREIGN_SIGNATURE
+from tidegate.dialects.websearch import FORCED
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, UnsupportedParameter
 from tidegate.wire.events import Seal
@@ -257,8 +258,16 @@ def test_empty_texts_are_left_out_beside_others() -> None:
 def test_items_of_googles_own_come_back_and_others_are_refused() -> None:
     own = OpaqueItem(type="google:toolCall", value=jsonio.raw({"part": {"toolCall": {"id": "1"}}}))
     assert contents(message("?"), own)[1] == ("model", [{"toolCall": {"id": "1"}}])
-    with pytest.raises(UnsupportedParameter, match="web_search_call"):
-        contents(message("?"), OpaqueItem(type="web_search_call", value=jsonio.raw({})))
+    with pytest.raises(UnsupportedParameter, match="file_search_call"):
+        contents(message("?"), OpaqueItem(type="file_search_call", value=jsonio.raw({})))
+
+
+def test_searches_of_googles_own_come_back_and_others_are_left_out() -> None:
+    parts = [{"toolCall": {"id": "1"}, "thoughtSignature": "QQ=="}, {"toolResponse": {"id": "1"}}]
+    own = OpaqueItem(type="web_search_call", value=jsonio.raw({"google_parts": parts}))
+    assert contents(message("?"), own)[1] == ("model", parts)
+    other = OpaqueItem(type="web_search_call", value=jsonio.raw({"anthropic_blocks": [{}]}))
+    assert told(asked(message("?"), other))[1] == ["web_search_call"]
 
 
 # -- signatures -------------------------------------------------------------------------------------------------------
@@ -373,8 +382,50 @@ def test_tools_that_may_but_need_not_be_called_are_the_only_ones_offered() -> No
 def test_googles_own_tools_go_on_and_others_are_refused() -> None:
     own = HostedTool(type="googleSearch", value=jsonio.raw({"googleSearch": {}}))
     assert encode(asked(tools=[own]))["tools"] == [{"googleSearch": {}}]
-    with pytest.raises(UnsupportedParameter, match="web_search"):
-        encode(asked(tools=[HostedTool(type="web_search", value=jsonio.raw({"type": "web_search"}))]))
+    with pytest.raises(UnsupportedParameter, match="file_search"):
+        encode(asked(tools=[HostedTool(type="file_search", value=jsonio.raw({"type": "file_search"}))]))
+
+
+def search(**options: Any) -> HostedTool:
+    return HostedTool(type="web_search", value=jsonio.raw({"type": "web_search", **options}))
+
+
+def test_a_search_of_the_web_is_googles_and_loses_its_options_by_name() -> None:
+    body, dropped = told(asked(tools=[search(search_context_size="low", user_location={"city": "Kiel"}, odd=1)]))
+    assert body["tools"] == [{"googleSearch": {}}]
+    assert "toolConfig" not in body
+    assert dropped == ["tools[].user_location", "tools[].search_context_size", "tools[].odd"]
+    with pytest.raises(UnsupportedParameter) as caught:
+        encode(asked(tools=[search(filters={"allowed_domains": ["a.b"]})]))
+    assert caught.value.param == "tools[].filters.allowed_domains"
+
+
+def test_a_search_beside_functions_is_for_models_that_can_do_both() -> None:
+    both = asked(tools=[search(), Tool(name="f")], tool_choice=ToolChoice(mode="required"))
+    body = encode(both)
+    assert body["tools"] == [{"functionDeclarations": [{"name": "f"}]}, {"googleSearch": {}}]
+    assert body["toolConfig"] == {
+        "includeServerSideToolInvocations": True,
+        "functionCallingConfig": {"mode": "ANY"},
+    }
+    body, dropped = told(both, OLD)
+    assert (body["tools"], dropped) == ([{"functionDeclarations": [{"name": "f"}]}], ["tools.web_search"])
+    assert "includeServerSideToolInvocations" not in body["toolConfig"]
+    schema = OutputFormat(type="json_schema", name="n", schema=jsonio.raw({"type": "object"}))
+    body, dropped = told(asked(tools=[search()], format=schema), OLD)
+    assert ("tools" in body, dropped) == (False, ["tools.web_search"])
+
+
+def test_a_search_cannot_be_forced() -> None:
+    body, dropped = told(asked(tools=[search()], tool_choice=FORCED))
+    assert (body["tools"], dropped) == ([{"googleSearch": {}}], ["tool_choice"])
+    assert "toolConfig" not in body
+
+
+def test_a_choice_among_no_functions_is_refused() -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        encode(asked(tools=[search()], tool_choice=ToolChoice(mode="required")))
+    assert caught.value.param == "tool_choice"
 
 
 # -- parameters -------------------------------------------------------------------------------------------------------
@@ -460,6 +511,34 @@ def test_budgets_and_summaries() -> None:
     config = encode(asked(reasoning_budget=2048, effort="high", reasoning_summary="auto"))["generationConfig"]
     assert config == {"thinkingConfig": {"thinkingBudget": 2048, "includeThoughts": True}}
     assert encode(asked(reasoning_budget=0), OLD)["generationConfig"] == {"thinkingConfig": {"thinkingBudget": 0}}
+
+
+@pytest.mark.parametrize(
+    ("model", "members", "config"),
+    [
+        ("gemini-3-pro", {}, {"includeThoughts": True}),
+        ("gemini-flash-latest", {}, {"includeThoughts": True}),
+        ("gemini-2.5-flash", {}, {"includeThoughts": True}),
+        ("gemini-2.5-flash", {"effort": "low"}, {"thinkingBudget": 1024, "includeThoughts": True}),
+        ("gemini-2.5-flash", {"effort": "none"}, {"thinkingBudget": 0}),
+        ("gemini-2.5-flash", {"reasoning_budget": 0}, {"thinkingBudget": 0}),
+        ("gemini-3-flash", {"effort": "none"}, {"thinkingLevel": "MINIMAL"}),
+        ("gemini-2.5-flash-lite", {}, None),
+        ("gemini-2.5-flash-lite", {"effort": "low"}, {"thinkingBudget": 1024, "includeThoughts": True}),
+        ("gemini-3.1-flash-lite", {}, {"includeThoughts": True}),
+        ("gemini-2.5-flash-image", {}, None),
+        ("gemini-3-pro-image", {}, {"includeThoughts": True}),
+        ("gemini-2.5-pro-preview-tts", {}, None),
+        ("gemini-2.0-flash", {}, None),
+        ("gemma-3-27b-it", {}, None),
+    ],
+)
+def test_thoughts_are_asked_for_where_the_client_has_no_word_for_it(model: str, members: Any, config: Any) -> None:
+    """The wish for thoughts alone is a 400 at models that do not think unless they are told to."""
+    body = told(asked(shows_thoughts=True, **members), model)[0]
+    assert body.get("generationConfig", {}).get("thinkingConfig") == config
+    without = told(asked(**members), model)[0]
+    assert "includeThoughts" not in without.get("generationConfig", {}).get("thinkingConfig", {})
 
 
 @pytest.mark.parametrize("model", ["gemini-2.0-flash", "gemma-3-27b-it"])

@@ -288,8 +288,29 @@ def test_blocks_of_server_tools_are_kept_as_items() -> None:
     use = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "x"}}
     (_, item) = parse(messages=[*said("user", text("a")), *said("assistant", use)]).canonical().items
     assert isinstance(item, OpaqueItem)
-    assert item.type == "anthropic:server_tool_use"
+    assert item.type == "web_search_call"
     assert json.loads(bytes(item.value))["anthropic_blocks"] == [use]
+    found = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [{"type": "x", "url": "https://a.b"}]}
+    items = parse(messages=[*said("user", text("a")), *said("assistant", use, found, text("b"))]).canonical().items
+    assert isinstance(items[1], OpaqueItem)
+    item = json.loads(bytes(items[1].value))
+    assert item["anthropic_blocks"] == [use, found]
+    assert item["action"] == {"type": "search", "query": "x", "sources": [{"type": "url", "url": "https://a.b"}]}
+    fetch = {**use, "name": "web_fetch"}
+    (_, item) = parse(messages=[*said("user", text("a")), *said("assistant", fetch)]).canonical().items
+    assert isinstance(item, OpaqueItem)
+    assert item.type == "anthropic:server_tool_use"
+
+
+def test_tools_that_a_client_has_found_itself_are_told() -> None:
+    use = {"type": "tool_use", "id": "t1", "name": "ToolSearch", "input": {}}
+    found = {
+        "type": "tool_result",
+        "tool_use_id": "t1",
+        "content": [{"type": "tool_reference", "tool_name": "tide"}],
+    }
+    items = parse(messages=[*said("user", text("a")), *said("assistant", use), *said("user", found)]).canonical().items
+    assert items[-1] == FunctionOutput(call_id="t1", content=[TextPart(text="The tool 'tide' can be called now.")])
 
 
 def test_tools_and_choice() -> None:

@@ -317,6 +317,18 @@ def test_a_summary_asks_for_the_text_of_thoughts() -> None:
     assert ("thinking" in body, dropped) == (False, ("reasoning_summary",))
 
 
+def test_thoughts_are_asked_for_where_the_client_has_no_word_for_it() -> None:
+    always = claude("claude-fable-5")
+    told = {"type": "adaptive", "display": "summarized"}
+    assert sent(request(effort="low", shows_thoughts=True), NEW)["thinking"] == told
+    assert sent(request(shows_thoughts=True), always)["thinking"] == told
+    assert encode(request(effort="none", shows_thoughts=True), always)[0]["thinking"] == {"type": "adaptive"}
+    for to in (NEW, OLD):
+        assert "thinking" not in sent(request(shows_thoughts=True), to)
+    forced = request(tools=[TOOL], tool_choice=ToolChoice(mode="required"), shows_thoughts=True)
+    assert "thinking" not in sent(forced, always)
+
+
 def test_models_that_always_think_do_the_least_and_say_so() -> None:
     body, dropped = encode(request(effort="none"), claude("claude-fable-5"))
     assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "low"})
@@ -517,6 +529,38 @@ def test_tools() -> None:
     assert "lark" in p["description"]
     assert search == {"type": "web_search_20250305", "name": "web_search", "allowed_domains": ["a.b"]}
     assert code == {"type": "code_execution_20250825", "name": "c"}
+
+
+def test_a_search_of_the_web_keeps_what_the_api_has_of_it() -> None:
+    value = {
+        "type": "web_search",
+        "filters": {"blocked_domains": ["a.b"]},
+        "user_location": {"type": "approximate", "city": "Kiel"},
+        "search_context_size": "low",
+        "external_web_access": True,
+    }
+    body, dropped = encode(request(tools=[HostedTool(type="web_search", value=jsonio.raw(value))]))
+    assert body["tools"] == [
+        {
+            "type": "web_search_20250305",
+            "name": "web_search",
+            "blocked_domains": ["a.b"],
+            "user_location": {"type": "approximate", "city": "Kiel"},
+        }
+    ]
+    assert dropped == ("tools[].search_context_size",)
+    value["filters"] = {"blocked_domains": ["a.b"], "allowed_domains": ["c.d"]}
+    both = request(tools=[HostedTool(type="web_search_preview", value=jsonio.raw(value))])
+    assert refused(both) == "tools[].filters.blocked_domains"
+    google = HostedTool(type="googleSearch", value=jsonio.raw({"googleSearch": {"timeRangeFilter": {}}}))
+    assert refused(request(tools=[google])) == "tools[].googleSearch.timeRangeFilter"
+
+
+def test_a_search_of_the_past_that_is_not_anthropics_is_left_out() -> None:
+    item = OpaqueItem(type="web_search_call", value=jsonio.raw({"type": "web_search_call", "id": "ws_1"}))
+    body, dropped = encode(request(user("a"), item, words("assistant", "b"), user("c")))
+    assert [message["content"] for message in body["messages"]] == ["a", "b", "c"]
+    assert dropped == ("web_search_call",)
 
 
 def test_a_custom_tool_of_plain_text_has_nothing_to_be_told_of_its_format() -> None:

@@ -13,6 +13,7 @@ from tests.dialects import common
 from tidegate.dialects.codec import Losses
 from tidegate.dialects.responses import ResponsesDialect
 from tidegate.dialects.responses.upstream import ResponsesUpstream
+from tidegate.dialects.websearch import FORCED
 from tidegate.wire import errors
 from tidegate.wire.items import (
     AudioPart,
@@ -301,6 +302,7 @@ class TestTools:
                 ToolChoice(mode="function", names=("sea__tide",)),
             ),
             ({"type": "custom", "name": "patch"}, ToolChoice(mode="function", names=("patch",))),
+            ({"type": "web_search_preview"}, FORCED),
             (
                 {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]},
                 ToolChoice(mode="allowed", names=("f",), required=True),
@@ -313,7 +315,7 @@ class TestTools:
     @pytest.mark.parametrize(
         "given",
         [
-            {"type": "web_search"},
+            {"type": "file_search"},
             {"type": "mcp", "server_label": "x"},
             {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}]},
         ],

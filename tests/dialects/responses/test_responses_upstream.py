@@ -12,6 +12,7 @@ from tidegate.dialects.codec import Losses
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.responses import ResponsesDialect
 from tidegate.dialects.responses.upstream import ResponsesUpstream
+from tidegate.dialects.websearch import FORCED
 from tidegate.providers.openai import OPENAI
 from tidegate.wire import errors
 from tidegate.wire.events import Seal
@@ -157,6 +158,18 @@ class TestItems:
         assert written(
             OpaqueItem(type="web_search_call", value=raw(search)), OpaqueItem(type="compaction", value=raw(compaction))
         ) == [search, {"type": "compaction", "encrypted_content": "x"}]
+
+    @pytest.mark.parametrize("carrier", ["anthropic_blocks", "google_parts"])
+    def test_searches_of_other_providers_are_left_out(self, carrier: str) -> None:
+        item = OpaqueItem(type="web_search_call", value=raw({"type": "web_search_call", carrier: []}))
+        body, dropped = encode(request(HELLO, item))
+        assert len(body["input"]) == 1
+        assert dropped == ["web_search_call"]
+
+    @pytest.mark.parametrize("kind", ["anthropic:server_tool_use", "google:executableCode"])
+    def test_items_of_other_apis_are_refused(self, kind: str) -> None:
+        with pytest.raises(errors.UnsupportedParameter):
+            encode(request(HELLO, OpaqueItem(type=kind, value=raw({"type": kind}))))
 
 
 class TestParameters:
@@ -313,6 +326,20 @@ class TestTools:
     def test_hosted_tools(self, kind: str, given: Any, expected: Any) -> None:
         body, _ = encode(request(HELLO, tools=[HostedTool(type=kind, value=raw(given))]))
         assert body["tools"] == [expected]
+
+    @pytest.mark.parametrize(
+        ("kind", "chosen"),
+        [
+            ("web_search_20250305", {"type": "web_search"}),
+            ("web_search_preview", {"type": "web_search_preview"}),
+            ("file_search", {"type": "function", "name": "web_search"}),
+        ],
+    )
+    def test_a_search_can_be_forced(self, kind: str, chosen: Any) -> None:
+        tool = HostedTool(type=kind, value=raw({"type": kind, "name": "web_search", "max_uses": 3}))
+        body, dropped = encode(request(HELLO, tools=[tool], tool_choice=FORCED))
+        assert body["tool_choice"] == chosen
+        assert dropped == (["tools[].max_uses"] if kind == "web_search_20250305" else [])
 
     def test_hosted_tools_of_other_apis_are_refused(self) -> None:
         asked = request(HELLO, tools=[HostedTool(type="text_editor_20250728", value=raw({}))])

@@ -128,6 +128,7 @@ class _Body(msgspec.Struct):
     metadata: dict[str, str] | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
+    web_search_options: jsonio.Members | None = None
     modalities: list[str] | None = None
     store: bool | None = None
     reasoning: _ReasoningOptions | None = None
@@ -142,7 +143,7 @@ _TOOL_MEMBERS = {"function": _FunctionTool.__struct_fields__, "custom": _CustomT
 
 _READ = frozenset(_Body.__struct_fields__) | {"stream_options"}
 
-_REFUSED = ENGINE_MEMBERS | {"enable_search", "moderation", "plugins", "search_parameters", "web_search_options"}
+_REFUSED = ENGINE_MEMBERS | {"enable_search", "moderation", "plugins", "search_parameters"}
 """Members without a canonical form that an answer depends on: OpenAI's own, and those of well-known servers."""
 
 _NAMES: Mapping[str, str] = {
@@ -312,6 +313,8 @@ def _tools(typed: _Body, members: jsonio.Members) -> tuple[list[Tool | HostedToo
     tools: list[Tool | HostedTool] = []
     for place, tool in enumerate(typed.tools or ()):
         tools.append(_tool(tool, place, members))
+    if typed.web_search_options is not None:
+        tools.append(HostedTool(type="web_search_options", value=members["web_search_options"]))
     choice = _tool_choice(typed.tool_choice)
     parallel = typed.parallel_tool_calls
     if typed.functions:

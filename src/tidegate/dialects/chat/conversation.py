@@ -9,6 +9,7 @@ import msgspec
 from tidegate.dialects.chat.details import merged_details
 from tidegate.dialects.codec import Losses, text_of
 from tidegate.dialects.dialect import Destination
+from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import (
@@ -84,6 +85,8 @@ class Conversation:
                     self._add_result(item)
                 case Reasoning():
                     self._thoughts.append(item)
+                case OpaqueItem(type=kind) if kind == CALL:
+                    self._losses.hint(CALL)
                 case OpaqueItem():
                     self._losses.refuse("items", f"An item of type '{item.type}' has no place in a chat completion.")
         self._close()

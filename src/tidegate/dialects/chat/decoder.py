@@ -24,6 +24,7 @@ from tidegate.dialects.chat.details import merged_details
 from tidegate.dialects.chat.think import ThinkSplitter
 from tidegate.dialects.chat.unwrap import Unwrapper
 from tidegate.dialects.choices import CHOICE_LIMIT, known_reason
+from tidegate.dialects.choices.chunk import members_of
 from tidegate.dialects.codec import json_object_or_none
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
@@ -57,8 +58,6 @@ __all__ = ["ChatDecoder", "decode_chat_answer"]
 
 _HELD_LIMIT = 32 * 1024 * 1024
 """Bytes of calls and of sealed reasoning that one answer may hold."""
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Called:
@@ -196,12 +195,12 @@ class ChatDecoder:
             return
         try:
             chunk = decode_chunk(data)
-        except _UNREADABLE:
+        except jsonio.UNREADABLE:
             if data.strip() == b"[DONE]":
                 self._on_done(out)
                 return
             chunk = read_loosely(data)
-        if chunk.error and not _says_nothing(chunk.error):
+        if chunk.error and not jsonio.is_blank(chunk.error):
             raise from_error_object(chunk.error, self._destination.provider)
         if chunk.choices is None:
             self._check_choiceless(frame, chunk)
@@ -212,7 +211,7 @@ class ChatDecoder:
         if frame.event == b"error" or chunk.object == "error":
             raise from_error_object(frame.data, self._destination.provider)
         if chunk.usage is None and chunk.id is None and chunk.object is None:
-            if _members(frame.data).keys() & {"message", "detail"}:
+            if members_of(frame.data).keys() & {"message", "detail"}:
                 raise from_error_object(frame.data, self._destination.provider)
             raise WireError("a chunk of the stream has no 'choices'")
 
@@ -230,7 +229,7 @@ class ChatDecoder:
                 if len(self._voices) >= CHOICE_LIMIT:
                     raise WireError(f"the answer has more than {CHOICE_LIMIT} choices")
                 voice = self._voices[index] = _Voice(index, tags=self._tags)
-            if choice.error and not _says_nothing(choice.error):
+            if choice.error and not jsonio.is_blank(choice.error):
                 raise from_error_object(choice.error, self._destination.provider)
             delta = choice.delta
             if choice.message is not None and not voice.spoke:
@@ -551,9 +550,9 @@ def decode_chat_answer(body: bytes, destination: Destination, request: Canonical
         raise WireError(f"the provider's answer cannot be read: {error}") from None
     try:
         chunk = decode_chunk(body)
-    except _UNREADABLE:
+    except jsonio.UNREADABLE:
         chunk = read_loosely(body)
-    if chunk.error and not _says_nothing(chunk.error):
+    if chunk.error and not jsonio.is_blank(chunk.error):
         raise from_error_object(chunk.error, destination.provider)
     if not chunk.choices:
         if chunk.object == "error":
@@ -610,18 +609,6 @@ def _reason(reason: str) -> Reason | None:
             return "tool_calls"
         case _:
             return "stop"
-
-
-def _says_nothing(error: msgspec.Raw) -> bool:
-    """Some engines send the member with every chunk and nothing in it."""
-    return bytes(error) in (b"", b"null", b"false", b'""', b"{}")
-
-
-def _members(data: bytes) -> jsonio.Members:
-    try:
-        return jsonio.members(data)
-    except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
-        raise WireError(f"a chunk of the stream cannot be read: {error}") from None
 
 
 def _check_utf8(value: msgspec.Raw) -> None:

@@ -7,30 +7,28 @@ What has no place in a chat completion is left out: items of hosted tools, annot
 stop sequence that matched, and the borders between several messages of one answer, whose texts are joined.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
+from tidegate.dialects.choices.encoder import ChoicesEncoder
+from tidegate.dialects.choices.head import head
+from tidegate.dialects.choices.reasons import FinishReason
 from tidegate.dialects.dialect import Call, Destination
-from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import TidegateError
+from tidegate.wire import jsonio
 from tidegate.wire.events import (
     Annotation,
     ChoiceEnd,
     Event,
-    Finished,
     MediaDelta,
     Reason,
     ReasoningDelta,
     ReasoningEnd,
     RefusalDelta,
-    Started,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
-    Usage,
-    UsageReport,
 )
 from tidegate.wire.items import (
     Choice,
@@ -44,11 +42,7 @@ from tidegate.wire.items import (
     data_url,
 )
 
-__all__ = ["DONE", "ChatEncoder", "chat_answer", "completion_id"]
-
-DONE = b"data: [DONE]\n\n"
-
-FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "function_call"]
+__all__ = ["ChatEncoder", "chat_answer"]
 
 _FINISH: Mapping[Reason, FinishReason] = {
     "stop": "stop",
@@ -91,45 +85,22 @@ class _Called:
         self.legacy = legacy
 
 
-class ChatEncoder:
+class ChatEncoder(ChoicesEncoder):
     """See :class:`tidegate.dialects.codec.StreamEncoder`."""
 
     def __init__(self, call: Call, *, wants_usage: bool, legacy_functions: bool = False) -> None:
         """`wants_usage`: the client asked for the usage frame. `legacy_functions`: it speaks of `functions`, and is
         answered with a `function_call`."""
-        self._call = call
-        self._wants_usage = wants_usage
+        super().__init__(call, kind="chat.completion.chunk", wants_usage=wants_usage)
         self._legacy = legacy_functions
-        self._model = ""
-        self._usage = Usage()
         self._voices: dict[int, _Voice] = {}
         self._calls: dict[int, _Called] = {}
-        self._tail = b',"usage":null}\n\n' if wants_usage else b"}\n\n"
         self._after_delta = b'},"logprobs":null,"finish_reason":null}]' + self._tail
-        self.committed = False
 
     def attempt(self, destination: Destination) -> None:
-        self._model = destination.model
-        self._usage = Usage()
+        super().attempt(destination)
         self._voices.clear()
         self._calls.clear()
-
-    def encode(self, events: Iterable[Event]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            if type(event) is TextDelta:
-                self._on_text(event, out)
-            else:
-                self._on_other(event, out)
-        if out:
-            self.committed = True
-        return b"".join(out)
-
-    def fail(self, error: TidegateError) -> bytes:
-        return sse.encode(error.body())
-
-    def ping(self) -> bytes:
-        return sse.comment(b"keepalive")
 
     # -- one event ----------------------------------------------------------------------------------------------
 
@@ -168,24 +139,14 @@ class ChatEncoder:
                 image = _image(data_url(event.media_type, event.data))
                 self._delta(voice, out, {"images": [{"index": voice.images, **image}]})
                 voice.images += 1
-            case Started():
-                self._model = event.model or self._model
-            case UsageReport():
-                self._usage = event.usage
             case ChoiceEnd():
                 self._on_choice_end(event, out)
-            case Finished():
-                if self._wants_usage:
-                    usage = {"choices": [], "usage": self._usage.as_chat()}
-                    out.append(sse.encode(jsonio.encode({**self._head, **usage})))
-                out.append(DONE)
             case _:
-                pass  # the end of a message or call, an item of a hosted tool: chat has no words for them
+                super()._on_other(event, out)
 
     def _begin(self, choice: int, out: list[bytes], content: bytes) -> _Voice:
         """The chunk with the role, which comes first for every choice."""
-        head = jsonio.encode(self._head)[:-1]
-        prefix = b'data: %b,"choices":[{"index":%d,"delta":{' % (head, choice)
+        prefix = self._prefix(choice, b"delta") + b"{"
         voice = self._voices[choice] = _Voice(prefix)
         out.append(b'%b"role":"assistant","content":%b,"refusal":null%b' % (prefix, content, self._after_delta))
         return voice
@@ -241,29 +202,12 @@ class ChatEncoder:
         reason = _finish(event.reason, legacy=voice.legacy).encode()
         out.append(b'%b%b},"logprobs":null,"finish_reason":"%b"}]%b' % (voice.prefix, details, reason, self._tail))
 
-    @property
-    def _head(self) -> dict[str, Any]:
-        return {
-            "id": completion_id(self._call),
-            "object": "chat.completion.chunk",
-            "created": self._call.created_at,
-            "model": self._model,
-        }
-
-
-def completion_id(call: Call) -> str:
-    """The id of a chat completion, for all of its chunks."""
-    return "chatcmpl-" + call.response_id.removeprefix("resp_")
-
 
 def chat_answer(output: Output, call: Call, destination: Destination, *, legacy_functions: bool = False) -> bytes:
     """The chat completion that says the same as the stream of `output` would."""
     return jsonio.encode(
         {
-            "id": completion_id(call),
-            "object": "chat.completion",
-            "created": call.created_at,
-            "model": output.model or destination.model,
+            **head(call, output.model or destination.model, "chat.completion"),
             "choices": [
                 _choice(index, choice, legacy_functions=legacy_functions) for index, choice in enumerate(output.choices)
             ],

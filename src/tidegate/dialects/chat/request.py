@@ -97,6 +97,8 @@ class ChatBody(msgspec.Struct):
 
 _decoder = jsonio.decoder(ChatBody)
 
+_MARK = PREFIX.encode()
+
 
 class ChatRequest(Received[ChatBody]):
     """A validated request of this dialect."""
@@ -115,7 +117,7 @@ class ChatRequest(Received[ChatBody]):
         body = self._body
         left_out: tuple[str, ...] = ()
         refused = destination.quirks.refuses_reasoning and b'"reasoning_content"' in body
-        if refused or PREFIX.encode() in body:
+        if refused or _MARK in body:
             body, left_out = _readable(body, plain=not refused)
         body, dropped = forward_choices(body, destination, stream=self.wants_stream)
         self.dropped = (*left_out, *dropped)

@@ -21,10 +21,11 @@ from tidegate.dialects.chat.conversation import WRAPPED_INPUT, Conversation
 from tidegate.dialects.chat.decoder import ChatDecoder, decode_chat_answer
 from tidegate.dialects.codec import Losses
 from tidegate.dialects.dialect import Destination, Endpoint, says_nothing
+from tidegate.dialects.websearch import forced_search
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.events import Event
-from tidegate.wire.items import CanonicalRequest, HostedTool, OutputFormat, Tool
+from tidegate.wire.items import CanonicalRequest, HostedTool, OutputFormat, Tool, ToolChoice
 
 __all__ = ["ChatUpstream"]
 
@@ -154,33 +155,41 @@ def _put_tools(members: dict[str, Any], request: CanonicalRequest, destination: 
     tools: list[dict[str, Any]] = []
     custom: set[str] = set()
     for tool in request.tools:
-        if isinstance(tool, HostedTool):
+        if isinstance(tool, HostedTool) and tool.type == "web_search_options":
+            losses.put(members, tool.type, tool.value, tool.type)
+        elif isinstance(tool, HostedTool):
             losses.hosted(tool, f"A tool of type '{tool.type}' is run by the provider, and this one has none.")
         elif allowed is None or tool.name in allowed:
             tools.append(_tool(tool, request, destination, losses))
             if tool.custom and official:
                 custom.add(tool.name)
     if not tools:
+        if choice is not None and (choice.mode in ("required", "function") or choice.required):
+            losses.refuse("tool_choice", "There is no tool to choose.")
         return
     losses.put(members, "tools", tools, "tools")
     if "tools" not in members:
         return
-    if choice is not None:
-        value: Any
-        match choice.mode:
-            case "function":
-                value = _named(choice.names[0], custom)
-            case "allowed" if official:
-                names = [_named(name, custom) for name in choice.names]
-                mode = "required" if choice.required else "auto"
-                value = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": names}}
-            case "allowed":
-                value = "required" if choice.required else "auto"
-            case _:
-                value = choice.mode
-        losses.put(members, "tool_choice", value, "tool_choice")
+    if choice is not None and forced_search(request) is not None:
+        losses.refuse("tool_choice", "It has no search of the web.")
+    elif choice is not None:
+        losses.put(members, "tool_choice", _choice(choice, custom, official=official), "tool_choice")
     if request.parallel_tool_calls is not None:
         losses.put(members, "parallel_tool_calls", request.parallel_tool_calls, "parallel_tool_calls")
+
+
+def _choice(choice: ToolChoice, custom: set[str], *, official: bool) -> Any:
+    match choice.mode:
+        case "function":
+            return _named(choice.names[0], custom)
+        case "allowed" if official:
+            names = [_named(name, custom) for name in choice.names]
+            mode = "required" if choice.required else "auto"
+            return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": names}}
+        case "allowed":
+            return "required" if choice.required else "auto"
+        case _:
+            return choice.mode
 
 
 def _named(name: str, custom: set[str]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 
 from tidegate.dialects.choices.chunk import Kind
-from tidegate.dialects.choices.mending import head, is_whole_usage, mended, whole_usage, with_own_model
+from tidegate.dialects.choices.head import head
+from tidegate.dialects.choices.mending import is_whole_usage, mended, whole_usage, with_own_model
 from tidegate.dialects.choices.reasons import FinishReason, known_reason
 from tidegate.dialects.dialect import Answer, Call, Destination, estimated_usage
 from tidegate.dialects.failure import from_error_object
@@ -128,7 +129,7 @@ def _looked_through(body: bytes, call: Call, destination: Destination, kind: Kin
     if not jsonio.is_blank(error):
         raise from_error_object(error, destination.provider)
     carrier = "message" if kind == "chat.completion.chunk" else "text"
-    fallback = head(call, destination, "chat.completion" if carrier == "message" else kind)
+    fallback = head(call, destination.model, "chat.completion" if carrier == "message" else kind)
     try:
         answer = jsonio.decode(body, _whole)
         whole = body

@@ -2,34 +2,22 @@
 
 import msgspec
 
+from tidegate.dialects.choices.head import HEAD
 from tidegate.dialects.choices.reasons import known_reason
-from tidegate.dialects.dialect import Call, Destination
+from tidegate.dialects.dialect import Destination
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio
 
-__all__ = ["head", "is_whole_usage", "mended", "whole_usage", "with_head", "with_own_model"]
-
-_HEAD = ("id", "object", "created", "model")
+__all__ = ["is_whole_usage", "mended", "whole_usage", "with_head", "with_own_model"]
 
 _choice_list = jsonio.decoder(list[jsonio.Members])
 _text = jsonio.decoder(str)
 _number = jsonio.decoder(float)
 
 
-def head(call: Call, destination: Destination | None, kind: str) -> jsonio.Members:
-    """What stands for missing members: one id for the whole answer, our clock, the model that was asked."""
-    prefix = "cmpl-" if kind == "text_completion" else "chatcmpl-"
-    return {
-        "id": jsonio.raw(prefix + call.response_id.removeprefix("resp_")),
-        "object": jsonio.raw(kind),
-        "created": jsonio.raw(call.created_at),
-        "model": jsonio.raw(destination.model if destination is not None else ""),
-    }
-
-
 def with_head(content: jsonio.Members, fallback: jsonio.Members) -> jsonio.Members:
     """The members of the head as `content` has them, or as `fallback` has those that it lacks or has wrong."""
-    return {name: _checked(name, content.get(name, jsonio.NULL), fallback[name]) for name in _HEAD}
+    return {name: _checked(name, content.get(name, jsonio.NULL), fallback[name]) for name in HEAD}
 
 
 def _checked(name: str, value: msgspec.Raw, fallback: msgspec.Raw) -> msgspec.Raw:
@@ -44,7 +32,7 @@ def _checked(name: str, value: msgspec.Raw, fallback: msgspec.Raw) -> msgspec.Ra
 
 def mended(content: jsonio.Members, fallback: jsonio.Members, carrier: str) -> jsonio.Members:
     """The object with all members that are promised (S68–S73). `carrier` is where a choice has its content."""
-    result = {**with_head(content, fallback), **{name: content[name] for name in content if name not in _HEAD}}
+    result = {**with_head(content, fallback), **{name: content[name] for name in content if name not in HEAD}}
     choices = content.get("choices", jsonio.NULL)
     listed = [] if choices == jsonio.NULL else jsonio.decode(choices, _choice_list)
     for place, choice in enumerate(listed):

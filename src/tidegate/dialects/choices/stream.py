@@ -3,7 +3,8 @@
 import contextlib
 
 from tidegate.dialects.choices.chunk import CHOICE_LIMIT, Choice, Chunk, Kind, decode_chunk, members_of, read_loosely
-from tidegate.dialects.choices.mending import head, mended, with_head, with_own_model
+from tidegate.dialects.choices.head import head
+from tidegate.dialects.choices.mending import mended, with_head, with_own_model
 from tidegate.dialects.choices.reasons import FINISH_REASONS, known_reason
 from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
@@ -14,8 +15,6 @@ from tidegate.wire.errors import TidegateError, WireError
 from tidegate.wire.events import Usage
 
 __all__ = ["ChoicesStream"]
-
-DONE = b"data: [DONE]\n\n"
 
 
 class ChoicesStream(Relay):
@@ -174,8 +173,8 @@ class ChoicesStream(Relay):
     def _end(self) -> bytes:
         self.outcome = Outcome(self._status)
         if self._wants_usage and not self._usage_sent:
-            return self._usage_frame() + DONE
-        return DONE
+            return self._usage_frame() + sse.DONE
+        return sse.DONE
 
     def _usage_frame(self) -> bytes:
         """The frame that the client asked for, when the upstream put its figures elsewhere or has none."""
@@ -184,7 +183,7 @@ class ChoicesStream(Relay):
     def _known_head(self) -> jsonio.Members:
         """Id, object, creation time and model as the frames so far have them."""
         if self._head is None:
-            self._head = head(self._call, self._destination, self._kind)
+            self._head = head(self._call, self._model, self._kind)
         with contextlib.suppress(WireError):
             self._head = with_head(members_of(self._last), self._head)
         return self._head
@@ -193,7 +192,7 @@ class ChoicesStream(Relay):
         """The same chunk with every member that clients rely on. What is missing is as in the frames before."""
         try:
             if self._head is None:
-                fallback = head(self._call, self._destination, self._kind)
+                fallback = head(self._call, self._model, self._kind)
                 self._head = with_head(jsonio.members(self._last) if self._last else {}, fallback)
             content = mended(jsonio.members(data), self._head, "delta" if self._is_chat else "text")
             return jsonio.encode(self._tightened(content) if self._loose else content)
@@ -207,6 +206,10 @@ class ChoicesStream(Relay):
             if self._wants_usage:
                 content["usage"] = jsonio.NULL
         return content if self._destination is None else with_own_model(content, self._destination)
+
+    @property
+    def _model(self) -> str:
+        return self._destination.model if self._destination is not None else ""
 
     @property
     def _is_chat(self) -> bool:

@@ -4,30 +4,25 @@ A text completion is text: reasoning, tool calls, images, annotations and the it
 are left out. A refusal is what the model said, and so is text.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from tidegate.dialects.choices.encoder import ChoicesEncoder
+from tidegate.dialects.choices.head import head
 from tidegate.dialects.dialect import Call, Destination
-from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import TidegateError
+from tidegate.wire import jsonio
 from tidegate.wire.events import (
     ChoiceEnd,
     Event,
-    Finished,
     Reason,
     RefusalDelta,
-    Started,
     TextDelta,
-    Usage,
-    UsageReport,
 )
 from tidegate.wire.items import Choice, Message, Output, RefusalPart, TextPart
 
 __all__ = ["CompletionsEncoder", "completions_answer"]
-
-_DONE = b"data: [DONE]\n\n"
 
 _FINISH: Mapping[Reason, Literal["stop", "length", "content_filter"]] = {
     "stop": "stop",
@@ -38,58 +33,32 @@ _FINISH: Mapping[Reason, Literal["stop", "length", "content_filter"]] = {
 }
 
 
-class CompletionsEncoder:
+class CompletionsEncoder(ChoicesEncoder):
     """See :class:`tidegate.dialects.codec.StreamEncoder`."""
 
     def __init__(self, call: Call, *, wants_usage: bool, echo: str = "") -> None:
         """`wants_usage`: the client asked for the usage frame. `echo`: what every choice begins with."""
-        self._call = call
-        self._wants_usage = wants_usage
+        super().__init__(call, kind="text_completion", wants_usage=wants_usage)
         self._echo = echo
-        self._model = ""
-        self._usage = Usage()
         self._prefixes: dict[int, bytes] = {}
         self._lengths: dict[int, int] = {}
-        self._tail = b',"usage":null}\n\n' if wants_usage else b"}\n\n"
         self._after_text = b',"logprobs":null,"finish_reason":null}]' + self._tail
-        self.committed = False
 
     def attempt(self, destination: Destination) -> None:
-        self._model = destination.model
-        self._usage = Usage()
+        super().attempt(destination)
         self._prefixes.clear()
         self._lengths.clear()
 
-    def encode(self, events: Iterable[Event]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            match event:
-                case TextDelta() | RefusalDelta():
-                    self._on_text(event, out)
-                case Started():
-                    self._model = event.model or self._model
-                case UsageReport():
-                    self._usage = event.usage
-                case ChoiceEnd():
-                    prefix = self._prefixes.get(event.choice) or self._begin(event.choice, out)
-                    reason = _FINISH[event.reason].encode()
-                    out.append(b'%b"","logprobs":null,"finish_reason":"%b"}]%b' % (prefix, reason, self._tail))
-                case Finished():
-                    if self._wants_usage:
-                        usage = {"choices": [], "usage": self._usage.as_chat()}
-                        out.append(sse.encode(jsonio.encode({**_head(self._call, self._model), **usage})))
-                    out.append(_DONE)
-                case _:
-                    pass  # no text
-        if out:
-            self.committed = True
-        return b"".join(out)
-
-    def fail(self, error: TidegateError) -> bytes:
-        return sse.encode(error.body())
-
-    def ping(self) -> bytes:
-        return sse.comment(b"keepalive")
+    def _on_other(self, event: Event, out: list[bytes]) -> None:
+        match event:
+            case RefusalDelta():
+                self._on_text(event, out)
+            case ChoiceEnd():
+                prefix = self._prefixes.get(event.choice) or self._begin(event.choice, out)
+                reason = _FINISH[event.reason].encode()
+                out.append(b'%b"","logprobs":null,"finish_reason":"%b"}]%b' % (prefix, reason, self._tail))
+            case _:
+                super()._on_other(event, out)
 
     def _on_text(self, event: TextDelta | RefusalDelta, out: list[bytes]) -> None:
         prefix = self._prefixes.get(event.choice) or self._begin(event.choice, out)
@@ -103,8 +72,7 @@ class CompletionsEncoder:
         self._lengths[event.choice] += len(event.text)
 
     def _begin(self, choice: int, out: list[bytes]) -> bytes:
-        head = jsonio.encode(_head(self._call, self._model))[:-1]
-        prefix = self._prefixes[choice] = b'data: %b,"choices":[{"index":%d,"text":' % (head, choice)
+        prefix = self._prefixes[choice] = self._prefix(choice, b"text")
         self._lengths[choice] = len(self._echo)
         if self._echo:
             out.append(prefix + jsonio.encode(self._echo) + self._after_text)
@@ -115,20 +83,11 @@ def completions_answer(output: Output, call: Call, destination: Destination, *, 
     """The text completion that says the same as the stream of `output` would."""
     return jsonio.encode(
         {
-            **_head(call, output.model or destination.model),
+            **head(call, output.model or destination.model, "text_completion"),
             "choices": [_choice(index, choice, echo) for index, choice in enumerate(output.choices)],
             "usage": output.usage.as_chat(),
         }
     )
-
-
-def _head(call: Call, model: str) -> dict[str, Any]:
-    return {
-        "id": "cmpl-" + call.response_id.removeprefix("resp_"),
-        "object": "text_completion",
-        "created": call.created_at,
-        "model": model,
-    }
 
 
 def _choice(index: int, choice: Choice, echo: str) -> dict[str, Any]:

@@ -24,13 +24,16 @@ from tidegate.dialects.gemini.schema import (
     ToolConfig,
     listed,
 )
+from tidegate.dialects.gemini.searching import is_search_part, search_item
 from tidegate.dialects.leftovers import Leftovers
 from tidegate.dialects.validation import invalid
+from tidegate.dialects.websearch import CALL
 from tidegate.wire import items, jsonio
 
 __all__ = ["canonical", "check", "standard_base64"]
 
 _NAMES: Final = {
+    CALL: "contents[].parts[].toolCall",
     "items": "contents",
     "instructions": "systemInstruction",
     "tool_choice": "toolConfig.functionCallingConfig",
@@ -263,6 +266,9 @@ class _Conversation:
             self._seal(_signature(part.thought_signature))
             return
         self._message = None
+        if is_search_part(members):
+            self.items.append(items.OpaqueItem(type=CALL, value=search_item("", [members])))
+            return
         kind = OPAQUE_PREFIX + names[0]
         self.items.append(items.OpaqueItem(type=kind, value=jsonio.raw({"type": kind, "part": members})))
 

@@ -6,6 +6,8 @@ from typing import Any, Final
 from tidegate.dialects.codec import Losses, json_object_or_none, text_of
 from tidegate.dialects.gemini.decoder import OPAQUE_PREFIX
 from tidegate.dialects.gemini.model import GeminiModel
+from tidegate.dialects.gemini.searching import search_parts
+from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import (
@@ -156,6 +158,12 @@ class Contents:
             self._text_signature = seal.data
 
     def _opaque(self, item: OpaqueItem) -> None:
+        if item.type == CALL:
+            if (parts := search_parts(item.value)) is not None:
+                self._parts.extend(dict(part) for part in parts)
+            else:
+                self._losses.hint(CALL)
+            return
         content = jsonio.members(item.value)
         if item.type.startswith(OPAQUE_PREFIX) and "part" in content:
             self._parts.append(dict(jsonio.members(content["part"])))

@@ -9,6 +9,7 @@ from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, ending, is_ending, read_usage
 from tidegate.dialects.gemini.grounding import annotations
+from tidegate.dialects.gemini.searching import call_of, grounded_search, response_to, search_item
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
@@ -149,6 +150,8 @@ class _CandidateState:
         "message_open",
         "reason",
         "reasoning_open",
+        "search",
+        "searched",
         "stop_message",
         "texts",
     )
@@ -163,6 +166,9 @@ class _CandidateState:
         self.citations = jsonio.EMPTY
         self.code: tuple[str, str] | None = None
         """Id and source of a piece of code whose result has not come yet."""
+        self.search: tuple[str, list[jsonio.Members]] | None = None
+        """Id and parts of a search whose result has not come yet."""
+        self.searched = False
         self.characters = 0
         self.ascii = True
         self.texts: list[str] | None = [] if keep_text else None
@@ -375,7 +381,7 @@ class GeminiDecoder:
             self._read_opaque(choice, state, signature, where, out)
         elif part.thought is True:
             if part.text:
-                self._flush_code(state, out)
+                self._flush(state, out)
                 state.reasoning_open = True
                 out.append(ReasoningDelta(part.text, kind="summary", choice=choice))
             if signature:
@@ -417,7 +423,7 @@ class GeminiDecoder:
         index = self._calls
         self._calls += 1
         ours = call.id if call.id and len(call.id) <= CALL_ID_LIMIT else call_id(self._id.encode() or data, index)
-        self._flush_code(state, out)
+        self._flush(state, out)
         self._close_reasoning(choice, state, signature, "", out, ours)
         arguments = b"{}" if jsonio.is_null(call.args) else bytes(call.args)
         if b"\n" in arguments:
@@ -437,10 +443,12 @@ class GeminiDecoder:
         candidates = _raw_chunk.decode(data).candidates or []
         content = candidates[place].content
         part = (content.parts or [])[number] if content is not None else {}
+        if self._read_search(choice, state, part, out):
+            return
         code, result = part.get("executableCode"), part.get("codeExecutionResult")
         try:
             if code is not None and not signature:
-                self._flush_code(state, out)
+                self._flush(state, out)
                 self._close_reasoning(choice, state, "", "", out)
                 state.code = ("ci_" + self._derived(data, number), _code.decode(code).code)
                 return
@@ -455,7 +463,7 @@ class GeminiDecoder:
             state.code = None  # kept as the part that it is
         names = [name for name, value in part.items() if name not in _BESIDE and not jsonio.is_null(value)]
         if names:
-            self._flush_code(state, out)
+            self._flush(state, out)
             self._close_reasoning(choice, state, "", "", out)
             item = {
                 "type": OPAQUE_PREFIX + names[0],
@@ -467,10 +475,32 @@ class GeminiDecoder:
         elif signature:
             self._close_reasoning(choice, state, signature, "text", out)
 
-    def _flush_code(self, state: _CandidateState, out: list[Event]) -> None:
+    def _read_search(self, choice: int, state: _CandidateState, part: jsonio.Members, out: list[Event]) -> bool:
+        """Whether the part is half of a search; the two become one item, with the parts in it as they came."""
+        if (own := call_of(part)) is not None:
+            self._flush(state, out)
+            self._close_reasoning(choice, state, "", "", out)
+            state.search = (own, [part])
+        elif (own := response_to(part)) is not None:
+            if state.search is None or state.search[0] != own:
+                self._flush(state, out)
+                self._close_reasoning(choice, state, "", "", out)
+                state.search = (own, [])
+            state.search[1].append(part)
+            self._flush(state, out)
+        return own is not None
+
+    def _flush(self, state: _CandidateState, out: list[Event]) -> None:
+        """What waits for its result goes out without."""
         if state.code is not None:
             out.append(_code_item(state.code, None, "completed"))
             state.code = None
+        if state.search is not None:
+            own, parts = state.search
+            made = own or hashlib.sha256(jsonio.encode(parts)).hexdigest()[:48]
+            out.append(Opaque("web_search_call", search_item(made, parts)))
+            state.search = None
+            state.searched = True
 
     def _derived(self, data: bytes, number: int) -> str:
         return hashlib.sha256(b"%b:%d" % (data, number)).hexdigest()[:48]
@@ -490,13 +520,16 @@ class GeminiDecoder:
                 return self._fail(reason, out)
             ends.append((choice, state, "tool_calls" if reason == "stop" and state.calls else reason))
         for choice, state, reason in ends:
-            self._flush_code(state, out)
+            self._flush(state, out)
             if state.reasoning_open:
                 out.append(ReasoningEnd(choice=choice))
             if state.message_open:
                 text = None if state.texts is None else "".join(state.texts)
                 for value in annotations(state.grounding, state.citations, text, state.characters, exact=state.ascii):
                     out.append(Annotation(value, choice))
+            searched = None if state.searched else grounded_search(state.grounding, f"{self._id}:{choice}")
+            if searched is not None:
+                out.append(Opaque("web_search_call", searched))
             out.append(ChoiceEnd(reason, choice))
         self._ended = True
         out.append(Finished())

@@ -11,6 +11,8 @@ from tidegate.dialects.dialect import Call, Destination
 from tidegate.dialects.gemini.answer import error_body, usage_metadata
 from tidegate.dialects.gemini.decoder import OPAQUE_PREFIX
 from tidegate.dialects.gemini.framing import Framing
+from tidegate.dialects.gemini.searching import queries_of
+from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError
 from tidegate.wire.events import (
@@ -63,12 +65,14 @@ _encode = msgspec.json.Encoder().encode
 class _Candidate:
     """What of one candidate is still to be sent."""
 
-    __slots__ = ("annotations", "ascii", "reason", "refused", "signature")
+    __slots__ = ("annotations", "ascii", "queries", "reason", "refused", "signature")
 
     def __init__(self) -> None:
         self.signature = ""
         self.reason = ""
         self.annotations: list[msgspec.Raw] = []
+        self.queries: list[str] = []
+        """What was searched for on the web."""
         self.ascii = True
         self.refused = False
 
@@ -154,6 +158,8 @@ class GeminiEncoder:
                 out.append(self._parts(event.choice, [part]))
             case Annotation():
                 self._candidate(event.choice).annotations.append(event.value)
+            case Opaque(type=kind) if kind == CALL:
+                self._candidate(0).queries += queries_of(event.item)
             case Opaque():
                 parts = _opaque_parts(event.type, event.item)
                 if parts:
@@ -203,7 +209,7 @@ class GeminiEncoder:
                 "finishReason": candidate.reason,
                 "index": choice,
             }
-            grounding = _grounding(candidate.annotations, None, exact=candidate.ascii)
+            grounding = _grounding(candidate.annotations, candidate.queries, None, exact=candidate.ascii)
             if grounding is not None:
                 content["groundingMetadata"] = grounding
             candidates.append(content)
@@ -232,6 +238,7 @@ def _whole(place: int, choice: Choice, *, thoughts: bool) -> dict[str, Any]:
     signature = ""
     text: list[str] = []
     cited: list[msgspec.Raw] = []
+    queries: list[str] = []
     tokens: list[msgspec.Raw] = []
     refused = False
     for item in choice.items:
@@ -258,6 +265,8 @@ def _whole(place: int, choice: Choice, *, thoughts: bool) -> dict[str, Any]:
                         tokens.extend(part.logprobs)
             case FunctionCall():
                 made.append(_call_part(item.call_id, item.name, item.namespace, item.arguments, custom=item.custom))
+            case OpaqueItem(type=kind) if kind == CALL:
+                queries += queries_of(item.value)
             case OpaqueItem():
                 made.extend(_opaque_parts(item.type, item.value))
             case _:
@@ -273,7 +282,7 @@ def _whole(place: int, choice: Choice, *, thoughts: bool) -> dict[str, Any]:
         "finishReason": _reason(choice.reason, refused=refused),
         "index": place,
     }
-    grounding = _grounding(cited, "".join(text), exact=False)
+    grounding = _grounding(cited, queries, "".join(text), exact=False)
     if grounding is not None:
         candidate["groundingMetadata"] = grounding
     if tokens:
@@ -327,8 +336,8 @@ def _opaque_parts(kind: str, item: msgspec.Raw) -> list[_PartMembers]:
     return parts
 
 
-def _grounding(cited: list[msgspec.Raw], text: str | None, *, exact: bool) -> dict[str, Any] | None:
-    """`url_citation` annotations as grounding. Google counts bytes: without `text` places are only told when all of it
+def _grounding(cited: list[msgspec.Raw], queries: list[str], text: str | None, *, exact: bool) -> dict[str, Any] | None:
+    """`url_citation` annotations, and the queries of searches, as grounding. Google counts bytes: without `text` places are only told when all of it
     was ASCII (`exact`)."""
     chunks: list[dict[str, Any]] = []
     supports: list[dict[str, Any]] = []
@@ -344,7 +353,10 @@ def _grounding(cited: list[msgspec.Raw], text: str | None, *, exact: bool) -> di
             segment = {"startIndex": start, "endIndex": end}
         supports.append({"segment": segment, "groundingChunkIndices": [len(chunks)]})
         chunks.append({"web": {"uri": content.get("url"), "title": content.get("title")}})
-    return {"groundingChunks": chunks, "groundingSupports": supports} if chunks else None
+    found: dict[str, Any] = {"groundingChunks": chunks, "groundingSupports": supports} if chunks else {}
+    if queries:
+        found["webSearchQueries"] = queries
+    return found or None
 
 
 class _Token(msgspec.Struct):

@@ -54,8 +54,6 @@ class _Citations(msgspec.Struct, rename="camel"):
 _grounding = jsonio.decoder(_Grounding)
 _citations = jsonio.decoder(_Citations)
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 
 def annotations(
     grounding: msgspec.Raw, citations: msgspec.Raw, text: str | None, characters: int, *, exact: bool
@@ -69,7 +67,7 @@ def annotations(
     if grounding:
         try:
             found = _grounding.decode(grounding)
-        except _UNREADABLE:
+        except jsonio.UNREADABLE:
             found = _Grounding()
         for support in found.grounding_supports:
             segment = support.segment or _Segment()
@@ -82,7 +80,7 @@ def annotations(
     if citations:
         try:
             cited = _citations.decode(citations)
-        except _UNREADABLE:
+        except jsonio.UNREADABLE:
             return
         for one in (*cited.citations, *cited.citation_sources):
             if one.uri:

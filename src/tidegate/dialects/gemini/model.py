@@ -1,7 +1,7 @@
 """What a Gemini model can do, as far as a request depends on it, read from its name.
 
-Sources: https://ai.google.dev/gemini-api/docs/thinking and https://ai.google.dev/gemini-api/docs/openai (the table that
-maps `reasoning_effort`).
+Sources: https://ai.google.dev/gemini-api/docs/thinking, https://ai.google.dev/gemini-api/docs/openai (the table that maps
+`reasoning_effort`) and https://ai.google.dev/gemini-api/docs/tool-combination.
 """
 
 import re
@@ -47,6 +47,11 @@ class GeminiModel:
     @property
     def takes_media_in_results(self) -> bool:
         """`functionResponse.parts` may hold images and documents."""
+        return self._version >= (3, 0)
+
+    @property
+    def combines_tools(self) -> bool:
+        """Google's own tools may stand beside functions, or beside a schema for the answer."""
         return self._version >= (3, 0)
 
     @property

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.gemini.canonical import canonical, check
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
 from tidegate.dialects.gemini.foreign import without_envelopes
@@ -28,7 +27,7 @@ _decoder = jsonio.decoder(GeminiBody)
 class GeminiRequest:
     """A validated request of this dialect."""
 
-    __slots__ = ("_array", "_body", "_camel", "dropped", "envelopes", "model", "stream", "typed")
+    __slots__ = ("_array", "_body", "_camel", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, camel: bytes, typed: GeminiBody, model: str, *, stream: bool, array: bool) -> None:
         """`camel` is `body` in camel case. `array`: the stream is one JSON array instead of events."""
@@ -36,7 +35,6 @@ class GeminiRequest:
         self._camel = camel
         self._array = array
         self.dropped: tuple[str, ...] = ()
-        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model: str | None = model or None
         self.stream: bool | None = stream

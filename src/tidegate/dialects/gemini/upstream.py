@@ -9,6 +9,7 @@ from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.gemini.contents import Contents
 from tidegate.dialects.gemini.decoder import GeminiDecoder, decode_answer
 from tidegate.dialects.gemini.model import GeminiModel
+from tidegate.dialects.websearch import forced_search, read_web_search
 from tidegate.wire import jsonio
 from tidegate.wire.events import Event
 from tidegate.wire.items import CanonicalRequest, HostedTool, Tool, ToolChoice
@@ -63,7 +64,7 @@ class GeminiUpstream:
         members: dict[str, Any] = {"contents": contents.build()}
         if contents.system:
             members["systemInstruction"] = {"parts": [{"text": text} for text in contents.system]}
-        _put_tools(members, request, losses)
+        _put_tools(members, request, model, losses)
         config: dict[str, Any] = {}
         for name, theirs in _CONFIG:
             value = getattr(request, name)
@@ -84,33 +85,58 @@ class GeminiUpstream:
         return decode_answer(body, destination, request)
 
 
-def _put_tools(members: dict[str, Any], request: CanonicalRequest, losses: Losses) -> None:
+def _put_tools(members: dict[str, Any], request: CanonicalRequest, model: GeminiModel, losses: Losses) -> None:
     choice = request.tool_choice or ToolChoice(mode="auto")
-    declarations: list[dict[str, Any]] = []
-    tools: list[Any] = []
-    for tool in request.tools:
-        if isinstance(tool, HostedTool):
-            if tool.type in GOOGLE_TOOLS:
-                tools.append(tool.value)
-            else:
-                losses.hosted(tool, f"The tool '{tool.type}' is run by another provider.")
-        elif choice.mode != "allowed" or choice.required or tool.name in choice.names:
-            declarations.append(_declaration(tool, losses))
+    declarations = [
+        _declaration(tool, losses)
+        for tool in request.tools
+        if isinstance(tool, Tool) and (choice.mode != "allowed" or choice.required or tool.name in choice.names)
+    ]
+    alone = not declarations and (request.format is None or request.format.type == "text")
+    tools = [
+        made
+        for tool in request.tools
+        if isinstance(tool, HostedTool) and (made := _hosted(tool, losses, possible=alone or model.combines_tools))
+    ]
+    config: dict[str, Any] = {}
+    if declarations and tools:
+        config["includeServerSideToolInvocations"] = True  # a 400 without it
     if declarations:
         tools.insert(0, {"functionDeclarations": declarations})
     if tools:
         members["tools"] = tools
-    if not declarations:
-        return
-    config: dict[str, Any] = {}
-    if choice.mode == "none":
-        config["mode"] = "NONE"
-    elif choice.mode in ("required", "function") or (choice.mode == "allowed" and choice.required):
-        config["mode"] = "ANY"
-        if choice.names:
-            config["allowedFunctionNames"] = list(choice.names)
+    if forced_search(request) is not None:
+        losses.hint("tool_choice")  # a question that needs a search will get one
+    elif (calling := _calling(choice)) and declarations:
+        config["functionCallingConfig"] = calling
+    elif calling.get("mode") == "ANY":
+        losses.refuse("tool_choice", "There is no tool to choose.")
     if config:
-        members["toolConfig"] = {"functionCallingConfig": config}
+        members["toolConfig"] = config
+
+
+def _calling(choice: ToolChoice) -> dict[str, Any]:
+    """The `functionCallingConfig`; empty for what happens anyway."""
+    if choice.mode == "none":
+        return {"mode": "NONE"}
+    if choice.mode in ("required", "function") or (choice.mode == "allowed" and choice.required):
+        return {"mode": "ANY", **({"allowedFunctionNames": list(choice.names)} if choice.names else {})}
+    return {}
+
+
+def _hosted(tool: HostedTool, losses: Losses, *, possible: bool) -> Any:
+    """The tool as Google has it; None where it has no such tool, or it is not `possible` beside the others."""
+    search = None if tool.type in GOOGLE_TOOLS else read_web_search(tool)
+    if search is None and tool.type not in GOOGLE_TOOLS:
+        losses.hosted(tool, f"The tool '{tool.type}' is run by another provider.")
+        return None
+    if not possible:
+        losses.hosted(tool, f"This model takes '{tool.type}' only alone, without functions and without a schema.")
+        return None
+    if search is None:
+        return tool.value
+    search.tell(losses, ("user_location", "search_context_size", "max_uses"), domains=False)
+    return {"googleSearch": {}}
 
 
 def _declaration(tool: Tool, losses: Losses) -> dict[str, Any]:

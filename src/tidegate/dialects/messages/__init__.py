@@ -25,6 +25,7 @@ class _Anthropic:
     """What the endpoints of this API have in common."""
 
     name: Endpoint = "messages"
+    seals = True
     relayed: tuple[bytes, ...] = (b"anthropic-version", b"anthropic-beta")
     media_param = "messages"
 

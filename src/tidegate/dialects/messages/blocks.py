@@ -6,8 +6,9 @@ from typing import Literal
 import msgspec
 
 from tidegate.dialects.leftovers import Leftovers
-from tidegate.dialects.messages.native import carrying
+from tidegate.dialects.messages.native import carrying, search_item
 from tidegate.dialects.validation import invalid
+from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
 from tidegate.wire.items import (
     FilePart,
@@ -49,6 +50,7 @@ class ContentBlock(msgspec.Struct):
     name: str | None = None
     input: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     tool_use_id: str | None = None
+    tool_name: str | None = None
     content: msgspec.Raw = msgspec.field(default_factory=jsonio.absent)
     is_error: bool | None = None
     thinking: str | None = None
@@ -116,11 +118,19 @@ class Reader:
         return items
 
     def assistant(self, blocks: Blocks) -> list[Item]:
-        """The items of a message of the assistant, in their order. Texts that follow each other are one message."""
+        """The items of a message of the assistant, in their order. Texts that follow each other are one message, and so are
+        a search of the web and what it found."""
         items: list[Item] = []
+        searches: dict[str, msgspec.Raw] = {}
         for block, raw, path in blocks:
             item: Item
             match block.type:
+                case "server_tool_use" if block.name == "web_search":
+                    searches[block.id or ""] = raw
+                    continue
+                case "web_search_tool_result" if block.tool_use_id in searches:
+                    own = block.tool_use_id or ""
+                    item = OpaqueItem(type=CALL, value=search_item(own, searches.pop(own), raw))
                 case "tool_use":
                     text = bytes(block.input).decode()
                     item = FunctionCall(call_id=block.id or "", name=block.name or "", arguments=text)
@@ -141,6 +151,7 @@ class Reader:
                     kind = f"anthropic:{kind}"
                     item = OpaqueItem(type=kind, value=carrying(kind, own, [raw]))
             items.append(item)
+        items.extend(OpaqueItem(type=CALL, value=search_item(own, use, None)) for own, use in searches.items())
         return items
 
     def parts(self, blocks: Blocks) -> list[Part]:
@@ -162,6 +173,9 @@ class Reader:
                     return [ImagePart(url=data_url(source.media_type or "", source.data or ""), breakpoint=marked)]
             case "document" if isinstance(source, Source):
                 return self._document(block, source, path)
+            case "tool_reference" if block.tool_name:
+                # What a client that searches its own tools has found; without a search they are all loaded.
+                return [TextPart(text=f"The tool '{block.tool_name}' can be called now.", breakpoint=marked)]
             case "search_result":
                 inner = self._inner(block.content, f"{path}.content")
                 said = "\n".join(part.text for part in inner if isinstance(part, TextPart))

@@ -1,14 +1,12 @@
 """An answer of Anthropic's Messages API, streamed or whole, as canonical events (protocol §5.2, §5.3)."""
 
-from typing import Any
-
 import msgspec
 
 from tidegate.dialects.chat.unwrap import Unwrapper
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.messages.figures import Figures
-from tidegate.dialects.messages.native import carrying
+from tidegate.dialects.messages.native import carrying, search_item
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
@@ -136,18 +134,6 @@ class _Details(msgspec.Struct):
     explanation: str | None = None
 
 
-class _Query(msgspec.Struct):
-    query: str | None = None
-
-
-class _Found(msgspec.Struct):
-    url: str | None = None
-
-
-class _SearchResult(msgspec.Struct):
-    content: list[_Found]
-
-
 _frame = jsonio.decoder(_Frame)
 _type = jsonio.decoder(_Type)
 _odd = jsonio.decoder(_Odd)
@@ -155,8 +141,6 @@ _block = jsonio.decoder(_BlockObject)
 _whole = jsonio.decoder(_Whole)
 _citation = jsonio.decoder(_Citation)
 _details = jsonio.decoder(_Details)
-_query = jsonio.decoder(_Query)
-_search_result = jsonio.decoder(_SearchResult)
 
 
 class _Block:
@@ -497,18 +481,7 @@ class _Answer:
             return block.given
 
     def _put_search(self, search: _Block, given: msgspec.Raw, result: msgspec.Raw | None, out: list[Event]) -> None:
-        action: dict[str, Any] = {"type": "search", "query": ""}
-        status = "completed"
-        try:
-            action["query"] = jsonio.decode(jsonio.members(given)["input"], _query).query or ""
-            if result is not None:
-                found = jsonio.decode(result, _search_result).content
-                action["sources"] = [{"type": "url", "url": one.url} for one in found if one.url]
-        except (jsonio.InvalidJSON, jsonio.SchemaMismatch, KeyError):
-            status = "failed"
-        blocks = [given] if result is None else [given, result]
-        item = carrying("web_search_call", search.object.id or "", blocks, status, action=action)
-        out.append(Opaque("web_search_call", item))
+        out.append(Opaque("web_search_call", search_item(search.object.id or "", given, result)))
 
 
 _TEXT = jsonio.raw({"type": "text", "text": ""})

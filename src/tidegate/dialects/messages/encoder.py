@@ -42,7 +42,7 @@ from tidegate.wire.items import (
     TextPart,
 )
 
-__all__ = ["MessagesEncoder", "encode_message"]
+__all__ = ["LATER_LIMIT", "MessagesEncoder", "encode_message"]
 
 _STOP_REASONS: dict[Reason, str] = {
     "stop": "end_turn",

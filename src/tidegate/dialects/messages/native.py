@@ -8,7 +8,7 @@ from tidegate.dialects.codec import json_object_or_none
 from tidegate.wire import jsonio
 from tidegate.wire.items import FunctionCall
 
-__all__ = ["carrying", "input_of", "native_blocks"]
+__all__ = ["carrying", "input_of", "native_blocks", "search_item"]
 
 
 class _Carrier(msgspec.Struct):
@@ -30,6 +30,40 @@ def native_blocks(item: msgspec.Raw) -> list[msgspec.Raw] | None:
         return jsonio.decode(item, _carrier).anthropic_blocks
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
         return None
+
+
+class _Query(msgspec.Struct):
+    query: str | None = None
+
+
+class _Use(msgspec.Struct):
+    input: _Query
+
+
+class _Found(msgspec.Struct):
+    url: str | None = None
+
+
+class _Result(msgspec.Struct):
+    content: list[_Found]
+
+
+_use = jsonio.decoder(_Use)
+_result = jsonio.decoder(_Result)
+
+
+def search_item(own: str, use: msgspec.Raw, result: msgspec.Raw | None) -> msgspec.Raw:
+    """A search of the web: the block that asks for it, whose id is `own`, and the one with what was found, if it came."""
+    action: dict[str, Any] = {"type": "search", "query": ""}
+    status = "completed"
+    try:
+        action["query"] = jsonio.decode(use, _use).input.query or ""
+        if result is not None:
+            found = jsonio.decode(result, _result).content
+            action["sources"] = [{"type": "url", "url": one.url} for one in found if one.url]
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        status = "failed"
+    return carrying("web_search_call", own, [use] if result is None else [use, result], status, action=action)
 
 
 def input_of(call: FunctionCall) -> Any:

@@ -6,13 +6,14 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
-from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
+from tidegate.dialects.dialect import Answer, Call, Destination, Sealed, refuse_unsupported
 from tidegate.dialects.leftovers import ENGINE_MEMBERS
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, InputMessage, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.foreign import open_envelopes
 from tidegate.dialects.messages.relay import MessagesStream, complete
 from tidegate.dialects.validation import invalid, missing, parse
+from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import (
@@ -100,6 +101,7 @@ _decoder = jsonio.decoder(MessagesBody)
 _raw_messages = jsonio.decoder(list[_RawMessage])
 
 _NAMES = {
+    CALL: "messages[].content[].server_tool_use",
     "items": "messages",
     "instructions": "system",
     "max_output_tokens": "max_tokens",
@@ -134,7 +136,7 @@ _NESTED = {
 """What is read of members that are objects."""
 
 
-class MessagesRequest(Received[MessagesBody]):
+class MessagesRequest(Sealed[MessagesBody]):
     """A validated request of this dialect."""
 
     __slots__ = ()

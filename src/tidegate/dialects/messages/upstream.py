@@ -14,6 +14,7 @@ from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.messages.decoder import MessagesDecoder, decode_message
 from tidegate.dialects.messages.native import input_of, native_blocks
 from tidegate.dialects.messages.thinking import put_thinking
+from tidegate.dialects.websearch import CALL, WebSearch, read_web_search
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.events import Event
@@ -276,6 +277,8 @@ class _Conversation:
         """Blocks of this API that came through another one go back as they were (see the decoder)."""
         if (blocks := native_blocks(item.value)) is not None:
             self._add("assistant", [{"native": block} for block in blocks])
+        elif item.type == CALL:
+            self._losses.hint(CALL)
         else:
             self._losses.refuse("items", f"It has no items of type '{item.type}'.")
 
@@ -483,34 +486,21 @@ def _schema(parameters: msgspec.Raw) -> msgspec.Raw:
 def _hosted(tool: HostedTool, losses: Losses) -> Any:
     if _SERVER_TOOL.fullmatch(tool.type):
         return {"native": tool.value}
-    if tool.type.startswith("web_search"):
-        return _web_search(tool)
+    search = read_web_search(tool)
+    if search is not None:
+        return _web_search(search, losses)
     losses.hosted(tool, f"It has no tool of type '{tool.type}'.")
     return None
 
 
-class _Filters(msgspec.Struct):
-    allowed_domains: list[str] | None = None
-
-
-class _WebSearch(msgspec.Struct):
-    filters: _Filters | None = None
-    user_location: jsonio.Members | None = None
-
-
-_web_search_tool = jsonio.decoder(_WebSearch)
-
-
-def _web_search(tool: HostedTool) -> Block:
+def _web_search(search: WebSearch, losses: Losses) -> Block:
     found: Block = {"type": "web_search_20250305", "name": "web_search"}
-    try:
-        given = jsonio.decode(tool.value, _web_search_tool)
-    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
-        return found
-    if given.filters is not None and given.filters.allowed_domains:
-        found["allowed_domains"] = given.filters.allowed_domains
-    if given.user_location:
-        found["user_location"] = {**given.user_location, "type": "approximate"}
+    search.put_domains(found, losses, "It takes domains to allow, or domains to block.")
+    if search.user_location:
+        found["user_location"] = search.user_location
+    if search.max_uses is not None:
+        found["max_uses"] = search.max_uses
+    search.tell(losses, ("search_context_size",))
     return found
 
 

@@ -11,6 +11,7 @@ class ResponsesDialect(OpenAIErrors):
 
     name: Endpoint = "responses"
     path = "/v1/responses"
+    seals = True
     media_param = "input"
     body_type = ResponsesBody
 

@@ -8,6 +8,7 @@ import msgspec
 from tidegate.dialects.leftovers import ENGINE_MEMBERS, Leftovers
 from tidegate.dialects.responses.tools import ToolNames, flat_name, read_tools
 from tidegate.dialects.validation import invalid, missing
+from tidegate.dialects.websearch import CALL, FORCED
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import (
@@ -36,6 +37,7 @@ __all__ = ["canonical_request", "read_tool_names"]
 T = TypeVar("T")
 
 _NAMES: Final = {
+    CALL: "input[].web_search_call",
     "items": "input",
     "format": "text.format",
     "verbosity": "text.verbosity",
@@ -75,6 +77,7 @@ _MODES: Final[dict[bytes, Literal["auto", "none", "required"]]] = {
     b'"none"': "none",
     b'"required"': "required",
 }
+_WITH_TOOLS: Final = frozenset({"additional_tools", "tool_search_output"})
 _ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
 
 
@@ -150,7 +153,12 @@ class _Choice(msgspec.Struct):
     tools: list[_NamedTool] | None = None
 
 
+class _Kind(msgspec.Struct):
+    type: str = ""
+
+
 _item = jsonio.decoder(_Item)
+_kind = jsonio.decoder(_Kind)
 _part = jsonio.decoder(_Part)
 _text = jsonio.decoder(_Text)
 _thinking = jsonio.decoder(_Thinking)
@@ -164,7 +172,7 @@ def read_tool_names(members: jsonio.Members) -> ToolNames:
     names = ToolNames()
     _tools(members, names)
     for _, item in _items_of(members):
-        if item.type == "additional_tools":
+        if item.type in _WITH_TOOLS:
             read_tools(item.tools or (), names, "input")
     return names
 
@@ -263,6 +271,8 @@ def _tool_choice(members: jsonio.Members, names: ToolNames) -> tuple[ToolChoice 
     if mode is not None:
         return ToolChoice(mode=mode), False
     choice = _read(given, _choice, "tool_choice")
+    if choice.type.startswith("web_search"):
+        return FORCED, False
     if choice.type in ("function", "custom"):
         if not choice.name:
             raise missing("tool_choice.name")
@@ -300,7 +310,9 @@ def _items_of(members: jsonio.Members) -> Iterable[tuple[msgspec.Raw, _Item]]:
     given = members.get("input", jsonio.NULL)
     if bytes(memoryview(given)[:1]) == b"[":
         for index, value in enumerate(jsonio.elements(given)):
-            yield value, _read(value, _item, f"input[{index}]")
+            at = f"input[{index}]"
+            kind = _read(value, _kind, at).type
+            yield value, (_read(value, _item, at) if kind in _READERS or kind in _WITH_TOOLS else _Item(type=kind))
 
 
 def _items(members: jsonio.Members, tools: list[Tool | HostedTool], names: ToolNames) -> list[Item]:

@@ -45,7 +45,6 @@ __all__ = ["ResponsesDecoder", "decode_answer"]
 Slot = Literal["text", "refusal", "summary", "thought", "arguments"]
 """The places of an item that hold words."""
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TEXT_DELTA: Final = "response.output_text.delta"
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _MOST_PARTS: Final = 4096
@@ -293,7 +292,7 @@ class ResponsesDecoder:
             return
         try:
             event = _event.decode(data)
-        except _UNREADABLE:
+        except jsonio.UNREADABLE:
             if data.strip() == b"[DONE]":
                 return
             jsonio.check_utf8(data)

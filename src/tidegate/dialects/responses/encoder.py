@@ -29,7 +29,8 @@ from tidegate.dialects.responses.output import (
     with_call_id,
     with_id,
 )
-from tidegate.dialects.responses.tools import ToolNames
+from tidegate.dialects.responses.tools import TOOL_SEARCH, ToolNames
+from tidegate.dialects.responses.toolsearch import search_call
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import ClientGone, TidegateError, WireError
 from tidegate.wire.events import (
@@ -61,7 +62,6 @@ Status = Literal["completed", "incomplete"]
 
 _ITEM_SIZE: Final = 256
 """About what an item costs beside its words."""
-_DONE: Final = b"data: [DONE]\n\n"
 _LENGTH = jsonio.raw({"reason": "max_output_tokens"})
 _FILTERED = jsonio.raw({"reason": "content_filter"})
 
@@ -160,6 +160,7 @@ class ResponsesEncoder:
         "_pending",
         "_reasoning",
         "_refused",
+        "_searches",
         "_sequence",
         "_size",
         "_stage",
@@ -195,6 +196,8 @@ class ResponsesEncoder:
         self._reasoning: dict[int, _Reasoning] = {}
         self._thoughts: dict[int, _Part] = {}
         self._calls: dict[int, _Call] = {}
+        self._searches: dict[int, tuple[str, list[str]]] = {}
+        """Calls that search the client's tools: id and pieces. Their items are whole when they come."""
         self._pending: _Message | _Reasoning | _Call | None = None
         """An item that has ended and whose closing waits for the next event."""
         self._finished: dict[int, bytes] = {}
@@ -468,6 +471,9 @@ class ResponsesEncoder:
 
     def _on_call_start(self, event: ToolCallStart) -> None:
         self._end_said(event.choice)
+        if self._names.searches and event.name == TOOL_SEARCH:
+            self._searches[event.index] = (event.call_id, [])
+            return
         name, namespace = self._names.resolve(event.name, event.namespace)
         call = FunctionCall(call_id=event.call_id, name=name, namespace=namespace, arguments="", custom=event.custom)
         item = self._calls[event.index] = _Call(call, self._take_index(), event.choice, self._call.response_id)
@@ -476,7 +482,10 @@ class ResponsesEncoder:
 
     def _on_call_delta(self, event: ToolCallDelta) -> None:
         item = self._calls.get(event.index)
-        if item is not None and event.text:
+        if item is None and event.index in self._searches:
+            self._searches[event.index][1].append(event.text)
+            self._beside += len(event.text)
+        elif item is not None and event.text:
             self._release()
             piece = jsonio.encode(event.text)
             self._grow(item.text, piece)
@@ -485,6 +494,7 @@ class ResponsesEncoder:
     def _on_call_end(self, event: ToolCallEnd) -> None:
         item = self._calls.pop(event.index, None)
         if item is None:
+            self._end_search(event.index)
             return
         if item.choice in self._cut and item.at == self._next - 1 and self._is_cut_off(item):
             self._close_call(item, "incomplete")
@@ -493,6 +503,14 @@ class ResponsesEncoder:
             self._close_call(item, "completed")
         else:
             self._hold(item)
+
+    def _end_search(self, index: int) -> None:
+        search = self._searches.pop(index, None)
+        if search is not None:
+            call_id, pieces = search
+            own = item_id(self._call.response_id, "tool_search_call", self._next)
+            item = search_call(own, call_id or f"call_{own.partition('_')[2]}", "".join(pieces))
+            self._on_opaque(Opaque("tool_search_call", item))
 
     def _is_cut_off(self, item: _Call) -> bool:
         """Whether the call may be cut. The text of a custom tool never tells."""
@@ -585,7 +603,7 @@ class ResponsesEncoder:
         self._envelope_event(b"response." + status.encode(), body)
         self.committed = True
         if self._call.profile.responses_done:
-            self._out.append(_DONE)
+            self._out.append(sse.DONE)
 
     def _used(self) -> Usage:
         return self._usage or estimated_usage(self._call.request_bytes, self._size)

@@ -111,6 +111,7 @@ class Envelope:
         "_call",
         "_identity",
         "_kept",
+        "_left_out",
         "_request",
         "_state",
         "keep_upstream_identity",
@@ -122,6 +123,7 @@ class Envelope:
         self._request: ResponsesRequest | None = request
         self.output_limit = request.typed.max_output_tokens
         """The `max_output_tokens` that the client set."""
+        self._left_out = request.left_out
         self._call = call
         self._base: jsonio.Members | None = None
         self._identity: jsonio.Members | None = None
@@ -156,6 +158,9 @@ class Envelope:
             for name in _MERGED:
                 if name in upstream and content[name] != base[name]:
                     content[name] = _merged(DEFAULTS[name], content[name])
+        if self._left_out:
+            kept = [tool for tool in jsonio.elements(content["tools"]) if bytes(tool) not in self._left_out]
+            content["tools"] = jsonio.raw(kept)
         if self._identity is None:
             self._identity = self._choose_identity(upstream or {})
         content.update(self._state)
@@ -181,7 +186,7 @@ class Envelope:
         request, call = self._request, self._call
         assert request is not None
         for name, value in request.members.items():
-            if name in _ECHOED and value != jsonio.NULL:
+            if name in _ECHOED and value != jsonio.NULL and not (name == "tools" and self._left_out):
                 told = getattr(answer, name)
                 if told is None or told is msgspec.UNSET:
                     setattr(answer, name, _merged(DEFAULTS[name], value) if name in _MERGED else value)

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tidegate.dialects.responses.tools import ToolNames
+from tidegate.dialects.responses.tools import TOOL_SEARCH, ToolNames
+from tidegate.dialects.responses.toolsearch import search_call
 from tidegate.wire import jsonio
 from tidegate.wire.items import (
     FunctionCall,
@@ -41,6 +42,7 @@ _PREFIXES = {
     "function_call": "fc",
     "custom_tool_call": "ctc",
     "image_generation_call": "ig",
+    "tool_search_call": "tsc",
 }
 """The official prefixes of item ids (protocol §1.4)."""
 
@@ -203,6 +205,9 @@ def _item(item: Item | ImagePart, response_id: str, names: ToolNames, at: int, s
                 elif isinstance(part, RefusalPart):
                     parts.append(refusal_part(_inside(part.refusal)))
             return message_item(item_id(response_id, "message", at), status, parts)
+        case FunctionCall(name=name) if names.searches and name == TOOL_SEARCH:
+            own = item_id(response_id, "tool_search_call", at)
+            return bytes(search_call(own, with_call_id(item, own).call_id, item.arguments))
         case FunctionCall():
             call = names.as_client_knows(item)
             kind = "custom_tool_call" if call.custom else "function_call"

@@ -1,18 +1,19 @@
 """The request of `POST /v1/responses`: validation, and the body that goes upstream."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
+from tidegate.dialects.dialect import Answer, Call, Destination, Sealed, refuse_unsupported, unsupported
 from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.responses.answer import complete
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.chat_body import as_chat_completion
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.envelope import Envelope
+from tidegate.dialects.responses.foreign import may_be_foreign, own_items
 from tidegate.dialects.responses.sealing import opened_input
 from tidegate.dialects.responses.state import (
     Kept,
@@ -149,10 +150,10 @@ _TOOL_CHOICES = ("none", "auto", "required")
 _STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 
 
-class ResponsesRequest(Received[ResponsesBody]):
+class ResponsesRequest(Sealed[ResponsesBody]):
     """A validated request of this dialect."""
 
-    __slots__ = ("_history", "_members", "kept")
+    __slots__ = ("_history", "_members", "kept", "left_out")
 
     def __init__(self, body: bytes, typed: ResponsesBody) -> None:
         super().__init__(body, typed)
@@ -161,6 +162,8 @@ class ResponsesRequest(Received[ResponsesBody]):
         """`input` with all that it builds on, once that was resolved."""
         self.kept: Kept | None = None
         """Set, before anything is made of the request, where its answer can be retrieved later."""
+        self.left_out: list[bytes] = []
+        """Tools that the provider of the present attempt is not told of: the response does not repeat them."""
 
     @property
     def wants_stop(self) -> bool:
@@ -234,7 +237,15 @@ class ResponsesRequest(Received[ResponsesBody]):
         left_out: tuple[str, ...] = ()
         if self._has_reasoning:
             members["input"], left_out = opened_input(members["input"], self.envelopes, destination)
+        if (self._history is not None or may_be_foreign(self._body)) and isinstance(self.typed.input, list):
+            members["input"], searches, others = own_items(members["input"])
+            left_out += ("input[].web_search_call",) if searches else ()
+            if others and not destination.drops:
+                why = [f"Items of type '{kind[:64]}' are another API's." for kind in dict.fromkeys(others)]
+                raise unsupported({"input": why}, destination)
+            left_out += ("input",) if others else ()
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
+        self.leave_out((), self.dropped)
         return jsonio.encode(members)
 
     def _whole(self) -> jsonio.Members:
@@ -242,6 +253,11 @@ class ResponsesRequest(Received[ResponsesBody]):
         if self._history is not None:
             members["input"] = self._history
         return members
+
+    def leave_out(self, tools: Iterable[jsonio.Raw], dropped: Container[str]) -> None:
+        """What the present attempt does without: some `tools`, or all of them, where that is among what was `dropped`."""
+        gone = jsonio.elements(self.members["tools"]) if "tools" in dropped else tools
+        self.left_out[:] = [bytes(tool) for tool in gone]
 
     def open(self, call: Call) -> ResponsesStream:
         return ResponsesStream(Envelope(self, call), call, self.envelopes)
@@ -268,7 +284,9 @@ class ResponsesRequest(Received[ResponsesBody]):
         return as_chat_completion(body) if call.profile.responses_as_chat else body
 
     def _tool_names(self) -> ToolNames:
-        return read_tool_names(self.members) if b'"namespace"' in self._body else ToolNames()
+        if b'"namespace"' in self._body or b'"tool_search' in self._body:
+            return read_tool_names(self.members)
+        return ToolNames()
 
     @property
     def _has_reasoning(self) -> bool:

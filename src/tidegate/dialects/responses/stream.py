@@ -29,8 +29,6 @@ __all__ = ["ResponsesStream"]
 
 T = TypeVar("T")
 
-DONE = b"data: [DONE]\n\n"
-
 _OFFICIAL = {
     "response.reasoning.delta": "response.reasoning_text.delta",
     "response.reasoning.done": "response.reasoning_text.done",
@@ -44,8 +42,6 @@ _RENAMED = {
     "response.reasoning_text.done": "response.reasoning.done",
 }
 """Raw reasoning events as Open Responses calls them."""
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -248,7 +244,7 @@ class ResponsesStream(Events):
             return frame.raw if self._stage else b""
         try:
             event = _event.decode(data)
-        except _UNREADABLE:
+        except jsonio.UNREADABLE:
             if data.strip() == b"[DONE]":
                 return b""
             event = self._read_loosely(data)
@@ -397,7 +393,7 @@ class ResponsesStream(Events):
         self.committed = True
         self.outcome = Outcome(end.status)
         out = begin + self._terminal(f"response.{end.status}", end.body)
-        return out + DONE if self._call.profile.responses_done else out
+        return out + sse.DONE if self._call.profile.responses_done else out
 
     def _on_failed(self, upstream: jsonio.Members) -> bytes:
         self._usage = read_usage_object(upstream.get("usage", jsonio.NULL))

@@ -10,7 +10,10 @@ from tidegate.dialects.validation import invalid, missing
 from tidegate.wire import jsonio
 from tidegate.wire.items import FunctionCall, HostedTool, Tool
 
-__all__ = ["ToolNames", "flat_name", "read_tools"]
+__all__ = ["TOOL_SEARCH", "ToolNames", "flat_name", "read_tools"]
+
+TOOL_SEARCH = "tool_search"
+"""The tool that finds others."""
 
 _LONGEST_NAME = 64
 """Most characters of a function's name that providers take (protocol §1.4)."""
@@ -24,6 +27,7 @@ class _Tool(msgspec.Struct):
     strict: bool | None = None
     format: msgspec.Raw = jsonio.EMPTY
     tools: list[msgspec.Raw] | None = None
+    execution: str | None = None
 
 
 _tool = jsonio.decoder(_Tool)
@@ -32,9 +36,11 @@ _tool = jsonio.decoder(_Tool)
 class ToolNames:
     """Tools inside a namespace are flat everywhere but here: how the client calls them."""
 
-    __slots__ = ("_spaces", "unread")
+    __slots__ = ("_has_function", "_has_search", "_spaces", "unread")
 
     def __init__(self) -> None:
+        self._has_search = False
+        self._has_function = False
         self._spaces: dict[str, tuple[str, str]] = {}
         self.unread: dict[str, None] = {}
         """Members of tools that have no canonical form: how this API loads tools, and from where they may be called."""
@@ -44,6 +50,18 @@ class ToolNames:
         flat = flat_name(namespace, name)
         self._spaces[flat] = (namespace, name)
         return flat
+
+    def note(self, tool: "_Tool") -> None:
+        """What this API has beside functions and custom tools."""
+        if tool.type == TOOL_SEARCH and tool.execution == "client":
+            self._has_search = True
+        elif tool.name == TOOL_SEARCH:
+            self._has_function = True
+
+    @property
+    def searches(self) -> bool:
+        """Whether a call of `tool_search` is a search of the client's tools, and no call of a function of that name."""
+        return self._has_search and not self._has_function
 
     def resolve(self, name: str, namespace: str = "") -> tuple[str, str]:
         """Name and namespace as the client knows them. `namespace` is what the provider said, which knows flat names
@@ -93,6 +111,7 @@ def _read(value: msgspec.Raw, at: str) -> _Tool:
 
 
 def _canonical(tool: _Tool, value: msgspec.Raw, at: str, names: ToolNames, namespace: str) -> Tool | HostedTool:
+    names.note(tool)
     if tool.type not in ("function", "custom"):
         return HostedTool(type=tool.type, value=value)
     if not tool.name:

@@ -7,8 +7,10 @@ import msgspec
 from tidegate.dialects.codec import Losses
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.responses.decoder import ResponsesDecoder, decode_answer
+from tidegate.dialects.responses.foreign import is_foreign_search, is_foreign_type
 from tidegate.dialects.responses.request import ID_NEEDED
 from tidegate.dialects.responses.tools import flat_name
+from tidegate.dialects.websearch import CALL, forced_search, read_web_search
 from tidegate.wire import jsonio
 from tidegate.wire.events import Event
 from tidegate.wire.items import (
@@ -138,7 +140,7 @@ def _put_tools(members: dict[str, Any], request: CanonicalRequest, losses: Losse
     for tool in request.tools:
         if isinstance(tool, Tool):
             tools.append(_tool(tool, losses))
-        elif (hosted := _hosted(tool)) is not None:
+        elif (hosted := _hosted(tool, losses)) is not None:
             tools.append(hosted)
         else:
             losses.hosted(tool, f"Tools of type '{tool.type}' are another API's.")
@@ -150,7 +152,9 @@ def _put_tools(members: dict[str, Any], request: CanonicalRequest, losses: Losse
     kinds = {tool.name: "custom" if tool.custom else "function" for tool in request.tools if isinstance(tool, Tool)}
     named = [{"type": kinds.get(name, "function"), "name": name} for name in choice.names]
     value: Any = choice.mode
-    if choice.mode == "function":
+    if (search := forced_search(request)) is not None:
+        value = {"type": search.type if search.type in _HOSTED else "web_search"}
+    elif choice.mode == "function":
         value = named[0] if named else "required"
     elif choice.mode == "allowed":
         value = {"type": "allowed_tools", "mode": "required" if choice.required else "auto", "tools": named}
@@ -173,46 +177,23 @@ def _tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     return members
 
 
-class _WebSearch(msgspec.Struct):
-    allowed_domains: list[str] | None = None
-    blocked_domains: list[str] | None = None
-    user_location: msgspec.Raw = jsonio.EMPTY
-    search_context_size: str | None = None
-
-
-_web_search = jsonio.decoder(_WebSearch)
-
-
-def _hosted(tool: HostedTool) -> Any:
+def _hosted(tool: HostedTool, losses: Losses) -> Any:
     """The tool as this API has it; None where it has no such tool. A search of the web is the one that all have."""
     if tool.type in _HOSTED:
         return tool.value
-    if not (tool.type.startswith("web_search") or tool.type in ("google_search", "googleSearch")):
+    search = read_web_search(tool)
+    if search is None:
         return None
     members: dict[str, Any] = {"type": "web_search"}
-    try:
-        found = jsonio.decode(tool.value, _web_search)
-    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
-        return members
-    filters = {
-        name: domains
-        for name in ("allowed_domains", "blocked_domains")
-        if (domains := getattr(found, name)) is not None
-    }
+    filters = {name: domains for name in ("allowed_domains", "blocked_domains") if (domains := getattr(search, name))}
     if filters:
         members["filters"] = filters
-    if not jsonio.is_null(found.user_location):
-        members["user_location"] = _location(found.user_location)
-    if found.search_context_size:
-        members["search_context_size"] = found.search_context_size
+    if search.user_location:
+        members["user_location"] = search.user_location
+    if search.search_context_size:
+        members["search_context_size"] = search.search_context_size
+    search.tell(losses, ("max_uses",))
     return members
-
-
-def _location(value: msgspec.Raw) -> Any:
-    """Chat has the place one level deeper."""
-    members = jsonio.members(value) if bytes(memoryview(value)[:1]) == b"{" else {}
-    inner = members.get("approximate", jsonio.NULL)
-    return {"type": "approximate", **jsonio.members(inner)} if inner != jsonio.NULL else value
 
 
 def _format(given: OutputFormat) -> dict[str, Any]:
@@ -290,7 +271,7 @@ def _item(item: Item, destination: Destination, losses: Losses) -> Any:
         case Reasoning():
             return _reasoning(item, destination, losses)
         case OpaqueItem():
-            return _opaque(item)
+            return _opaque(item, losses)
 
 
 def _returned(parts: list[Part], losses: Losses) -> Any:
@@ -325,10 +306,16 @@ def _reasoning(item: Reasoning, destination: Destination, losses: Losses) -> Any
     return members
 
 
-def _opaque(item: OpaqueItem) -> Any:
+def _opaque(item: OpaqueItem, losses: Losses) -> Any:
+    if is_foreign_type(item.type):
+        losses.refuse("items", f"Items of type '{item.type[:64]}' are another API's.")
+        return None
+    members = jsonio.members(item.value)
+    if is_foreign_search(item.type, members):
+        losses.hint(CALL)
+        return None
     if item.type in ID_NEEDED:
         return item.value
-    members = jsonio.members(item.value)
     members.pop("id", None)
     return members
 

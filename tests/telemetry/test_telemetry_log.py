@@ -1,0 +1,105 @@
+"""Lines of what happens: where they go, in which form, and what they cost a gateway that has none to write."""
+
+import io
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tidegate.telemetry.log import Format, configure, get_logger
+
+SECRET = "sk-do-not-print-me"
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def written(format_: Format, level: str = "info") -> io.StringIO:
+    stream = io.StringIO()
+    configure(level, format_, stream)
+    return stream
+
+
+def fail(credential: str) -> None:
+    raise ValueError("the tide is out")
+
+
+def test_a_line_says_what_happened_when_and_with_what() -> None:
+    stream = written("json")
+    get_logger().warning("model_list_unavailable", provider="lab", status=503)
+    line = json.loads(stream.getvalue())
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"level": "warning", "event": "model_list_unavailable", "provider": "lab", "status": 503}
+
+
+def test_lines_below_the_level_are_left_out() -> None:
+    stream = written("json", "warning")
+    get_logger().debug("a")
+    get_logger().info("b")
+    get_logger().error("c")
+    assert json.loads(stream.getvalue())["event"] == "c"
+
+
+@pytest.mark.parametrize("format_", ["json", "console"])
+def test_an_exception_has_its_traceback_and_no_values(format_: Format) -> None:
+    """Values of local variables may be secrets and prompts."""
+    stream = written(format_)
+    try:
+        fail(SECRET)
+    except ValueError as error:
+        get_logger().exception("request_failed")
+        get_logger().error("request_failed", exc_info=error)
+    text = stream.getvalue()
+    assert text.count("ValueError: the tide is out") == 2
+    assert "in fail" in text
+    assert SECRET not in text
+
+
+@pytest.mark.parametrize("format_", ["json", "console"])
+def test_lines_of_libraries_have_the_same_form(format_: Format) -> None:
+    stream = written(format_)
+    try:
+        fail(SECRET)
+    except ValueError:
+        logging.getLogger("asyncio").exception("Exception in callback %s", "f()")
+    logging.getLogger("asyncio").info("nobody needs this")
+    text = stream.getvalue()
+    assert "Exception in callback f()" in text
+    assert "ValueError: the tide is out" in text
+    assert SECRET not in text
+    assert "nobody needs this" not in text
+    if format_ == "json":
+        assert json.loads(text)["level"] == "error"
+
+
+def test_the_last_choice_of_an_output_counts() -> None:
+    first, second = written("json"), written("json")
+    get_logger().info("a")
+    third = written("json")
+    get_logger().info("b")
+    assert (first.getvalue(), "a" in second.getvalue(), "b" in third.getvalue()) == ("", True, True)
+
+
+def test_a_gateway_without_trouble_loads_nothing_that_only_trouble_needs() -> None:
+    """Nor the simulator, which only answers where it is configured."""
+    program = """
+import sys
+import tidegate.cli, tidegate.server.compose
+from tidegate.telemetry import log
+log.configure("info", "console")
+print([name for name in ("structlog", "rich", "pygments", "tidegate.sim") if name in sys.modules])
+log.get_logger().info("trouble")
+print("structlog" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "True"]
+    assert "trouble" in done.stderr
