@@ -2,12 +2,13 @@
 
 import asyncio
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.storage.server import PostgresServer
+from tests.storage.server import PostgresServer, memory_folder
 from tests.storage.stage import Place
 from tidegate.storage.storage import Storage
 from tidegate.storage.tables import metadata
@@ -33,22 +34,29 @@ def postgres() -> Iterator[PostgresServer]:
         server.close()
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where a file may be made."""
+    with tempfile.TemporaryDirectory(prefix="tidegate-storage-", dir=memory_folder()) as name:
+        yield Path(name)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, folder: Path) -> Place:
     """An empty database with its tables, of either engine."""
-    return _place(request.param, request, tmp_path)
+    return _place(request.param, request, folder)
 
 
 @pytest.fixture
-def sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def sqlite(request: pytest.FixtureRequest, folder: Path) -> Place:
     """For what only a file can suffer."""
-    return _place("sqlite", request, tmp_path)
+    return _place("sqlite", request, folder)
 
 
 @pytest.fixture
-def postgresql(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def postgresql(request: pytest.FixtureRequest, folder: Path) -> Place:
     """For what only a server can suffer."""
-    return _place("postgresql", request, tmp_path)
+    return _place("postgresql", request, folder)
 
 
 @pytest.fixture
@@ -59,9 +67,9 @@ def empty_postgresql(postgres: PostgresServer) -> Place:
     return Place("postgresql", postgres.url(name), server=postgres)
 
 
-def _place(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def _place(engine: str, request: pytest.FixtureRequest, folder: Path) -> Place:
     if engine == "sqlite":
-        path = tmp_path / "data" / "tidegate.db"
+        path = folder / "data" / "tidegate.db"
         return Place(engine, f"sqlite:///{path}", path=path)
     server: PostgresServer = request.getfixturevalue("postgres")
     asyncio.run(_execute(server, "tidegate", EMPTY))

@@ -11,8 +11,11 @@ from typing import Any
 
 import msgspec
 
+from tests.storage.engines import Watched
 from tests.storage.server import PostgresServer
 from tidegate.config.secret import Secret
+from tidegate.storage import storage as storage_module
+from tidegate.storage.crypto import Keyring
 from tidegate.storage.records import Ending, Item, NewRun, Run, Tenant
 from tidegate.storage.storage import Settings, Storage
 
@@ -53,6 +56,17 @@ class Place:
         try:
             yield storage
         finally:
+            await storage.close()
+
+    @asynccontextmanager
+    async def watch(self, **settings: Any) -> AsyncIterator[tuple[Storage, Watched]]:
+        """The storage over an engine that can be out of order."""
+        engine = Watched(await storage_module._open_engine(self.url, Settings()))
+        storage = await Storage.over(engine, Keyring(), Settings(**settings))
+        try:
+            yield storage, engine
+        finally:
+            engine.is_down = False
             await storage.close()
 
     async def query(self, sql: str) -> list[tuple[Any, ...]]:

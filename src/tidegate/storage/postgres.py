@@ -85,12 +85,13 @@ class PostgresEngine:
 
     async def read(self, work: Callable[[], Work[T]]) -> T:
         async with self._slots:
+            is_used = bool(self._idle)
             try:
                 with _translating():
                     async with asyncio.timeout(READ_DEADLINE_S):
                         return await self._read(work)
             except Unavailable:
-                if not self._idle:
+                if not is_used:
                     raise
                 # After a restart of the server every idle connection is dead. Reading again changes nothing.
                 self._forget_idle()

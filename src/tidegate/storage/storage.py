@@ -120,6 +120,18 @@ class Storage:
         settings = settings or Settings()
         keyring = Keyring([MasterKey(secret) for secret in master_keys])
         engine = await _open_engine(url, settings)
+        return await cls.over(engine, keyring, settings, on_interrupted=on_interrupted)
+
+    @classmethod
+    async def over(
+        cls,
+        engine: Engine,
+        keyring: Keyring,
+        settings: Settings,
+        *,
+        on_interrupted: Callable[[Sequence[Interrupted]], None] | None = None,
+    ) -> "Storage":
+        """The storage over an engine that is open, and that it closes. Raises StorageUnusable."""
         storage = cls(engine, keyring, settings)
         storage.on_interrupted = on_interrupted
         try:
