@@ -536,8 +536,7 @@ class Storage:
         self.process, numbers = await self._engine.write(enter, sync=True)
         self._numbers.extend(numbers)
         await self._engine.appear(self.process)
-        # A server that was down until now has let all leases run out; a full one more tells the dead from the waiting.
-        await self._close_orphans(margin_s=-settings.lease_s)
+        await self._close_orphans()
         self._keeper = self._loop.create_task(self._keep())
 
     async def _reserve(self) -> None:
@@ -570,19 +569,20 @@ class Storage:
                 self.on_cancel(run_id)
         if self._writer.failing_since is not None:
             return
-        # After an outage everybody gets the time to renew before anybody is taken for dead.
-        is_sure = now - self._writer.healthy_since >= settings.lease_s
-        await self._close_orphans(margin_s=0.0 if is_sure else -settings.lease_s)
+        await self._close_orphans()
         if now - self._swept >= settings.sweep_s:
             self._swept = now
             await self.sweep()
 
-    async def _close_orphans(self, margin_s: float) -> None:
+    async def _close_orphans(self) -> None:
+        # While the database was away nobody could renew. After an outage, and after the start, which may have waited for
+        # the end of one, everybody gets a lease's time before anybody is taken for dead.
+        is_sure = self._loop.time() - self._writer.healthy_since >= self.settings.lease_s
         for neighbour in await self._engine.read(partial(processes.neighbours, self.process)):
             is_gone = await self._engine.is_gone(neighbour.number)
-            if is_gone or neighbour.remaining_s < margin_s:
-                margin = neighbour.remaining_s + 1 if is_gone else margin_s
-                if await self._execute(partial(processes.bury, neighbour.number, margin)):
+            if is_gone or (is_sure and neighbour.remaining_s < 0):
+                margin_s = max(neighbour.remaining_s, 0) + 1 if is_gone else 0
+                if await self._execute(partial(processes.bury, neighbour.number, margin_s)):
                     self._log.warning("storage_process_gone", process=neighbour.name)
         while True:
             closed = await self._execute(partial(processes.close_orphans, ROWS))
