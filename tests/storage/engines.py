@@ -46,8 +46,8 @@ class Watched:
     async def appear(self, process: int) -> None:
         await self._engine.appear(process)
 
-    async def is_gone(self, process: int) -> bool:
-        return await self._engine.is_gone(process)
+    async def is_alive(self, process: int) -> bool | None:
+        return None  # as between hosts
 
     async def close(self) -> None:
         await self._engine.close()

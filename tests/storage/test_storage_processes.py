@@ -115,6 +115,20 @@ def test_a_live_process_keeps_its_runs_however_often_others_start_and_stop(place
     run(scenario)
 
 
+def test_a_process_that_hangs_on_this_host_is_not_taken_for_dead(sqlite: Place) -> None:
+    """The system's lock tells that it lives, whatever became of its lease."""
+
+    async def scenario() -> None:
+        async with sqlite.watch(lease_s=LEASE_S) as (storage, engine), sqlite.open(lease_s=LEASE_S) as other:
+            live = begin(storage)
+            await storage.durable(live)
+            engine.is_down = True
+            await asyncio.sleep(LEASE_S * 3)
+            assert (await other.get_run(OURS, live.new.id)).status == "in_progress"  # type: ignore[union-attr]
+
+    run(scenario)
+
+
 def test_runs_that_a_process_leaves_open_when_it_closes_are_closed_by_the_next(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
@@ -150,9 +164,7 @@ def test_of_many_that_find_a_dead_process_one_closes_each_run(place: Place) -> N
 
 def test_a_process_that_was_taken_for_dead_learns_it_and_writes_nothing_more_of_its_old_runs(place: Place) -> None:
     async def scenario() -> None:
-        async with place.watch(lease_s=LEASE_S) as (storage, engine), place.open(lease_s=LEASE_S) as other:
-            # Without the system's word, as between hosts.
-            lock = getattr(engine._engine, "_presence", {}).pop(storage.process, None)
+        async with place.watch(lease_s=LEASE_S) as (storage, engine), place.watch(lease_s=LEASE_S) as (other, _):
             old = begin(storage)
             await storage.durable(old)
             told: list[int] = []
@@ -177,9 +189,6 @@ def test_a_process_that_was_taken_for_dead_learns_it_and_writes_nothing_more_of_
             assert (found.status, found.error_code, found.last_sequence) == ("failed", "gateway_interrupted", 2)
             assert (await other.get_run(OURS, young.new.id)).status == "completed"  # type: ignore[union-attr]
             assert await place.query(f"SELECT count(*) FROM segments WHERE run = {old.number}") == [(3,)]
-            if lock is not None:
-                lock.close()
-
     run(scenario)
 
 
@@ -190,8 +199,6 @@ def test_after_an_outage_for_all_nobody_is_taken_for_dead_who_only_waited(
 
     async def scenario() -> None:
         async with place.watch(lease_s=LEASE_S) as (one, first), place.watch(lease_s=LEASE_S) as (two, second):
-            for engine in (first, second):
-                getattr(engine._engine, "_presence", {}).clear()
             runs = [begin(storage) for storage in (one, two)]
             for storage, made in ((one, runs[0]), (two, runs[1])):
                 await storage.durable(made)

@@ -102,8 +102,8 @@ class PostgresEngine:
     async def appear(self, process: int) -> None:
         """Nothing: a broken connection does not mean a dead process, so only leases tell."""
 
-    async def is_gone(self, process: int) -> bool:
-        return False
+    async def is_alive(self, process: int) -> bool | None:
+        return None
 
     async def close(self) -> None:
         connections = [*self._idle, *([self._writer] if self._writer is not None else [])]

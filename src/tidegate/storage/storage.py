@@ -579,9 +579,9 @@ class Storage:
         # the end of one, everybody gets a lease's time before anybody is taken for dead.
         is_sure = self._loop.time() - self._writer.healthy_since >= self.settings.lease_s
         for neighbour in await self._engine.read(partial(processes.neighbours, self.process)):
-            is_gone = await self._engine.is_gone(neighbour.number)
-            if is_gone or (is_sure and neighbour.remaining_s < 0):
-                margin_s = max(neighbour.remaining_s, 0) + 1 if is_gone else 0
+            is_alive = await self._engine.is_alive(neighbour.number)
+            if is_alive is False or (is_alive is None and is_sure and neighbour.remaining_s < 0):
+                margin_s = max(neighbour.remaining_s, 0) + 1 if is_alive is False else 0
                 if await self._execute(partial(processes.bury, neighbour.number, margin_s)):
                     self._log.warning("storage_process_gone", process=neighbour.name)
         while True:
