@@ -492,7 +492,13 @@ class Storage:
 
     async def _execute(self, work: Callable[[], Work[T]]) -> T:
         try:
-            return await self._writer.execute(work)
+            try:
+                return await self._writer.execute(work)
+            except Damaged:
+                await self._engine.read(self.keyring.refresh)
+                return await self._writer.execute(work)
+        except Unavailable as error:
+            raise StorageUnavailable("The storage of this gateway does not answer. Try again later.") from error
         except Damaged as error:
             raise self._damaged(error) from error
 
