@@ -19,7 +19,13 @@ NOBODY = 65534
 START_S = 30.0
 
 # Nothing here survives the machine, and nothing has to; what survives a killed server does not depend on these.
-FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": "60", "autovacuum": "off"}
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "60",
+    "autovacuum": "off",
+}
 
 
 def memory_folder() -> str | None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,20 @@ from tidegate.storage.crypto import Keyring
 from tidegate.storage.records import Ending, Item, NewRun, Run, Tenant
 from tidegate.storage.storage import Settings, Storage
 
-__all__ = ["HOUR_S", "OURS", "THEIRS", "Place", "ending", "frames_of", "item", "new_run", "put", "run", "until"]
+__all__ = [
+    "HOUR_S",
+    "OURS",
+    "THEIRS",
+    "Place",
+    "ending",
+    "eventually",
+    "frames_of",
+    "item",
+    "new_run",
+    "put",
+    "run",
+    "until",
+]
 
 OURS = Tenant("acme", "harbour")
 THEIRS = Tenant("acme", "airport")
@@ -31,7 +44,9 @@ _numbers = itertools.count(1)
 class Place:
     """Where a test's database is."""
 
-    def __init__(self, engine: str, url: str, *, path: Path | None = None, server: PostgresServer | None = None) -> None:
+    def __init__(
+        self, engine: str, url: str, *, path: Path | None = None, server: PostgresServer | None = None
+    ) -> None:
         self.engine = engine
         self.url = url
         self._path = path
@@ -122,6 +137,14 @@ async def until(is_true: Callable[[], bool], *, within_s: float = 10) -> None:
         await asyncio.sleep(0.01)
 
 
+async def eventually(is_true: Callable[[], Awaitable[bool]], *, within_s: float = 10) -> None:
+    """Wait for something that has to be asked for."""
+    end = time.monotonic() + within_s
+    while not await is_true():
+        assert time.monotonic() < end, "it did not come in time"
+        await asyncio.sleep(0.02)
+
+
 def item(text: str, id: str | None = None) -> Item:  # noqa: A002
     """A message with some text."""
     number = next(_numbers)
@@ -153,5 +176,3 @@ def put(storage: Storage, *, inputs: int = 1, segments: int = 2, outputs: int = 
 def frames_of(first: int, last: int) -> bytes:
     """Frames that tell their sequence numbers."""
     return b"".join(b"data: %d\n\n" % number for number in range(first, last + 1))
-
-

@@ -12,7 +12,12 @@ def test_a_conversation_is_made_read_changed_and_deleted(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
             made = await storage.create_conversation(
-                OURS, "conv_1", created_at=5.0, key="app", metadata=b'{"a":"b"}', items=[item("x", "i1"), item("y", "i2")]
+                OURS,
+                "conv_1",
+                created_at=5.0,
+                key="app",
+                metadata=b'{"a":"b"}',
+                items=[item("x", "i1"), item("y", "i2")],
             )
             found = await storage.get_conversation(OURS, "conv_1")
             assert found is not None
@@ -40,7 +45,9 @@ def test_a_conversation_is_made_read_changed_and_deleted(place: Place) -> None:
 def test_items_are_paged_read_and_deleted_one_by_one(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
-            await storage.create_conversation(OURS, "conv_1", created_at=1.0, items=[item("x", f"i{n}") for n in range(5)])
+            await storage.create_conversation(
+                OURS, "conv_1", created_at=1.0, items=[item("x", f"i{n}") for n in range(5)]
+            )
             page = await storage.list_conversation_items(OURS, "conv_1", limit=2)
             assert page is not None
             assert ([one.id for one in page.data], page.has_more) == (["i4", "i3"], True)

@@ -13,7 +13,11 @@ from tidegate.storage.storage import Storage
 from tidegate.wire.errors import Internal
 
 CANARY = b"CANARY-8d1f"
-FIRST, SECOND, THIRD = ("first master key 0123456789abcdef", "second master key 0123456789abcdef", "third master key 0123456789abcdef")
+FIRST, SECOND, THIRD = (
+    "first master key 0123456789abcdef",
+    "second master key 0123456789abcdef",
+    "third master key 0123456789abcdef",
+)
 
 
 async def plant(storage: Storage, suffix: str = "") -> Run:

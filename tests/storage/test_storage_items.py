@@ -86,7 +86,9 @@ def test_items_are_found_by_their_ids_and_the_newest_counts(place: Place) -> Non
             first = storage.put_run(new_run(), [item("old", "msg_same"), item("x", "msg_x")])
             second = storage.put_run(new_run(previous=first.ref), [item("new", "msg_same")])
             storage.finish_run(second, ending(), [item("said", "msg_out")])
-            foreign = storage.put_run(new_run(tenant=THEIRS), [item("theirs", "msg_same"), item("theirs", "msg_theirs")])
+            foreign = storage.put_run(
+                new_run(tenant=THEIRS), [item("theirs", "msg_same"), item("theirs", "msg_theirs")]
+            )
             await storage.durable(foreign)
             found = await storage.find_items(OURS, ["msg_same", "msg_x", "msg_out", "msg_theirs", "msg_none", "msg_x"])
             assert set(found) == {"msg_same", "msg_x", "msg_out"}

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.storage.engines import Watched
-from tests.storage.stage import OURS, THEIRS, Place, ending, frames_of, item, new_run, put, run, until
+from tests.storage.stage import OURS, THEIRS, Place, ending, eventually, frames_of, item, new_run, put, run, until
 from tidegate.storage import storage as storage_module
 from tidegate.storage.crypto import Keyring
 from tidegate.storage.records import Interrupted, Run
@@ -32,7 +33,12 @@ async def die(storage: Storage) -> None:
     await engine.close()
 
 
-def begin(storage: Storage, *, segments: int = 3, **members: object) -> Run:
+async def has_ended(storage: Storage, made: Run) -> bool:
+    found = await storage.get_run(made.new.tenant, made.new.id)
+    return found is not None and found.completed_at is not None
+
+
+def begin(storage: Storage, *, segments: int = 3, **members: Any) -> Run:
     made = storage.put_run(new_run(stream=True, **members), [item("ask")])
     for number in range(segments):
         storage.append_segment(made, number, number, frames_of(number, number))
@@ -50,10 +56,9 @@ def test_what_a_dead_process_left_open_is_closed_and_stays_readable(place: Place
         with capture_logs() as lines:
             async with place.open(lease_s=LEASE_S) as storage:
                 storage.on_interrupted = told.extend
+                await eventually(lambda: has_ended(storage, live))
                 found = await storage.get_run(OURS, live.new.id)
-                while found is None or found.completed_at is None:
-                    await asyncio.sleep(0.02)
-                    found = await storage.get_run(OURS, live.new.id)
+                assert found is not None
                 assert (found.status, found.error_code) == ("failed", "gateway_interrupted")
                 assert found.last_sequence == 2
                 journal = await storage.read_journal(OURS, live.new.id, after=0)
@@ -172,8 +177,7 @@ def test_a_process_that_was_taken_for_dead_learns_it_and_writes_nothing_more_of_
             engine.is_down = True
             storage.append_segment(old, 3, 3, frames_of(3, 3))
             young = begin(storage)
-            while (await other.get_run(OURS, old.new.id)).status != "failed":  # type: ignore[union-attr]
-                await asyncio.sleep(0.02)
+            await eventually(lambda: has_ended(other, old))
             with capture_logs() as lines:
                 engine.is_down = False
                 await until(lambda: not storage.failing)
@@ -189,6 +193,7 @@ def test_a_process_that_was_taken_for_dead_learns_it_and_writes_nothing_more_of_
             assert (found.status, found.error_code, found.last_sequence) == ("failed", "gateway_interrupted", 2)
             assert (await other.get_run(OURS, young.new.id)).status == "completed"  # type: ignore[union-attr]
             assert await place.query(f"SELECT count(*) FROM segments WHERE run = {old.number}") == [(3,)]
+
     run(scenario)
 
 

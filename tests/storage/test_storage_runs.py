@@ -5,9 +5,12 @@ import asyncio
 import pytest
 
 from tests.storage.stage import OURS, THEIRS, Place, ending, frames_of, item, new_run, put, run, until
+from tidegate.storage.items import Scope
 from tidegate.storage.records import Run
 from tidegate.storage.storage import Storage
 from tidegate.wire.errors import StorageUnavailable
+
+SCOPES: tuple[Scope, ...] = ("input", "output", "context")
 
 
 def test_a_run_comes_back_as_it_was_written(place: Place) -> None:
@@ -236,21 +239,23 @@ def test_abandoning_a_run_leaves_nothing(place: Place) -> None:
     run(scenario)
 
 
-def test_numbers_never_run_out_and_never_repeat(place: Place) -> None:
+def test_numbers_never_run_out_and_never_repeat(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.storage.storage.BLOCK", 300)
+
     async def scenario() -> None:
         numbers: list[int] = []
 
         async def fill(storage: Storage) -> None:
-            for number in range(5000):
+            for number in range(1000):
                 made = storage.put_run(new_run())
                 assert not made.lost
                 numbers.append(made.number)
-                if number % 500 == 0:
+                if number % 100 == 0:
                     await storage.durable(made)
 
         async with place.open() as one, place.open() as two:
             await asyncio.gather(fill(one), fill(two))
-        assert len(set(numbers)) == 10_000
+        assert len(set(numbers)) == 2000
 
     run(scenario)
 
@@ -261,16 +266,20 @@ def test_no_function_shows_or_changes_what_belongs_to_another_tenant(place: Plac
             made = put(storage, expires_at=None)
             live: Run = storage.put_run(new_run())
             asked = (await storage.list_items(OURS, made.new.id)).data[0]  # type: ignore[union-attr]
-            talk = await storage.create_conversation(OURS, "conv_1", created_at=1.0, metadata=b"{}", items=[item("x", "i1")])
+            talk = await storage.create_conversation(
+                OURS, "conv_1", created_at=1.0, metadata=b"{}", items=[item("x", "i1")]
+            )
             await storage.claim(OURS, "name", digest=b"d", run_id="resp_x", expires_at=2e9)
             ids = (made.new.id, live.new.id)
-            before = [await place.query(f"SELECT * FROM {table} ORDER BY 1") for table in ("runs", "items", "conversations")]
+            before = [
+                await place.query(f"SELECT * FROM {table} ORDER BY 1") for table in ("runs", "items", "conversations")
+            ]
             for run_id in ids:
                 assert await storage.get_run(THEIRS, run_id) is None
                 assert await storage.read_journal(THEIRS, run_id) is None
                 assert await storage.read_chain(THEIRS, run_id) is None
-                for scope in ("input", "output", "context"):
-                    assert await storage.list_items(THEIRS, run_id, scope) is None  # type: ignore[arg-type]
+                for scope in SCOPES:
+                    assert await storage.list_items(THEIRS, run_id, scope) is None
                 assert await storage.request_cancel(THEIRS, run_id) is False
                 assert await storage.delete_run(THEIRS, run_id) is False
             assert await storage.find_items(THEIRS, [asked.id, "i1"]) == {}
@@ -290,7 +299,9 @@ def test_no_function_shows_or_changes_what_belongs_to_another_tenant(place: Plac
             claim = await storage.claim(OURS, "name", digest=b"d", run_id="resp_z", expires_at=2e9)
             assert (claim.is_new, claim.run_id, claim.status) == (False, "resp_x", None)
             assert await storage.read_usage(THEIRS) == []
-            after = [await place.query(f"SELECT * FROM {table} ORDER BY 1") for table in ("runs", "items", "conversations")]
+            after = [
+                await place.query(f"SELECT * FROM {table} ORDER BY 1") for table in ("runs", "items", "conversations")
+            ]
             assert before == after
 
     run(scenario)

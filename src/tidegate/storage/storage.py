@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -65,8 +64,8 @@ from tidegate.wire.errors import Internal, StorageUnavailable
 
 __all__ = ["Settings", "Storage"]
 
-BLOCK: Final = 4096
-"""Run numbers that a process takes at once; half of them carry it through an outage."""
+BLOCK: Final = 32_768
+"""Run numbers that a process takes at once. It has one block in use and one to spare, for runs that begin in an outage."""
 
 ROWS: Final = 500
 """Rows that one transaction removes, closes or seals anew."""
@@ -96,7 +95,7 @@ class Storage:
         self._log = get_logger()
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(engine, self, settings, self._loop)
-        self._numbers: deque[int] = deque()
+        self._numbers = self._spare = range(0)
         self._reserving: asyncio.Task[None] | None = None
         self._live: dict[str, Run] = {}
         self._pending: dict[str, int] = {}
@@ -169,6 +168,10 @@ class Storage:
         StorageUnavailable is raised (`fail_closed`).
         """
         writer = self._writer
+        if not self._numbers:
+            self._numbers, self._spare = self._spare, range(0)
+        if not self._spare and self._reserving is None:
+            self._reserving = self._loop.create_task(self._reserve())
         if writer.is_full or not self._numbers:
             if self.settings.when_unavailable == "fail_closed":
                 raise StorageUnavailable(
@@ -178,9 +181,8 @@ class Storage:
             run.lost = True
             writer.lost_runs += 1
             return run
-        run = Run(self._numbers.popleft(), new)
-        if len(self._numbers) < BLOCK // 2 and self._reserving is None:
-            self._reserving = self._loop.create_task(self._reserve())
+        run = Run(self._numbers.start, new)
+        self._numbers = self._numbers[1:]
         run.size = len(new.request) + sum([len(item.content) for item in inputs])
         run.outputs_at = len(inputs)
         size = run.size + WRITE_BYTES * (1 + len(inputs))
@@ -537,17 +539,17 @@ class Storage:
         def enter() -> Work[tuple[int, range]]:
             yield from self.keyring.load()
             number = yield from processes.register(_process_name(), settings.lease_s)
-            return number, (yield from processes.reserve(BLOCK))
+            return number, (yield from processes.reserve(2 * BLOCK))
 
         self.process, numbers = await self._engine.write(enter, sync=True)
-        self._numbers.extend(numbers)
+        self._numbers, self._spare = numbers[:BLOCK], numbers[BLOCK:]
         await self._engine.appear(self.process)
         await self._close_orphans()
         self._keeper = self._loop.create_task(self._keep())
 
     async def _reserve(self) -> None:
         try:
-            self._numbers.extend(await self._writer.execute(partial(processes.reserve, BLOCK)))
+            self._spare = await self._writer.execute(partial(processes.reserve, BLOCK))
         except StorageUnavailable:
             await asyncio.sleep(1)  # the next run asks again
         finally:
@@ -627,7 +629,7 @@ async def _open_engine(url: str, settings: Settings) -> Engine:
                 return await PostgresEngine.open(url, readers=settings.readers)
             except Unavailable as error:
                 if asyncio.get_running_loop().time() >= until:
-                        raise StorageUnusable(f"The database server does not answer: {error}.") from error
+                    raise StorageUnusable(f"The database server does not answer: {error}.") from error
                 await asyncio.sleep(0.5)
     raise StorageUnusable(
         f"The storage address begins with '{scheme}'; it must be sqlite:///path/to/file.db or postgresql://user@host/name."
