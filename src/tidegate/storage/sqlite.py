@@ -31,6 +31,8 @@ OLDEST: Final = (3, 35)
 BUSY_MS: Final = 2000
 """How long a transaction waits for another process before it counts as failed and is repeated."""
 
+LOG_BYTES: Final = 64 * 1024**2
+
 READ_DEADLINE_S: Final = 5.0
 
 T = TypeVar("T")
@@ -126,6 +128,8 @@ class SQLiteEngine:
         try:
             # What is deleted is overwritten. Costs nothing where rows are only added.
             connection.execute("PRAGMA secure_delete = ON")
+            # After a burst the log of writes shrinks again.
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
             self._inode = self._path.stat().st_ino
         except BaseException:
             connection.close()

@@ -194,9 +194,9 @@ class Storage:
 
     def update_run(self, run: Run, status: Status, deployment: str = "") -> None:
         """Change the status of a live run, to one that does not end it, and name its deployment."""
-        if not run.lost and not run.ended:
+        if not run.lost and not run.ended and self._writer.charge(run, WRITE_BYTES):
             self._writer.open.updates.append(Update(run, status, deployment))
-            run.ticket = self._writer.added(0)
+            run.ticket = self._writer.added(WRITE_BYTES)
 
     def append_segment(self, run: Run, first: int, last: int, frames: bytes) -> None:
         """Append consecutive frames to the journal of a run, with the sequence numbers of the first and the last."""
@@ -228,7 +228,6 @@ class Storage:
     def abandon(self, run: Run) -> None:
         """Keep nothing of a run."""
         self._writer.lose(run)
-        self._live.pop(run.new.id, None)
 
     async def durable(self, run: Run) -> None:
         """Until everything written for this run so far is on the disk. Raises StorageUnavailable, also when it is lost."""
@@ -302,7 +301,6 @@ class Storage:
         if number is None:
             return False
         if live is not None and live.number == number:
-            self._live.pop(run_id, None)
             self._writer.disown(live)
         await self._purge("run", number)
         return True
@@ -473,24 +471,23 @@ class Storage:
         await self._engine.appear(self.process)
         for run in list(self._live.values()):
             if run.begun <= self._writer.committed:
-                self._let_go(run)
+                self._writer.disown(run)
 
     def committed(self, batch: Batch) -> None:
         """Forget what is in the database now."""
-        for run, _, _, append, _ in batch.finishes:
-            self._live.pop(run.new.id, None)
-            conversation = run.new.conversation
-            if append and conversation is not None and self._pending.get(conversation.id, 0) <= batch.number:
-                self._pending.pop(conversation.id, None)
+        for finish in batch.finishes:
+            self.forget(finish.run)
+        if self._pending:
+            self._pending = {id_: ticket for id_, ticket in self._pending.items() if ticket > batch.number}
         for run in batch.refused:
             self._log.warning("storage_run_ended_elsewhere", run=run.new.id)
-            self._let_go(run)
+            self._writer.disown(run)
+
+    def forget(self, run: Run) -> None:
+        """A run is in the database as a whole, or not written any more."""
+        self._live.pop(run.new.id, None)
 
     # -- inside -------------------------------------------------------------------------------------------------
-
-    def _let_go(self, run: Run) -> None:
-        self._live.pop(run.new.id, None)
-        self._writer.disown(run)
 
     async def _execute(self, work: Callable[[], Work[T]]) -> T:
         try:
@@ -551,7 +548,9 @@ class Storage:
         try:
             self._spare = await self._writer.execute(partial(processes.reserve, BLOCK))
         except StorageUnavailable:
-            await asyncio.sleep(1)  # the next run asks again
+            await asyncio.sleep(1)  # then the next run asks again
+        except Exception:  # whatever it was, the next run asks again
+            self._log.exception("storage_keeper_failed")
         finally:
             self._reserving = None
 

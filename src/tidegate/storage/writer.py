@@ -154,6 +154,8 @@ class Batch:
         for group in (self.beginnings, self.finishes):
             for each in group:
                 yield each.run, each.size
+        for update in self.updates:
+            yield update.run, WRITE_BYTES
 
     def runs(self) -> dict[int, Run]:
         groups: tuple[Sequence[Beginning | Update | Append | Finish], ...] = (
@@ -196,6 +198,10 @@ class Owner(Protocol):
 
     process: int
     keyring: Keyring
+
+    def forget(self, run: Run) -> None:
+        """Called when nothing more of a run is written."""
+        ...
 
     async def reborn(self) -> None:
         """Enter this process anew: it was taken for dead."""
@@ -325,8 +331,9 @@ class Writer:
         # Dropping looks at everything that waits, so it is done for many lost runs at once.
         if self._stale > self._settings.spool_bytes / 8:
             self._drop_lost()
+        self._owner.forget(run)
         if run.on_lost is not None:
-            run.on_lost()
+            self._loop.call_soon(run.on_lost)
 
     def _drop_lost(self) -> None:
         self._stale = 0
