@@ -25,6 +25,7 @@ FAST = {
     "shared_buffers": "32MB",
     "max_connections": "60",
     "autovacuum": "off",
+    "deadlock_timeout": "50ms",
 }
 
 

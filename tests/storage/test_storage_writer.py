@@ -485,6 +485,37 @@ def test_a_lone_connection_that_breaks_is_replaced(postgresql: Place) -> None:
     run(scenario)
 
 
+def test_a_transaction_that_lost_a_deadlock_is_made_again(postgresql: Place) -> None:
+    lock = Sql("UPDATE counters SET next = next + 1 WHERE name = :name RETURNING next")
+    pause = Sql("SELECT pg_sleep(0.2)")
+    tries: list[int] = []
+
+    def work() -> Work[int]:
+        tries.append(1)
+        yield lock(name="b")
+        yield pause()
+        [(behind,)] = yield lock(name="a")
+        return int(behind)
+
+    async def scenario() -> None:
+        import asyncpg
+
+        async with postgresql.open() as storage:
+            other = await asyncpg.connect(postgresql.url)
+            await other.execute("INSERT INTO counters (name, next) VALUES ('a', 0), ('b', 0)")
+            await other.execute("BEGIN; UPDATE counters SET next = 10 WHERE name = 'a'")
+            ours = asyncio.create_task(storage._engine.write(work, sync=True))
+            await asyncio.sleep(0.1)
+            await other.execute("UPDATE counters SET next = 10 WHERE name = 'b'")
+            await other.execute("COMMIT")
+            await other.close()
+            assert await ours == 11
+            assert len(tries) == 2
+            await postgresql.query("DELETE FROM counters WHERE name <> 'run'")
+
+    run(scenario)
+
+
 def test_a_text_that_postgresql_cannot_hold_costs_only_its_own_run(postgresql: Place) -> None:
     async def scenario() -> None:
         async with postgresql.open() as storage:
