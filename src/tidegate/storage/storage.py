@@ -173,6 +173,7 @@ class Storage:
         if not self._spare and self._reserving is None:
             self._reserving = self._loop.create_task(self._reserve())
         if writer.is_full or not self._numbers:
+            writer.note_full()
             if self.settings.when_unavailable == "fail_closed":
                 raise StorageUnavailable(
                     "The storage of this gateway is full; no further response can be stored. Try again later."
