@@ -7,7 +7,7 @@ VENV ?= .venv
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock rows bench test-engine test-clients wheel clean
+.PHONY: help run test check format lock rows schema bench test-engine test-clients wheel clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,10 @@ lock: ## write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade takes
 rows: ## bring the row tables in docs/ in line with the tests that name rows
 	@scripts/venv.sh dev
 	@$(VENV)/bin/python -m scripts.rows --sync
+
+schema: ## write the script of a new database from the migrations
+	@scripts/venv.sh dev
+	@$(VENV)/bin/python -m scripts.schema
 
 bench: ## measure the gateway beside nginx and print the table with ratios
 	@scripts/venv.sh dev

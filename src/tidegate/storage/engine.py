@@ -45,8 +45,8 @@ class Engine(Protocol):
         """Show other processes on this host that the process with this number lives, where the engine has a way to."""
         ...
 
-    async def is_gone(self, process: int) -> bool:
-        """Whether that process is certainly dead. False where the engine cannot know; then only its lease tells."""
+    async def is_alive(self, process: int) -> bool | None:
+        """Whether that process lives, for certain. None where the engine cannot know; then only its lease tells."""
         ...
 
     async def close(self) -> None:

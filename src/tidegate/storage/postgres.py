@@ -33,6 +33,17 @@ T = TypeVar("T")
 _PASSING: Final = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"})
 
 
+_CONFLICTS: Final = frozenset({"40001", "40P01"})
+"""Serialisation failure and deadlock."""
+
+RETRIES: Final = 3
+"""Attempts at a transaction that the server rolled back in favour of another one."""
+
+
+class _RolledBack(Exception):
+    """Nothing of the transaction remains, and repeating it may succeed: a deadlock, or a conflict."""
+
+
 class PostgresEngine:
     """A PostgreSQL database."""
 
@@ -62,6 +73,12 @@ class PostgresEngine:
         return engine
 
     async def write(self, work: Callable[[], Work[T]], *, sync: bool) -> T:
+        for _ in range(RETRIES):
+            with contextlib.suppress(_RolledBack):
+                return await self._write(work, sync=sync)
+        raise Unavailable("other transactions were in the way again and again")
+
+    async def _write(self, work: Callable[[], Work[T]], *, sync: bool) -> T:
         try:
             with _translating():
                 connection = self._writer
@@ -73,7 +90,7 @@ class PostgresEngine:
                 async with asyncio.timeout(COMMAND_S):
                     await connection.execute("COMMIT")
                 return result
-        except Refused:
+        except (Refused, _RolledBack):
             await self._roll_back()
             raise
         except BaseException:
@@ -85,13 +102,14 @@ class PostgresEngine:
 
     async def read(self, work: Callable[[], Work[T]]) -> T:
         async with self._slots:
+            is_used = bool(self._idle)
             try:
                 with _translating():
                     async with asyncio.timeout(READ_DEADLINE_S):
                         return await self._read(work)
-            except Unavailable:
-                if not self._idle:
-                    raise
+            except (Unavailable, _RolledBack) as error:
+                if not is_used:
+                    raise Unavailable(str(error)) from error
                 # After a restart of the server every idle connection is dead. Reading again changes nothing.
                 self._forget_idle()
                 with _translating():
@@ -101,8 +119,8 @@ class PostgresEngine:
     async def appear(self, process: int) -> None:
         """Nothing: a broken connection does not mean a dead process, so only leases tell."""
 
-    async def is_gone(self, process: int) -> bool:
-        return False
+    async def is_alive(self, process: int) -> bool | None:
+        return None
 
     async def close(self) -> None:
         connections = [*self._idle, *([self._writer] if self._writer is not None else [])]
@@ -186,14 +204,16 @@ class _translating(contextlib.AbstractContextManager["_translating"]):  # noqa: 
     """Errors of asyncpg and of sockets, as the interface names them."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, StorageUnusable | Unavailable | Refused) or not isinstance(error, Exception):
+        if isinstance(error, StorageUnusable | Unavailable | Refused | _RolledBack) or not isinstance(error, Exception):
             return
         import asyncpg  # loaded already
 
         if isinstance(error, asyncpg.PostgresError):
             state = error.sqlstate or ""
-            kind_of = Unavailable if state[:2] in _PASSING else Refused
-            raise kind_of(f"{error} ({state})") from error
+            words = f"{error} ({state})"
+            if state in _CONFLICTS:
+                raise _RolledBack(words) from error
+            raise (Unavailable(words) if state[:2] in _PASSING else Refused(words)) from error
         if isinstance(error, TimeoutError):
             raise Unavailable("the database did not answer in time") from error
         if isinstance(error, OSError):

@@ -18,7 +18,7 @@ from tidegate.storage.records import (
     StoredRun,
     Tenant,
 )
-from tidegate.storage.statement import Sql, Work
+from tidegate.storage.statement import Rows, Sql, Work
 
 __all__ = ["Beginning", "Finish", "Update", "begin", "box_of", "chain", "finish", "get", "request_cancel", "update"]
 
@@ -112,6 +112,10 @@ def box_of(run: Run, keyring: Keyring) -> Box | None:
     return run.box  # type: ignore[return-value]
 
 
+def _pairs(rows: Rows) -> list[tuple[int, int]]:
+    return [(number, tenant) for number, tenant in rows]
+
+
 def _seal(box: Box | None, content: bytes, place: str) -> bytes:
     return box.seal(content, place) if box is not None and content else content
 
@@ -148,7 +152,7 @@ def begin(beginnings: Sequence[Beginning], owner: int, keyring: Keyring) -> Work
             "request": _seal(box, new.request, "request"),
         }
         rows.append(tuple([values[name] for name in _BEGIN.names]))
-    numbers = {number: tenant for number, tenant in (yield _BEGIN.many(rows))}
+    numbers: dict[int, int] = dict(_pairs((yield _BEGIN.many(rows))))
     yield from items.add(
         [(run, numbers[run.number], inputs, 0, False) for run, inputs, _ in beginnings if inputs], keyring
     )
@@ -178,7 +182,7 @@ def finish(finishes: Sequence[Finish], keyring: Keyring) -> Work[list[Run]]:
             "bytes": run.size,
         }
         rows.append(tuple([values[name] for name in _FINISH.names]))
-    numbers = {number: tenant for number, tenant in (yield _FINISH.many(rows))}
+    numbers: dict[int, int] = dict(_pairs((yield _FINISH.many(rows))))
     ended = [each for each in finishes if each.run.number in numbers]
     yield from items.add(
         [

@@ -31,6 +31,8 @@ OLDEST: Final = (3, 35)
 BUSY_MS: Final = 2000
 """How long a transaction waits for another process before it counts as failed and is repeated."""
 
+LOG_BYTES: Final = 64 * 1024**2
+
 READ_DEADLINE_S: Final = 5.0
 
 T = TypeVar("T")
@@ -103,8 +105,8 @@ class SQLiteEngine:
     async def appear(self, process: int) -> None:
         await asyncio.get_running_loop().run_in_executor(self._writer, self._appear, process)
 
-    async def is_gone(self, process: int) -> bool:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._is_gone, process)
+    async def is_alive(self, process: int) -> bool | None:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._is_alive, process)
 
     async def close(self) -> None:
         loop = asyncio.get_running_loop()
@@ -126,6 +128,8 @@ class SQLiteEngine:
         try:
             # What is deleted is overwritten. Costs nothing where rows are only added.
             connection.execute("PRAGMA secure_delete = ON")
+            # After a burst the log of writes shrinks again.
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
             self._inode = self._path.stat().st_ino
         except BaseException:
             connection.close()
@@ -186,21 +190,23 @@ class SQLiteEngine:
             return
         self._presence[process] = file
 
-    def _is_gone(self, process: int) -> bool:
+    def _is_alive(self, process: int) -> bool | None:
         if sys.platform == "win32":
-            return False
+            return None
         path = self._presence_path(process)
         try:
             file = path.open("rb+")
         except OSError:
-            return False
+            return None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
             except OSError:
-                return False
+                return None
             path.unlink(missing_ok=True)
-            return True
+            return False
 
     def _leave(self) -> None:
         if self._connection is not None:

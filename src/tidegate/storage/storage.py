@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -65,8 +64,8 @@ from tidegate.wire.errors import Internal, StorageUnavailable
 
 __all__ = ["Settings", "Storage"]
 
-BLOCK: Final = 4096
-"""Run numbers that a process takes at once; half of them carry it through an outage."""
+BLOCK: Final = 32_768
+"""Run numbers that a process takes at once. It has one block in use and one to spare, for runs that begin in an outage."""
 
 ROWS: Final = 500
 """Rows that one transaction removes, closes or seals anew."""
@@ -96,7 +95,7 @@ class Storage:
         self._log = get_logger()
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(engine, self, settings, self._loop)
-        self._numbers: deque[int] = deque()
+        self._numbers = self._spare = range(0)
         self._reserving: asyncio.Task[None] | None = None
         self._live: dict[str, Run] = {}
         self._pending: dict[str, int] = {}
@@ -120,6 +119,18 @@ class Storage:
         settings = settings or Settings()
         keyring = Keyring([MasterKey(secret) for secret in master_keys])
         engine = await _open_engine(url, settings)
+        return await cls.over(engine, keyring, settings, on_interrupted=on_interrupted)
+
+    @classmethod
+    async def over(
+        cls,
+        engine: Engine,
+        keyring: Keyring,
+        settings: Settings,
+        *,
+        on_interrupted: Callable[[Sequence[Interrupted]], None] | None = None,
+    ) -> "Storage":
+        """The storage over an engine that is open, and that it closes. Raises StorageUnusable."""
         storage = cls(engine, keyring, settings)
         storage.on_interrupted = on_interrupted
         try:
@@ -157,7 +168,12 @@ class Storage:
         StorageUnavailable is raised (`fail_closed`).
         """
         writer = self._writer
+        if not self._numbers:
+            self._numbers, self._spare = self._spare, range(0)
+        if not self._spare and self._reserving is None:
+            self._reserving = self._loop.create_task(self._reserve())
         if writer.is_full or not self._numbers:
+            writer.note_full()
             if self.settings.when_unavailable == "fail_closed":
                 raise StorageUnavailable(
                     "The storage of this gateway is full; no further response can be stored. Try again later."
@@ -166,9 +182,8 @@ class Storage:
             run.lost = True
             writer.lost_runs += 1
             return run
-        run = Run(self._numbers.popleft(), new)
-        if len(self._numbers) < BLOCK // 2 and self._reserving is None:
-            self._reserving = self._loop.create_task(self._reserve())
+        run = Run(self._numbers.start, new)
+        self._numbers = self._numbers[1:]
         run.size = len(new.request) + sum([len(item.content) for item in inputs])
         run.outputs_at = len(inputs)
         size = run.size + WRITE_BYTES * (1 + len(inputs))
@@ -180,9 +195,9 @@ class Storage:
 
     def update_run(self, run: Run, status: Status, deployment: str = "") -> None:
         """Change the status of a live run, to one that does not end it, and name its deployment."""
-        if not run.lost and not run.ended:
+        if not run.lost and not run.ended and self._writer.charge(run, WRITE_BYTES):
             self._writer.open.updates.append(Update(run, status, deployment))
-            run.ticket = self._writer.added(0)
+            run.ticket = self._writer.added(WRITE_BYTES)
 
     def append_segment(self, run: Run, first: int, last: int, frames: bytes) -> None:
         """Append consecutive frames to the journal of a run, with the sequence numbers of the first and the last."""
@@ -214,7 +229,6 @@ class Storage:
     def abandon(self, run: Run) -> None:
         """Keep nothing of a run."""
         self._writer.lose(run)
-        self._live.pop(run.new.id, None)
 
     async def durable(self, run: Run) -> None:
         """Until everything written for this run so far is on the disk. Raises StorageUnavailable, also when it is lost."""
@@ -288,7 +302,6 @@ class Storage:
         if number is None:
             return False
         if live is not None and live.number == number:
-            self._live.pop(run_id, None)
             self._writer.disown(live)
         await self._purge("run", number)
         return True
@@ -459,28 +472,33 @@ class Storage:
         await self._engine.appear(self.process)
         for run in list(self._live.values()):
             if run.begun <= self._writer.committed:
-                self._let_go(run)
+                self._writer.disown(run)
 
     def committed(self, batch: Batch) -> None:
         """Forget what is in the database now."""
-        for run, _, _, append, _ in batch.finishes:
-            self._live.pop(run.new.id, None)
-            conversation = run.new.conversation
-            if append and conversation is not None and self._pending.get(conversation.id, 0) <= batch.number:
-                self._pending.pop(conversation.id, None)
+        for finish in batch.finishes:
+            self.forget(finish.run)
+        if self._pending:
+            self._pending = {id_: ticket for id_, ticket in self._pending.items() if ticket > batch.number}
         for run in batch.refused:
             self._log.warning("storage_run_ended_elsewhere", run=run.new.id)
-            self._let_go(run)
+            self._writer.disown(run)
+
+    def forget(self, run: Run) -> None:
+        """A run is in the database as a whole, or not written any more."""
+        self._live.pop(run.new.id, None)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _let_go(self, run: Run) -> None:
-        self._live.pop(run.new.id, None)
-        self._writer.disown(run)
-
     async def _execute(self, work: Callable[[], Work[T]]) -> T:
         try:
-            return await self._writer.execute(work)
+            try:
+                return await self._writer.execute(work)
+            except Damaged:
+                await self._engine.read(self.keyring.refresh)
+                return await self._writer.execute(work)
+        except Unavailable as error:
+            raise StorageUnavailable("The storage of this gateway does not answer. Try again later.") from error
         except Damaged as error:
             raise self._damaged(error) from error
 
@@ -519,20 +537,21 @@ class Storage:
         def enter() -> Work[tuple[int, range]]:
             yield from self.keyring.load()
             number = yield from processes.register(_process_name(), settings.lease_s)
-            return number, (yield from processes.reserve(BLOCK))
+            return number, (yield from processes.reserve(2 * BLOCK))
 
         self.process, numbers = await self._engine.write(enter, sync=True)
-        self._numbers.extend(numbers)
+        self._numbers, self._spare = numbers[:BLOCK], numbers[BLOCK:]
         await self._engine.appear(self.process)
-        # A server that was down until now has let all leases run out; a full one more tells the dead from the waiting.
-        await self._close_orphans(margin_s=-settings.lease_s)
+        await self._close_orphans()
         self._keeper = self._loop.create_task(self._keep())
 
     async def _reserve(self) -> None:
         try:
-            self._numbers.extend(await self._writer.execute(partial(processes.reserve, BLOCK)))
+            self._spare = await self._writer.execute(partial(processes.reserve, BLOCK))
         except StorageUnavailable:
-            await asyncio.sleep(1)  # the next run asks again
+            await asyncio.sleep(1)  # then the next run asks again
+        except Exception:  # whatever it was, the next run asks again
+            self._log.exception("storage_keeper_failed")
         finally:
             self._reserving = None
 
@@ -558,19 +577,20 @@ class Storage:
                 self.on_cancel(run_id)
         if self._writer.failing_since is not None:
             return
-        # After an outage everybody gets the time to renew before anybody is taken for dead.
-        is_sure = now - self._writer.healthy_since >= settings.lease_s
-        await self._close_orphans(margin_s=0.0 if is_sure else -settings.lease_s)
+        await self._close_orphans()
         if now - self._swept >= settings.sweep_s:
             self._swept = now
             await self.sweep()
 
-    async def _close_orphans(self, margin_s: float) -> None:
+    async def _close_orphans(self) -> None:
+        # While the database was away nobody could renew. After an outage, and after the start, which may have waited for
+        # the end of one, everybody gets a lease's time before anybody is taken for dead.
+        is_sure = self._loop.time() - self._writer.healthy_since >= self.settings.lease_s
         for neighbour in await self._engine.read(partial(processes.neighbours, self.process)):
-            is_gone = await self._engine.is_gone(neighbour.number)
-            if is_gone or neighbour.remaining_s < margin_s:
-                margin = neighbour.remaining_s + 1 if is_gone else margin_s
-                if await self._execute(partial(processes.bury, neighbour.number, margin)):
+            is_alive = await self._engine.is_alive(neighbour.number)
+            if is_alive is False or (is_alive is None and is_sure and neighbour.remaining_s < 0):
+                margin_s = max(neighbour.remaining_s, 0) + 1 if is_alive is False else 0
+                if await self._execute(partial(processes.bury, neighbour.number, margin_s)):
                     self._log.warning("storage_process_gone", process=neighbour.name)
         while True:
             closed = await self._execute(partial(processes.close_orphans, ROWS))

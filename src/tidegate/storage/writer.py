@@ -154,6 +154,8 @@ class Batch:
         for group in (self.beginnings, self.finishes):
             for each in group:
                 yield each.run, each.size
+        for update in self.updates:
+            yield update.run, WRITE_BYTES
 
     def runs(self) -> dict[int, Run]:
         groups: tuple[Sequence[Beginning | Update | Append | Finish], ...] = (
@@ -197,6 +199,10 @@ class Owner(Protocol):
     process: int
     keyring: Keyring
 
+    def forget(self, run: Run) -> None:
+        """Called when nothing more of a run is written."""
+        ...
+
     async def reborn(self) -> None:
         """Enter this process anew: it was taken for dead."""
         ...
@@ -229,7 +235,7 @@ class Writer:
         self.queued = 0
         """Bytes that wait."""
         self._stale = 0
-        self._has_lost = False
+        self._has_lost = self._is_told_full = False
         self.lost: list[int] = []
         """Numbers of runs that are to be removed."""
         self.failing_since: float | None = None
@@ -248,6 +254,7 @@ class Writer:
     def charge(self, run: Run, size: int) -> bool:
         """Take room for a write of a run; False when there is none, and then the run is lost."""
         if self.queued + size > self._settings.spool_bytes:
+            self.note_full()
             self.lose(run)
             return False
         run.queued += size
@@ -280,6 +287,7 @@ class Writer:
     def _enter(self, entries: dict[str, Usage], usage: Usage) -> bool:
         size = len(usage.entry) + WRITE_BYTES
         if self.queued + size > self._settings.spool_bytes:
+            self.note_full()
             self.lost_usage += 1
             return False
         self._uncharge(entries.pop(usage.request_id, None))
@@ -306,6 +314,12 @@ class Writer:
         """Have a batch, so that the lease is renewed."""
         self.added(0)
 
+    def note_full(self) -> None:
+        """Tell, once for each time that it happens, that the spool has no room."""
+        if not self._is_told_full:
+            self._is_told_full = True
+            self._log.error("storage_full", spool_bytes=self.queued, mode=self._settings.when_unavailable)
+
     def lose(self, run: Run) -> None:
         """Keep nothing of this run: what waits is dropped, what is stored is removed."""
         if not run.lost:
@@ -325,8 +339,9 @@ class Writer:
         # Dropping looks at everything that waits, so it is done for many lost runs at once.
         if self._stale > self._settings.spool_bytes / 8:
             self._drop_lost()
+        self._owner.forget(run)
         if run.on_lost is not None:
-            run.on_lost()
+            self._loop.call_soon(run.on_lost)
 
     def _drop_lost(self) -> None:
         self._stale = 0
@@ -520,6 +535,8 @@ class Writer:
         for usage in (*batch.admissions.values(), *batch.settlements.values()):
             self._uncharge(usage)
         self.queued -= sum([operation.size for operation in batch.operations])
+        if not self.is_full:
+            self._is_told_full = False
         if self.failing_since is not None:
             self._log.warning(
                 "storage_recovered", seconds=round(self._loop.time() - self.failing_since, 1), lost_runs=self.lost_runs

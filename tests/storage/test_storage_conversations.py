@@ -1,0 +1,135 @@
+"""A conversation keeps its items in order, for as long as it exists."""
+
+import asyncio
+
+import pytest
+
+from tests.storage.stage import OURS, Place, ending, item, new_run, run
+from tidegate.storage.records import CursorUnknown, HistoryTooLarge
+
+
+def test_a_conversation_is_made_read_changed_and_deleted(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = await storage.create_conversation(
+                OURS,
+                "conv_1",
+                created_at=5.0,
+                key="app",
+                metadata=b'{"a":"b"}',
+                items=[item("x", "i1"), item("y", "i2")],
+            )
+            found = await storage.get_conversation(OURS, "conv_1")
+            assert found is not None
+            assert (found.ref, found.created_at, found.metadata) == (made, 5.0, b'{"a":"b"}')
+            changed = await storage.change_conversation(OURS, "conv_1", b"{}")
+            assert changed is not None
+            assert changed.metadata == b"{}" == (await storage.get_conversation(OURS, "conv_1")).metadata  # type: ignore[union-attr]
+            added = await storage.add_conversation_items(OURS, "conv_1", [item("z", "i3")])
+            assert added is not None
+            assert [(one.id, one.position) for one in added] == [("i3", 2)]
+            whole = await storage.read_conversation(OURS, "conv_1")
+            assert whole is not None
+            assert [one.id for one in whole[1]] == ["i1", "i2", "i3"]
+            assert (await storage.stored(OURS, "app")).size == sum(len(one.content) for one in whole[1])
+            assert await storage.delete_conversation(OURS, "conv_1") is True
+            assert await storage.delete_conversation(OURS, "conv_1") is False
+            assert await storage.get_conversation(OURS, "conv_1") is None
+            assert await storage.add_conversation_items(OURS, "conv_1", [item("z")]) is None
+            assert [await place.count(table) for table in ("conversation_items", "doomed")] == [0, 0]
+            assert (await storage.stored(OURS)).size == 0
+
+    run(scenario)
+
+
+def test_items_are_paged_read_and_deleted_one_by_one(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            await storage.create_conversation(
+                OURS, "conv_1", created_at=1.0, items=[item("x", f"i{n}") for n in range(5)]
+            )
+            page = await storage.list_conversation_items(OURS, "conv_1", limit=2)
+            assert page is not None
+            assert ([one.id for one in page.data], page.has_more) == (["i4", "i3"], True)
+            page = await storage.list_conversation_items(OURS, "conv_1", after="i3", limit=3)
+            assert page is not None
+            assert ([one.id for one in page.data], page.has_more) == (["i2", "i1", "i0"], False)
+            page = await storage.list_conversation_items(OURS, "conv_1", after="i1", limit=2, descending=False)
+            assert page is not None
+            assert ([one.id for one in page.data], page.has_more) == (["i2", "i3"], True)
+            with pytest.raises(CursorUnknown):
+                await storage.list_conversation_items(OURS, "conv_1", after="i9")
+            assert (await storage.get_conversation_item(OURS, "conv_1", "i2")).position == 2  # type: ignore[union-attr]
+            before = (await storage.stored(OURS)).size
+            assert await storage.delete_conversation_item(OURS, "conv_1", "i2") is not None
+            assert await storage.delete_conversation_item(OURS, "conv_1", "i2") is None
+            assert await storage.get_conversation_item(OURS, "conv_1", "i2") is None
+            assert (await storage.stored(OURS)).size < before
+            added = await storage.add_conversation_items(OURS, "conv_1", [item("y", "i5")])
+            assert added is not None
+            assert added[0].position == 5
+
+    run(scenario)
+
+
+def test_a_run_adds_its_turn_when_it_ends(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open(flush_s=5.0) as storage:
+            talk = await storage.create_conversation(OURS, "conv_1", created_at=1.0)
+            made = storage.put_run(new_run(conversation=talk), [item("ask", "i1")])
+            assert (await storage.read_conversation(OURS, "conv_1"))[1] == []  # type: ignore[index]
+            answer = item("answer", "i2")
+            storage.finish_run(made, ending(), [answer], append=[item("ask", "i1"), answer])
+            whole = await storage.read_conversation(OURS, "conv_1")
+            assert whole is not None
+            assert [one.id for one in whole[1]] == ["i1", "i2"]
+            assert (await storage.get_run(OURS, made.new.id)).conversation_id == "conv_1"  # type: ignore[union-attr]
+            # The turn stays when its response is deleted.
+            await storage.delete_run(OURS, made.new.id)
+            assert len((await storage.read_conversation(OURS, "conv_1"))[1]) == 2  # type: ignore[index]
+
+    run(scenario, within_s=8)
+
+
+def test_a_conversation_that_was_deleted_meanwhile_takes_nothing_and_the_run_is_kept(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            talk = await storage.create_conversation(OURS, "conv_1", created_at=1.0)
+            made = storage.put_run(new_run(conversation=talk))
+            await storage.delete_conversation(OURS, "conv_1")
+            # Its number must not come back for another one.
+            other = await storage.create_conversation(OURS, "conv_2", created_at=1.0)
+            assert other.number != talk.number
+            storage.finish_run(made, ending(), [item("a", "i1")], append=[item("a", "i1")])
+            assert (await storage.get_run(OURS, made.new.id)).status == "completed"  # type: ignore[union-attr]
+            assert await place.count("conversation_items") == 0
+
+    run(scenario)
+
+
+def test_turns_that_end_at_once_in_two_processes_get_different_places(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as one, place.open() as two:
+            await one.create_conversation(OURS, "conv_1", created_at=1.0)
+            await asyncio.gather(
+                *(
+                    storage.add_conversation_items(OURS, "conv_1", [item("x"), item("y")])
+                    for _ in range(10)
+                    for storage in (one, two)
+                )
+            )
+            whole = await one.read_conversation(OURS, "conv_1")
+            assert whole is not None
+            assert [each.position for each in whole[1]] == list(range(40))
+
+    run(scenario)
+
+
+def test_a_conversation_over_the_cap_is_refused(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            await storage.create_conversation(OURS, "conv_1", created_at=1.0, items=[item("x" * 5000)])
+            with pytest.raises(HistoryTooLarge):
+                await storage.read_conversation(OURS, "conv_1", max_bytes=5000)
+
+    run(scenario)

@@ -1,0 +1,190 @@
+"""Items are paged as clients ask, and a chain of runs is a tree that is walked, not copied."""
+
+import random
+
+import pytest
+
+from tests.storage.stage import OURS, THEIRS, Place, ending, item, new_run, put, run
+from tidegate.storage.records import Chain, CursorUnknown, HistoryIncomplete, HistoryTooLarge, Ref, StoredItem
+from tidegate.storage.storage import Storage
+
+
+def ids(found: list[StoredItem]) -> list[str]:
+    return [each.id for each in found]
+
+
+async def paged(storage: Storage, run_id: str, scope: str, *, limit: int, descending: bool) -> list[str]:
+    """Every page, put together."""
+    found: list[str] = []
+    after: str | None = None
+    while True:
+        page = await storage.list_items(
+            OURS,
+            run_id,
+            scope,  # type: ignore[arg-type]
+            after=after,
+            limit=limit,
+            descending=descending,
+        )
+        assert page is not None
+        assert len(page.data) <= limit
+        found += ids(page.data)
+        if not page.has_more:
+            return found
+        after = found[-1]
+
+
+def test_pages_of_any_size_make_the_whole_list(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run(), [item(f"{n}", f"in_{n}") for n in range(7)])
+            storage.finish_run(made, ending(), [item(f"{n}", f"out_{n}") for n in range(4)])
+            for scope, count in (("input", 7), ("output", 4), ("context", 7)):
+                prefix = "out" if scope == "output" else "in"
+                wanted = [f"{prefix}_{number}" for number in range(count)]
+                for limit in (1, 3, 7, 100):
+                    for descending in (False, True):
+                        found = await paged(storage, made.new.id, scope, limit=limit, descending=descending)
+                        assert found == (wanted[::-1] if descending else wanted)
+
+    run(scenario)
+
+
+def test_a_page_starts_behind_the_item_that_is_named(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run(), [item(f"{n}", f"in_{n}") for n in range(5)])
+            page = await storage.list_items(OURS, made.new.id, after="in_1", limit=2, descending=False)
+            assert page is not None
+            assert (ids(page.data), page.has_more) == (["in_2", "in_3"], True)
+            page = await storage.list_items(OURS, made.new.id, after="in_1", limit=2)
+            assert page is not None
+            assert (ids(page.data), page.has_more) == (["in_0"], False)
+            page = await storage.list_items(OURS, made.new.id, after="in_0")
+            assert page is not None
+            assert (page.data, page.has_more) == ([], False)
+            with pytest.raises(CursorUnknown, match="out_1"):
+                await storage.list_items(OURS, made.new.id, after="out_1")
+
+    run(scenario)
+
+
+def test_an_id_that_a_client_sent_twice_does_not_send_paging_in_circles(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run(), [item("1", "a"), item("2", "b"), item("3", "a"), item("4", "c")])
+            for descending in (False, True):
+                found = await paged(storage, made.new.id, "input", limit=1, descending=descending)
+                assert found[-1] == ("a" if descending else "c")
+
+    run(scenario)
+
+
+def test_items_are_found_by_their_ids_and_the_newest_counts(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            first = storage.put_run(new_run(), [item("old", "msg_same"), item("x", "msg_x")])
+            second = storage.put_run(new_run(previous=first.ref), [item("new", "msg_same")])
+            storage.finish_run(second, ending(), [item("said", "msg_out")])
+            foreign = storage.put_run(
+                new_run(tenant=THEIRS), [item("theirs", "msg_same"), item("theirs", "msg_theirs")]
+            )
+            await storage.durable(foreign)
+            found = await storage.find_items(OURS, ["msg_same", "msg_x", "msg_out", "msg_theirs", "msg_none", "msg_x"])
+            assert set(found) == {"msg_same", "msg_x", "msg_out"}
+            assert b'"new"' in found["msg_same"].content
+            assert [found[name].role for name in ("msg_x", "msg_out")] == ["input", "output"]
+
+    run(scenario)
+
+
+def test_what_was_just_queued_is_found_too(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open(flush_s=5.0) as storage:
+            storage.put_run(new_run(), [item("x", "msg_x")])
+            assert set(await storage.find_items(OURS, ["msg_x"])) == {"msg_x"}
+
+    run(scenario, within_s=4)
+
+
+def test_a_tree_of_fifty_turns_with_branches_gives_each_leaf_its_own_history(place: Place) -> None:
+    async def scenario() -> None:
+        draw = random.Random(7)
+        async with place.open() as storage:
+            histories: dict[str, list[str]] = {}
+            refs: dict[str, Ref] = {}
+            trunk = ""
+            for turn in range(50):
+                parent = trunk
+                for branch in range(3 if turn % 10 == 5 else 1):
+                    made = storage.put_run(
+                        new_run(previous=refs.get(parent)), [item("q") for _ in range(draw.randint(1, 3))]
+                    )
+                    outputs = [item("a") for _ in range(draw.randint(0, 3))]
+                    storage.finish_run(made, ending(), outputs)
+                    page = await storage.list_items(OURS, made.new.id, "input", descending=False)
+                    assert page is not None
+                    histories[made.new.id] = [*histories.get(parent, []), *ids(page.data), *(one.id for one in outputs)]
+                    refs[made.new.id] = made.ref
+                    trunk = made.new.id if branch == 0 else trunk
+            assert max(len(one) for one in histories.values()) > 100
+            for run_id, history in histories.items():
+                chain = await storage.read_chain(OURS, run_id)
+                assert isinstance(chain, Chain)
+                assert [each.id for link in chain.links for each in link.items] == history
+                assert chain.ref == refs[run_id]
+            chain = await storage.read_chain(OURS, trunk)
+            assert chain is not None
+            assert len(chain.links) == 50
+            # The context of a run is its chain without its own output.
+            outputs_of_leaf = [one.id for one in chain.links[-1].items if one.role == "output"]
+            context = await paged(storage, trunk, "context", limit=17, descending=False)
+            assert context == histories[trunk][: len(histories[trunk]) - len(outputs_of_leaf)]
+            assert await paged(storage, trunk, "context", limit=100, descending=True) == context[::-1]
+            # A hundred turns are not a hundred copies.
+            assert await place.count("items") == len({one for history in histories.values() for one in history})
+
+    run(scenario)
+
+
+def test_a_history_with_a_hole_is_refused(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            first = put(storage)
+            second = put(storage, previous=first.ref)
+            third = put(storage, previous=second.ref)
+            await storage.delete_run(OURS, first.new.id)
+            with pytest.raises(HistoryIncomplete, match=third.new.id):
+                await storage.read_chain(OURS, third.new.id)
+            assert await storage.read_chain(OURS, first.new.id) is None
+            # Its own items can still be looked at.
+            assert (await storage.list_items(OURS, third.new.id)).data  # type: ignore[union-attr]
+
+    run(scenario)
+
+
+def test_a_history_over_the_cap_is_refused_before_it_is_read(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            first = storage.put_run(new_run(), [item("x" * 100_000)])
+            storage.finish_run(first, ending())
+            second = put(storage, previous=first.ref)
+            with pytest.raises(HistoryTooLarge, match="at most 100000"):
+                await storage.read_chain(OURS, second.new.id, max_bytes=100_000)
+            assert await storage.read_chain(OURS, second.new.id, max_bytes=110_000) is not None
+
+    run(scenario)
+
+
+def test_a_chain_tells_how_each_run_ended(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            first = storage.put_run(new_run())
+            storage.finish_run(first, ending("incomplete"))
+            second = storage.put_run(new_run(previous=first.ref))
+            chain = await storage.read_chain(OURS, second.new.id)
+            assert chain is not None
+            assert [link.status for link in chain.links] == ["incomplete", "in_progress"]
+            assert (await storage.get_run(OURS, second.new.id)).previous_id == first.new.id  # type: ignore[union-attr]
+
+    run(scenario)

@@ -1,0 +1,321 @@
+"""A run is begun, streamed and ended once, and read as it was written."""
+
+import asyncio
+
+import pytest
+
+from tests.storage.stage import OURS, THEIRS, Place, ending, frames_of, item, new_run, put, run, until
+from tidegate.storage.items import Scope
+from tidegate.storage.records import Run
+from tidegate.storage.storage import Storage
+from tidegate.wire.errors import StorageUnavailable
+
+SCOPES: tuple[Scope, ...] = ("input", "output", "context")
+
+
+def test_a_run_comes_back_as_it_was_written(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            new = new_run(
+                background=True,
+                stream=True,
+                created_at=1_790_000_000.25,
+                expires_at=1_890_000_000.0,
+                deployment="sim/echo",
+                request=b'{"temperature":0.5}',
+            )
+            made = storage.put_run(new, [item("ask")])
+            storage.append_segment(made, 0, 7, frames_of(0, 7))
+            done = ending(
+                completed_at=1_790_000_009.5,
+                deployment="lab/qwen3",
+                usage=b'{"total_tokens":3}',
+                answer=b'{"service_tier":"default"}',
+            )
+            storage.finish_run(made, done, [item("answer")])
+            await storage.durable(made)
+            found = await storage.get_run(OURS, new.id)
+            assert found is not None
+            assert found.ref == made.ref
+            assert (found.tenant, found.key, found.dialect, found.model) == (OURS, "app", "responses", "sim/echo")
+            assert (found.status, found.background, found.stream) == ("completed", True, True)
+            assert (found.created_at, found.completed_at) == (new.created_at, done.completed_at)
+            assert found.expires_at == new.expires_at
+            assert found.deployment == "lab/qwen3"
+            assert (found.request, found.usage, found.answer) == (new.request, done.usage, done.answer)
+            assert (found.error, found.error_code, found.last_sequence) == (b"", "", 7)
+            assert found.size == made.size > 100
+
+    run(scenario)
+
+
+def test_what_was_just_written_is_read_without_waiting_for_the_writer(place: Place) -> None:
+    """A client asks for the response the moment it has its id."""
+
+    async def scenario() -> None:
+        async with place.open(flush_s=5.0) as storage:
+            made = storage.put_run(new_run())
+            assert (await storage.get_run(OURS, made.new.id)).status == "in_progress"  # type: ignore[union-attr]
+            storage.append_segment(made, 0, 3, frames_of(0, 3))
+            journal = await storage.read_journal(OURS, made.new.id)
+            assert journal is not None
+            assert [segment.frames for segment in journal.segments] == [frames_of(0, 3)]
+            storage.finish_run(made, ending("incomplete"))
+            assert (await storage.get_run(OURS, made.new.id)).status == "incomplete"  # type: ignore[union-attr]
+
+    run(scenario, within_s=4)
+
+
+def test_a_live_run_changes_its_status_and_deployment(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run(status="queued", deployment="one"))
+            storage.update_run(made, "in_progress")
+            found = await storage.get_run(OURS, made.new.id)
+            assert found is not None
+            assert (found.status, found.deployment, found.completed_at) == ("in_progress", "one", None)
+            storage.update_run(made, "in_progress", "two")
+            assert (await storage.get_run(OURS, made.new.id)).deployment == "two"  # type: ignore[union-attr]
+            storage.finish_run(made, ending("cancelled"))
+            storage.update_run(made, "in_progress", "three")
+            found = await storage.get_run(OURS, made.new.id)
+            assert found is not None
+            assert (found.status, found.deployment) == ("cancelled", "two")
+
+    run(scenario)
+
+
+def test_a_run_ends_once(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run())
+            storage.finish_run(made, ending("completed"), [item("first")])
+            storage.finish_run(made, ending("failed", error_code="late"), [item("second")])
+            storage.append_segment(made, 0, 0, b"late")
+            await storage.durable(made)
+            found = await storage.get_run(OURS, made.new.id)
+            assert found is not None
+            assert (found.status, found.error_code, found.last_sequence) == ("completed", "", None)
+            assert await place.count("items") == 1
+            assert await place.count("segments") == 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "incomplete", "cancelled"])
+def test_the_ending_tells_how(place: Place, status: str) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run())
+            storage.finish_run(made, ending(status, error=b'{"code":"server_error"}', error_code="upstream_broken"))
+            found = await storage.get_run(OURS, made.new.id)
+            assert found is not None
+            assert (found.status, found.error, found.error_code) == (
+                status,
+                b'{"code":"server_error"}',
+                "upstream_broken",
+            )
+
+    run(scenario)
+
+
+def test_the_journal_is_read_from_any_number_in_pieces_of_any_size(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run(stream=True))
+            widths = [1 + number % 5 for number in range(150)]
+            behind = 0
+            for width in widths:
+                storage.append_segment(made, behind, behind + width - 1, frames_of(behind, behind + width - 1))
+                behind += width
+            storage.finish_run(made, ending())
+            for after in (-1, 0, 1, 2, behind // 2, behind - 2, behind - 1, behind + 10):
+                for max_bytes in (1, 700, 1024**2):
+                    found, reads, at = b"", 0, after
+                    while True:
+                        journal = await storage.read_journal(OURS, made.new.id, after=at, max_bytes=max_bytes)
+                        assert journal is not None
+                        assert (journal.status, journal.last_sequence) == ("completed", behind - 1)
+                        found += b"".join(segment.frames for segment in journal.segments)
+                        reads += 1
+                        if not journal.has_more:
+                            break
+                        at = journal.segments[-1].last
+                    assert frames_of(0, behind - 1).endswith(found)
+                    assert found.endswith(frames_of(after + 1, behind - 1))
+                    # Never more than the segment that holds the number asked for.
+                    assert len(found) - len(frames_of(after + 1, behind - 1)) < len(frames_of(behind - 5, behind - 1))
+                    assert reads < len(widths) + 2
+
+    run(scenario)
+
+
+def test_interleaved_runs_keep_their_own_frames(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = [storage.put_run(new_run()) for _ in range(20)]
+            for number in range(30):
+                for one in made:
+                    storage.append_segment(one, number, number, b"%d of %d\n" % (number, one.number))
+                if number % 7 == 0:
+                    await storage.durable(made[0])
+            for one in made:
+                storage.finish_run(one, ending())
+                journal = await storage.read_journal(OURS, one.new.id)
+                assert journal is not None
+                assert b"".join(segment.frames for segment in journal.segments) == b"".join(
+                    b"%d of %d\n" % (number, one.number) for number in range(30)
+                )
+
+    run(scenario)
+
+
+def test_a_deleted_run_is_gone_with_all_that_belonged_to_it(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made, kept = put(storage, segments=1200, inputs=3), put(storage)
+            await storage.claim(OURS, "k", digest=b"d", run_id=made.new.id, expires_at=2e9)
+            assert await storage.delete_run(OURS, made.new.id) is True
+            assert await storage.delete_run(OURS, made.new.id) is False
+            assert await storage.get_run(OURS, made.new.id) is None
+            assert await storage.read_journal(OURS, made.new.id) is None
+            assert await storage.list_items(OURS, made.new.id) is None
+            assert await storage.find_items(OURS, [made.new.id]) == {}
+            counts = [await place.count(table) for table in ("runs", "items", "segments", "idempotency", "doomed")]
+            assert counts == [1, 2, 2, 0, 0]
+            assert (await storage.get_run(OURS, kept.new.id)).status == "completed"  # type: ignore[union-attr]
+
+    run(scenario)
+
+
+def test_deleting_a_live_run_stops_its_writing(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run(), [item("ask")])
+            storage.append_segment(made, 0, 0, b"x")
+            assert await storage.delete_run(OURS, made.new.id) is True
+            storage.append_segment(made, 1, 1, b"y")
+            storage.finish_run(made, ending(), [item("answer")])
+            other = put(storage)
+            await storage.durable(other)
+            assert await storage.get_run(OURS, made.new.id) is None
+            assert [await place.count(table) for table in ("runs", "items", "segments", "doomed")] == [1, 2, 2, 0]
+            with pytest.raises(StorageUnavailable):
+                await storage.durable(made)
+
+    run(scenario)
+
+
+def test_what_another_process_still_writes_to_a_deleted_run_goes_too(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as writer, place.open() as other:
+            made = writer.put_run(new_run(), [item("ask")])
+            writer.append_segment(made, 0, 0, b"x")
+            await writer.durable(made)
+            assert await other.delete_run(OURS, made.new.id) is True
+            writer.append_segment(made, 1, 1, b"y")
+            await writer.durable(made)
+            writer.finish_run(made, ending(), [item("answer")])
+            await until(lambda: made.lost)
+            await other.sweep()
+            assert [await place.count(table) for table in ("runs", "items", "segments", "doomed")] == [0, 0, 0, 0]
+
+    run(scenario)
+
+
+def test_abandoning_a_run_leaves_nothing(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run(), [item("ask")])
+            await storage.durable(made)
+            storage.append_segment(made, 0, 0, b"x")
+            storage.abandon(made)
+            storage.finish_run(made, ending())
+            await storage.durable(put(storage))
+            assert await storage.get_run(OURS, made.new.id) is None
+            await storage.sweep()
+            assert [await place.count(table) for table in ("runs", "items", "segments", "doomed")] == [1, 2, 2, 0]
+
+    run(scenario)
+
+
+def test_numbers_never_run_out_and_never_repeat(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.storage.storage.BLOCK", 300)
+
+    async def scenario() -> None:
+        numbers: list[int] = []
+
+        async def fill(storage: Storage) -> None:
+            for number in range(1000):
+                made = storage.put_run(new_run())
+                assert not made.lost
+                numbers.append(made.number)
+                if number % 100 == 0:
+                    await storage.durable(made)
+
+        async with place.open() as one, place.open() as two:
+            await asyncio.gather(fill(one), fill(two))
+        assert len(set(numbers)) == 2000
+
+    run(scenario)
+
+
+def test_no_function_shows_or_changes_what_belongs_to_another_tenant(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = put(storage, expires_at=None)
+            live: Run = storage.put_run(new_run())
+            asked = (await storage.list_items(OURS, made.new.id)).data[0]  # type: ignore[union-attr]
+            talk = await storage.create_conversation(
+                OURS, "conv_1", created_at=1.0, metadata=b"{}", items=[item("x", "i1")]
+            )
+            await storage.claim(OURS, "name", digest=b"d", run_id="resp_x", expires_at=2e9)
+            ids = (made.new.id, live.new.id)
+            before = [
+                await place.query(f"SELECT * FROM {table} ORDER BY 1") for table in ("runs", "items", "conversations")
+            ]
+            for run_id in ids:
+                assert await storage.get_run(THEIRS, run_id) is None
+                assert await storage.read_journal(THEIRS, run_id) is None
+                assert await storage.read_chain(THEIRS, run_id) is None
+                for scope in SCOPES:
+                    assert await storage.list_items(THEIRS, run_id, scope) is None
+                assert await storage.request_cancel(THEIRS, run_id) is False
+                assert await storage.delete_run(THEIRS, run_id) is False
+            assert await storage.find_items(THEIRS, [asked.id, "i1"]) == {}
+            assert (await storage.stored(THEIRS)).runs == (await storage.stored(THEIRS, "app")).size == 0
+            assert await storage.get_conversation(THEIRS, talk.id) is None
+            assert await storage.read_conversation(THEIRS, talk.id) is None
+            assert await storage.list_conversation_items(THEIRS, talk.id) is None
+            assert await storage.get_conversation_item(THEIRS, talk.id, "i1") is None
+            assert await storage.change_conversation(THEIRS, talk.id, b"[]") is None
+            assert await storage.add_conversation_items(THEIRS, talk.id, [item("y")]) is None
+            assert await storage.delete_conversation_item(THEIRS, talk.id, "i1") is None
+            assert await storage.delete_conversation(THEIRS, talk.id) is False
+            # The same key of another tenant is another key.
+            assert (await storage.claim(THEIRS, "name", digest=b"e", run_id="resp_y", expires_at=2e9)).is_new
+            storage.settle_claim(THEIRS, "name", "resp_x", 200)
+            storage.release_claim(THEIRS, "name", "resp_x")
+            claim = await storage.claim(OURS, "name", digest=b"d", run_id="resp_z", expires_at=2e9)
+            assert (claim.is_new, claim.run_id, claim.status) == (False, "resp_x", None)
+            assert await storage.read_usage(THEIRS) == []
+            after = [
+                await place.query(f"SELECT * FROM {table} ORDER BY 1") for table in ("runs", "items", "conversations")
+            ]
+            assert before == after
+
+    run(scenario)
+
+
+def test_a_run_that_names_a_parent_of_another_tenant_does_not_reach_it(place: Place) -> None:
+    """Even if a caller mixed tenants up, the chain ends there."""
+
+    async def scenario() -> None:
+        async with place.open() as storage:
+            foreign = put(storage, tenant=THEIRS)
+            made = put(storage, previous=foreign.ref)
+            context = await storage.list_items(OURS, made.new.id, "context")
+            assert context is not None
+            assert len(context.data) == 1
+
+    run(scenario)
