@@ -32,7 +32,7 @@ def asked(gateway: Running) -> int:
 @paths
 @streamed
 def test_the_same_request_gets_the_same_answer(keeping: Running, key: dict[str, str], path: str, stream: bool) -> None:
-    body = {"model": "lab/demo?gap=0.001", "stream": stream, **BODIES[path]}
+    body = {"model": "lab/demo?gap=1", "stream": stream, **BODIES[path]}
     with Api(keeping) as api:
         before = asked(keeping)
         first = api.post(path, body, headers=key)
@@ -49,7 +49,7 @@ def test_the_same_request_gets_the_same_answer(keeping: Running, key: dict[str, 
 
 @streamed
 def test_requests_at_the_same_time_share_one_run(keeping: Running, key: dict[str, str], stream: bool) -> None:
-    body = {"model": "lab/lorem?chunks=20&gap=0.02", "stream": stream, **BODIES["/v1/chat/completions"]}
+    body = {"model": "lab/lorem?chunks=20&gap=20", "stream": stream, **BODIES["/v1/chat/completions"]}
     before = asked(keeping)
 
     async def scene() -> list[bytes]:
@@ -86,7 +86,7 @@ def test_what_was_refused_may_be_tried_again(keeping: Running, key: dict[str, st
 
 
 def test_who_repeats_is_not_cut_off_when_the_first_client_leaves(keeping: Running, key: dict[str, str]) -> None:
-    body = {"model": "lab/lorem?chunks=30&gap=0.03", "stream": True, **BODIES["/v1/chat/completions"]}
+    body = {"model": "lab/lorem?chunks=30&gap=30", "stream": True, **BODIES["/v1/chat/completions"]}
     found: list[bytes] = []
     with Api(keeping) as first, Api(keeping) as second:
         with first.http.stream("POST", "/v1/chat/completions", json=body, headers=key) as left:

@@ -101,7 +101,7 @@ async def scene(folder: Path) -> None:
                 acknowledged = (await client.post("/v1/responses", json={"model": "sim/echo", "input": "kept"})).json()
                 await asyncio.sleep(0.2)
                 watchers = [Watcher() for _ in range(STREAMS)]
-                pace = [f"sim/lorem?chunks={dice.randint(5, 60)}&gap=0.0{dice.randint(1, 4)}" for _ in watchers]
+                pace = [f"sim/lorem?chunks={dice.randint(5, 60)}&gap={10 * dice.randint(1, 4)}" for _ in watchers]
                 tasks = [
                     asyncio.create_task(watcher.create(client, model))
                     for watcher, model in zip(watchers, pace, strict=True)

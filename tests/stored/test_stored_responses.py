@@ -220,7 +220,7 @@ def test_a_stream_whose_client_left_is_cancelled_and_stays_readable(keeping: Run
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
 def test_a_stream_with_a_grace_goes_on_without_its_client(api: Api, path: str) -> None:
     question = {"messages": [{"role": "user", "content": "hi"}]} if path != "/v1/responses" else {"input": "hi"}
-    body = {"model": "lab/echo?text=one two three four five six&chunks=6&gap=0.1", "stream": True, "max_tokens": 99}
+    body = {"model": "lab/echo?text=one two three four five six&chunks=6&gap=100", "stream": True, "max_tokens": 99}
     if path == "/v1/responses":
         del body["max_tokens"]
     grace = {"tidegate-resume-grace": "5s"}

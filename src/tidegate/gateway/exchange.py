@@ -269,11 +269,10 @@ class Exchange:
         )
         if self._gateway.keeper is not None and not self._keep(self._gateway.keeper, request, body):
             return False
-        self._open(request)
-        return True
+        return self._open(request)
 
-    def _open(self, request: Request) -> None:
-        """All that the request builds on is there."""
+    def _open(self, request: Request) -> bool:
+        """All that the request builds on is there. Whether it can go on at once; else an errand goes on with it."""
         if request.wants_stream:
             self._stream = cast("StreamingRequest", request).open(self._call)
         if not self._dialect.operation:
@@ -282,7 +281,8 @@ class Exchange:
         if recorder is not None:
             recorder.stream = self._stream
             if recorder.background:
-                self._begin_background(recorder, cast("ResponsesRequest", request))
+                return self._begin_background(recorder, cast("ResponsesRequest", request))
+        return True
 
     def _open_bridge(self, request: Request) -> None:
         for path in self._plan:
@@ -335,8 +335,8 @@ class Exchange:
                 return
             if found is not None:
                 cast("ResponsesRequest", request).resolve(found.items, found.named)
-            self._open(request)
-            self._next_attempt()
+            if self._open(request):
+                self._next_attempt()
         except errors.TidegateError as error:
             self._break(error)
         except Exception as bug:
@@ -377,13 +377,37 @@ class Exchange:
 
     # -- going on without a client ------------------------------------------------------------------------------
 
-    def _begin_background(self, recorder: Recorder, request: "ResponsesRequest") -> None:
-        """The run is there from now on, whatever becomes of the client. Who did not ask for a stream has its answer."""
+    def _begin_background(self, recorder: Recorder, request: "ResponsesRequest") -> bool:
+        """The run is there from now on, whatever becomes of the client. Who did not ask for a stream has its answer as
+        soon as a kill cannot undo that; whether the call can go on at once."""
         queued = request.queued(self._call, self._plan[0].destination.model)
+        recorder.begin()
         if request.typed.stream:
-            recorder.begin()
-        else:
+            return True
+        self._errand = Errand(
+            self._gateway.loop,
+            recorder.durable(),
+            partial(self._on_durable, recorder, queued),
+            until=self._received_at + LOOKUP_S,
+            late=errors.StorageUnavailable("The response could not be stored in time."),
+        )
+        return False
+
+    def _on_durable(self, recorder: Recorder, queued: bytes, failed: errors.TidegateError | None) -> None:
+        """What is acknowledged here outlives a kill."""
+        self._errand = None
+        if self._settled:
+            return
+        try:
+            if failed is not None:
+                self._break(failed)
+                return
             recorder.hand_over(queued)
+            self._next_attempt()
+        except errors.TidegateError as error:
+            self._break(error)
+        except Exception as bug:
+            self._on_bug(bug)
 
     def _goes_on(self, recorder: Recorder) -> bool:
         """Whether the answer goes on although its client has left."""

@@ -53,6 +53,9 @@ __all__ = ["Keeper", "Plan", "new_item_id"]
 GRACE_KEPT_S = 3600.0
 """How long a stream stays readable that was kept only for a client that may come back."""
 
+LATE_S = 0.2
+"""How long what another gateway has just answered may take to be found: it writes behind its answers."""
+
 CANCEL_S = 10.0
 """How long a cancelled run of another process may take to end."""
 
@@ -111,6 +114,11 @@ class Recording:
         self.conversation: Ref | None = None
         self.exchange: Exchange | None = None
 
+    async def durable(self) -> None:
+        """Until the run is on the disk. Raises StorageUnavailable."""
+        assert self._written is not None
+        await self._keeper.storage.durable(self._written)
+
     @property
     def number(self) -> int:
         """How storage calls it; 0 before it began, and where it could not be stored."""
@@ -166,6 +174,8 @@ class Keeper:
         self.loop = loop
         self.storage = storage
         self._settings = settings
+        self._shared = settings.url.startswith("postgres")
+        """Other gateways write to the same database."""
         self._writers: dict[int, StoredWriter] = {}
         self._running: dict[str, Recording] = {}
         self.quota = Quota(loop, storage, int(settings.quota))
@@ -272,6 +282,9 @@ class Keeper:
         try:
             if references.previous is not None:
                 chain = await self.storage.read_chain(tenant, references.previous)
+                if chain is None and self._shared:
+                    await asyncio.sleep(LATE_S)
+                    chain = await self.storage.read_chain(tenant, references.previous)
                 if chain is None:
                     raise previous_not_found(references.previous)
                 last = chain.links[-1]
@@ -330,6 +343,9 @@ class Keeper:
     async def find(self, run_id: str, tenant: Tenant, *, dialect: str = "") -> StoredRun:
         """A run. Raises NotFound in the official words (protocol §1.8)."""
         found = await self.storage.get_run(tenant, run_id)
+        if found is None and self._shared:
+            await asyncio.sleep(LATE_S)
+            found = await self.storage.get_run(tenant, run_id)
         if found is None or (dialect and found.dialect != dialect):
             raise _not_found(run_id)
         return found

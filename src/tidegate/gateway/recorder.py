@@ -24,6 +24,9 @@ class Run(Protocol):
     def followed(self) -> bool:
         """Whether anybody reads along."""
 
+    async def durable(self) -> None:
+        """Until a kill cannot undo that it began."""
+
     def begin(self, stream: "Stream | None") -> None:
         """The first frames are about to come, or the run is to be found before they do. Once."""
 
@@ -79,6 +82,10 @@ class Recorder:
             self.begun = True
             self._run.begin(self.stream)
 
+    async def durable(self) -> None:
+        """Until a kill cannot undo that the run began."""
+        await self._run.durable()
+
     def detach(self) -> None:
         """The client has left, or has been answered: what comes is for the journal."""
         self._downstream = None
@@ -87,7 +94,6 @@ class Recorder:
     def hand_over(self, body: bytes) -> None:
         """Answer the client with `body`, ahead of everything, and go on without it."""
         downstream = self._downstream
-        self.begin()
         self.detach()
         if downstream is not None:
             downstream.respond(200, b"", body, JSON)

@@ -1,0 +1,129 @@
+"""Two gateways on one PostgreSQL: what one has begun, the other finds, follows and cancels."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.storage.server import PostgresServer
+from tests.support.processes import Gateway
+from tidegate.sim import SimServer
+
+TOML = """
+[server]
+port = {port}
+data_dir = "{data}"
+[storage]
+url = "{url}"
+[providers.sim]
+base_url = "{sim}"
+"""
+
+SLOW = {"model": "sim/lorem?chunks=40&gap=50", "input": "hi"}
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    server = PostgresServer()
+    try:
+        server.start()
+        asyncio.run(make_database(server))
+        yield server.url("two")
+    finally:
+        server.close()
+
+
+async def make_database(server: PostgresServer) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(server.url("template1"))
+    try:
+        await connection.execute("CREATE DATABASE two")
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def pair(folder: Path, url: str) -> AsyncIterator[tuple[Gateway, Gateway, httpx.AsyncClient, httpx.AsyncClient]]:
+    async with SimServer(keep_requests=0) as sim:
+        toml = TOML.replace("{url}", url).replace("{sim}", sim.base_url).replace("{data}", str(folder))
+        one, two = Gateway(toml, folder, "one"), Gateway(toml, folder, "two")
+        await one.start()
+        await two.start()
+        try:
+            async with (
+                httpx.AsyncClient(base_url=one.origin, timeout=30) as a,
+                httpx.AsyncClient(base_url=two.origin, timeout=30) as b,
+            ):
+                yield one, two, a, b
+        finally:
+            await one.stop()
+            await two.stop()
+
+
+async def poll(client: httpx.AsyncClient, name: str, seconds: float = 15) -> dict[str, Any]:
+    async with asyncio.timeout(seconds):
+        while True:
+            found = (await client.get(f"/v1/responses/{name}")).json()
+            if found["status"] not in ("queued", "in_progress"):
+                return dict(found)
+            await asyncio.sleep(0.1)
+
+
+def test_what_one_gateway_runs_the_other_follows_continues_and_cancels(tmp_path: Path, database: str) -> None:
+    async def scene() -> None:
+        async with pair(tmp_path, database) as (_, _, a, b):
+            begun = (await a.post("/v1/responses", json={**SLOW, "background": True})).json()
+            arrived: list[tuple[float, bytes]] = []
+            loop = asyncio.get_running_loop()
+            async with b.stream("GET", f"/v1/responses/{begun['id']}?stream=true") as followed:
+                async for piece in followed.aiter_raw():
+                    arrived.append((loop.time(), piece))
+            assert arrived[-1][0] - arrived[0][0] > 0.5, "the frames came all at once, at the end"
+            whole = (await a.get(f"/v1/responses/{begun['id']}?stream=true")).content
+            assert b"".join(piece for _, piece in arrived) == whole
+            assert (await b.get(f"/v1/responses/{begun['id']}")).json()["status"] == "completed"
+
+            resumed = (await b.get(f"/v1/responses/{begun['id']}?stream=true&starting_after=7")).content
+            assert whole.endswith(resumed)
+            assert json.loads(resumed.split(b"data: ", 1)[1].split(b"\n", 1)[0])["sequence_number"] == 8
+
+            nxt = {"model": "sim/echo", "input": "go on", "previous_response_id": begun["id"]}
+            assert (await b.post("/v1/responses", json=nxt)).json()["previous_response_id"] == begun["id"]
+
+            begun = (
+                await a.post(
+                    "/v1/responses", json={**SLOW, "model": "sim/lorem?chunks=900&gap=50", "background": True}
+                )
+            ).json()
+            cancelled = await b.post(f"/v1/responses/{begun['id']}/cancel")
+            assert cancelled.json()["status"] == "cancelled"
+            assert (await a.get(f"/v1/responses/{begun['id']}")).json()["status"] == "cancelled"
+
+    asyncio.run(scene())
+
+
+def test_a_gateway_that_starts_again_harms_no_run_of_the_other(tmp_path: Path, database: str) -> None:
+    async def scene() -> None:
+        async with pair(tmp_path, database) as (one, _, a, b):
+            own = (await a.post("/v1/responses", json={**SLOW, "background": True})).json()
+            others = [(await b.post("/v1/responses", json={**SLOW, "background": True})).json() for _ in range(3)]
+            await asyncio.sleep(0.4)
+            one.process.send_signal(signal.SIGKILL)
+            await one.stop()
+            await one.start()
+            for other in others:
+                assert (await poll(b, other["id"]))["status"] == "completed"
+            found = await poll(b, own["id"], 40)
+            assert found["status"] == "failed"
+            assert found["error"]["message"].startswith("gateway_interrupted")
+            again = (await b.get(f"/v1/responses/{own['id']}?stream=true")).content
+            assert again.count(b"event: response.failed") == 1
+
+    asyncio.run(scene())
