@@ -98,9 +98,7 @@ def test_what_one_gateway_runs_the_other_follows_continues_and_cancels(tmp_path:
             assert (await b.post("/v1/responses", json=nxt)).json()["previous_response_id"] == begun["id"]
 
             begun = (
-                await a.post(
-                    "/v1/responses", json={**SLOW, "model": "sim/lorem?chunks=900&gap=50", "background": True}
-                )
+                await a.post("/v1/responses", json={**SLOW, "model": "sim/lorem?chunks=900&gap=50", "background": True})
             ).json()
             cancelled = await b.post(f"/v1/responses/{begun['id']}/cancel")
             assert cancelled.json()["status"] == "cancelled"
