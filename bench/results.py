@@ -100,7 +100,7 @@ def rows(results: Results, gateway: str) -> list[Row]:
 
 
 def _cpu_row(results: Results, work: Work, gateway: str) -> Row:
-    shown = f"{work.name}, journal off" if work.unit == "chunk" else work.name
+    shown = f"{work.name}, journal off" if work.unit == "chunk" and not work.store else work.name
     row = Row(work=shown, unit=f"µs/{work.unit}")
     if work.name in results.refused:
         row.note = f"not offered: {results.refused[work.name]}"

@@ -61,6 +61,7 @@ _TIDEGATE = """\
 [server]
 host = "127.0.0.1"
 drain = "1s"
+data_dir = "{data}"
 
 [logging]
 format = "json"
@@ -194,7 +195,9 @@ def start_tidegate(lab: Lab, variant: Variant) -> Target:
     """`tidegate serve`, everything on; the log, with a line per request, goes to a file. Returns as soon as the gateway
     says that it listens. Raises RuntimeError, with its log, when it does not."""
     folder = lab.new_folder("tidegate")
-    text = _TIDEGATE.format(plain=lab.plain, secure=lab.secure, authority=lab.certificates.authority)
+    text = _TIDEGATE.format(
+        plain=lab.plain, secure=lab.secure, authority=lab.certificates.authority, data=folder / "data"
+    )
     (folder / "tidegate.toml").write_text(text)
     environment = {
         variable: value

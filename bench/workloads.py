@@ -41,15 +41,16 @@ _SDK_HEADERS = {
 _FEW_HEADERS = {"accept": "application/json", "user-agent": "bench"}
 
 
-def whole_body(dialect: Dialect, provider: str, *, extra_bytes: int = 0) -> bytes:
+def whole_body(dialect: Dialect, provider: str, *, extra_bytes: int = 0, store: bool = False) -> bytes:
     """A request for an answer in one body: about 700 bytes, or `extra_bytes` more."""
-    return _encode({"model": f"{provider}/whole", **_content(dialect, extra_bytes), "temperature": 0.2, "top_p": 0.9})
+    content = _content(dialect, extra_bytes, store=store)
+    return _encode({"model": f"{provider}/whole", **content, "temperature": 0.2, "top_p": 0.9})
 
 
-def stream_body(dialect: Dialect, provider: str, *, period_ms: int | None) -> bytes:
+def stream_body(dialect: Dialect, provider: str, *, period_ms: int | None, store: bool = False) -> bytes:
     """A request for a stream that never ends: one chunk every `period_ms`, or none after the first few for None."""
     script = "idle" if period_ms is None else f"flow-{period_ms}"
-    return _encode({"model": f"{provider}/{script}", **_content(dialect, 0), "stream": True})
+    return _encode({"model": f"{provider}/{script}", **_content(dialect, 0, store=store), "stream": True})
 
 
 def request(dialect: Dialect, body: bytes, *, sdk_headers: bool = False) -> bytes:
@@ -65,8 +66,9 @@ def request(dialect: Dialect, body: bytes, *, sdk_headers: bool = False) -> byte
     return f"POST {PATHS[dialect]} HTTP/1.1\r\n{head}\r\n".encode("ascii") + body
 
 
-def _content(dialect: Dialect, extra_bytes: int) -> dict[str, Any]:
-    """A conversation; what is extra comes as earlier turns of 1,000 characters, as in a real one."""
+def _content(dialect: Dialect, extra_bytes: int, *, store: bool) -> dict[str, Any]:
+    """A conversation; what is extra comes as earlier turns of 1,000 characters, as in a real one. `store`: the answer is
+    kept, where the dialect keeps answers."""
     turns = [
         ("user" if index % 2 == 0 else "assistant", f"Turn {index}. " + (_QUESTION * 8)[:980])
         for index in range(extra_bytes // 1050 // 2 * 2)
@@ -76,7 +78,7 @@ def _content(dialect: Dialect, extra_bytes: int) -> dict[str, Any]:
         messages += [{"role": role, "content": text} for role, text in turns]
         return {"messages": [*messages, {"role": "user", "content": _QUESTION}], "max_completion_tokens": 200}
     if not turns:
-        return {"instructions": _INSTRUCTIONS, "input": _QUESTION, "max_output_tokens": 200}
+        return {"instructions": _INSTRUCTIONS, "input": _QUESTION, "max_output_tokens": 200, "store": store}
     items: list[dict[str, Any]] = [
         {
             "type": "message",
@@ -85,7 +87,7 @@ def _content(dialect: Dialect, extra_bytes: int) -> dict[str, Any]:
         }
         for role, text in [*turns, ("user", _QUESTION)]
     ]
-    return {"instructions": _INSTRUCTIONS, "input": items, "max_output_tokens": 200}
+    return {"instructions": _INSTRUCTIONS, "input": items, "max_output_tokens": 200, "store": store}
 
 
 def _encode(content: dict[str, Any]) -> bytes:
