@@ -17,6 +17,7 @@ __all__ = [
     "EVENT_STREAM",
     "JSON",
     "Answer",
+    "AudioFormat",
     "Call",
     "Destination",
     "Dialect",
@@ -29,10 +30,12 @@ __all__ = [
     "Request",
     "Sealed",
     "SealedRequest",
+    "Speech",
     "Standalone",
     "Stream",
     "StreamingRequest",
     "Traits",
+    "WholeRequest",
     "estimated_usage",
     "refuse_unsupported",
     "says_nothing",
@@ -50,6 +53,10 @@ Endpoint = Literal[
 Google's `generateContent`; `speech`, `transcription` and `translation` are OpenAI's three audio endpoints."""
 
 
+AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+"""The forms of spoken audio, in OpenAI's names. `pcm` is 16 bits at 24 kHz, signed, little-endian, one channel."""
+
+
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """Where a provider leaves the API, beyond what is repaired for everyone. In answers all of it costs time per frame."""
 
@@ -63,6 +70,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """Its response object repeats the request's members. False: what stands there is a filling."""
     embeddings_of_gemini: bool = False
     """Embeddings are asked for in the form of Gemini's `batchEmbedContents`."""
+    speech_of_gemini: bool = False
+    """Speech is asked for as an answer of Gemini's `streamGenerateContent` in audio."""
     output_limit: int | None = None
     """Tokens after which it cuts an answer when the request sets no limit."""
     openai_chat: bool = False
@@ -98,6 +107,20 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """A message of the role `system` may stand behind one of the user."""
 
 
+class Speech(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model takes of the speech endpoint. The defaults fit servers that merely speak that API."""
+
+    events: bool = False
+    """It answers `stream_format: "sse"` with events. False: it is not asked for them, and its audio is put into events
+    here."""
+    formats: tuple[AudioFormat, ...] = ()
+    """What it can be asked for, its usual one first; empty where only the server itself knows."""
+    refuses: frozenset[str] = frozenset()
+    """Further request members that it does not take."""
+    style_in_text: bool = False
+    """Gemini's older models are told how to speak in front of the text, the others beside it."""
+
+
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """The deployment a request goes to, as far as a dialect has to know it."""
 
@@ -122,6 +145,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     drops: bool = False
     """What the deployment cannot carry is left out and named, instead of refused."""
     traits: Traits = Traits()
+    speech: Speech = Speech()
     quirks: Quirks = Quirks()
 
 
@@ -161,6 +185,10 @@ class Request(Protocol):
 
         Raises UnsupportedParameter for a member that the deployment cannot honour.
         """
+
+
+class WholeRequest(Request, Protocol):
+    """A request whose answer may come in one body."""
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> "Answer":
         """The body for the client of an answer that is not streamed.
@@ -211,7 +239,7 @@ class Received(Generic[Body]):
         return self.stream is True
 
 
-class Standalone(Request, Protocol):
+class Standalone(WholeRequest, Protocol):
     """A request that the gateway can answer itself, where the provider does not know the question."""
 
     def estimate(self, call: Call) -> "Answer":
@@ -358,6 +386,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "echo": (False,),
     "frequency_penalty": (0,),
     "include": ([],),
+    "instructions": ("",),
     "logit_bias": ({},),
     "logprobs": (False,),
     "metadata": ({},),
@@ -368,6 +397,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "reasoning": ({}, {"effort": None}, {"summary": None}, {"effort": None, "summary": None}),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto",),
+    "speed": (1,),
     "stop": ([],),
     "store": (False,),
     "suffix": ("",),
