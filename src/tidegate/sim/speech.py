@@ -105,11 +105,11 @@ def wants_audio(request: dict[str, Any]) -> bool:
 
 def tone(place: int, size: int | None = None) -> bytes:
     """Samples of the piece at `place`: each is higher than the one before, so that a lost, doubled or moved one shows."""
-    pitch = 220 + 20 * (place % 64)
-    count = PIECE_SAMPLES if size is None else -(-size // 2)
-    step = 2 * math.pi * pitch / RATE
-    samples = array.array("h", (round(8000 * math.sin(step * at)) for at in range(count)))
-    return samples.tobytes()[:size]
+    size = PIECE_SAMPLES * 2 if size is None else size
+    step = 2 * math.pi * (220 + 20 * (place % 64)) / RATE
+    # All pitches are multiples of 20 Hz, so that the tone repeats itself after 1200 samples.
+    period = array.array("h", (round(8000 * math.sin(step * at)) for at in range(min(1200, -(-size // 2)))))
+    return (period.tobytes() * (size // 2400 + 1))[:size]
 
 
 def wav_head(size: int = OPEN) -> bytes:
