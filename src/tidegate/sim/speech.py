@@ -1,6 +1,5 @@
 """Speech: a tone for each piece of an answer, as WAV, bare samples or MP3, raw or in events; in Google's form too."""
 
-import array
 import base64
 import math
 import struct
@@ -108,8 +107,9 @@ def tone(place: int, size: int | None = None) -> bytes:
     size = PIECE_SAMPLES * 2 if size is None else size
     step = 2 * math.pi * (220 + 20 * (place % 64)) / RATE
     # All pitches are multiples of 20 Hz, so that the tone repeats itself after 1200 samples.
-    period = array.array("h", (round(8000 * math.sin(step * at)) for at in range(min(1200, -(-size // 2)))))
-    return (period.tobytes() * (size // 2400 + 1))[:size]
+    count = min(1200, -(-size // 2))
+    period = struct.pack(f"<{count}h", *(round(8000 * math.sin(step * at)) for at in range(count)))
+    return (period * (size // 2400 + 1))[:size]
 
 
 def wav_head(size: int = OPEN) -> bytes:

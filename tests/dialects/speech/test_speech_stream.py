@@ -15,8 +15,10 @@ from tests.dialects.speech.samples import (
     AUDIO,
     DONE,
     FINISHED,
+    GEMINI,
     USAGE,
     bare,
+    chunk,
     delta,
     deployment,
     error_of,
@@ -360,6 +362,26 @@ def test_a_whole_head_in_one_frame_leaves_the_frame_alone() -> None:
     first = delta(open_head(24_000) + AUDIO[:4])
     out = play(opened(EVENTS, "text/event-stream", response_format="wav", stream_format="sse"), [first + DONE])
     assert out.startswith(first)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5000), st.binary(max_size=4)), max_size=6), cuts(), st.integers(0, 5))
+def test_whatever_comes_nothing_is_raised_and_it_ends(
+    changes: list[tuple[int, bytes]], cuts: list[int], case: int
+) -> None:
+    to, told = ((RAW, "audio/wav"), (EVENTS, "text/event-stream"), (GEMINI, "text/event-stream"))[case // 2]
+    form = ("audio", "sse")[case % 2]
+    wholes = (EMPTY_HEAD + AUDIO, WHOLE, chunk(AUDIO) + chunk(AUDIO, finishReason="STOP"))
+    whole = bytearray(wholes[case // 2])
+    for place, new in changes:
+        at = place % len(whole)
+        whole[at : at + len(new)] = new
+    stream = opened(to, told, response_format="wav", stream_format=form, voice="Kore")
+    out = play(stream, common.split(bytes(whole), cuts))
+    assert stream.outcome is not None
+    if form == "sse" and stream.committed:
+        common.frames(out)
+        assert (DONE in out) == (stream.outcome.error is None)
 
 
 @pytest.mark.parametrize(
