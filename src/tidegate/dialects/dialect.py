@@ -419,18 +419,21 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 of meaning. Null is one for every member."""
 
 
-def refuse_unsupported(members: jsonio.Members, destination: Destination) -> tuple[str, ...]:
+def refuse_unsupported(
+    members: jsonio.Members, destination: Destination, found: Mapping[str, Iterable[str]] | None = None
+) -> tuple[str, ...]:
     """Take out members that the deployment does not know where they say nothing; refuse the rest aloud, or, where losses
-    are allowed, take them out and return their names. Raises UnsupportedParameter."""
-    if destination.refuses.isdisjoint(members):
+    are allowed, take them out and return their names. `found` are those that the dialect has met itself, each with
+    sentences that say what would be right. Raises UnsupportedParameter."""
+    if destination.refuses.isdisjoint(members) and not found:
         return ()
-    lost = []
+    lost: dict[str, Iterable[str]] = dict(found or {})
     for name in [name for name in members if name in destination.refuses]:
         if not says_nothing(name, members[name]):
-            lost.append(name)
+            lost.setdefault(name, ())
         del members[name]
     if lost and not destination.drops:
-        raise unsupported(dict.fromkeys(lost, ()), destination)
+        raise unsupported(lost, destination)
     return tuple(lost)
 
 

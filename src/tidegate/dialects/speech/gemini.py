@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidegate.dialects.dialect import Destination, unsupported
+from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.gemini.answer import ending, is_ending, read_usage
 from tidegate.dialects.speech.source import Piece
@@ -15,7 +15,7 @@ from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, UpstreamFailed
 from tidegate.wire.events import Usage
 
-__all__ = ["GeminiSource", "ask_gemini"]
+__all__ = ["VOICES", "GeminiSource", "ask_gemini", "is_foreign"]
 
 PCM_RATE: Final = 24_000
 """Samples a second of OpenAI's `pcm`, which cannot say so itself, and of all of Google's models."""
@@ -37,7 +37,7 @@ _OPENAI_VOICES: Final = frozenset(
         "verse",
     }
 )
-_VOICES: Final = (
+VOICES: Final = (
     "Achernar, Achird, Algenib, Algieba, Alnilam, Aoede, Autonoe, Callirrhoe, Charon, Despina, Enceladus, Erinome, "
     "Fenrir, Gacrux, Iapetus, Kore, Laomedeia, Leda, Orus, Puck, Pulcherrima, Rasalgethi, Sadachbia, Sadaltager, "
     "Schedar, Sulafat, Umbriel, Vindemiatrix, Zephyr, Zubenelgenubi"
@@ -47,35 +47,28 @@ _VOICES: Final = (
 _RATE: Final = re.compile(r";\s*rate\s*=\s*(\d{1,6})(?![\d.])", re.IGNORECASE)
 
 
-def ask_gemini(
-    text: str,
-    voice: str,
-    custom_voice: str,
-    instructions: str,
-    destination: Destination,
-) -> tuple[bytes, tuple[str, ...]]:
-    """The body for `streamGenerateContent`, and the names of what was left out. Raises UnsupportedParameter.
+def is_foreign(voice: str) -> bool:
+    """Whether this is one of OpenAI's voices."""
+    return voice.lower() in _OPENAI_VOICES
+
+
+def ask_gemini(text: str, instructions: str, destination: Destination, *, voice: str, custom_voice: str) -> bytes:
+    """The body for `streamGenerateContent`; without any voice the model has one of its own.
 
     Newer models take the manner of speaking beside the text, older ones in front of it.
     """
-    dropped: tuple[str, ...] = ()
     config: dict[str, Any] = {"responseModalities": ["AUDIO"]}
     if custom_voice:
         config["speechConfig"] = {"voiceConfig": {"voice": custom_voice}}
-    elif voice.lower() not in _OPENAI_VOICES:
+    elif voice:
         config["speechConfig"] = {"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": voice}}}
-    elif destination.drops:
-        dropped = ("voice",)
-    else:
-        raise unsupported("voice", destination, f"'{voice}' is one of OpenAI's voices; Google's are {_VOICES}.")
     part: dict[str, Any] = {"text": text}
     style = instructions.strip()
     if style and destination.speech.style_in_text:
         part["text"] = f"{style.rstrip('.:')}:\n{text}"
     elif style:
         part["speechMetadata"] = {"style": style}
-    body = {"contents": [{"role": "user", "parts": [part]}], "generationConfig": config}
-    return jsonio.encode(body), dropped
+    return jsonio.encode({"contents": [{"role": "user", "parts": [part]}], "generationConfig": config})
 
 
 class _Blob(msgspec.Struct, gc=False, rename="camel"):

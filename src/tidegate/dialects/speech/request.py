@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tidegate.dialects.dialect import AudioFormat, Call, Destination, refuse_unsupported, says_nothing, unsupported
+from tidegate.dialects.dialect import AudioFormat, Call, Destination, refuse_unsupported, says_nothing
 from tidegate.dialects.envelope import Envelopes
-from tidegate.dialects.speech.gemini import ask_gemini
+from tidegate.dialects.speech.gemini import VOICES, ask_gemini, is_foreign
 from tidegate.dialects.speech.stream import SpeechStream, effective_format
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
@@ -61,12 +61,12 @@ class SpeechRequest:
 
     def forward(self, destination: Destination) -> bytes:
         members = jsonio.members(self._body)
-        dropped = [*self._name_format(members, destination), *refuse_unsupported(members, destination)]
+        lost = self._name_format(members, destination)
         if destination.quirks.speech_of_gemini:
-            body, lost = self._for_gemini(members, destination)
-            self.dropped = (*dropped, *lost)
-            return body
-        self.dropped = tuple(dropped)
+            lost.update(self._lost_at_google(members))
+            self.dropped = refuse_unsupported(members, destination, lost)
+            return self._for_google(members, destination)
+        self.dropped = refuse_unsupported(members, destination, lost)
         members["model"] = jsonio.raw(destination.model)
         if self.wants_events and not destination.speech.events:
             del members["stream_format"]
@@ -77,39 +77,38 @@ class SpeechRequest:
         size = len(typed.input.encode()) + len((typed.instructions or "").encode())
         return SpeechStream(events=self.wants_events, format=typed.response_format, input_tokens=estimate_tokens(size))
 
-    def _name_format(self, members: jsonio.Members, destination: Destination) -> tuple[str, ...]:
-        """Name the format where the provider has not the one that is meant, and say so where another was asked for. Raises
-        UnsupportedParameter."""
+    def _name_format(self, members: jsonio.Members, destination: Destination) -> dict[str, list[str]]:
+        """Name the format where the provider has not the one that is meant. What is returned is the loss, where another
+        was asked for."""
         formats = destination.speech.formats
         given = self.typed.response_format
         wanted = effective_format(given, destination)
-        if not formats or wanted == (given or "mp3"):
-            return ()
-        if given is not None and not destination.drops:
-            raise unsupported(
-                "response_format", destination, f"'{given}' is not among its formats: {', '.join(formats)}."
-            )
+        if wanted == (given or "mp3"):
+            return {}
         members["response_format"] = jsonio.raw(wanted)
-        return ("response_format",) if given is not None else ()
+        return {"response_format": [f"'{given}' is not among its formats: {', '.join(formats)}."]} if given else {}
 
-    def _for_gemini(self, members: jsonio.Members, destination: Destination) -> tuple[bytes, tuple[str, ...]]:
-        """Google's API has no place for `speed`, nor for what we do not know."""
-        lost = []
-        for name in sorted(members.keys() - _KNOWN | members.keys() & {"speed"}):
-            if not says_nothing(name, members[name]):
-                if not destination.drops:
-                    raise unsupported(name, destination)
-                lost.append(name)
+    def _lost_at_google(self, members: jsonio.Members) -> dict[str, list[str]]:
+        """Google's API has no place for `speed`, nor for what we do not know, and voices of its own."""
+        lost: dict[str, list[str]] = {}
+        for name in members:
+            if (name == "speed" or name not in _KNOWN) and not says_nothing(name, members[name]):
+                lost[name] = []
+        voice = self.typed.voice
+        if isinstance(voice, str) and is_foreign(voice):
+            lost["voice"] = [f"'{voice}' is one of OpenAI's voices; Google's are {VOICES}."]
+        return lost
+
+    def _for_google(self, members: jsonio.Members, destination: Destination) -> bytes:
         typed = self.typed
         voice = typed.voice
-        body, dropped = ask_gemini(
+        return ask_gemini(
             typed.input,
-            voice if isinstance(voice, str) else "",
-            voice.id if isinstance(voice, CustomVoice) else "",
-            typed.instructions or "",
+            typed.instructions or "" if "instructions" in members else "",
             destination,
+            voice="" if isinstance(voice, CustomVoice) or is_foreign(voice) else voice,
+            custom_voice=voice.id if isinstance(voice, CustomVoice) else "",
         )
-        return body, (*lost, *dropped)
 
 
 def parse_speech(body: bytes) -> SpeechRequest:
