@@ -546,7 +546,7 @@ class Exchange:
         self._usage = self._stream.usage()
         self._settle(200, "failed", error.code or "")
         if self._stream.abrupt:
-            self._downstream.drop()  # a clean end would pass for a finished answer
+            self._downstream.cut()
         else:
             self._downstream.end(out)
 
