@@ -104,6 +104,18 @@ def test_a_refusal_is_the_callers_and_is_not_tried_elsewhere() -> None:
     assert (error.http_status, error.param, error.code, error.may_retry) == (400, "input", "content_filter", False)
 
 
+@pytest.mark.parametrize("form", ["audio", "sse"])
+def test_silence_behind_the_finish_reason_costs_nothing(form: str) -> None:
+    stream = speech(response_format="pcm", stream_format=form)
+    out = stream.feed(WHOLE[: -len(END)])
+    assert stream.finish() == b""
+    assert common.outcome(stream) is None
+    out += stream.feed(END) + stream.finish()
+    assert stream.outcome == Outcome("completed")
+    assert (heard(out) if form == "sse" else out) == AUDIO
+    assert (DONE in out) == (form == "sse")
+
+
 def test_text_in_the_place_of_audio_is_none() -> None:
     stream = speech()
     said = {"candidates": [{"content": {"parts": [{"text": "Sure!"}]}, "finishReason": "STOP"}]}

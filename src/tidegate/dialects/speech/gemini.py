@@ -108,7 +108,7 @@ class GeminiSource:
     """See :class:`tidegate.dialects.speech.source.Source`. The audio comes as plain samples; the head that a WAV file begins
     with is made here. Google's stream has no last event: it is complete when it ends behind a finish reason."""
 
-    __slots__ = ("_begun", "_decoder", "_odd", "_provider", "_stopped", "_wants_head", "_wav", "ending", "failure", "finished", "usage")  # fmt: skip
+    __slots__ = ("_begun", "_decoder", "_odd", "_provider", "_wants_head", "_wav", "ending", "failure", "finished", "stopped", "usage")  # fmt: skip
 
     def __init__(self, provider: str, *, head: bool) -> None:
         """`head`: the client wants a WAV file, and not the bare samples."""
@@ -119,7 +119,7 @@ class GeminiSource:
         self._odd = b""
         """Half a sample."""
         self._wav: WavStart | None = None
-        self._stopped = False
+        self.stopped = False
         self.finished = False
         self.failure: TidegateError | None = None
         self.usage: Usage | None = None
@@ -138,7 +138,7 @@ class GeminiSource:
         tail = self._decoder.eof()
         pieces = self._read([tail]) if tail is not None else []
         if self.failure is None:
-            if self._stopped:
+            if self.stopped:
                 self.finished = True
             else:
                 self._break("the stream ended without a finish reason")
@@ -186,7 +186,7 @@ class GeminiSource:
         if isinstance(reason, TidegateError):
             self.failure = reason
         elif reason == "stop":
-            self._stopped = True
+            self.stopped = True
         elif reason == "length":
             self._break("the audio was cut at the model's limit")
         else:

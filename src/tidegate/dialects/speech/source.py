@@ -27,6 +27,8 @@ class Source(Protocol):
 
     finished: bool
     """The provider said that the audio is complete."""
+    stopped: bool
+    """There is no more audio, though the message goes on: what may follow is only told by its end."""
     failure: TidegateError | None
     usage: Usage | None
     ending: bytes
@@ -71,12 +73,12 @@ class EventSource:
     """The events of OpenAI's speech endpoint, and of servers that send bare `{"audio": …}` frames. Their end is
     `speech.audio.done`, or `[DONE]`, or both. See :class:`Source`."""
 
-    __slots__ = ("_decoder", "_provider", "ending", "failure", "finished", "usage")
+    __slots__ = ("_decoder", "_provider", "ending", "failure", "finished", "stopped", "usage")
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
         self._decoder = sse.FrameDecoder()
-        self.finished = False
+        self.finished = self.stopped = False
         self.failure: TidegateError | None = None
         self.usage: Usage | None = None
         self.ending = b""

@@ -4,7 +4,7 @@ import binascii
 import re
 from typing import Final
 
-from tidegate.dialects.dialect import EVENT_STREAM, AudioFormat, Destination, Outcome
+from tidegate.dialects.dialect import EVENT_STREAM, AudioFormat, Destination, Events, Outcome
 from tidegate.dialects.speech.gemini import GeminiSource
 from tidegate.dialects.speech.source import EventSource, Piece, Source
 from tidegate.dialects.speech.wav import WavStart
@@ -39,11 +39,13 @@ BYTES_PER_SECOND: Final[dict[AudioFormat, int]] = {
 
 _AUDIO: Final = re.compile(rb"audio/[\w.+-]+(?:;[\x20-\x7e]*)?")
 _WAV: Final = re.compile(rb"audio/(?:x-|vnd\.)?wave?(?:;|$)")
-_NO_AUDIO: Final = re.compile(rb"(?:text|image|multipart|message|model|font)/|application/(?:[\w.+-]+\+)?(?:json|xml)")
+_NO_AUDIO: Final = re.compile(
+    rb"(?:text|image|multipart|message|model|font)/|application/(?:[\w.+-]+\+)?(?:json|xml|x-ndjson|javascript)"
+)
 _DONE: Final = b"data: [DONE]\n\n"
 
 
-class SpeechStream:
+class SpeechStream(Events):
     """See :class:`tidegate.dialects.dialect.Stream`. Both forms of the answer begin with the first audio: before it another
     attempt may go on, after it the client hears the end, or an error, or in the raw form the break of its connection."""
 
@@ -138,7 +140,8 @@ class SpeechStream:
         return out + self._end(source)
 
     def finish(self) -> bytes:
-        return b""  # audio that falls silent may be cut anywhere
+        source = self._source
+        return self.eof() if source is not None and source.stopped else b""
 
     # -- what the client gets -----------------------------------------------------------------------------------
 
