@@ -292,10 +292,11 @@ def test_text_that_is_called_text_is_no_audio(api: Api) -> None:
 def test_after_the_first_audio_a_raw_answer_breaks_off(gateway: Running, model: str, code: str) -> None:
     """Never a clean end, and never another voice behind it."""
     with Raw(gateway) as client:
-        client.send(
-            asked(model, response_format="pcm").replace(b"Host:", b"x-request-id: broken-%d\r\nHost:" % id(client))
+        request_id = f"broken-{time.monotonic_ns()}"
+        request = asked(model, response_format="pcm").replace(
+            b"Host:", b"x-request-id: %b\r\nHost:" % request_id.encode()
         )
-        request_id = f"broken-{id(client)}"
+        client.send(request)
         assert b"transfer-encoding: chunked\r\n" in client.until(b"\r\n\r\n")
         rest = client.rest()
     assert speech.tone(0) in rest
