@@ -28,7 +28,6 @@ __all__ = [
     "Quirks",
     "Received",
     "Request",
-    "Sealed",
     "SealedRequest",
     "Speech",
     "Standalone",
@@ -244,16 +243,6 @@ class Standalone(WholeRequest, Protocol):
 
     def estimate(self, call: Call) -> "Answer":
         """The body for the client, as good as it can be made without the provider."""
-
-
-class Sealed(Received[Body]):
-    """What requests have in common whose body says all, for a :class:`SealedRequest`."""
-
-    __slots__ = ("envelopes",)
-
-    def __init__(self, body: bytes, typed: Body) -> None:
-        super().__init__(body, typed)
-        self.envelopes: Envelopes | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
