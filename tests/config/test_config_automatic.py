@@ -34,6 +34,16 @@ def test_the_default_is_never_the_simulators_beside_a_real_provider() -> None:
     assert automatic({"ZAI_API_KEY": "z"}).defaults.model == ""
 
 
+def test_the_audio_endpoints_have_defaults_of_their_own() -> None:
+    alone = automatic({}).defaults
+    assert alone.speech_model == "sim/demo"
+    both = automatic({"MISTRAL_API_KEY": "m", "OPENAI_API_KEY": "o"}).defaults
+    assert (both.speech_model, both.transcription_model) == ("openai/gpt-4o-mini-tts", "openai/gpt-4o-mini-transcribe")
+    elsewhere = automatic({"OPENAI_API_KEY": "o", "OPENAI_BASE_URL": "https://mine.example.com/v1"}).defaults
+    assert (elsewhere.speech_model, elsewhere.transcription_model) == ("", "")
+    assert automatic({"MISTRAL_API_KEY": "m"}).defaults.speech_model == ""
+
+
 @pytest.mark.parametrize("record", [r for r in REGISTRY.values() if r.env and not r.local_ports], ids=lambda r: r.kind)
 def test_every_remote_provider_starts_from_its_variable(record: Provider) -> None:
     address = {} if record.base_url else {record.base_url_env[0]: "https://mine.example.com/v1"}

@@ -63,7 +63,7 @@ def test_the_list_reads_as_the_documentation_shows_it() -> None:
 def test_an_unknown_key_like_no_other_names_the_known_ones() -> None:
     problem = only("[defaults]\nzzz = 1")
     assert problem.nearest == ""
-    assert "`model`, `profile`" in problem.message
+    assert "`model`, `speech_model`" in problem.message
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Answers that come as one body: forwarded, completed, or refused as broken."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ from openai.types.responses import Response
 
 from tests.dialects import common
 from tests.dialects.common import COMPLETED, CREATED, DIALECTS, RESPONSE_ID, destination
-from tidegate.dialects.dialect import Answer, Quirks
+from tidegate.dialects.dialect import Answer, Quirks, WholeRequest
 from tidegate.wire import errors
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
@@ -48,9 +48,8 @@ TYPES: dict[str, Any] = {"responses": Response, "chat": ChatCompletion, "complet
 
 def answer(dialect: str, content: Any, profile: str = "openai", to: Any = None, **asked: Any) -> Answer:
     data = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
-    return (
-        DIALECTS[dialect].parse(common.body(dialect, **asked)).complete(data, common.call(profile), to or destination())
-    )
+    request = cast("WholeRequest", DIALECTS[dialect].parse(common.body(dialect, **asked)))
+    return request.complete(data, common.call(profile), to or destination())
 
 
 def shown(dialect: str, content: Any, profile: str = "openai", to: Any = None, **asked: Any) -> dict[str, Any]:

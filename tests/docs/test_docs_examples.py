@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -66,7 +67,8 @@ def test_every_example_that_calls_the_gateway_is_run_or_says_why_not() -> None:
 
 
 @pytest.mark.parametrize("block", by_place(RUNNABLE))
-def test_every_example_runs_and_gives_what_is_promised(block: Block, live: Running) -> None:
+def test_every_example_runs_and_gives_what_is_promised(block: Block, live: Running, tmp_path: Path) -> None:
+    """In a folder of its own, where it may leave files."""
     assert block.expected is not None
     assert PRINTED in block.code
     code = block.code.replace(PRINTED, live.origin)
@@ -77,7 +79,9 @@ def test_every_example_runs_and_gives_what_is_promised(block: Block, live: Runni
         "TIDEGATE_API_KEY": KEY,
     }
     command = ["sh", "-c", code] if block.language == "sh" else [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, timeout=SECONDS, env=environment, check=False, encoding="utf-8")
+    done = subprocess.run(
+        command, capture_output=True, timeout=SECONDS, env=environment, check=False, encoding="utf-8", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert block.expected in done.stdout
 

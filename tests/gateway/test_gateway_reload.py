@@ -146,6 +146,10 @@ def test_a_server_on_a_usual_local_port_is_found_and_becomes_the_default() -> No
                 reply = api.ask("chat", None, say="found")
                 assert reply.headers["tidegate-deployment"].startswith(f"{provider}/")
                 assert api.ask("chat", f"{provider}/echo", say="found").text == "found"
+                defaults = gateway.call(lambda: gateway.server._parts.gateway.snapshot.config.defaults)  # type: ignore[union-attr]
+                assert not any(
+                    name.startswith("sim/") for name in (defaults.speech_model, defaults.transcription_model)
+                )
                 asked = list(holder[0].requests)
                 assert all("authorization" not in one.headers for one in asked)
                 assert api.ask("chat", "sim/echo", say="own").text == "own"

@@ -1,21 +1,30 @@
 """The configuration of an installation without a file: whatever the environment has credentials for, and the simulator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from tidegate.config.load import build
 from tidegate.config.schema import Config
+from tidegate.providers.record import Provider
 from tidegate.providers.registry import REGISTRY
+
+_DEFAULTS: Final[Mapping[str, Callable[[Provider], str]]] = {
+    "model": lambda record: record.default_model,
+    "speech_model": lambda record: record.default_speech_model,
+    "transcription_model": lambda record: record.default_transcription_model,
+}
+"""The members of `[defaults]` that name a model, and where a record has its own."""
 
 
 def automatic(env: Mapping[str, str], *, command_line: Mapping[str, object] | None = None) -> Config:
     """A provider for each credential in the environment, in the registry's order, then `sim`. Open on loopback.
 
-    The default model is that of the first provider which has a lasting one; the simulator's only when it is alone.
+    Each default model is that of the first provider which has a lasting one; the simulator's only when it is alone.
     Raises `ConfigInvalid` when the environment holds something that cannot be used.
     """
     providers: dict[str, object] = {}
     came_from: dict[str, str] = {}
-    default = ""
+    defaults = dict.fromkeys(_DEFAULTS, "")
     for kind, record in REGISTRY.items():
         address = next((name for name in record.base_url_env if env.get(name, "").strip()), "")
         credential = next((name for name in record.env if env.get(name, "").strip()), "")
@@ -31,13 +40,20 @@ def automatic(env: Mapping[str, str], *, command_line: Mapping[str, object] | No
             entry["base_url"] = _literal(env[address])
             came_from[f"providers.{kind}.base_url"] = f"environment {address}"
         providers[kind] = entry
-        if not default and record.default_model and not address:
-            default = f"{kind}/{record.default_model}"
+        if not address:
+            _choose(defaults, kind)
     if not providers:
-        default = f"sim/{REGISTRY['sim'].default_model}"
+        _choose(defaults, "sim")
     providers["sim"] = {}
-    raw: dict[str, object] = {"providers": providers, "defaults": {"model": default}}
+    raw: dict[str, object] = {"providers": providers, "defaults": defaults}
     return build(raw, "", env, place=lambda path: came_from.get(path, "default"), command_line=command_line or {})
+
+
+def _choose(defaults: dict[str, str], kind: str) -> None:
+    """Fill in what this provider has a model for and no earlier one had."""
+    for member, model_of in _DEFAULTS.items():
+        if not defaults[member] and (model := model_of(REGISTRY[kind])):
+            defaults[member] = f"{kind}/{model}"
 
 
 def _literal(text: str) -> str:

@@ -8,7 +8,7 @@ from tidegate.config.schema import Document
 
 def check_models(document: Document) -> Iterator[Problem]:
     """Problems of every model name: defaults, keys, aliases with their targets and fallbacks, cycles."""
-    yield from _default(document)
+    yield from _defaults(document)
     for number, key in enumerate(document.keys):
         if key.model:
             yield from _reference(document, key.model, f"keys[{number}].model", bare=True)
@@ -34,17 +34,21 @@ def check_models(document: Document) -> Iterator[Problem]:
     yield from _cycles(document)
 
 
-def _default(document: Document) -> Iterator[Problem]:
-    name = document.defaults.model
-    if not name:
-        return
-    yield from _reference(document, name, "defaults.model", bare=True)
+def _defaults(document: Document) -> Iterator[Problem]:
+    for member in ("model", "speech_model", "transcription_model"):
+        name: str = getattr(document.defaults, member)
+        if name:
+            yield from _default(document, name, f"defaults.{member}")
+
+
+def _default(document: Document, name: str, path: str) -> Iterator[Problem]:
+    yield from _reference(document, name, path, bare=True)
     provider = document.providers.get(name.partition("/")[0])
     if provider is not None and provider.kind == "sim" and name not in document.models:
         real = [other for other, config in document.providers.items() if config.kind != "sim"]
         if real:
             yield Problem(
-                path="defaults.model",
+                path=path,
                 message=f"the simulator is never the default beside a real provider; choose a model of `{real[0]}`, "
                 "or name the simulator's model in the requests that want it",
             )

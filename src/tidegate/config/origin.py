@@ -72,6 +72,7 @@ def _provider(provider: ProviderConfig, path: str, origins: Mapping[str, str]) -
         refused = tuple(sorted(record.refuses.get(endpoint, ())))
         yield _line(f"{path}.refuses.{endpoint}", refused, origins)
     yield _line(f"{path}.include_usage", record.include_usage, origins)
+    yield _line(f"{path}.speech_events", record.speech_events, origins)
     yield _line(f"{path}.encrypted_reasoning", record.encrypted_reasoning, origins)
     yield _line(f"{path}.reasons_silently", record.reasons_silently, origins)
     yield _line(f"{path}.state", record.state, origins)

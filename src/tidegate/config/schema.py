@@ -104,6 +104,14 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(description="Model of requests that name none. Empty: such requests get a 400."),
     ] = ""
+    speech_model: Annotated[
+        str,
+        Meta(description="The same for speech (`/v1/audio/speech`), which a model for text does not serve."),
+    ] = ""
+    transcription_model: Annotated[
+        str,
+        Meta(description="The same for transcriptions and translations of audio."),
+    ] = ""
     profile: Annotated[
         Profile,
         Meta(description="Compatibility profile: the shape of what clients see."),
@@ -271,6 +279,13 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
         bool | None,
         Meta(description="Whether `stream_options.include_usage` may be sent. Unset: as the kind."),
     ] = None
+    speech_events: Annotated[
+        tuple[str, ...] | None,
+        Meta(
+            description="Patterns of model names whose speech may be asked for in events (`stream_format`). "
+            "The audio of others is put into events here. Unset: those of the kind."
+        ),
+    ] = None
     encrypted_reasoning: Annotated[
         bool | None,
         Meta(description="Whether encrypted reasoning may be asked for. Unset: as the kind."),
@@ -301,6 +316,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
             speaks=known.speaks if self.speaks is None else self.speaks,
             paths={**known.paths, **(self.paths or {})},
             refuses={**known.refuses, **{k: frozenset(v) for k, v in (self.refuses or {}).items()}},
+            speech_events=known.speech_events if self.speech_events is None else self.speech_events,
             include_usage=known.include_usage if self.include_usage is None else self.include_usage,
             encrypted_reasoning=(
                 known.encrypted_reasoning if self.encrypted_reasoning is None else self.encrypted_reasoning

@@ -149,7 +149,7 @@ class Bridge:
         return StopFilter(self._stops, choices=self._asked.n)
 
     def complete(self, body: bytes, destination: Destination) -> Answer:
-        """The client's body for an answer that came as one (see `Request.complete`)."""
+        """The client's body for an answer that came as one (see `WholeRequest.complete`)."""
         assert self._dialect is not None
         assert self._asked is not None
         events = self._dialect.decode_answer(body, destination, self._asked)

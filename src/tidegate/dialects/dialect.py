@@ -17,6 +17,7 @@ __all__ = [
     "EVENT_STREAM",
     "JSON",
     "Answer",
+    "AudioFormat",
     "Call",
     "Destination",
     "Dialect",
@@ -27,12 +28,13 @@ __all__ = [
     "Quirks",
     "Received",
     "Request",
-    "Sealed",
     "SealedRequest",
+    "Speech",
     "Standalone",
     "Stream",
     "StreamingRequest",
     "Traits",
+    "WholeRequest",
     "estimated_usage",
     "refuse_unsupported",
     "says_nothing",
@@ -50,6 +52,10 @@ Endpoint = Literal[
 Google's `generateContent`; `speech`, `transcription` and `translation` are OpenAI's three audio endpoints."""
 
 
+AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+"""The forms of spoken audio, in OpenAI's names. `pcm` is 16 bits at 24 kHz, signed, little-endian, one channel."""
+
+
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """Where a provider leaves the API, beyond what is repaired for everyone. In answers all of it costs time per frame."""
 
@@ -63,6 +69,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """Its response object repeats the request's members. False: what stands there is a filling."""
     embeddings_of_gemini: bool = False
     """Embeddings are asked for in the form of Gemini's `batchEmbedContents`."""
+    speech_of_gemini: bool = False
+    """Speech is asked for as an answer of Gemini's `streamGenerateContent` in audio."""
     output_limit: int | None = None
     """Tokens after which it cuts an answer when the request sets no limit."""
     openai_chat: bool = False
@@ -98,6 +106,20 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """A message of the role `system` may stand behind one of the user."""
 
 
+class Speech(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model takes of the speech endpoint. The defaults fit servers that merely speak that API."""
+
+    events: bool = False
+    """It answers `stream_format: "sse"` with events. False: it is not asked for them, and its audio is put into events
+    here."""
+    formats: tuple[AudioFormat, ...] = ()
+    """What it can be asked for, its usual one first; empty where only the server itself knows."""
+    refuses: frozenset[str] = frozenset()
+    """Further request members that it does not take."""
+    style_in_text: bool = False
+    """Gemini's older models are told how to speak in front of the text, the others beside it."""
+
+
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """The deployment a request goes to, as far as a dialect has to know it."""
 
@@ -122,6 +144,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     drops: bool = False
     """What the deployment cannot carry is left out and named, instead of refused."""
     traits: Traits = Traits()
+    speech: Speech = Speech()
     quirks: Quirks = Quirks()
 
 
@@ -161,6 +184,10 @@ class Request(Protocol):
 
         Raises UnsupportedParameter for a member that the deployment cannot honour.
         """
+
+
+class WholeRequest(Request, Protocol):
+    """A request whose answer may come in one body."""
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> "Answer":
         """The body for the client of an answer that is not streamed.
@@ -211,21 +238,11 @@ class Received(Generic[Body]):
         return self.stream is True
 
 
-class Standalone(Request, Protocol):
+class Standalone(WholeRequest, Protocol):
     """A request that the gateway can answer itself, where the provider does not know the question."""
 
     def estimate(self, call: Call) -> "Answer":
         """The body for the client, as good as it can be made without the provider."""
-
-
-class Sealed(Received[Body]):
-    """What requests have in common whose body says all, for a :class:`SealedRequest`."""
-
-    __slots__ = ("envelopes",)
-
-    def __init__(self, body: bytes, typed: Body) -> None:
-        super().__init__(body, typed)
-        self.envelopes: Envelopes | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -358,6 +375,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "echo": (False,),
     "frequency_penalty": (0,),
     "include": ([],),
+    "instructions": ("",),
     "logit_bias": ({},),
     "logprobs": (False,),
     "metadata": ({},),
@@ -368,6 +386,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "reasoning": ({}, {"effort": None}, {"summary": None}, {"effort": None, "summary": None}),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto",),
+    "speed": (1,),
     "stop": ([],),
     "store": (False,),
     "suffix": ("",),
@@ -389,18 +408,21 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 of meaning. Null is one for every member."""
 
 
-def refuse_unsupported(members: jsonio.Members, destination: Destination) -> tuple[str, ...]:
+def refuse_unsupported(
+    members: jsonio.Members, destination: Destination, found: Mapping[str, Iterable[str]] | None = None
+) -> tuple[str, ...]:
     """Take out members that the deployment does not know where they say nothing; refuse the rest aloud, or, where losses
-    are allowed, take them out and return their names. Raises UnsupportedParameter."""
-    if destination.refuses.isdisjoint(members):
+    are allowed, take them out and return their names. `found` are those that the dialect has met itself, each with
+    sentences that say what would be right. Raises UnsupportedParameter."""
+    if destination.refuses.isdisjoint(members) and not found:
         return ()
-    lost = []
+    lost: dict[str, Iterable[str]] = dict(found or {})
     for name in [name for name in members if name in destination.refuses]:
         if not says_nothing(name, members[name]):
-            lost.append(name)
+            lost.setdefault(name, ())
         del members[name]
     if lost and not destination.drops:
-        raise unsupported(dict.fromkeys(lost, ()), destination)
+        raise unsupported(lost, destination)
     return tuple(lost)
 
 

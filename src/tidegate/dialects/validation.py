@@ -139,7 +139,8 @@ def _describe_one(type_: inspect.Type) -> str:
         return noun
     if isinstance(type_, inspect.StrType):
         if type_.max_length is not None:
-            return f"a string of at most {type_.max_length} characters"
+            least = f"{type_.min_length} to" if type_.min_length else "at most"
+            return f"a string of {least} {type_.max_length} characters"
         return "a string"
     if isinstance(type_, inspect.ListType):
         if type_.min_length:

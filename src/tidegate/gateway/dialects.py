@@ -14,6 +14,7 @@ from tidegate.dialects.gemini import GeminiUpstream
 from tidegate.dialects.messages import CountTokensDialect, MessagesDialect, MessagesUpstream
 from tidegate.dialects.responses import ResponsesDialect
 from tidegate.dialects.responses.upstream import ResponsesUpstream
+from tidegate.dialects.speech import SpeechDialect
 
 __all__ = ["CLIENT_DIALECTS", "UPSTREAM_DIALECTS"]
 
@@ -24,6 +25,7 @@ CLIENT_DIALECTS: Final[tuple[Dialect, ...]] = (
     MessagesDialect(),
     CountTokensDialect(),
     EmbeddingsDialect(),
+    SpeechDialect(),
 )
 """Every endpoint that relays model output."""
 

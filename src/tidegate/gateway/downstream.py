@@ -28,6 +28,9 @@ class Downstream(Protocol):
     def end(self, data: bytes = b"") -> None:
         """The last frames, if any, and the end of the answer, in one write."""
 
+    def cut(self) -> None:
+        """Break the answer off behind what was said, so that no client takes that for the end of it."""
+
     def drop(self) -> None:
         """Close the connection at once, in the middle of the answer; nobody may take it for the end of one."""
 

@@ -23,6 +23,7 @@ from tidegate.dialects.dialect import (
     Standalone,
     Stream,
     StreamingRequest,
+    WholeRequest,
     estimated_usage,
 )
 from tidegate.dialects.failure import from_status
@@ -242,7 +243,7 @@ class Exchange:
         end_user = request.end_user
         if end_user:
             self._end_user = end_user[:END_USER_LIMIT]
-        model = request.model or principal.model or snapshot.default_model
+        model = request.model or self._default_model()
         if not model:
             raise missing("model", "No default model is configured; GET /v1/models lists what there is.")
         if len(model) > MODEL_NAME_LIMIT:
@@ -289,6 +290,14 @@ class Exchange:
             if path.bridge is not None or (path.emulation is not None and request.wants_stop):
                 self._build_bridge(cast("BridgedRequest", request))
                 break
+
+    def _default_model(self) -> str:
+        """The model of a request that names none. A key's own is one for text."""
+        snapshot = self._snapshot
+        name = self._dialect.name
+        if name in snapshot.default_models:
+            return snapshot.default_models[name]
+        return self._principal.model or snapshot.default_model
 
     def _build_bridge(self, request: BridgedRequest) -> None:
         """Some attempt will go to a provider of another dialect."""
@@ -722,7 +731,7 @@ class Exchange:
         self._usage = self._stream.usage()
         self._settle(200, "cancelled" if isinstance(error, errors.Cancelled) else "failed", error.code or "")
         if self._stream.abrupt:
-            self._downstream.drop()  # a clean end would pass for a finished answer
+            self._downstream.cut()
         else:
             self._downstream.end(out)
 
@@ -762,7 +771,8 @@ class Exchange:
             if bridge is not None and bridge.crossed:
                 answer = bridge.complete(body, self._path.destination)
             else:
-                answer = self._request.complete(body, self._call, self._path.destination)
+                request = cast("WholeRequest", self._request)
+                answer = request.complete(body, self._call, self._path.destination)
         except errors.WireError as error:
             self._on_failure(errors.UpstreamBroken(f"Provider '{self._provider}': {error}."))
         except errors.TidegateError as error:

@@ -56,7 +56,14 @@ class Snapshot:
         self.listings = {name: None if ids is None else tuple(ids) for name, ids in listings.items()}
         self.keys = KeyRing(config.keys)
         self.profile: Profile = PROFILES[config.defaults.profile]
-        self.default_model = config.defaults.model
+        defaults = config.defaults
+        self.default_model = defaults.model
+        self.default_models: Mapping[Endpoint, str] = {
+            "speech": defaults.speech_model,
+            "transcription": defaults.transcription_model,
+            "translation": defaults.transcription_model,
+        }
+        """Of the endpoints that a model for text does not serve."""
         aliases = {
             name: Alias(tuple(Target(one.model, one.weight) for one in model.choices), model.fallback)
             for name, model in config.models.items()
@@ -143,6 +150,9 @@ class Snapshot:
             streamed = timeouts.over(streamed)
             unstreamed = timeouts.over(unstreamed)
         refuses = record.refuses.get(spoken, frozenset())
+        speech = record.speech_of(deployment.model)
+        if spoken == "speech":
+            refuses |= speech.refuses
         destination = Destination(
             provider=deployment.provider,
             model=deployment.model,
@@ -157,6 +167,7 @@ class Snapshot:
             drops=(unsupported or self.config.defaults.unsupported) == "drop",
             max_output_tokens=record.max_output_of(deployment.model),
             traits=record.traits_of(deployment.model),
+            speech=speech,
             quirks=record.quirks,
         )
         name = _header_value(deployment.name)

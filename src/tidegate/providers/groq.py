@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tidegate.dialects.dialect import Quirks
+from tidegate.dialects.dialect import Quirks, Speech
 from tidegate.providers.record import NOT_IN_RESPONSES, Provider
 
 GROQ: Final = Provider(
@@ -10,11 +10,12 @@ GROQ: Final = Provider(
     title="Groq",
     base_url="https://api.groq.com/openai/v1",
     env=("GROQ_API_KEY",),
-    speaks=("responses", "chat"),
+    speaks=("responses", "chat", "speech"),
     refuses={
         "responses": NOT_IN_RESPONSES,
         "chat": frozenset({"logit_bias", "logprobs", "n", "top_logprobs"}),
     },
+    speech=(("canopylabs/orpheus-*", Speech(formats=("wav",))),),
     default_model="openai/gpt-oss-20b",
     quirks=Quirks(max_tokens_name="max_completion_tokens", refuses_reasoning=True),
     documentation="https://console.groq.com/docs/openai",

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from tidegate.dialects.dialect import Endpoint, Quirks, Traits
+from tidegate.dialects.dialect import Endpoint, Quirks, Speech, Traits
 
 Auth = Literal["bearer", "optional-bearer", "x-api-key", "x-goog-api-key", "api-key", "none"]
 """How a credential is sent; only `optional-bearer` and `none` can do without one."""
@@ -114,6 +114,12 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     traits: tuple[tuple[str, Traits], ...] = ()
     """Patterns of upstream model names, and what the model takes of the Messages API; the first that fits counts."""
 
+    speech: tuple[tuple[str, Speech], ...] = ()
+    """Patterns of upstream model names, and what else the model takes of the speech endpoint; the first that fits counts."""
+    speech_events: tuple[str, ...] = ()
+    """Patterns of upstream model names that answer `stream_format: "sse"` with events; the audio of others is put into
+    events here."""
+
     quirks: Quirks = Quirks()
     """Where it leaves the API."""
 
@@ -123,6 +129,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     default_model: str = ""
     """The upstream model an installation without a configuration file starts with; empty when no name is lasting."""
+    default_speech_model: str = ""
+    default_transcription_model: str = ""
+    """The same for the audio endpoints."""
     local_ports: tuple[int, ...] = ()
     """Ports on which a server of this kind usually listens on the same machine."""
     owned_by: str = ""
@@ -142,6 +151,12 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     def traits_of(self, model: str) -> Traits:
         """What this upstream model takes of the Messages API."""
         return next((traits for pattern, traits in self.traits if fnmatchcase(model, pattern)), Traits())
+
+    def speech_of(self, model: str) -> Speech:
+        """What this upstream model takes of the speech endpoint."""
+        found = next((speech for pattern, speech in self.speech if fnmatchcase(model, pattern)), Speech())
+        events = any(fnmatchcase(model, pattern) for pattern in self.speech_events)
+        return msgspec.structs.replace(found, events=True) if events else found
 
     def speaks_for(self, model: str) -> tuple[Endpoint, ...]:
         """The endpoints that serve this upstream model, in the order in which the provider is best served."""

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate.dialects.dialect import Speech
 from tidegate.providers.record import Provider
 
 SIM: Final = Provider(
@@ -9,6 +10,9 @@ SIM: Final = Provider(
     title="Tidegate simulator",
     embedded=True,
     auth="none",
-    speaks=("responses", "chat", "completions", "messages", "embeddings"),
+    speaks=("responses", "chat", "completions", "messages", "embeddings", "speech"),
+    speech_events=("*",),
+    speech=(("*", Speech(formats=("mp3", "wav", "pcm"))),),
     default_model="demo",
+    default_speech_model="demo",
 )

@@ -12,7 +12,7 @@ VLLM: Final = Provider(
     base_url="http://127.0.0.1:8000/v1",
     env=("VLLM_API_KEY",),
     auth="optional-bearer",
-    speaks=("responses", "chat", "completions"),
+    speaks=("responses", "chat", "completions", "speech"),
     refuses={
         "responses": frozenset({"frequency_penalty", "max_tokens", "n", "presence_penalty", "response_format"}),
     },

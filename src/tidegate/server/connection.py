@@ -299,6 +299,13 @@ class Connection(asyncio.Protocol):
             self.send(data)
         self.finished()
 
+    def cut(self) -> None:
+        self.keep_alive = False
+        if self.chunked:
+            self.finished()  # without the last chunk
+        else:
+            self.drop()
+
     def respond(self, status: int, fields: bytes, body: bytes, content_type: bytes = JSON) -> None:
         request = self._request
         assert request is not None

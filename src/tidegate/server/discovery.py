@@ -24,7 +24,8 @@ async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int]) 
     found = await asyncio.gather(*(_probe(port, loop, wheel) for port in ports))
     taken = {provider.base_url for provider in config.providers.values()}
     added: dict[str, ProviderConfig] = {}
-    default = config.defaults.model
+    defaults = config.defaults
+    default = defaults.model
     for port, models in zip(ports, found, strict=True):
         if models is None:
             continue
@@ -43,14 +44,24 @@ async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int]) 
     if simulator is not None:
         providers["sim"] = simulator
     origins = {f"providers.{name}.base_url": "found on this machine" for name in added}
-    if default != config.defaults.model:
+    if default != defaults.model:
         origins["defaults.model"] = "found on this machine"
+        defaults = msgspec.structs.replace(
+            defaults,
+            model=default,
+            speech_model=_unless_simulated(defaults.speech_model),
+            transcription_model=_unless_simulated(defaults.transcription_model),
+        )
     return msgspec.structs.replace(
         config,
         providers=providers,
-        defaults=msgspec.structs.replace(config.defaults, model=default),
+        defaults=defaults,
         origins={**config.origins, **origins},
     )
+
+
+def _unless_simulated(model: str) -> str:
+    return "" if model.startswith("sim/") else model
 
 
 async def _probe(port: int, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> tuple[Model, ...] | None:

@@ -13,6 +13,7 @@ from tidegate.dialects.gemini import GeminiBody
 from tidegate.dialects.gemini.embeddings import EmbedBody, EmbedManyBody
 from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.responses import ResponsesBody
+from tidegate.dialects.speech import SpeechBody
 
 __all__ = ["document"]
 
@@ -23,6 +24,7 @@ _BODIES = (
     ("/v1/messages", MessagesBody, "Create a message (Anthropic)"),
     ("/v1/messages/count_tokens", CountBody, "Count the tokens of a message (Anthropic)"),
     ("/v1/embeddings", EmbeddingsBody, "Create embeddings"),
+    ("/v1/audio/speech", SpeechBody, "Speak a text"),
     ("/v1beta/models/{model}:generateContent", GeminiBody, "Generate content (Gemini)"),
     ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
     ("/v1beta/models/{model}:embedContent", EmbedBody, "Create one embedding (Gemini)"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.sim import chat, completions, embeddings, gemini, messages, responses
+from tidegate.sim import chat, completions, embeddings, gemini, messages, responses, speech
 from tidegate.sim.case import Case
 from tidegate.sim.errors import Refusal, envelope
 from tidegate.sim.faults import FAULTS
@@ -25,6 +25,7 @@ _DIALECTS: dict[Endpoint, ModuleType] = {
     "completions": completions,
     "gemini": gemini,
     "messages": messages,
+    "speech": speech,
 }
 # A benchmark uses a handful.
 MAX_BENCH_ANSWERS = 256
@@ -79,6 +80,8 @@ class Desk:
                     f"Not allowed to {method} on {path} (HINT: Perhaps you meant to make a POST request?)",
                     code="method_not_supported",
                 )
+            if endpoint == "speech":
+                return self._generate(speech.read(body), reused=reused)
             return self._bench_steps(path, body) or self._generate(read_prompt(endpoint, body), reused=reused)
         except Refusal as refusal:
             if endpoint == "messages" or path == COUNT_PATH:
@@ -163,7 +166,7 @@ class Desk:
             script is SCRIPTS["bench"]
             and options.fault is None
             and options.status is None
-            and prompt.endpoint != "gemini"
+            and prompt.endpoint not in ("gemini", "speech")
         ):
             return self._build_bench(prompt, options)
         return steps(_reply(script, options, prompt, reused=reused), options)
@@ -243,6 +246,11 @@ def _reply(script: Script, options: Options, prompt: Prompt, *, reused: bool) ->
             *(frame(event, options) for event in case.stream.events),
         ]
         headers.insert(0, ("content-type", SSE_TYPE))
+        reply = Reply(headers=headers, frames=frames, stream=True, framing=options.framing)
+    elif prompt.endpoint == "speech":
+        kind = speech.kind_of(prompt)
+        headers.insert(0, ("content-type", speech.TYPES[kind]))
+        frames = speech.pieces(said[0], options, kind)
         reply = Reply(headers=headers, frames=frames, stream=True, framing=options.framing)
     else:
         reply = json_reply(encode(dialect.body(said, prompt, options, stamp), options))

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from tidegate.sim import speech
 from tidegate.sim.answer import Answer, Call
 from tidegate.sim.errors import Refusal, google_error
 from tidegate.sim.options import Options
@@ -78,6 +79,7 @@ def read(model: str, query: str, body: bytes, *, stream: bool) -> Prompt:
     count = _whole(config, "candidateCount") or 1
     if not 1 <= count <= MAX_CHOICES:
         raise Refusal(400, "* GenerateContentRequest.generation_config.candidate_count: out of range")
+    speech.wants_audio(request)
     system = _object(request.get("systemInstruction"))
     return Prompt(
         endpoint="gemini",
@@ -286,6 +288,8 @@ def _parts(answer: Answer, prompt: Prompt, options: Options, stamp: Stamp, choic
     parts: list[dict[str, Any]] = []
     if thinking.get("includeThoughts"):
         parts.extend({"text": piece, "thought": True} for piece in answer.reasoning)
+    if speech.wants_audio(prompt.body):
+        return speech.google_parts(answer, options)
     parts.extend({"text": piece} for piece in answer.text)
     for index, call in enumerate(answer.calls):
         parts.append(_call(call, options, stamp.call_id(choice * 64 + index), first=index == 0))

@@ -38,7 +38,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     chunks: Annotated[
         Pieces | None, _about("number of pieces the text is cut into; lorem, bench: number of pieces")
     ] = None
-    size: Annotated[Count | None, _about("lorem, bench: bytes per piece")] = None
+    size: Annotated[Count | None, _about("lorem, bench, and speech but for MP3: bytes per piece")] = None
     parallel: Annotated[Parallel, _about("tools: number of calls")] = 1
     args: Annotated[str | None, _about("tools: the arguments, in place of ones made from the schema")] = None
     tool: Annotated[str | None, _about("tools: the name of the tool that is called, in place of the first one")] = None
@@ -63,7 +63,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     crlf: Annotated[bool, _about("frames end their lines with CR LF")] = False
     events: Annotated[bool, _about("0: responses frames have no event: line")] = True
     seq: Annotated[bool, _about("0: responses events have no sequence_number")] = True
-    minimal: Annotated[bool, _about("responses: only created, text deltas and the terminal event are sent")] = False
+    minimal: Annotated[
+        bool,
+        _about("responses: only created, text deltas and the terminal event are sent; speech: bare {audio} frames"),
+    ] = False
     done: Annotated[
         bool | None, _about("0: no [DONE] (chat, completions); 1: [DONE] also on responses and after an error")
     ] = None

@@ -11,12 +11,13 @@ from tidegate.sim.thought import is_encrypted
 
 MAX_CHOICES = 128
 
-Endpoint = Literal["responses", "chat", "completions", "messages", "gemini"]
+Endpoint = Literal["responses", "chat", "completions", "messages", "gemini", "speech"]
 ENDPOINTS: dict[str, Endpoint] = {
     "/v1/responses": "responses",
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
     "/v1/messages": "messages",
+    "/v1/audio/speech": "speech",
 }
 """But for Gemini's, which name the model."""
 COUNT_PATH = "/v1/messages/count_tokens"

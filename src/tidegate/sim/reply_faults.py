@@ -89,7 +89,7 @@ def ping(case: Case, reply: Reply) -> Reply:
         while True:
             yield comment("ping", case.options)
 
-    if reply.stream:
+    if case.stream is not None:
         reply.frames = frames(_sent(case, reply))
         reply.framing = "chunked"
         reply.gap_ms = 100
@@ -254,11 +254,11 @@ def both_lengths(_case: Case, reply: Reply) -> Reply:
 
 
 def error_body(case: Case, reply: Reply) -> Reply:
-    return reply if reply.stream else _json_error(case, 500)
+    return reply if case.stream is not None else _json_error(case, 500)
 
 
 def failed_body(case: Case, reply: Reply) -> Reply:
-    if reply.stream:
+    if case.stream is not None:
         return reply
     if case.prompt.endpoint != "responses":
         return _json_error(case, 200)
@@ -267,9 +267,9 @@ def failed_body(case: Case, reply: Reply) -> Reply:
     return json_reply(msgspec.json.encode(event.data["response"]))
 
 
-def garbage_body(_case: Case, reply: Reply) -> Reply:
-    return reply if reply.stream else json_reply(b"{'this is': not JSON")
+def garbage_body(case: Case, reply: Reply) -> Reply:
+    return reply if case.stream is not None else json_reply(b"{'this is': not JSON")
 
 
-def badutf8_body(_case: Case, reply: Reply) -> Reply:
-    return reply if reply.stream else json_reply(spoil(b"".join(reply.frames)))
+def badutf8_body(case: Case, reply: Reply) -> Reply:
+    return reply if case.stream is not None else json_reply(spoil(b"".join(reply.frames)))

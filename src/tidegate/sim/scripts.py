@@ -60,7 +60,9 @@ def _in_pieces(text: str, options: Options) -> tuple[str, ...]:
     return pieces(text) if options.chunks is None else even_pieces(text, options.chunks)
 
 
-def _demo(options: Options, _prompt: Prompt, text: str) -> Answer:
+def _demo(options: Options, prompt: Prompt, text: str) -> Answer:
+    if prompt.endpoint == "speech":
+        return _echo(options, prompt, text)
     return Answer(text=_in_pieces(DEMO_ZH if _HAS_CJK.search(text) else DEMO_EN, options))
 
 

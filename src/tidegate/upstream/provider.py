@@ -131,7 +131,7 @@ class Upstream:
 
     def get(self, path: str) -> list[bytes]:
         """A GET of `path` below the base URL."""
-        heads = self._heads("GET", path, stream=False)
+        heads = self._heads("GET", path, "application/json")
         return [heads[next(self._turns)] + b"\r\n"]
 
     def redacted(self, text: str) -> str:
@@ -151,7 +151,8 @@ class Upstream:
         if endpoint in self._naming:
             method = "streamGenerateContent?alt=sse" if stream else "generateContent"
             path = path.replace("{method}", method).replace("{model}", quote(model, safe=""))
-        heads = [b"%bcontent-length: " % head for head in self._heads("POST", path, stream=stream)]
+        accept = "*/*" if endpoint == "speech" else "text/event-stream" if stream else "application/json"
+        heads = [b"%bcontent-length: " % head for head in self._heads("POST", path, accept)]
         if len(model) <= MODEL_KEPT:
             if len(self._posts) >= HEADS_KEPT:
                 self._posts.clear()  # clients choose what models a path names
@@ -169,14 +170,14 @@ class Upstream:
                 lines.append(prefix + value)
         return b"\r\n".join((first, *lines, last))
 
-    def _heads(self, method: str, path: str, *, stream: bool) -> list[bytes]:
+    def _heads(self, method: str, path: str, accept: str) -> list[bytes]:
         """The head of a request with each of the credentials, without its last, empty line."""
         target = quote(self._base_path + path, safe=_TARGET)
         if self._proxy is not None and self._scheme == "http":  # RFC 9112 §3.2.2: absolute-form
             target = f"http://{self._authority}{target}"
         ours = {
             "host": self._authority,
-            "accept": "text/event-stream" if stream else "application/json",
+            "accept": accept,
             "accept-encoding": "identity",
         }
         if method == "POST":

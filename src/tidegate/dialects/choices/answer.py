@@ -41,7 +41,7 @@ _whole = jsonio.decoder(_Whole)
 
 
 def complete_choices(body: bytes, call: Call, destination: Destination, *, kind: Kind) -> Answer:
-    """An answer that came as one body (see `Request.complete`). Forwarded as it is unless something must be mended."""
+    """An answer that came as one body (see `WholeRequest.complete`). Forwarded as it is unless something must be mended."""
     try:
         jsonio.check_utf8(body)
         if not destination.quirks.model_suffix:

@@ -46,8 +46,6 @@ _BESIDE = frozenset({"thought", "thoughtSignature", "partMetadata"})
 CALL_ID_LIMIT = 64
 """Characters of a call's id that every API takes (protocol §1.4)."""
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 
 class _Blob(msgspec.Struct, gc=False, rename="camel"):
     mime_type: str = "application/octet-stream"
@@ -299,7 +297,7 @@ class GeminiDecoder:
             if not data.isascii():
                 data.decode()
             chunk = _chunk.decode(data)
-        except _UNREADABLE as error:
+        except jsonio.UNREADABLE as error:
             self._broken(f"a chunk of the answer cannot be read: {error}", out)
             return
         if chunk.error and not jsonio.is_null(chunk.error):
@@ -459,7 +457,7 @@ class GeminiDecoder:
                 )
                 state.code = None
                 return
-        except _UNREADABLE:
+        except jsonio.UNREADABLE:
             state.code = None  # kept as the part that it is
         names = [name for name, value in part.items() if name not in _BESIDE and not jsonio.is_null(value)]
         if names:
@@ -559,7 +557,7 @@ def decode_answer(body: bytes, destination: Destination, request: CanonicalReque
 def _is_chunk(data: bytes) -> bool:
     try:
         _chunk.decode(data)
-    except _UNREADABLE:
+    except jsonio.UNREADABLE:
         return False
     return True
 
@@ -596,7 +594,7 @@ def _read_logprobs(result: msgspec.Raw) -> list[msgspec.Raw] | None:
     """`logprobsResult` as entries of chat and Responses; None when it cannot be read."""
     try:
         found = _logprobs.decode(result)
-    except _UNREADABLE:
+    except jsonio.UNREADABLE:
         return None
     tops = found.top_candidates or []
     entries = []

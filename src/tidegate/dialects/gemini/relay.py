@@ -156,7 +156,7 @@ class GeminiRelay(Relay):
 
 
 def complete_answer(body: bytes, call: Call, destination: Destination, *, choices: int = 1) -> Answer:
-    """An answer that came as one body (see `Request.complete`). It goes on as it is."""
+    """An answer that came as one body (see `WholeRequest.complete`). It goes on as it is."""
     reader = _Reader(destination.provider, choices)
     reader.read(body)
     if not reader.complete:

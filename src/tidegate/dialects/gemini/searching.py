@@ -14,8 +14,6 @@ from tidegate.wire import jsonio
 
 __all__ = ["call_of", "grounded_search", "is_search_part", "queries_of", "response_to", "search_item", "search_parts"]
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 
 class _Invocation(msgspec.Struct, rename="camel"):
     id: str = ""
@@ -76,7 +74,7 @@ def _id_of(value: msgspec.Raw | None) -> str | None:
         return None
     try:
         found = _invocation.decode(value)
-    except _UNREADABLE:
+    except jsonio.UNREADABLE:
         return None
     return found.id if found.tool_type.upper().startswith("GOOGLE_SEARCH") else None
 
@@ -88,7 +86,7 @@ def search_item(own: str, parts: list[jsonio.Members]) -> msgspec.Raw:
         if "toolCall" in part:
             try:
                 asked = _args.decode(_invocation.decode(part["toolCall"]).args or b"{}")
-            except _UNREADABLE:
+            except jsonio.UNREADABLE:
                 continue
             queries += asked.queries or ([asked.query] if asked.query else [])
     return _made(own, queries, google_parts=parts)
@@ -109,7 +107,7 @@ def grounded_search(grounding: msgspec.Raw, own: str) -> msgspec.Raw | None:
     """The searches of one answer as an item; None where there were none."""
     try:
         found = _grounding.decode(grounding) if grounding else _Grounding()
-    except _UNREADABLE:
+    except jsonio.UNREADABLE:
         return None
     if not found.web_search_queries:
         return None
@@ -130,5 +128,5 @@ def _made(own: str, queries: list[str], sources: Iterable[str] = (), **members: 
 def _read(item: msgspec.Raw) -> _Item:
     try:
         return _item.decode(item)
-    except _UNREADABLE:
+    except jsonio.UNREADABLE:
         return _Item()

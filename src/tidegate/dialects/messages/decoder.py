@@ -46,7 +46,6 @@ REASONS: dict[str, Reason] = {
 """Stop reasons. `refusal` is the provider's classifier, not the model. After `pause_turn` a client may go on with the
 same conversation; other dialects have no word for it, and the answer so far is whole. One that we do not know is `stop`."""
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _KNOWN = frozenset(
     {
         "message_start",
@@ -220,7 +219,7 @@ class MessagesDecoder:
             return
         try:
             found = _frame.decode(data)
-        except _UNREADABLE as error:
+        except jsonio.UNREADABLE as error:
             self._odd(data, error)
             return
         kind = found.type
@@ -258,7 +257,7 @@ class MessagesDecoder:
                 if kind == "content_block_delta":
                     delta = _odd.decode(data).delta.type
                     kind = kind if delta in _DELTAS else delta
-            except _UNREADABLE:
+            except jsonio.UNREADABLE:
                 kind = ""
         if not kind or kind in _KNOWN:
             raise WireError(f"an event of the stream cannot be read: {error}")
@@ -294,7 +293,7 @@ class _Answer:
             return
         try:
             found = _whole.decode(message) if message else _Whole()
-        except _UNREADABLE:
+        except jsonio.UNREADABLE:
             found = _Whole()
         self._begin(found.model or "", out)
         # What stands here of the output is only its beginning: a report would pass for the whole of a cut answer.
@@ -313,7 +312,7 @@ class _Answer:
         if not jsonio.is_null(details):
             try:
                 self._explanation = _details.decode(details).explanation or ""
-            except _UNREADABLE:
+            except jsonio.UNREADABLE:
                 self._explanation = ""
 
     def finish(self, out: list[Event]) -> None:
@@ -336,7 +335,7 @@ class _Answer:
         """Raises WireError for what is no block."""
         try:
             content = _block.decode(given)
-        except _UNREADABLE as error:
+        except jsonio.UNREADABLE as error:
             content = _odd_block(given, error)
         place = self._last + 1 if index is None else index
         if place in self._blocks:
@@ -491,7 +490,7 @@ def _odd_block(given: msgspec.Raw, error: Exception) -> _BlockObject:
     """A block of which only the type can be read. Raises WireError if not even that, or if it is one of ours."""
     try:
         kind = _type.decode(given).type if given else ""
-    except _UNREADABLE:
+    except jsonio.UNREADABLE:
         kind = ""
     if not kind or kind in ("text", "thinking", "redacted_thinking", "tool_use"):
         raise WireError(f"a content block cannot be read: {error}")
@@ -502,7 +501,7 @@ def _annotation(citation: msgspec.Raw, begin: int, end: int) -> msgspec.Raw | No
     """What a citation of a text is in the form of the Responses API; None for one that has neither address nor file."""
     try:
         found = _citation.decode(citation)
-    except _UNREADABLE:
+    except jsonio.UNREADABLE:
         return None
     url = found.url or found.source
     if url:

@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.codec import StreamEncoder
-from tidegate.dialects.dialect import Answer, Call, Destination, Sealed, refuse_unsupported
+from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
+from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.leftovers import ENGINE_MEMBERS
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, InputMessage, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
@@ -136,10 +137,14 @@ _NESTED = {
 """What is read of members that are objects."""
 
 
-class MessagesRequest(Sealed[MessagesBody]):
+class MessagesRequest(Received[MessagesBody]):
     """A validated request of this dialect."""
 
-    __slots__ = ()
+    __slots__ = ("envelopes",)
+
+    def __init__(self, body: bytes, typed: MessagesBody) -> None:
+        super().__init__(body, typed)
+        self.envelopes: Envelopes | None = None
 
     @property
     def wants_stop(self) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["complete"]
 def complete(
     body: bytes, envelope: Envelope, call: Call, destination: Destination, envelopes: Envelopes | None = None
 ) -> Answer:
-    """A response that came as one body (see `Request.complete`)."""
+    """A response that came as one body (see `WholeRequest.complete`)."""
     try:
         jsonio.check_utf8(body)
         if _may_be_plain(envelope, call, destination):

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Sealed, refuse_unsupported, unsupported
-from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported, unsupported
+from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.responses.answer import complete
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.chat_body import as_chat_completion
@@ -150,13 +150,14 @@ _TOOL_CHOICES = ("none", "auto", "required")
 _STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 
 
-class ResponsesRequest(Sealed[ResponsesBody]):
+class ResponsesRequest(Received[ResponsesBody]):
     """A validated request of this dialect."""
 
-    __slots__ = ("_history", "_members", "kept", "left_out")
+    __slots__ = ("_history", "_members", "envelopes", "kept", "left_out")
 
     def __init__(self, body: bytes, typed: ResponsesBody) -> None:
         super().__init__(body, typed)
+        self.envelopes: Envelopes | None = None
         self._members: jsonio.Members | None = None
         self._history: msgspec.Raw | None = None
         """`input` with all that it builds on, once that was resolved."""
