@@ -163,6 +163,22 @@ def test_a_write_that_is_refused_takes_no_other_with_it(place: Place, kind: str)
     run(scenario)
 
 
+def test_what_follows_a_refused_beginning_is_not_written_either(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            twin = storage.put_run(new_run(id="resp_twin"))
+            await storage.durable(twin)
+            bad = storage.put_run(new_run(id="resp_twin"))
+            for number in range(100):  # more than one batch takes
+                storage.append_segment(bad, number, number, b"x" * 100_000)
+            assert storage._writer.open.number > bad.begun + 1
+            await until(lambda: bad.lost)
+            await storage.durable(put(storage, segments=1))
+            assert await place.count("segments") == 1
+
+    run(scenario)
+
+
 def test_whoever_waits_for_a_refused_change_is_told(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
