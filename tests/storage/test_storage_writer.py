@@ -98,6 +98,21 @@ def test_waiting_for_one_run_puts_everything_before_it_on_the_disk(place: Place)
             await storage.durable(made)
             assert engine.commits == count
 
+    run(scenario, within_s=4)  # not by the renewal of the lease
+
+
+def test_only_what_somebody_waits_for_is_forced_to_the_disk(place: Place) -> None:
+    sql = "PRAGMA synchronous" if place.engine == "sqlite" else "SELECT current_setting('synchronous_commit')"
+    ask = Sql(sql)
+
+    def work() -> Work[object]:
+        return (yield ask())[0][0]
+
+    async def scenario() -> None:
+        async with place.open() as storage:
+            found = [await storage._engine.write(work, sync=sync) for sync in (True, False, True)]
+            assert found == ([2, 1, 2] if place.engine == "sqlite" else ["on", "off", "on"])
+
     run(scenario)
 
 
@@ -169,7 +184,7 @@ def test_what_follows_a_refused_beginning_is_not_written_either(place: Place) ->
             twin = storage.put_run(new_run(id="resp_twin"))
             await storage.durable(twin)
             bad = storage.put_run(new_run(id="resp_twin"))
-            for number in range(100):  # more than one batch takes
+            for number in range(60):  # more than one batch takes
                 storage.append_segment(bad, number, number, b"x" * 100_000)
             assert storage._writer.open.number > bad.begun + 1
             await until(lambda: bad.lost)
