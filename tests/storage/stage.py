@@ -119,6 +119,18 @@ class Place:
         return b"\0".join(found)
 
 
+async def execute(place: Place, statement: str) -> None:
+    """Change the database past the storage."""
+    if place.engine == "sqlite":
+        await place.query(statement)
+        return
+    import asyncpg
+
+    connection = await asyncpg.connect(place.url)
+    await connection.execute(statement)
+    await connection.close()
+
+
 def run(scenario: Callable[[], Coroutine[Any, Any, None]], *, within_s: float = 30) -> None:
     """Play a scenario on a loop of its own."""
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.storage.stage import OURS, Place, ending, item, new_run, run
+from tests.storage.stage import OURS, Place, ending, execute, item, new_run, run
 from tidegate.config.secret import Secret
 from tidegate.storage.crypto import Box, Damaged
 from tidegate.storage.records import Run, StorageUnusable, Tenant
@@ -111,7 +111,7 @@ def test_resealing_leaves_nothing_under_the_old_key(
 ) -> None:
     async def scenario() -> None:
         async with place.open(*before) as storage:
-            made = [await plant(storage, f"_{number}") for number in range(30)]
+            made = [await plant(storage, f"_{number}") for number in range(10)]
             live = storage.put_run(new_run(request=CANARY))
             await storage.durable(live)
         async with place.open(*after) as storage:
@@ -119,7 +119,7 @@ def test_resealing_leaves_nothing_under_the_old_key(
             mine = storage.put_run(new_run(request=CANARY))
             await storage.durable(mine)
             count = await storage.reseal()
-            assert count == 30 * 8 + 1
+            assert count == 10 * 8 + 1
             assert await storage.reseal() == 0
             for table in ("runs", "items", "segments", "conversations", "conversation_items", "idempotency"):
                 assert await place.query(f"SELECT DISTINCT sealed FROM {table}") == [(storage.keyring.current,)]
@@ -184,17 +184,6 @@ def test_content_that_was_changed_or_moved_is_not_shown(place: Place) -> None:
             assert (await storage.get_run(OURS, other.new.id)).request == CANARY  # type: ignore[union-attr]
 
     run(scenario)
-
-
-async def execute(place: Place, statement: str) -> None:
-    if place.engine == "sqlite":
-        await place.query(statement)
-        return
-    import asyncpg
-
-    connection = await asyncpg.connect(place.url)
-    await connection.execute(statement)
-    await connection.close()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from tests.storage.stage import OURS, THEIRS, Place, ending, frames_of, item, new_run, put, run, until
 from tidegate.storage.items import Scope
-from tidegate.storage.records import Run
+from tidegate.storage.records import HistoryIncomplete, Run
 from tidegate.storage.storage import Storage
 from tidegate.wire.errors import StorageUnavailable
 
@@ -317,5 +317,7 @@ def test_a_run_that_names_a_parent_of_another_tenant_does_not_reach_it(place: Pl
             context = await storage.list_items(OURS, made.new.id, "context")
             assert context is not None
             assert len(context.data) == 1
+            with pytest.raises(HistoryIncomplete):
+                await storage.read_chain(OURS, made.new.id)
 
     run(scenario)

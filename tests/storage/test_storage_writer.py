@@ -9,12 +9,13 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from tests.storage.stage import OURS, Place, ending, item, new_run, put, run, until
-from tidegate.storage.records import Run
+from tests.storage.stage import OURS, Place, ending, execute, item, new_run, put, run, until
+from tidegate.storage.records import CursorUnknown, HistoryTooLarge, Run
 from tidegate.storage.statement import Sql, Work
 from tidegate.storage.storage import Storage
 from tidegate.wire.errors import StorageUnavailable
 
+BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'tidegate' ORDER BY pid"
 TABLES = ("runs", "items", "segments", "doomed")
 
 
@@ -97,6 +98,21 @@ def test_waiting_for_one_run_puts_everything_before_it_on_the_disk(place: Place)
             await storage.durable(made)
             assert engine.commits == count
 
+    run(scenario, within_s=4)  # not by the renewal of the lease
+
+
+def test_only_what_somebody_waits_for_is_forced_to_the_disk(place: Place) -> None:
+    sql = "PRAGMA synchronous" if place.engine == "sqlite" else "SELECT current_setting('synchronous_commit')"
+    ask = Sql(sql)
+
+    def work() -> Work[object]:
+        return (yield ask())[0][0]
+
+    async def scenario() -> None:
+        async with place.open() as storage:
+            found = [await storage._engine.write(work, sync=sync) for sync in (True, False, True)]
+            assert found == ([2, 1, 2] if place.engine == "sqlite" else ["on", "off", "on"])
+
     run(scenario)
 
 
@@ -158,6 +174,22 @@ def test_a_write_that_is_refused_takes_no_other_with_it(place: Place, kind: str)
             await storage.sweep()
             assert [await place.count(table) for table in TABLES] == [7, 12, 18, 0]
             assert storage._writer.queued == 0
+
+    run(scenario)
+
+
+def test_what_follows_a_refused_beginning_is_not_written_either(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            twin = storage.put_run(new_run(id="resp_twin"))
+            await storage.durable(twin)
+            bad = storage.put_run(new_run(id="resp_twin"))
+            for number in range(60):  # more than one batch takes
+                storage.append_segment(bad, number, number, b"x" * 100_000)
+            assert storage._writer.open.number > bad.begun + 1
+            await until(lambda: bad.lost)
+            await storage.durable(put(storage, segments=1))
+            assert await place.count("segments") == 1
 
     run(scenario)
 
@@ -291,7 +323,7 @@ def test_a_caller_that_waits_too_long_is_told_and_its_change_is_not_made_later(p
             storage._writer._engine = cast("Any", Held(real, gate))
             made = put(storage)
             await asyncio.sleep(0.1)
-            with pytest.raises(StorageUnavailable, match=r"0\.2 s"):
+            with pytest.raises(StorageUnavailable, match="read it back"):
                 await storage.create_conversation(OURS, "conv_1", created_at=1.0)
             with pytest.raises(StorageUnavailable):
                 await storage.durable(made)
@@ -516,12 +548,64 @@ def test_a_transaction_that_lost_a_deadlock_is_made_again(postgresql: Place) -> 
     run(scenario)
 
 
-def test_a_text_that_postgresql_cannot_hold_costs_only_its_own_run(postgresql: Place) -> None:
+@pytest.mark.parametrize("id_", ["msg_\0", "msg_" + "".join(map(chr, range(0x4E00, 0x7000)))], ids=["nul", "long"])
+def test_a_text_that_postgresql_cannot_hold_costs_only_its_own_run(postgresql: Place, id_: str) -> None:
     async def scenario() -> None:
         async with postgresql.open() as storage:
-            bad = storage.put_run(new_run(), [item("x", "msg_\0")])
+            bad = storage.put_run(new_run(), [item("x", id_)])
             good = stream(storage, segments=1)
             await until(lambda: bad.lost)
             assert await whole(storage, good, 1)
+
+    run(scenario)
+
+
+def test_what_callers_get_wrong_costs_no_connection(postgresql: Place) -> None:
+    async def scenario() -> None:
+        async with postgresql.open() as storage:
+            made = put(storage)
+            await storage.durable(made)
+            assert await storage.get_run(OURS, made.new.id) is not None
+            before = await postgresql.query(BACKENDS)
+            for _ in range(5):
+                with pytest.raises(CursorUnknown):
+                    await storage.list_items(OURS, made.new.id, after="none")
+                with pytest.raises(HistoryTooLarge):
+                    await storage.read_chain(OURS, made.new.id, max_bytes=1)
+            assert await postgresql.query(BACKENDS) == before
+
+    run(scenario)
+
+
+def test_a_schema_that_went_missing_loses_nothing(place: Place) -> None:
+    """Somebody restores a backup, or cleans up too much: that is no fault of the writes."""
+
+    async def scenario() -> None:
+        async with place.open() as storage:
+            await execute(place, "ALTER TABLE segments RENAME TO hidden")
+            made = stream(storage, segments=3)
+            await until(lambda: bool(storage.failing))
+            assert not made.lost
+            await execute(place, "ALTER TABLE hidden RENAME TO segments")
+            await until(lambda: not storage.failing)
+            assert await whole(storage, made, 3)
+
+    run(scenario)
+
+
+def test_the_log_tells_of_refused_writes_without_their_content(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            await storage.durable(storage.put_run(new_run(id="resp_CANARY")))
+            bad = [
+                storage.put_run(new_run(id="resp_CANARY", request=b"CANARY")),
+                storage.put_run(new_run(model="CANARY\ud800")),
+                storage.put_run(new_run(key="CANARY\0", request=b"CANARY"), [item("CANARY", "CANARY\0")]),
+            ]
+            storage.append_segment(bad[2], 0, 2**70, b"CANARY")
+            with capture_logs() as lines:
+                await until(lambda: all(each.lost for each in bad))
+            assert [line["event"] for line in lines].count("storage_write_refused") == 3
+            assert "CANARY" not in "".join(str({**line, "run": ""}) for line in lines)
 
     run(scenario)

@@ -27,11 +27,9 @@ READ_DEADLINE_S: Final = 5.0
 
 T = TypeVar("T")
 
-# Classes of SQLSTATE (appendix A of the manual) that say something about the moment or the server, not the statement:
-# connection, transaction state (read-only after a failover), authorisation, catalogue, rollback, resources, state of
-# objects (lock not available), operator, system, configuration file, internal error.
-_PASSING: Final = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"})
-
+# Classes of SQLSTATE (appendix A of the manual) by which the server refuses what it was given: data, integrity, a limit
+# that a value goes beyond. Everything else says something about the moment, the server or the schema, and may pass.
+_REFUSED: Final = frozenset({"22", "23", "54"})
 
 _CONFLICTS: Final = frozenset({"40001", "40P01"})
 """Serialisation failure and deadlock."""
@@ -79,42 +77,31 @@ class PostgresEngine:
         raise Unavailable("other transactions were in the way again and again")
 
     async def _write(self, work: Callable[[], Work[T]], *, sync: bool) -> T:
+        connection = self._writer
+        if connection is None or connection.is_closed():
+            connection = self._writer = await self._connect()
         try:
-            with _translating():
-                connection = self._writer
-                if connection is None or connection.is_closed():
-                    connection = self._writer = await self._connect()
-                async with asyncio.timeout(COMMAND_S):
-                    await connection.execute("BEGIN" if sync else "BEGIN; SET LOCAL synchronous_commit = off")
-                result = await _drive(connection, work(), COMMAND_S)
-                async with asyncio.timeout(COMMAND_S):
-                    await connection.execute("COMMIT")
-                return result
-        except (Refused, _RolledBack):
-            await self._roll_back()
-            raise
+            return await _transaction(
+                connection, "BEGIN" if sync else "BEGIN; SET LOCAL synchronous_commit = off", work, COMMAND_S
+            )
         except BaseException:
-            # Whatever it was, the state of the connection is not known.
-            if self._writer is not None:
-                self._writer.terminate()
+            if connection.is_closed():
                 self._writer = None
             raise
 
     async def read(self, work: Callable[[], Work[T]]) -> T:
-        async with self._slots:
-            is_used = bool(self._idle)
-            try:
-                with _translating():
-                    async with asyncio.timeout(READ_DEADLINE_S):
-                        return await self._read(work)
-            except (Unavailable, _RolledBack) as error:
-                if not is_used:
+        with _translating():
+            async with asyncio.timeout(READ_DEADLINE_S), self._slots:
+                if self._idle:
+                    try:
+                        return await self._read(self._idle.pop(), work)
+                    except (Unavailable, _RolledBack):
+                        # After a restart of the server every idle connection is dead. Reading again changes nothing.
+                        self._forget_idle()
+                try:
+                    return await self._read(await self._connect(), work)
+                except _RolledBack as error:
                     raise Unavailable(str(error)) from error
-                # After a restart of the server every idle connection is dead. Reading again changes nothing.
-                self._forget_idle()
-                with _translating():
-                    async with asyncio.timeout(READ_DEADLINE_S):
-                        return await self._read(work)
 
     async def appear(self, process: int) -> None:
         """Nothing: a broken connection does not mean a dead process, so only leases tell."""
@@ -141,39 +128,48 @@ class PostgresEngine:
                 return await asyncpg.connect(
                     self._url, timeout=CONNECT_S, server_settings={"application_name": "tidegate"}
                 )
-            except ValueError as error:  # the address
-                raise StorageUnusable(f"The address of the database cannot be used: {error}") from None
+            except ValueError:  # the address, which may hold a password
+                raise StorageUnusable(
+                    "The address of the database cannot be used; it must be of the form postgresql://user@host/name."
+                ) from None
 
-    async def _read(self, work: Callable[[], Work[T]]) -> T:
-        connection = self._idle.pop() if self._idle else await self._connect()
+    async def _read(self, connection: "asyncpg.Connection[Any]", work: Callable[[], Work[T]]) -> T:
         try:
-            await connection.execute("BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ")
-            result = await _drive(connection, work(), None)
-            await connection.execute("COMMIT")
-        except BaseException:
-            connection.terminate()
-            raise
-        self._idle.append(connection)
-        return result
+            return await _transaction(
+                connection, "BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ", work, READ_DEADLINE_S
+            )
+        finally:
+            if not connection.is_closed():
+                self._idle.append(connection)
 
     def _forget_idle(self) -> None:
         for connection in self._idle:
             connection.terminate()
         self._idle.clear()
 
-    async def _roll_back(self) -> None:
-        connection = self._writer
-        if connection is None:
-            return
+
+async def _transaction(
+    connection: "asyncpg.Connection[Any]", begin: str, work: Callable[[], Work[T]], deadline_s: float
+) -> T:
+    """Run work between `begin` and a commit. Afterwards the connection is either at rest or closed."""
+    try:
+        with _translating():
+            await connection.execute(begin, timeout=deadline_s)
+            result = await _drive(connection, work(), deadline_s)
+            await connection.execute("COMMIT", timeout=deadline_s)
+            return result
+    except (Unavailable, asyncio.CancelledError):
+        connection.terminate()  # nobody knows how far it came
+        raise
+    except BaseException:
         try:
-            async with asyncio.timeout(COMMAND_S):
-                await connection.execute("ROLLBACK")
-        except Exception:  # then it ends with the connection
+            await connection.execute("ROLLBACK", timeout=deadline_s)
+        except Exception:
             connection.terminate()
-            self._writer = None
+        raise
 
 
-async def _drive(connection: "asyncpg.Connection[Any]", work: Work[T], deadline_s: float | None) -> T:
+async def _drive(connection: "asyncpg.Connection[Any]", work: Work[T], deadline_s: float) -> T:
     try:
         step = next(work)
         while True:
@@ -185,7 +181,7 @@ async def _drive(connection: "asyncpg.Connection[Any]", work: Work[T], deadline_
         work.close()
 
 
-async def _rows(connection: "asyncpg.Connection[Any]", step: Step, deadline_s: float | None) -> list[Any]:
+async def _rows(connection: "asyncpg.Connection[Any]", step: Step, deadline_s: float) -> list[Any]:
     sql, values, is_many = step
     text = sql.texts["postgresql"]
     if not is_many:
@@ -208,17 +204,17 @@ class _translating(contextlib.AbstractContextManager["_translating"]):  # noqa: 
             return
         import asyncpg  # loaded already
 
+        # The words go to the log, so they must not hold values, as those of wrong data do.
         if isinstance(error, asyncpg.PostgresError):
             state = error.sqlstate or ""
-            words = f"{error} ({state})"
+            tells = error.args and state[:2] != "22"
+            words = f"{error.args[0] if tells else type(error).__name__} ({state})"
             if state in _CONFLICTS:
                 raise _RolledBack(words) from error
-            raise (Unavailable(words) if state[:2] in _PASSING else Refused(words)) from error
+            raise (Refused(words) if state[:2] in _REFUSED else Unavailable(words)) from error
         if isinstance(error, TimeoutError):
             raise Unavailable("the database did not answer in time") from error
         if isinstance(error, OSError):
             raise Unavailable(str(error) or type(error).__name__) from error
-        if isinstance(error, asyncpg.DataError):  # a value that cannot be encoded
-            raise Refused(str(error)) from error
         if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
             raise Unavailable(str(error)) from error

@@ -37,21 +37,10 @@ READ_DEADLINE_S: Final = 5.0
 
 T = TypeVar("T")
 
-# Codes that say something about the moment or the machine rather than about the statement.
-_PASSING: Final = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOTADB,
-    }
+# Codes by which SQLite refuses what it was given. Everything else says something about the moment, the file or the schema,
+# and may pass.
+_REFUSED: Final = frozenset(
+    {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE}
 )
 
 
@@ -307,5 +296,5 @@ def _translated(error: sqlite3.Error) -> Exception:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:  # raised by the module itself, for a value that it cannot bind
         return Refused(str(error))
-    kind = Unavailable if code & 0xFF in _PASSING else Refused
+    kind = Refused if code & 0xFF in _REFUSED else Unavailable
     return kind(f"{error} ({error.sqlite_errorname})")

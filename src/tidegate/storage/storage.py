@@ -150,8 +150,9 @@ class Storage:
         if tasks:
             await asyncio.wait(tasks)
         await self._writer.close()
-        with contextlib.suppress(Exception):  # then its lease runs out
-            await self._engine.write(partial(processes.leave, self.process), sync=True)
+        if not self.failing:
+            with contextlib.suppress(Exception):  # then its lease runs out
+                await self._engine.write(partial(processes.leave, self.process), sync=True)
         await self._engine.close()
 
     # -- runs: queued, never waiting ----------------------------------------------------------------------------

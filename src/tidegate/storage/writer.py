@@ -22,7 +22,7 @@ import msgspec
 
 from tidegate.storage import journal, ledger, processes, retention, runs
 from tidegate.storage.crypto import Keyring
-from tidegate.storage.engine import Engine, Unavailable
+from tidegate.storage.engine import Engine, Refused, Unavailable
 from tidegate.storage.journal import Append
 from tidegate.storage.records import Run, Usage
 from tidegate.storage.runs import Beginning, Finish, Update
@@ -50,6 +50,12 @@ HIGH_WATER: Final = 0.75
 
 PARTS: Final = 1 << 20
 """Numbers that one batch has for its parts, when they must be written one by one."""
+
+_FAILING: Final = "The storage of this gateway does not work at the moment. Try again later."
+_FAILED: Final = (
+    "The storage of this gateway did not answer in time. Whether the change was made is not known: "
+    "read it back before you repeat it."
+)
 
 T = TypeVar("T")
 
@@ -369,10 +375,7 @@ class Writer:
                 return await future
         except TimeoutError:
             operation.is_dropped = True
-            raise StorageUnavailable(
-                f"The storage did not answer within {self._settings.patience_s:g} s. Whether the change was made is not known: "
-                "read it back before you repeat it."
-            ) from None
+            raise StorageUnavailable(_FAILED) from None
         except asyncio.CancelledError:
             operation.is_dropped = True
             raise
@@ -394,7 +397,7 @@ class Writer:
             async with asyncio.timeout(self._settings.patience_s):
                 await future
         except TimeoutError:
-            raise StorageUnavailable(f"The storage did not answer within {self._settings.patience_s:g} s.") from None
+            raise StorageUnavailable(_FAILING) from None
 
     async def settle_all(self) -> None:
         """Until everything that was queued so far is in the database. Raises StorageUnavailable."""
@@ -411,7 +414,7 @@ class Writer:
     def check(self) -> None:
         """Raises StorageUnavailable while the database fails."""
         if self.failing_since is not None or self._is_closing:
-            raise StorageUnavailable("The storage of this gateway does not work at the moment. Try again later.")
+            raise StorageUnavailable(_FAILING)
 
     # -- committing ---------------------------------------------------------------------------------------------
 
@@ -565,16 +568,15 @@ class Writer:
             self.failing_since = self._loop.time()
             self._log.error("storage_failing", reason=reason, spool_bytes=self.queued)
         self.reason = reason
-        error = StorageUnavailable("The storage of this gateway does not work at the moment. Try again later.")
         for _, _, future in self._waiting:
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(StorageUnavailable(_FAILING))
         self._waiting.clear()
-        for batch in [*self._closed, self.open]:
+        for number, batch in enumerate([*self._closed, self.open]):
             for operation in batch.operations:
                 if operation.future is not None and not operation.future.done():
                     operation.is_dropped = True
-                    operation.future.set_exception(error)
+                    operation.future.set_exception(StorageUnavailable(_FAILING if number else _FAILED))
 
     async def close(self) -> None:
         """Commit what waits. Gives up after the patience of the settings, and tells what was lost."""
@@ -598,4 +600,5 @@ class Writer:
 
 
 def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    """What may stand in a log: of errors that are not the engine's own the words may quote values."""
+    return str(error) if isinstance(error, Refused) else type(error).__name__
