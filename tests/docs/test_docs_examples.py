@@ -23,6 +23,7 @@ SECONDS = 30
 LIKE_NO_FILE = """
 [server]
 port = 0
+data_dir = "{data}"
 [defaults]
 model = "sim/demo"
 [providers.sim]
@@ -47,9 +48,10 @@ def by_place(chosen: list[Block]) -> list[ParameterSet]:
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[Running]:
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A gateway as `make run` starts it on a machine without any provider."""
-    with Running(LIKE_NO_FILE) as running:
+    folder = tmp_path_factory.mktemp("data")
+    with Running(LIKE_NO_FILE.replace("{data}", str(folder))) as running:
         yield running
 
 

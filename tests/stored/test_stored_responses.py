@@ -81,6 +81,7 @@ def test_behind_the_last_event_a_stream_ends_at_once(client: openai.OpenAI) -> N
         assert list(client.responses.retrieve(events[0].response.id, stream=True, starting_after=after)) == []
 
 
+@pytest.mark.row("S39")
 @providers
 def test_a_turn_builds_on_the_ones_before_it(keeping: Running, client: openai.OpenAI, provider: str) -> None:
     one = client.responses.create(model=f"{provider}/echo", input="first words")
@@ -148,6 +149,7 @@ def test_what_is_deleted_is_gone(client: openai.OpenAI) -> None:
     assert caught.value.param == "previous_response_id"
 
 
+@pytest.mark.row("S39")
 def test_store_false_keeps_nothing_and_still_reads(client: openai.OpenAI) -> None:
     kept = client.responses.create(model="openai/echo", input="kept")
     given = client.responses.create(model="openai/echo", input="hi", store=False, previous_response_id=kept.id)

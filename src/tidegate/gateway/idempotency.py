@@ -104,6 +104,9 @@ class Claimed:
     def end(self, data: bytes = b"") -> None:
         self.downstream.end(data)
 
+    def cut(self) -> None:
+        self.downstream.cut()
+
     def drop(self) -> None:
         self.downstream.drop()
 

@@ -59,6 +59,10 @@ LATE_S = 0.2
 CANCEL_S = 10.0
 """How long a cancelled run of another process may take to end."""
 
+_REPEATABLE = frozenset({"chat", "completions", "messages", "gemini", "embeddings"})
+"""Endpoints, beside Responses, whose streams can be picked up again and whose requests can be repeated: those with
+answers in text."""
+
 _NO_ITEMS = jsonio.raw([])
 _STATUSES: dict[str, Status] = {status: status for status in ENDED}
 _stream_ids = IdSupply(b"strm_", 24)
@@ -205,6 +209,8 @@ class Keeper:
         grace_s = float(self._settings.resume_grace) if grace is None else resume_grace(grace)
         key = headers.get(b"idempotency-key")
         if not isinstance(request, ResponsesRequest):
+            if dialect not in _REPEATABLE:
+                return Plan()
             run: Recording | None = None
             if request.wants_stream and (grace_s or key is not None):
                 run = self._stream_only(principal, dialect, model, paths)

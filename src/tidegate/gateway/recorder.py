@@ -130,6 +130,13 @@ class Recorder:
         if downstream is not None:
             downstream.end(data)
 
+    def cut(self) -> None:
+        stream = self.stream
+        outcome = stream.outcome if stream is not None else None
+        self._finish(outcome.error if outcome is not None else None)
+        if self._downstream is not None:
+            self._downstream.cut()
+
     def drop(self) -> None:
         self._finish(Internal("The answer could not be ended well."))
         if self._downstream is not None:
