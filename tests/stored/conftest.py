@@ -9,7 +9,15 @@ import pytest
 from tests.conformance.providers import TOML
 from tests.support.running import Running
 
-KEPT = TOML.replace("port = 0\n", 'port = 0\ndata_dir = "{data}"\n')
+KEPT = (
+    TOML.replace("port = 0\n", 'port = 0\ndata_dir = "{data}"\n')
+    + """
+[providers.plain]
+kind = "openai-compatible"
+base_url = "{sim}"
+speaks = ["responses"]
+"""
+)
 MODELS = {"responses": "openai", "chat": "lab", "messages": "anthropic", "gemini": "google"}
 """A provider of each dialect."""
 

@@ -15,11 +15,14 @@ from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.messages.encoder import MessagesEncoder
 from tidegate.dialects.messages.relay import MessagesStream
 from tidegate.dialects.messages.request import MessagesRequest
+from tidegate.dialects.responses.compacted import COMPACTION, Place, read_compaction, told
 from tidegate.dialects.responses.encoder import ResponsesEncoder
+from tidegate.dialects.responses.prompt import PromptRequest
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.responses.toolsearch import as_functions
 from tidegate.dialects.stops import StopFilter
+from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
     ChoiceEnd,
@@ -36,7 +39,18 @@ from tidegate.wire.events import (
     Usage,
     UsageReport,
 )
-from tidegate.wire.items import CanonicalRequest, FilePart, FunctionOutput, ImagePart, Item, Message, Part, Reasoning
+from tidegate.wire.items import (
+    CanonicalRequest,
+    FilePart,
+    FunctionOutput,
+    ImagePart,
+    Item,
+    Message,
+    OpaqueItem,
+    Part,
+    Reasoning,
+    TextPart,
+)
 
 __all__ = ["Bridge", "BridgedStream"]
 
@@ -54,8 +68,9 @@ class Bridge:
         self._request: BridgedRequest | None = request
         self._call = call
         self._envelopes = envelopes
-        self._speaks_responses = isinstance(request, ResponsesRequest)
+        self._speaks_responses = isinstance(request, PromptRequest)
         """Whether what is no envelope may be OpenAI's own: other clients' signatures are of other providers."""
+        self._compaction_at: Place | None = request.compaction_at if isinstance(request, PromptRequest) else None
         self.signs_all = isinstance(request, MessagesRequest)
         """Whether the client's API knows no thought without a signature."""
         self._canonical: CanonicalRequest | None = None
@@ -90,7 +105,7 @@ class Bridge:
         """
         canonical = self.canonical
         losses = Losses(canonical, destination, allowed=destination.drops)
-        items = [own for item in canonical.items if (own := self._opened(item, destination, losses)) is not None]
+        items = self._for(destination, canonical.items, losses)
         if not destination.fetches_urls and self._fetched:
             items = [self._with_content(item) for item in items]
         asked = msgspec.structs.replace(canonical, model=destination.model, items=items)
@@ -114,6 +129,7 @@ class Bridge:
     def let_go(self) -> None:
         """No other attempt will come: a long prompt must not stay in memory as long as its answer streams."""
         self._request = None
+        self._compaction_at = None
         self._canonical = None
         self._fetched.clear()
         if self._asked is not None:
@@ -180,6 +196,29 @@ class Bridge:
             return msgspec.structs.replace(part, url="", data=self._fetched[part.url])
         return part
 
+    def _for(self, destination: Destination, given: Iterable[Item], losses: Losses) -> list[Item]:
+        """The items with what `destination` can read of envelopes. Raises InvalidRequest for a compaction item of which it
+        can read nothing."""
+        items: list[Item] = []
+        compactions = 0
+        for item in given:
+            if isinstance(item, OpaqueItem) and item.type == COMPACTION and self._compaction_at is not None:
+                items.append(self._unfolded(item, self._compaction_at(compactions), destination))
+                compactions += 1
+            elif (own := self._opened(item, destination, losses)) is not None:
+                items.append(own)
+        return items
+
+    def _unfolded(self, item: OpaqueItem, at: tuple[str, str], destination: Destination) -> Item:
+        """A compaction item, as its provider made it, or the message that any other model reads."""
+        members = jsonio.members(item.value)
+        seal = read_compaction(
+            jsonio.string(members.get("encrypted_content", jsonio.NULL)), at, self._envelopes, destination
+        )
+        if seal.kind == "summary":
+            return Message(role="user", content=[TextPart(text=told(seal.data))])
+        return OpaqueItem(type=COMPACTION, value=jsonio.raw({**members, "encrypted_content": seal.data}))
+
     def _opened(self, item: Item, destination: Destination, losses: Losses) -> Item | None:
         """A reasoning item with what its envelope holds for this provider, and without what is another's (protocol §5.4).
         None for one that was only shown, where nobody reads its words: nothing is lost with it."""
@@ -193,6 +232,8 @@ class Bridge:
         if seal is not None and seal.kind == "shown":
             words = item.content or item.summary
             return Reasoning(content=words, id=item.id) if _reads_words(destination) else None
+        if seal is not None and seal.kind == "summary":
+            seal = None  # what stands for a conversation is no thought
         if seal is None:
             losses.hint("reasoning.encrypted_content")
         return msgspec.structs.replace(item, encrypted="", seal=seal)

@@ -139,6 +139,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     cut_reported_as_completed: bool = False
     max_output_tokens: int | None = None
     """The most that the model can put out, where known; Anthropic's API has no request without a limit."""
+    operations: frozenset[str] = frozenset()
+    """What the provider has behind this endpoint, such as `/count_tokens`."""
     fetches_urls: bool = True
     """The provider itself fetches images and files behind URLs. False: it takes only their bytes."""
     drops: bool = False
@@ -318,8 +320,12 @@ class Dialect(Protocol):
 
     @property
     def operation(self) -> str:
-        """What comes behind the endpoint's path at a provider; empty for the endpoint itself. Only providers of this very
-        dialect have it, so that the requests of an operation are a :class:`Standalone`."""
+        """What comes behind the endpoint's path at a provider that has it; empty for the endpoint itself."""
+
+    @property
+    def estimates(self) -> bool:
+        """Whether its requests are a :class:`Standalone`. Those of any other operation are answered by a provider that
+        lacks it as a conversation (:class:`tidegate.dialects.codec.BridgedRequest`)."""
 
     @property
     def seals(self) -> bool:
@@ -359,6 +365,7 @@ class OpenAIErrors:
     """What OpenAI's APIs have in common: how they report errors, and that the body says all."""
 
     operation = ""
+    estimates = False
     seals = False
     relayed: tuple[bytes, ...] = ()
 

@@ -26,6 +26,10 @@ _LONGEST = 16 * 1024 * 1024
 """Most bytes of content that an envelope may unfold to."""
 
 
+_SHARED = frozenset({"shown", "summary"})
+"""Kinds of seals that are no provider's."""
+
+
 class Opened(msgspec.Struct, frozen=True, array_like=True):
     """What an envelope holds, and who it is for: the name of a provider in the configuration, and its model."""
 
@@ -108,8 +112,12 @@ class Envelopes:
         return self._sealer.seal(seal, tenant=self._tenant, provider=provider, model=model)
 
     def open(self, envelope: str, *, provider: str) -> Seal | None:
-        """What is in it, if it is this provider's, or nobody's (`shown`); None for everything else."""
-        opened = self._sealer.open(envelope, tenant=self._tenant)
-        if opened is None or (opened.provider != provider and opened.seal.kind != "shown"):
+        """What is in it, if it is this provider's, or nobody's; None for everything else."""
+        opened = self.read(envelope)
+        if opened is None or (opened.provider != provider and opened.seal.kind not in _SHARED):
             return None
         return opened.seal
+
+    def read(self, envelope: str) -> Opened | None:
+        """What is in it, and whose it is; None for what is no envelope of this tenant's."""
+        return self._sealer.open(envelope, tenant=self._tenant)

@@ -12,7 +12,7 @@ from tidegate.dialects.dialect import Dialect, Endpoint
 from tidegate.dialects.embeddings import EmbeddingsDialect
 from tidegate.dialects.gemini import GeminiUpstream
 from tidegate.dialects.messages import CountTokensDialect, MessagesDialect, MessagesUpstream
-from tidegate.dialects.responses import ResponsesDialect
+from tidegate.dialects.responses import CompactDialect, InputTokensDialect, ResponsesDialect
 from tidegate.dialects.responses.upstream import ResponsesUpstream
 from tidegate.dialects.speech import SpeechDialect
 
@@ -20,6 +20,8 @@ __all__ = ["CLIENT_DIALECTS", "UPSTREAM_DIALECTS"]
 
 CLIENT_DIALECTS: Final[tuple[Dialect, ...]] = (
     ResponsesDialect(),
+    InputTokensDialect(),
+    CompactDialect(),
     ChatDialect(),
     CompletionsDialect(),
     MessagesDialect(),

@@ -30,6 +30,7 @@ from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.validation import invalid, missing
 from tidegate.gateway.asked import profile_named, relayed, total_clock
+from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.errand import Errand
 from tidegate.gateway.fields import answer_fields
@@ -48,6 +49,8 @@ from tidegate.wire import errors
 from tidegate.wire.events import Usage
 
 if TYPE_CHECKING:
+    from tidegate.dialects.codec import UpstreamDialect
+    from tidegate.dialects.responses.prompt import PromptRequest
     from tidegate.dialects.responses.request import ResponsesRequest
     from tidegate.gateway.gateway import Gateway
     from tidegate.gateway.keeper import Keeper
@@ -276,7 +279,7 @@ class Exchange:
         """All that the request builds on is there. Whether it can go on at once; else an errand goes on with it."""
         if request.wants_stream:
             self._stream = cast("StreamingRequest", request).open(self._call)
-        if not self._dialect.operation:
+        if not self._dialect.estimates:
             self._open_bridge(request)
         recorder = self._recorder
         if recorder is not None:
@@ -287,7 +290,7 @@ class Exchange:
 
     def _open_bridge(self, request: Request) -> None:
         for path in self._plan:
-            if path.bridge is not None or (path.emulation is not None and request.wants_stop):
+            if self._translates_to(path, request) is not None:
                 self._build_bridge(cast("BridgedRequest", request))
                 break
 
@@ -310,7 +313,14 @@ class Exchange:
     def _keep(self, keeper: "Keeper", request: Request, body: bytes) -> bool:
         """Have the answer kept, where it is to be; whether the request can go on at once."""
         plan = keeper.plan(
-            request, self._headers, body, self._call, self._principal, self._dialect.name, self._model, self._plan
+            request,
+            self._headers,
+            body,
+            self._call,
+            self._principal,
+            self._dialect.name + self._dialect.operation,
+            self._model,
+            self._plan,
         )
         if plan.claim is not None:
             self._claimed = self._downstream = Claimed(self._downstream, keeper, plan.claim)
@@ -343,7 +353,7 @@ class Exchange:
                 self._repeat(request, found)
                 return
             if found is not None:
-                cast("ResponsesRequest", request).resolve(found.items, found.named)
+                cast("PromptRequest[Any]", request).resolve(found.items, found.named)
             if self._open(request):
                 self._next_attempt()
         except errors.TidegateError as error:
@@ -448,11 +458,19 @@ class Exchange:
         if self._bridge is not None:
             self._cross(self._bridge, path, request)
             return
-        if path.bridge is not None:
+        if self._dialect.estimates and self._translates_to(path, request) is not None:
             self._path = path
             self._respond(cast("Standalone", request).estimate(self._call))
             return
         self._send_own(path, request)
+
+    def _translates_to(self, path: Path, request: Request) -> "UpstreamDialect | None":
+        """The dialect that the provider is asked in; None where it gets the client's own request. A provider that lacks
+        the operation is asked for an answer in its stead."""
+        operation = self._dialect.operation
+        if operation and operation not in path.destination.operations:
+            return UPSTREAM_DIALECTS[path.destination.endpoint]
+        return path.bridge or (path.emulation if request.wants_stop else None)
 
     def _send_own(self, path: Path, request: Request) -> None:
         """An attempt in the client's own dialect."""
@@ -461,9 +479,12 @@ class Exchange:
         if self._stream is not None:
             self._stream.attempt(path.destination)
         names = self._dialect.relayed
-        self._send(path, body, relayed(self._headers, names) if names else ())
+        fields = relayed(self._headers, names) if names else ()
+        self._send(path, body, fields, operation=self._dialect.operation)
 
-    def _send(self, path: Path, body: bytes, fields: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def _send(
+        self, path: Path, body: bytes, fields: Sequence[tuple[bytes, bytes]] = (), *, operation: str = ""
+    ) -> None:
         stream = self._stream
         self._path = path
         self._attempts += 1
@@ -486,7 +507,7 @@ class Exchange:
                 body,
                 stream=stream is not None,
                 model=path.destination.model,
-                operation=self._dialect.operation,
+                operation=operation,
                 relayed=fields,
             ),
             self,
@@ -498,7 +519,7 @@ class Exchange:
 
     def _cross(self, bridge: Bridge, path: Path, request: Request) -> None:
         """An attempt where some provider of the plan needs the bridge, perhaps this one."""
-        dialect = path.bridge or (path.emulation if request.wants_stop else None)
+        dialect = self._translates_to(path, request)
         if dialect is None:
             self._send_own(path, request)
             bridge.leave()

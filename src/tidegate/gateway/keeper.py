@@ -13,7 +13,8 @@ from tidegate.config.schema import Storage as Settings
 from tidegate.dialects.dialect import Call, Request, Stream
 from tidegate.dialects.responses.interrupted import CODE as INTERRUPTED
 from tidegate.dialects.responses.interrupted import Remains
-from tidegate.dialects.responses.request import ResponsesRequest, previous_not_found
+from tidegate.dialects.responses.prompt import PromptRequest, previous_not_found
+from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.state import Kept, References
 from tidegate.dialects.resume import Resume
 from tidegate.gateway.asked import resume_grace
@@ -208,6 +209,8 @@ class Keeper:
         grace = headers.get(b"tidegate-resume-grace")
         grace_s = float(self._settings.resume_grace) if grace is None else resume_grace(grace)
         key = headers.get(b"idempotency-key")
+        if isinstance(request, PromptRequest) and not all(path.destination.gateway_state for path in paths):
+            return Plan()  # the provider holds the state
         if not isinstance(request, ResponsesRequest):
             if dialect not in _REPEATABLE:
                 return Plan()
@@ -215,9 +218,8 @@ class Keeper:
             if request.wants_stream and (grace_s or key is not None):
                 run = self._stream_only(principal, dialect, model, paths)
             claim = None if key is None else self._claim(key, principal, dialect, body, call, run)
-            return Plan(run=run, claim=claim, grace_s=grace_s)
-        if not all(path.destination.gateway_state for path in paths):
-            return Plan()  # the provider holds the state
+            references = request.references if isinstance(request, PromptRequest) else None
+            return Plan(run=run, references=references, claim=claim, grace_s=grace_s)
         typed = request.typed
         if typed.background and typed.store is False:
             raise UnsupportedParameter(

@@ -163,6 +163,7 @@ class Snapshot:
             include_usage=record.include_usage,
             gateway_state=record.state == "gateway",
             cut_reported_as_completed=record.cut_reported_as_completed,
+            operations=record.operations.get(spoken, frozenset()),
             fetches_urls=record.fetches_urls,
             drops=(unsupported or self.config.defaults.unsupported) == "drop",
             max_output_tokens=record.max_output_of(deployment.model),

@@ -3,7 +3,7 @@
 from typing import Final
 
 from tidegate.dialects.dialect import Quirks
-from tidegate.providers.record import NOT_IN_RESPONSES, Provider
+from tidegate.providers.record import NOT_IN_RESPONSES, OPENAI_OPERATIONS, Provider
 
 # Every installation has an address of its own. A model's name is that of a deployment, which its owner chose: patterns of
 # model names say nothing here.
@@ -14,6 +14,7 @@ AZURE_OPENAI: Final = Provider(
     base_url_env=("AZURE_OPENAI_BASE_URL",),
     auth="api-key",
     speaks=("responses", "chat", "completions", "embeddings", "speech"),
+    operations=OPENAI_OPERATIONS,
     refuses={"responses": NOT_IN_RESPONSES},
     encrypted_reasoning=True,
     stores=True,

@@ -3,7 +3,7 @@
 from typing import Final
 
 from tidegate.dialects.dialect import Quirks, Speech
-from tidegate.providers.record import NOT_IN_RESPONSES, Provider
+from tidegate.providers.record import NOT_IN_RESPONSES, OPENAI_OPERATIONS, Provider
 
 OPENAI: Final = Provider(
     kind="openai",
@@ -12,6 +12,7 @@ OPENAI: Final = Provider(
     env=("OPENAI_API_KEY",),
     base_url_env=("OPENAI_BASE_URL",),
     speaks=("responses", "chat", "completions", "embeddings", "speech"),
+    operations=OPENAI_OPERATIONS,
     refuses={"responses": NOT_IN_RESPONSES},
     responses_only=(
         "o1-pro*",

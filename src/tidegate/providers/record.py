@@ -28,6 +28,14 @@ PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
 )
 """Below the base URL. Gemini's names the model, and a method that depends on streaming."""
 
+OPERATIONS: Final[Mapping[Endpoint, frozenset[str]]] = MappingProxyType({"messages": frozenset({"/count_tokens"})})
+"""Whoever speaks Anthropic's API counts tokens. Few of those who speak Responses have more than the endpoint."""
+
+OPENAI_OPERATIONS: Final[Mapping[Endpoint, frozenset[str]]] = MappingProxyType(
+    {**OPERATIONS, "responses": frozenset({"/input_tokens", "/compact"})}
+)
+"""What OpenAI itself has behind its endpoints."""
+
 SILENT_REASONING_S: Final = 600.0
 """First-event and idle clock of a model that thinks without sending a byte."""
 
@@ -87,6 +95,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     speaks: tuple[Endpoint, ...] = ("chat",)
     paths: Mapping[Endpoint, str] = PATHS
+    operations: Mapping[Endpoint, frozenset[str]] = OPERATIONS
+    """What there is behind an endpoint's path. What a provider lacks is estimated, or asked for as an ordinary answer."""
     models_path: str = "/models"
     """Where the list of models stands, below the base URL."""
     refuses: Mapping[Endpoint, frozenset[str]] = {}

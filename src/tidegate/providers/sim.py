@@ -3,7 +3,7 @@
 from typing import Final
 
 from tidegate.dialects.dialect import Speech
-from tidegate.providers.record import Provider
+from tidegate.providers.record import OPENAI_OPERATIONS, Provider
 
 SIM: Final = Provider(
     kind="sim",
@@ -13,6 +13,7 @@ SIM: Final = Provider(
     speaks=("responses", "chat", "completions", "messages", "embeddings", "speech"),
     speech_events=("*",),
     speech=(("*", Speech(formats=("mp3", "wav", "pcm"))),),
+    operations=OPENAI_OPERATIONS,
     default_model="demo",
     default_speech_model="demo",
 )

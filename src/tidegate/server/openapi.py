@@ -12,13 +12,15 @@ from tidegate.dialects.embeddings import EmbeddingsBody
 from tidegate.dialects.gemini import GeminiBody
 from tidegate.dialects.gemini.embeddings import EmbedBody, EmbedManyBody
 from tidegate.dialects.messages import CountBody, MessagesBody
-from tidegate.dialects.responses import ResponsesBody
+from tidegate.dialects.responses import CompactBody, InputTokensBody, ResponsesBody
 from tidegate.dialects.speech import SpeechBody
 
 __all__ = ["document"]
 
 _BODIES = (
     ("/v1/responses", ResponsesBody, "Create a response"),
+    ("/v1/responses/input_tokens", InputTokensBody, "Count the tokens of a prompt"),
+    ("/v1/responses/compact", CompactBody, "Make a conversation shorter"),
     ("/v1/chat/completions", ChatBody, "Create a chat completion"),
     ("/v1/completions", CompletionsBody, "Create a text completion"),
     ("/v1/messages", MessagesBody, "Create a message (Anthropic)"),

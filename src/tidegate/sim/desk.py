@@ -9,6 +9,7 @@ import msgspec
 
 from tidegate.sim import chat, completions, embeddings, gemini, messages, responses, speech
 from tidegate.sim.case import Case
+from tidegate.sim.compaction import OPERATIONS
 from tidegate.sim.errors import Refusal, envelope
 from tidegate.sim.faults import FAULTS
 from tidegate.sim.options import OptionError, Options, read_options, split_model
@@ -69,6 +70,8 @@ class Desk:
             if path == COUNT_PATH and method == "POST":
                 counted = {"input_tokens": count_tokens(body)}
                 return steps(json_reply(msgspec.json.encode(counted)), _PLAIN)
+            if path in OPERATIONS and method == "POST":
+                return self._operate(path, body)
             if path == embeddings.PATH and method == "POST":
                 request = _object(body)
                 return self._embed(embeddings.model_of(request), lambda: embeddings.openai(request), "chat")
@@ -91,6 +94,13 @@ class Desk:
             else:
                 said = {"error": refusal.error}
             return steps(error_reply(said, refusal.status), _PLAIN)
+
+    def _operate(self, path: str, body: bytes) -> Iterable[Step]:
+        """Of the scripts' options only `status` and its like, and the waits, mean anything here. Raises Refusal."""
+        _, options = self._script(read_prompt("responses", body).model)
+        if options.status is not None:
+            return steps(_status_reply(options, "responses"), options)
+        return steps(json_reply(msgspec.json.encode(OPERATIONS[path](body, new_stamp(options)))), options)
 
     def _google(self, method: str, path: str, query: str, body: bytes, *, reused: bool) -> Iterable[Step]:
         """The same for Google's API, whose paths name the model and whose errors have another form."""

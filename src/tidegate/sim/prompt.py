@@ -241,7 +241,8 @@ def _read_responses(request: dict[str, Any]) -> tuple[tuple[str, ...], str | Non
         raise _invalid("input", "a string or an array of items")
     for item in given:
         sealed = item.get("encrypted_content")
-        if item.get("type") == "reasoning" and sealed is not None and not is_encrypted(sealed):
+        compaction = item.get("type") == "compaction"
+        if (compaction or (item.get("type") == "reasoning" and sealed is not None)) and not is_encrypted(sealed):
             message = f"The encrypted content {str(sealed)[:4]}… could not be verified."
             raise Refusal(400, message, code="invalid_encrypted_content")
     user = [_content_text(item.get("content")) for item in given if item.get("role") == "user"]

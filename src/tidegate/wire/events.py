@@ -108,7 +108,8 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     `reasoning_item` (Responses servers that seal nothing and read their plain reasoning). `data` of the last, and `text` of
     `encrypted` unless it is empty, is a JSON object with the item's own `summary` and `content`.
 
-    `shown` seals nothing: it marks words that the client was shown and that no provider asks for.
+    `shown` seals nothing: it marks words that the client was shown and that no provider asks for. `summary` is the
+    gateway's own: what it has any provider's model write when a conversation is compacted.
     """
 
     kind: Literal[
@@ -120,6 +121,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
         "reasoning_content",
         "reasoning_item",
         "shown",
+        "summary",
     ]
     data: str
     text: str = ""

@@ -28,6 +28,7 @@ class GeminiDialect:
     name: Endpoint = "gemini"
     path = "/v1beta/models/{model}:{method}"
     operation = ""
+    estimates = False
     seals = False
     relayed: tuple[bytes, ...] = ()
     media_param = "contents"

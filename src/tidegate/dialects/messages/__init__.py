@@ -41,6 +41,7 @@ class MessagesDialect(_Anthropic):
 
     path = "/v1/messages"
     operation = ""
+    estimates = False
     body_type = MessagesBody
 
     def parse(self, body: bytes) -> MessagesRequest:
@@ -52,6 +53,7 @@ class CountTokensDialect(_Anthropic):
 
     path = "/v1/messages/count_tokens"
     operation = "/count_tokens"
+    estimates = True
     body_type = CountBody
 
     def parse(self, body: bytes) -> CountRequest:

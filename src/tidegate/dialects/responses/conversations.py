@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from tidegate.dialects.responses.request import InputItem, Metadata, check_item
+from tidegate.dialects.responses.prompt import InputItem, check_item
+from tidegate.dialects.responses.request import Metadata
 from tidegate.dialects.responses.state import NewId, is_reference, kept_items
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio

@@ -43,6 +43,7 @@ _PREFIXES = {
     "custom_tool_call": "ctc",
     "image_generation_call": "ig",
     "tool_search_call": "tsc",
+    "compaction": "cmp",
 }
 """The official prefixes of item ids (protocol §1.4)."""
 

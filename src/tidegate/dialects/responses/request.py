@@ -1,72 +1,43 @@
 """The request of `POST /v1/responses`: validation, and the body that goes upstream."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported, unsupported
-from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.responses.answer import complete
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.chat_body import as_chat_completion
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.envelope import Envelope
-from tidegate.dialects.responses.foreign import may_be_foreign, own_items
-from tidegate.dialects.responses.sealing import opened_input
-from tidegate.dialects.responses.state import (
-    Kept,
-    NewId,
-    References,
-    is_reference,
-    kept_items,
-    read_references,
-    with_history,
-)
+from tidegate.dialects.responses.prompt import PromptBody, PromptRequest, check_prompt
+from tidegate.dialects.responses.state import Kept
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.responses.tools import ToolNames
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
-from tidegate.wire.errors import InvalidRequest, NotFound, UnsupportedParameter
+from tidegate.wire.errors import UnsupportedParameter
 from tidegate.wire.items import CanonicalRequest, Output
 
 __all__ = [
-    "InputItem",
     "Metadata",
+    "Reasoning",
     "ResponsesBody",
     "ResponsesRequest",
-    "check_item",
+    "Text",
+    "Tool",
+    "ToolChoice",
+    "check_text",
+    "check_tools",
     "parse_request",
-    "previous_not_found",
 ]
-
-Role = Literal["user", "assistant", "system", "developer", "tool", "critic", "discriminator", "unknown"]
-"""The last four stand in items of conversations, which clients send back as they got them."""
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 Metadata = Annotated[dict[str, Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
-
-
-class ContentPart(msgspec.Struct):
-    """One part of a message's content. Types that we do not know travel on as they are."""
-
-    type: str
-    text: str | None = None
-    image_url: str | None = None
-
-
-class InputItem(msgspec.Struct):
-    """One item of `input`. `type` may be absent for easy messages and item references: the shape decides."""
-
-    type: str | None = None
-    id: str | None = None
-    role: Role | None = None
-    content: str | list[ContentPart] | None = None
-    call_id: str | None = None
-    encrypted_content: str | None = None
 
 
 class Tool(msgspec.Struct):
@@ -97,22 +68,13 @@ class Prompt(msgspec.Struct):
     id: str
 
 
-class ConversationReference(msgspec.Struct):
-    id: str
-
-
 class StreamOptions(msgspec.Struct):
     include_obfuscation: bool | None = None
 
 
-class ResponsesBody(msgspec.Struct):
+class ResponsesBody(PromptBody):
     """The documented members with their ranges (protocol §1.2). Members that we do not know travel on unread."""
 
-    model: str | None = None
-    input: str | Annotated[list[InputItem], Meta(min_length=1)] | None = None
-    instructions: str | None = None
-    previous_response_id: str | None = None
-    conversation: str | ConversationReference | None = None
     prompt: Prompt | None = None
     store: bool | None = None
     background: bool | None = None
@@ -142,25 +104,18 @@ class ResponsesBody(msgspec.Struct):
 
 
 _decoder = jsonio.decoder(ResponsesBody)
-_items = jsonio.decoder(list[jsonio.Members])
-_input = jsonio.decoder(list[InputItem])
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _TOOL_CHOICES = ("none", "auto", "required")
-_STATE_MEMBERS = ("background", "previous_response_id", "conversation")
 
 
-class ResponsesRequest(Received[ResponsesBody]):
+class ResponsesRequest(PromptRequest[ResponsesBody]):
     """A validated request of this dialect."""
 
-    __slots__ = ("_history", "_members", "envelopes", "kept", "left_out")
+    __slots__ = ("kept", "left_out")
 
     def __init__(self, body: bytes, typed: ResponsesBody) -> None:
-        super().__init__(body, typed)
-        self.envelopes: Envelopes | None = None
-        self._members: jsonio.Members | None = None
-        self._history: msgspec.Raw | None = None
-        """`input` with all that it builds on, once that was resolved."""
+        super().__init__(body, typed, stream=typed.stream)
         self.kept: Kept | None = None
         """Set, before anything is made of the request, where its answer can be retrieved later."""
         self.left_out: list[bytes] = []
@@ -173,29 +128,6 @@ class ResponsesRequest(Received[ResponsesBody]):
     @property
     def end_user(self) -> str | None:
         return self.typed.safety_identifier or self.typed.user
-
-    @property
-    def members(self) -> jsonio.Members:
-        """The client's members as they came."""
-        if self._members is None:
-            self._members = jsonio.members(self._body)
-        return self._members
-
-    @property
-    def references(self) -> References | None:
-        """What must be looked up before the request can be answered."""
-        return read_references(self.typed)
-
-    def resolve(self, history: Sequence[bytes], found: Mapping[str, bytes]) -> None:
-        """Go on as if the client had sent all that the request refers to: the items of `history` before its own, those of
-        `found`, by id, where references stand. Raises NotFound and InvalidRequest."""
-        whole = with_history(self.members.get("input"), self.typed, history, found)
-        self._history = whole
-        self.typed.input = jsonio.decode(whole, _input)
-
-    def kept_items(self, new_id: NewId) -> list[tuple[str, bytes]]:
-        """See :func:`tidegate.dialects.responses.state.kept_items`. Before `resolve`."""
-        return kept_items(self.members.get("input"), self.typed.input, new_id)
 
     def state_members(self) -> jsonio.Members:
         """Members of the response object that say what is kept."""
@@ -223,9 +155,7 @@ class ResponsesRequest(Received[ResponsesBody]):
         members["model"] = jsonio.raw(destination.model)
         members["stream"] = jsonio.TRUE if self.wants_stream else jsonio.FALSE
         if destination.gateway_state:
-            self._refuse_state_we_lack(f"provider '{destination.provider}' is")
-            for name in _STATE_MEMBERS:
-                members.pop(name, None)
+            members.pop("background", None)
             if destination.stores:
                 members["store"] = jsonio.FALSE
             else:
@@ -233,27 +163,10 @@ class ResponsesRequest(Received[ResponsesBody]):
             # Models that do not reason refuse both members; the first tells that this one does.
             if destination.encrypted_reasoning and self.typed.reasoning is not None:
                 members["include"] = jsonio.raw([*dict.fromkeys([*(self.typed.include or ()), _ENCRYPTED])])
-            if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
-                members["input"] = _without_ids(members["input"], self.typed.input)
-        left_out: tuple[str, ...] = ()
-        if self._has_reasoning:
-            members["input"], left_out = opened_input(members["input"], self.envelopes, destination)
-        if (self._history is not None or may_be_foreign(self._body)) and isinstance(self.typed.input, list):
-            members["input"], searches, others = own_items(members["input"])
-            left_out += ("input[].web_search_call",) if searches else ()
-            if others and not destination.drops:
-                why = [f"Items of type '{kind[:64]}' are another API's." for kind in dict.fromkeys(others)]
-                raise unsupported({"input": why}, destination)
-            left_out += ("input",) if others else ()
+        left_out = self._fit(members, destination)
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
         self.leave_out((), self.dropped)
         return jsonio.encode(members)
-
-    def _whole(self) -> jsonio.Members:
-        members = dict(self.members)
-        if self._history is not None:
-            members["input"] = self._history
-        return members
 
     def leave_out(self, tools: Iterable[jsonio.Raw], dropped: Container[str]) -> None:
         """What the present attempt does without: some `tools`, or all of them, where that is among what was `dropped`."""
@@ -289,13 +202,6 @@ class ResponsesRequest(Received[ResponsesBody]):
             return read_tool_names(self.members)
         return ToolNames()
 
-    @property
-    def _has_reasoning(self) -> bool:
-        given = self.typed.input
-        return isinstance(given, list) and any(
-            item.type == "reasoning" or (item.encrypted_content or "").startswith(PREFIX) for item in given
-        )
-
     def _refuse_background(self) -> None:
         if self.typed.background and self.kept is None:
             raise UnsupportedParameter(
@@ -304,33 +210,13 @@ class ResponsesRequest(Received[ResponsesBody]):
             )
 
     def _refuse_state_we_lack(self, who_is: str) -> None:
-        """A request must never lose its history in silence: what we do not hold is refused as the API refuses it.
-        `who_is` called without state, in words."""
-        typed = self.typed
-        references = self.references if self._history is None else None
-        if references is not None and references.previous is not None:
-            raise previous_not_found(references.previous)
-        if references is not None and references.conversation is not None:
-            raise NotFound(f"Conversation with id '{references.conversation}' not found.", param="conversation")
-        if typed.prompt is not None:
+        super()._refuse_state_we_lack(who_is)
+        if self.typed.prompt is not None:
             raise UnsupportedParameter(
                 f"Unsupported parameter: 'prompt' names a template that the provider stores, but {who_is} called "
                 'without state. Set state = "provider" for a provider of Responses to use templates.',
                 param="prompt",
             )
-        if isinstance(typed.input, list):
-            for index, item in enumerate(typed.input):
-                if is_reference(item):
-                    raise NotFound(f"Item with id '{item.id}' not found.", param=f"input[{index}].id")
-
-
-def previous_not_found(name: str) -> InvalidRequest:
-    """In the official words (protocol §1.8)."""
-    return InvalidRequest(
-        f"Previous response with id '{name}' not found.",
-        param="previous_response_id",
-        code="previous_response_not_found",
-    )
 
 
 def parse_request(body: bytes) -> ResponsesRequest:
@@ -343,65 +229,24 @@ def parse_request(body: bytes) -> ResponsesRequest:
         and typed.conversation is None
     ):
         raise missing("input", "This is /v1/responses; 'messages' belongs to /v1/chat/completions.")
-    if typed.previous_response_id is not None and typed.conversation is not None:
-        raise invalid(
-            "previous_response_id", "it cannot be used together with 'conversation'.", "mutually_exclusive_parameters"
-        )
+    check_prompt(typed)
     if typed.stream_options is not None and not typed.stream:
         raise invalid("stream_options", "it is only allowed when 'stream' is true.")
-    if isinstance(typed.tool_choice, str) and typed.tool_choice not in _TOOL_CHOICES:
-        raise invalid("tool_choice", "expected one of 'none', 'auto', 'required', or an object.")
-    for index, tool in enumerate(typed.tools or ()):
-        if tool.type in ("function", "custom") and not tool.name:
-            raise missing(f"tools[{index}].name", "Responses tools are flat: the name stands beside the type.")
-    if isinstance(typed.input, list):
-        for index, item in enumerate(typed.input):
-            check_item(item, f"input[{index}]")
-    if typed.text is not None and typed.text.format is not None:
-        form = typed.text.format
-        if form.type == "json_schema" and not form.name:
-            raise missing("text.format.name")
+    check_tools(typed.tools, typed.tool_choice)
+    check_text(typed.text)
     return ResponsesRequest(body, typed)
 
 
-def check_item(item: InputItem, path: str) -> None:
-    """Raises InvalidRequest for an item of a known type that lacks what it is made of."""
-    if item.type == "message" or (item.type is None and not is_reference(item)):
-        if item.role is None:
-            raise missing(f"{path}.role")
-        if item.content is None:
-            raise missing(f"{path}.content")
-    if isinstance(item.content, list):
-        for index, part in enumerate(item.content):
-            if part.type in ("input_text", "output_text") and part.text is None:
-                raise missing(f"{path}.content[{index}].text")
-    if item.type in ("function_call", "custom_tool_call", "custom_tool_call_output") and not item.call_id:
-        raise missing(f"{path}.call_id")
+def check_tools(tools: list[Tool] | None, tool_choice: str | ToolChoice | None) -> None:
+    """Raises InvalidRequest for a choice that there is not, and for a tool without its name."""
+    if isinstance(tool_choice, str) and tool_choice not in _TOOL_CHOICES:
+        raise invalid("tool_choice", "expected one of 'none', 'auto', 'required', or an object.")
+    for index, tool in enumerate(tools or ()):
+        if tool.type in ("function", "custom") and not tool.name:
+            raise missing(f"tools[{index}].name", "Responses tools are flat: the name stands beside the type.")
 
 
-ID_NEEDED = frozenset(
-    {
-        "code_interpreter_call",
-        "computer_call",
-        "file_search_call",
-        "image_generation_call",
-        "local_shell_call",
-        "local_shell_call_output",
-        "mcp_approval_request",
-        "mcp_call",
-        "mcp_list_tools",
-        "program",
-        "program_output",
-        "web_search_call",
-    }
-)
-"""Items that mean nothing without their id: others refer to it, or the schema asks for it and nobody looks it up."""
-
-
-def _without_ids(value: msgspec.Raw, typed: list[InputItem]) -> msgspec.Raw:
-    """Item ids are ours or another provider's: a stateless upstream would look them up and answer 404 (protocol §1.4)."""
-    items = jsonio.decode(value, _items)
-    for item, known in zip(items, typed, strict=True):
-        if known.type not in ID_NEEDED:
-            item.pop("id", None)
-    return jsonio.raw(items)
+def check_text(text: Text | None) -> None:
+    """Raises InvalidRequest for a format without its name."""
+    if text is not None and text.format is not None and text.format.type == "json_schema" and not text.format.name:
+        raise missing("text.format.name")

@@ -10,6 +10,7 @@ import msgspec
 
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.responses.compacted import COMPACTION, Place, read_compaction, summary_message
 from tidegate.wire import jsonio
 from tidegate.wire.events import Seal
 
@@ -60,15 +61,25 @@ def sealed_output(output: msgspec.Raw, envelopes: Envelopes, destination: Destin
 
 
 def opened_input(
-    value: msgspec.Raw, envelopes: Envelopes | None, destination: Destination
+    value: msgspec.Raw, envelopes: Envelopes | None, destination: Destination, compaction_at: Place
 ) -> tuple[msgspec.Raw, tuple[str, ...]]:
     """The input with this provider's own ciphertext where envelopes stood, and without reasoning that another one made;
-    the names of what is left out. Plain ciphertext goes on as it is."""
+    the names of what is left out. Plain ciphertext goes on as it is. Raises InvalidRequest for a compaction item that the
+    provider cannot read."""
     items: list[Any] = []
+    compactions = 0
     left_out: dict[str, None] = {}
     known = jsonio.decode(value, _items)
     for raw, item in zip(jsonio.elements(value), known, strict=True):
         text = item.encrypted_content
+        if item.type == COMPACTION:
+            found = read_compaction(text, compaction_at(compactions), envelopes, destination)
+            compactions += 1
+            if found.kind == "summary":
+                items.append(summary_message(found.data))
+            else:
+                items.append({**jsonio.members(raw), "encrypted_content": found.data})
+            continue
         if item.type == "reasoning" and not text and destination.gateway_state and destination.encrypted_reasoning:
             left_out["reasoning_items"] = None
             continue

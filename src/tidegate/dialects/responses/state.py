@@ -13,7 +13,7 @@ from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
-    from tidegate.dialects.responses.request import InputItem, ResponsesBody
+    from tidegate.dialects.responses.prompt import InputItem, PromptBody
 
 __all__ = [
     "Kept",
@@ -91,7 +91,7 @@ def is_reference(item: "InputItem") -> bool:
     return item.type == "item_reference" or (item.type is None and item.id is not None and item.role is None)
 
 
-def read_references(typed: "ResponsesBody") -> References | None:
+def read_references(typed: "PromptBody") -> References | None:
     """What must be looked up before the request can be answered; None for nearly every request."""
     items: tuple[str, ...] = ()
     if isinstance(typed.input, list):
@@ -106,7 +106,7 @@ def read_references(typed: "ResponsesBody") -> References | None:
 
 
 def with_history(
-    given: msgspec.Raw | None, typed: "ResponsesBody", history: Sequence[bytes], found: Mapping[str, bytes]
+    given: msgspec.Raw | None, typed: "PromptBody", history: Sequence[bytes], found: Mapping[str, bytes]
 ) -> msgspec.Raw:
     """`input` with what came before it, and with the items themselves where references stood.
 

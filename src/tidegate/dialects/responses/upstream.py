@@ -8,7 +8,7 @@ from tidegate.dialects.codec import Losses
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.responses.decoder import ResponsesDecoder, decode_answer
 from tidegate.dialects.responses.foreign import is_foreign_search, is_foreign_type
-from tidegate.dialects.responses.request import ID_NEEDED
+from tidegate.dialects.responses.prompt import ID_NEEDED
 from tidegate.dialects.responses.tools import flat_name
 from tidegate.dialects.websearch import CALL, forced_search, read_web_search
 from tidegate.wire import jsonio

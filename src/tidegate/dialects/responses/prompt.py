@@ -1,0 +1,251 @@
+"""What a request says to the model, and what it builds on: the part that all requests of this API share which hold a
+prompt, whether they want an answer, a count of tokens or a compaction."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from tidegate.dialects.dialect import Destination, unsupported
+from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.responses.compacted import COMPACTION
+from tidegate.dialects.responses.foreign import may_be_foreign, own_items
+from tidegate.dialects.responses.sealing import opened_input
+from tidegate.dialects.responses.state import (
+    NewId,
+    References,
+    is_reference,
+    kept_items,
+    read_references,
+    with_history,
+)
+from tidegate.dialects.validation import invalid, missing
+from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest, NotFound
+
+__all__ = [
+    "ID_NEEDED",
+    "InputItem",
+    "PromptBody",
+    "PromptRequest",
+    "check_item",
+    "check_prompt",
+    "previous_not_found",
+]
+
+Role = Literal["user", "assistant", "system", "developer", "tool", "critic", "discriminator", "unknown"]
+"""The last four stand in items of conversations, which clients send back as they got them."""
+
+
+class ContentPart(msgspec.Struct):
+    """One part of a message's content. Types that we do not know travel on as they are."""
+
+    type: str
+    text: str | None = None
+    image_url: str | None = None
+
+
+class InputItem(msgspec.Struct):
+    """One item of `input`. `type` may be absent for easy messages and item references: the shape decides."""
+
+    type: str | None = None
+    id: str | None = None
+    role: Role | None = None
+    content: str | list[ContentPart] | None = None
+    call_id: str | None = None
+    encrypted_content: str | None = None
+
+
+class ConversationReference(msgspec.Struct):
+    id: str
+
+
+class PromptBody(msgspec.Struct):
+    """The members in which a prompt stands (protocol §1.2)."""
+
+    model: str | None = None
+    input: str | Annotated[list[InputItem], Meta(min_length=1)] | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    conversation: str | ConversationReference | None = None
+
+
+Asked = TypeVar("Asked", bound=PromptBody)
+
+_items = jsonio.decoder(list[jsonio.Members])
+_input = jsonio.decoder(list[InputItem])
+
+
+class PromptRequest(Generic[Asked]):
+    """A validated request with a prompt (see :class:`tidegate.dialects.dialect.SealedRequest`)."""
+
+    __slots__ = ("_body", "_earlier", "_history", "_members", "dropped", "envelopes", "model", "stream", "typed")
+
+    def __init__(self, body: bytes, typed: Asked, *, stream: bool | None = None) -> None:
+        self._body = body
+        self._members: jsonio.Members | None = None
+        self._history: msgspec.Raw | None = None
+        """`input` with all that it builds on, once that was resolved."""
+        self._earlier = 0
+        """How many items of that are not the client's own."""
+        self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
+        self.typed = typed
+        self.model = typed.model
+        self.stream = stream
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.stream is True
+
+    @property
+    def members(self) -> jsonio.Members:
+        """The client's members as they came."""
+        if self._members is None:
+            self._members = jsonio.members(self._body)
+        return self._members
+
+    @property
+    def references(self) -> References | None:
+        """What must be looked up before the request can be answered."""
+        return read_references(self.typed)
+
+    def resolve(self, history: Sequence[bytes], found: Mapping[str, bytes]) -> None:
+        """Go on as if the client had sent all that the request refers to: the items of `history` before its own, those of
+        `found`, by id, where references stand. Raises NotFound and InvalidRequest."""
+        whole = with_history(self.members.get("input"), self.typed, history, found)
+        self._history = whole
+        self._earlier = len(history)
+        self.typed.input = jsonio.decode(whole, _input)
+
+    def kept_items(self, new_id: NewId) -> list[tuple[str, bytes]]:
+        """See :func:`tidegate.dialects.responses.state.kept_items`. Before `resolve`."""
+        return kept_items(self.members.get("input"), self.typed.input, new_id)
+
+    def compaction_at(self, number: int) -> tuple[str, str]:
+        """See :data:`tidegate.dialects.responses.compacted.Place`."""
+        given = self.typed.input if isinstance(self.typed.input, list) else []
+        places = [place for place, item in enumerate(given) if item.type == COMPACTION]
+        place = places[number]
+        name = given[place].id
+        own = place - self._earlier
+        param = f"input[{own}].encrypted_content" if own >= 0 else "previous_response_id"
+        if own < 0 and self.typed.previous_response_id is None:
+            param = "conversation"
+        return param, f"The compaction item '{name}'" if name else "The compaction item"
+
+    def _whole(self) -> jsonio.Members:
+        members = dict(self.members)
+        if self._history is not None:
+            members["input"] = self._history
+        return members
+
+    def _fit(self, members: jsonio.Members, destination: Destination) -> tuple[str, ...]:
+        """Make the prompt in `members` fit for a provider of this API; the names of what is left out. Raises InvalidRequest
+        for what the provider must have and cannot read."""
+        if destination.gateway_state:
+            self._refuse_state_we_lack(f"provider '{destination.provider}' is")
+            members.pop("previous_response_id", None)
+            members.pop("conversation", None)
+            if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
+                members["input"] = _without_ids(members["input"], self.typed.input)
+        left_out: tuple[str, ...] = ()
+        if self._has_sealed:
+            members["input"], left_out = opened_input(members["input"], self.envelopes, destination, self.compaction_at)
+        if (self._history is not None or may_be_foreign(self._body)) and isinstance(self.typed.input, list):
+            members["input"], searches, others = own_items(members["input"])
+            left_out += ("input[].web_search_call",) if searches else ()
+            if others and not destination.drops:
+                why = [f"Items of type '{kind[:64]}' are another API's." for kind in dict.fromkeys(others)]
+                raise unsupported({"input": why}, destination)
+            left_out += ("input",) if others else ()
+        return left_out
+
+    @property
+    def _has_sealed(self) -> bool:
+        """Whether there may be something that only its provider can read."""
+        given = self.typed.input
+        return isinstance(given, list) and any(
+            item.type in ("reasoning", COMPACTION) or (item.encrypted_content or "").startswith(PREFIX)
+            for item in given
+        )
+
+    def _refuse_state_we_lack(self, who_is: str) -> None:
+        """A request must never lose its history in silence: what we do not hold is refused as the API refuses it.
+        `who_is` called without state, in words."""
+        typed = self.typed
+        references = self.references if self._history is None else None
+        if references is not None and references.previous is not None:
+            raise previous_not_found(references.previous)
+        if references is not None and references.conversation is not None:
+            raise NotFound(f"Conversation with id '{references.conversation}' not found.", param="conversation")
+        if isinstance(typed.input, list):
+            for index, item in enumerate(typed.input):
+                if is_reference(item):
+                    raise NotFound(f"Item with id '{item.id}' not found.", param=f"input[{index}].id")
+
+
+def previous_not_found(name: str) -> InvalidRequest:
+    """In the official words (protocol §1.8)."""
+    return InvalidRequest(
+        f"Previous response with id '{name}' not found.",
+        param="previous_response_id",
+        code="previous_response_not_found",
+    )
+
+
+def check_prompt(typed: PromptBody) -> None:
+    """Raises InvalidRequest for a prompt that builds on two things at once, or has an item without what it is made of."""
+    if typed.previous_response_id is not None and typed.conversation is not None:
+        raise invalid(
+            "previous_response_id", "it cannot be used together with 'conversation'.", "mutually_exclusive_parameters"
+        )
+    if isinstance(typed.input, list):
+        for index, item in enumerate(typed.input):
+            check_item(item, f"input[{index}]")
+
+
+def check_item(item: InputItem, path: str) -> None:
+    """Raises InvalidRequest for an item of a known type that lacks what it is made of."""
+    if item.type == "message" or (item.type is None and not is_reference(item)):
+        if item.role is None:
+            raise missing(f"{path}.role")
+        if item.content is None:
+            raise missing(f"{path}.content")
+    if isinstance(item.content, list):
+        for index, part in enumerate(item.content):
+            if part.type in ("input_text", "output_text") and part.text is None:
+                raise missing(f"{path}.content[{index}].text")
+    if item.type in ("function_call", "custom_tool_call", "custom_tool_call_output") and not item.call_id:
+        raise missing(f"{path}.call_id")
+    if item.type == COMPACTION and not item.encrypted_content:
+        raise missing(f"{path}.encrypted_content")
+
+
+ID_NEEDED = frozenset(
+    {
+        "code_interpreter_call",
+        "computer_call",
+        "file_search_call",
+        "image_generation_call",
+        "local_shell_call",
+        "local_shell_call_output",
+        "mcp_approval_request",
+        "mcp_call",
+        "mcp_list_tools",
+        "program",
+        "program_output",
+        "web_search_call",
+    }
+)
+"""Items that mean nothing without their id: others refer to it, or the schema asks for it and nobody looks it up."""
+
+
+def _without_ids(value: msgspec.Raw, typed: list[InputItem]) -> msgspec.Raw:
+    """Item ids are ours or another provider's: a stateless upstream would look them up and answer 404 (protocol §1.4)."""
+    items = jsonio.decode(value, _items)
+    for item, known in zip(items, typed, strict=True):
+        if known.type not in ID_NEEDED:
+            item.pop("id", None)
+    return jsonio.raw(items)
