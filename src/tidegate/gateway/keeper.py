@@ -14,6 +14,7 @@ from tidegate.dialects.dialect import Call, Request, Stream
 from tidegate.dialects.responses.interrupted import CODE as INTERRUPTED
 from tidegate.dialects.responses.interrupted import Remains
 from tidegate.dialects.responses.prompt import PromptRequest, previous_not_found
+from tidegate.dialects.responses.replay import replayed
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.state import Kept, References
 from tidegate.dialects.resume import Resume
@@ -374,7 +375,8 @@ class Keeper:
         return jsonio.encode(members)
 
     async def frames(self, run: StoredRun, tenant: Tenant, after: int | None) -> AsyncIterator[bytes]:
-        """The frames of a run behind event `after`, to its end, also where another process writes it."""
+        """The frames of a run behind event `after`, to its end, also where another process writes it. A response that did
+        not stream has those that it might have come in."""
         run_id = run.ref.id
         numbered = run.dialect == "responses"
         resume = Resume(after, numbered=numbered)
@@ -387,7 +389,11 @@ class Keeper:
         async for piece in replay(read, partial(self._has_ended, tenant, run_id), resume):
             yield piece
         ended = await self.find(run_id, tenant)
-        if ended.error_code == INTERRUPTED and numbered:
+        if numbered and not ended.stream:
+            frames = replayed(await self.response(run_id, tenant), after)
+            if frames:
+                yield frames
+        elif ended.error_code == INTERRUPTED and numbered:
             closing = (await self._remains(tenant, run_id)).closing(ended.request, after)
             if closing:
                 yield closing

@@ -39,8 +39,6 @@ class StoredResponses:
         if not _flag(query.get("stream", ""), "stream"):
             return Response(await keeper.response(run_id, tenant), media_type="application/json")
         run = await keeper.find(run_id, tenant, dialect="responses")
-        if not run.stream:
-            raise invalid("stream", "this response was not created with a stream, so that it has no events to replay.")
         return _stream(keeper.frames(run, tenant, _after(request)))
 
     async def stream(self, request: Request) -> Response:

@@ -14,7 +14,7 @@ from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.responses.compacted import told
 from tidegate.dialects.responses.prompt import PromptBody, PromptRequest, check_prompt
 from tidegate.dialects.responses.request import Reasoning, Text, Tool, ToolChoice, check_text, check_tools
-from tidegate.dialects.validation import parse
+from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import WireError
 from tidegate.wire.events import Usage, estimate_tokens
@@ -81,7 +81,10 @@ class InputTokensRequest(PromptRequest[InputTokensBody]):
         members = self._whole()
         size = sum(len(members[name]) for name in _COUNTED if not jsonio.is_null(members.get(name, jsonio.EMPTY)))
         tally = _Tally(self.envelopes)
-        tally.look(jsonio.anything(members.get("input", jsonio.NULL)))
+        try:
+            tally.look(jsonio.anything(members.get("input", jsonio.NULL)))
+        except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+            raise invalid("input", f"it cannot be read: {error}.") from None
         return _answer(max(1, tally.tokens + estimate_tokens(size - tally.binary)), Usage(estimated=True))
 
 
@@ -94,24 +97,30 @@ class _Tally:
         self.tokens = 0
 
     def look(self, value: Any) -> None:
-        if isinstance(value, list):
-            for one in value:
-                self.look(one)
-        elif isinstance(value, dict):
-            kind = value.get("type")
-            for name, inner in value.items():
-                if not isinstance(inner, str):
-                    self.look(inner)
-                elif name in _BINARY:
-                    self.binary += len(inner)
-                    self.tokens += self._summary(inner)
-                elif (kind, name) == ("input_image", "image_url") and inner.startswith("data:"):
-                    self.binary += len(inner)
-                elif (kind, name) == ("input_file", "file_data"):
-                    self.binary += len(inner)
-                    self.tokens += len(inner) // FILE_BYTES_PER_TOKEN
-            if kind == "input_image":
-                self.tokens += IMAGE_TOKENS
+        left = [value]  # and no recursion: how deep it goes is the client's choice
+        while left:
+            one = left.pop()
+            if isinstance(one, list):
+                left += one
+            elif isinstance(one, dict):
+                self._look_at(one)
+                left += one.values()
+
+    def _look_at(self, content: dict[str, Any]) -> None:
+        kind = content.get("type")
+        if kind == "input_image":
+            self.tokens += IMAGE_TOKENS
+        for name, inner in content.items():
+            if not isinstance(inner, str):
+                continue
+            if name in _BINARY:
+                self.binary += len(inner)
+                self.tokens += self._summary(inner)
+            elif (kind, name) == ("input_image", "image_url") and inner.startswith("data:"):
+                self.binary += len(inner)
+            elif (kind, name) == ("input_file", "file_data"):
+                self.binary += len(inner)
+                self.tokens += len(inner) // FILE_BYTES_PER_TOKEN
 
     def _summary(self, sealed: str) -> int:
         """A compaction of the gateway's own is a message in the end."""
