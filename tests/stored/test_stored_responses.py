@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
@@ -12,6 +12,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from tests.stored.conftest import MODELS
 from tests.support.api import Api
 from tests.support.running import Running
+from tidegate.dialects.responses.includes import INCLUDES
 
 providers = pytest.mark.parametrize("provider", MODELS.values(), ids=MODELS.keys())
 
@@ -179,6 +180,9 @@ def test_input_items_come_in_pages(client: openai.OpenAI) -> None:
         ("/input_items?limit=0", "limit"),
         ("/input_items?limit=101", "limit"),
         ("/input_items?order=up", "order"),
+        ("?include=reasoning.thoughts", "include"),
+        ("?include[]=reasoning.encrypted_content&include[]=everything", "include"),
+        ("/input_items?include[]=everything", "include"),
     ],
 )
 def test_a_bad_query_is_named(api: Api, query: str, param: str) -> None:
@@ -221,6 +225,20 @@ def test_a_replayed_answer_has_the_events_of_one_that_streamed(
     ]
     kinds = [kind for kind, before in zip(streamed, ["", *streamed], strict=False) if kind != before]
     assert replayed == kinds
+
+
+@providers
+def test_what_is_kept_is_shown_whole_whatever_is_included(client: openai.OpenAI, provider: str) -> None:
+    given = client.responses.create(model=f"{provider}/reasoning", input="?", reasoning={"effort": "low"})
+    for include in INCLUDES:
+        again = client.responses.retrieve(given.id, include=[cast("Any", include)])
+        assert again.model_dump() == given.model_dump()
+    assert client.responses.input_items.list(given.id, include=cast("Any", list(INCLUDES))).data
+    held = client.conversations.create(items=[{"type": "message", "role": "user", "content": "hi"}])
+    assert client.conversations.items.list(held.id, include=["reasoning.encrypted_content"]).data
+    with pytest.raises(openai.BadRequestError, match="'everything'") as caught:
+        client.conversations.items.list(held.id, include=[cast("Any", "everything")])
+    assert caught.value.param == "include"
 
 
 def test_a_failed_stream_is_read_as_it_failed(api: Api) -> None:

@@ -17,7 +17,7 @@ from tidegate.dialects.responses.conversations import (
 from tidegate.gateway.gateway import Gateway
 from tidegate.gateway.ids import IdSupply
 from tidegate.gateway.keeper import new_item_id
-from tidegate.server.stored import admitted, page_of, paging
+from tidegate.server.stored import admitted, check_include, page_of, paging
 from tidegate.storage.records import Conversation, CursorUnknown, Item, Tenant
 from tidegate.storage.storage import Storage
 from tidegate.wire import jsonio
@@ -66,6 +66,7 @@ class Conversations:
     async def add_items(self, request: Request) -> Response:
         """`POST /v1/conversations/{id}/items`."""
         storage, tenant, name = self._admit(request)
+        check_include(request)
         items = parse_items(await request.body(), new_item_id)
         added = await storage.add_conversation_items(tenant, name, [Item(*item) for item in items])
         if added is None:
@@ -83,6 +84,7 @@ class Conversations:
     async def list_items(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}/items`, a page at a time."""
         storage, tenant, name = self._admit(request)
+        check_include(request)
         after, limit, descending = paging(request)
         try:
             page = await storage.list_conversation_items(tenant, name, after=after, limit=limit, descending=descending)
@@ -95,6 +97,7 @@ class Conversations:
     async def retrieve_item(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}/items/{item_id}`."""
         storage, tenant, name = self._admit(request)
+        check_include(request)
         item_id = request.path_params["item_id"]
         _there(await storage.get_conversation(tenant, name), name)
         item = await storage.get_conversation_item(tenant, name, item_id)

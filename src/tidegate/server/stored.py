@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tidegate.access.keys import Principal
 from tidegate.dialects.gemini import key_in
+from tidegate.dialects.responses.includes import check_includes
 from tidegate.dialects.validation import invalid
 from tidegate.gateway.gateway import Gateway
 from tidegate.gateway.keeper import Keeper
@@ -17,7 +18,7 @@ from tidegate.storage.records import CursorUnknown, Page, StoredItem, Tenant
 from tidegate.wire import jsonio
 from tidegate.wire.errors import NotFound
 
-__all__ = ["StoredResponses", "admitted", "page_of", "paging"]
+__all__ = ["StoredResponses", "admitted", "check_include", "page_of", "paging"]
 
 _TRUE = frozenset({"true", "1"})
 _FALSE = frozenset({"false", "0", ""})
@@ -35,6 +36,7 @@ class StoredResponses:
         """`GET /v1/responses/{id}`: the object, or with `stream=true` its events, from `starting_after` on."""
         keeper, tenant = self._admit(request)
         run_id = request.path_params["id"]
+        check_include(request)
         query = request.query_params
         if not _flag(query.get("stream", ""), "stream"):
             return Response(await keeper.response(run_id, tenant), media_type="application/json")
@@ -62,6 +64,7 @@ class StoredResponses:
     async def input_items(self, request: Request) -> Response:
         """`GET /v1/responses/{id}/input_items`, a page at a time."""
         keeper, tenant = self._admit(request)
+        check_include(request)
         after, limit, descending = paging(request)
         try:
             page = await keeper.input_items(
@@ -97,6 +100,11 @@ def paging(request: Request) -> tuple[str | None, int, bool]:
     if order not in ("asc", "desc"):
         raise invalid("order", "expected 'asc' or 'desc'.")
     return query.get("after") or None, int(given), order == "desc"
+
+
+def check_include(request: Request) -> None:
+    """Look at `include`, which the SDKs send as `include[]`, once for each name. Raises InvalidRequest."""
+    check_includes(value for name, value in request.query_params.multi_items() if name.partition("[")[0] == "include")
 
 
 def page_of(page: Page[StoredItem]) -> dict[str, Any]:
