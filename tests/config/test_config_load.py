@@ -125,6 +125,7 @@ def test_each_member_of_a_provider_replaces_the_records() -> None:
             speaks = ["chat", "completions"]
             paths = { chat = "/v2/chat" }
             refuses = { chat = ["logprobs"] }
+            operations = { responses = ["/input_tokens"] }
             include_usage = false
             encrypted_reasoning = false
             reasons_silently = ["slow-*"]
@@ -139,6 +140,7 @@ def test_each_member_of_a_provider_replaces_the_records() -> None:
     assert record.speaks == ("chat", "completions")
     assert record.refuses["chat"] == {"logprobs"}
     assert "n" in record.refuses["responses"]
+    assert record.operations["responses"] == {"/input_tokens"}
     assert (record.include_usage, record.encrypted_reasoning, record.state) == (False, False, "provider")
     assert record.is_silent("slow-1")
     assert not record.is_silent("o1")

@@ -276,7 +276,8 @@ def test_a_run_in_the_background_is_refused_since_nothing_here_could_retrieve_it
 )
 def test_item_ids_that_a_stateless_upstream_would_look_up_are_left_out(name: str) -> None:
     item = {"id": "x_1", **ITEMS[name]}
-    sent = forwarded("responses", input=[{"role": "user", "content": "x"}, item])["input"]
+    to = destination(encrypted_reasoning=name == "compaction")
+    sent = forwarded("responses", to, input=[{"role": "user", "content": "x"}, item])["input"]
     assert sent[1] == {key: value for key, value in item.items() if key != "id"}
 
 

@@ -310,6 +310,57 @@ def test_a_failed_compaction_is_the_providers_error(api: Api) -> None:
     assert answer.status == 429
 
 
+WITHOUT_STORE = """
+[server]
+port = 0
+[storage]
+url = "off"
+[providers.openai]
+base_url = "{sim}"
+credentials = ["sk-0123456789abcdef"]
+[providers.lab]
+kind = "openai-compatible"
+base_url = "{sim}"
+[providers.relay]
+kind = "openai"
+base_url = "{sim}"
+credentials = ["sk-0123456789abcdef"]
+operations = { responses = [] }
+[models.own-first]
+targets = [{ model = "openai/echo?status=500" }]
+fallback = ["lab/echo?text=Short."]
+[models.own-last]
+targets = [{ model = "lab/echo?finish=length" }]
+fallback = ["openai/echo"]
+"""
+
+
+def test_a_compaction_falls_back_between_providers_that_have_it_and_others() -> None:
+    with Running(WITHOUT_STORE) as running, Api(running) as api:
+
+        def paths(model: str) -> list[str]:
+            before = len(running.sim.requests)
+            answer = api.post("/v1/responses/compact", {"model": model, "input": TALK})
+            assert answer.status == 200
+            assert [item["type"] for item in answer.json["output"]] == ["message", "message", "compaction"]
+            return [one.path for one in list(running.sim.requests)[before:]]
+
+        assert paths("own-first") == ["/v1/responses/compact", "/v1/chat/completions"]
+        assert paths("own-last") == ["/v1/chat/completions", "/v1/responses/compact"]
+        assert paths("relay/echo?text=Short.") == ["/v1/responses"]
+
+
+def test_without_a_store_what_a_prompt_builds_on_is_refused_and_the_rest_works() -> None:
+    text = FALLING_BACK.replace("port = 0\n", 'port = 0\n[storage]\nurl = ""\n')
+    with Running(text) as running, Api(running) as api:
+        for path in ("compact", "input_tokens"):
+            for model in ("openai/echo", "lab/echo?text=Short."):
+                body = {"model": model, "input": "x"}
+                assert api.post(f"/v1/responses/{path}", body).status == 200
+                answer = api.post(f"/v1/responses/{path}", {**body, "previous_response_id": "resp_1"})
+                assert (answer.status, answer.error["code"]) == (400, "previous_response_not_found")
+
+
 def test_a_key_stands_for_one_kind_of_request(api: Api) -> None:
     body = {"model": summarised("lab"), "input": TALK}
     headers = {"idempotency-key": "one-for-compacting"}

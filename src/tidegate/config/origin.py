@@ -71,6 +71,10 @@ def _provider(provider: ProviderConfig, path: str, origins: Mapping[str, str]) -
     for endpoint in record.speaks:
         refused = tuple(sorted(record.refuses.get(endpoint, ())))
         yield _line(f"{path}.refuses.{endpoint}", refused, origins)
+    for endpoint in record.speaks:
+        known = tuple(sorted(record.operations.get(endpoint, ())))
+        if known:
+            yield _line(f"{path}.operations.{endpoint}", known, origins)
     yield _line(f"{path}.include_usage", record.include_usage, origins)
     yield _line(f"{path}.speech_events", record.speech_events, origins)
     yield _line(f"{path}.encrypted_reasoning", record.encrypted_reasoning, origins)

@@ -11,7 +11,7 @@ from msgspec import Meta
 from tidegate.config.secret import Secret
 from tidegate.config.units import Duration, Size
 from tidegate.dialects.dialect import Endpoint
-from tidegate.providers.record import Clocks, Provider, State
+from tidegate.providers.record import Clocks, Operation, Provider, State
 from tidegate.providers.registry import REGISTRY
 
 Unsupported = Literal["refuse", "drop"]
@@ -275,6 +275,13 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
             "Replaces the kind's list for that endpoint."
         ),
     ] = None
+    operations: Annotated[
+        dict[Endpoint, tuple[Operation, ...]] | None,
+        Meta(
+            description="What this provider has behind an endpoint's path: what it lacks is estimated, or asked for as an "
+            "ordinary answer. Replaces the kind's list for that endpoint."
+        ),
+    ] = None
     include_usage: Annotated[
         bool | None,
         Meta(description="Whether `stream_options.include_usage` may be sent. Unset: as the kind."),
@@ -317,6 +324,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
             paths={**known.paths, **(self.paths or {})},
             refuses={**known.refuses, **{k: frozenset(v) for k, v in (self.refuses or {}).items()}},
             speech_events=known.speech_events if self.speech_events is None else self.speech_events,
+            operations={**known.operations, **{k: frozenset(v) for k, v in (self.operations or {}).items()}},
             include_usage=known.include_usage if self.include_usage is None else self.include_usage,
             encrypted_reasoning=(
                 known.encrypted_reasoning if self.encrypted_reasoning is None else self.encrypted_reasoning

@@ -12,6 +12,8 @@ from tidegate.dialects.dialect import Endpoint, Quirks, Speech, Traits
 Auth = Literal["bearer", "optional-bearer", "x-api-key", "x-goog-api-key", "api-key", "none"]
 """How a credential is sent; only `optional-bearer` and `none` can do without one."""
 State = Literal["gateway", "provider"]
+Operation = Literal["/compact", "/count_tokens", "/input_tokens"]
+"""What there may be behind an endpoint's path."""
 
 PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
     {
@@ -28,10 +30,12 @@ PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
 )
 """Below the base URL. Gemini's names the model, and a method that depends on streaming."""
 
-OPERATIONS: Final[Mapping[Endpoint, frozenset[str]]] = MappingProxyType({"messages": frozenset({"/count_tokens"})})
+OPERATIONS: Final[Mapping[Endpoint, frozenset[Operation]]] = MappingProxyType(
+    {"messages": frozenset({"/count_tokens"})}
+)
 """Whoever speaks Anthropic's API counts tokens. Few of those who speak Responses have more than the endpoint."""
 
-OPENAI_OPERATIONS: Final[Mapping[Endpoint, frozenset[str]]] = MappingProxyType(
+OPENAI_OPERATIONS: Final[Mapping[Endpoint, frozenset[Operation]]] = MappingProxyType(
     {**OPERATIONS, "responses": frozenset({"/input_tokens", "/compact"})}
 )
 """What OpenAI itself has behind its endpoints."""
@@ -95,7 +99,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     speaks: tuple[Endpoint, ...] = ("chat",)
     paths: Mapping[Endpoint, str] = PATHS
-    operations: Mapping[Endpoint, frozenset[str]] = OPERATIONS
+    operations: Mapping[Endpoint, frozenset[Operation]] = OPERATIONS
     """What there is behind an endpoint's path. What a provider lacks is estimated, or asked for as an ordinary answer."""
     models_path: str = "/models"
     """Where the list of models stands, below the base URL."""

@@ -312,7 +312,7 @@ class TestOtherItems:
 
     def test_an_item_without_id_gets_one(self) -> None:
         out = sent(answer(Opaque("compaction", raw({"type": "compaction", "encrypted_content": "x"}))))
-        assert final(out)["output"][0]["id"].startswith("compaction_")
+        assert final(out)["output"][0]["id"].startswith("cmp_")
 
     def test_images_are_generation_calls(self) -> None:
         out = sent(answer(TextDelta("see"), MediaDelta("image/png", "aGk="), TextDelta("there")))
