@@ -351,8 +351,7 @@ def test_a_compaction_falls_back_between_providers_that_have_it_and_others() -> 
 
 
 def test_without_a_store_what_a_prompt_builds_on_is_refused_and_the_rest_works() -> None:
-    text = FALLING_BACK.replace("port = 0\n", 'port = 0\n[storage]\nurl = ""\n')
-    with Running(text) as running, Api(running) as api:
+    with Running(WITHOUT_STORE) as running, Api(running) as api:
         for path in ("compact", "input_tokens"):
             for model in ("openai/echo", "lab/echo?text=Short."):
                 body = {"model": model, "input": "x"}
