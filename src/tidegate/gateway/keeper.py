@@ -213,7 +213,7 @@ class Keeper:
         if isinstance(request, PromptRequest) and not all(path.destination.gateway_state for path in paths):
             return Plan()  # the provider holds the state
         if not isinstance(request, ResponsesRequest):
-            if dialect not in _REPEATABLE:
+            if dialect.partition("/")[0] not in _REPEATABLE:  # an operation stands behind the slash
                 return Plan()
             run: Recording | None = None
             if request.wants_stream and (grace_s or key is not None):
