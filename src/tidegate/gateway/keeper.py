@@ -213,7 +213,8 @@ class Keeper:
         if isinstance(request, PromptRequest) and not all(path.destination.gateway_state for path in paths):
             return Plan()  # the provider holds the state
         if not isinstance(request, ResponsesRequest):
-            if dialect.partition("/")[0] not in _REPEATABLE:  # an operation stands behind the slash
+            endpoint = dialect.partition("/")[0]  # what is behind the slash is an operation
+            if endpoint not in _REPEATABLE and not isinstance(request, PromptRequest):
                 return Plan()
             run: Recording | None = None
             if request.wants_stream and (grace_s or key is not None):
