@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from tidegate.access.keys import Principal
 from tidegate.access.usage import UsageEntry
 from tidegate.dialects.bridge import Bridge, BridgedStream
@@ -28,6 +30,7 @@ from tidegate.dialects.dialect import (
 )
 from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
+from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.validation import invalid, missing
 from tidegate.gateway.asked import profile_named, relayed, total_clock
 from tidegate.gateway.downstream import Downstream
@@ -48,7 +51,6 @@ from tidegate.wire import errors
 from tidegate.wire.events import Usage
 
 if TYPE_CHECKING:
-    from tidegate.dialects.responses.request import ResponsesRequest
     from tidegate.gateway.gateway import Gateway
     from tidegate.gateway.keeper import Keeper
 
@@ -110,6 +112,7 @@ class Exchange:
         "_path",
         "_paused",
         "_plan",
+        "_prepares",
         "_principal",
         "_pump",
         "_received_at",
@@ -164,6 +167,7 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._attempts = 0
         self._limits = b""
+        self._prepares = False
         self._started = False
         self._paused = False
         self._settled = False
@@ -180,11 +184,16 @@ class Exchange:
         self._gateway.exchanges.add(self)
         try:
             if self._admit(body):
-                self._next_attempt()
+                self._begin()
         except errors.TidegateError as error:
             self._refuse(error)
         except Exception as bug:
             self._on_bug(bug)
+
+    def prepare(self, body: bytes) -> None:
+        """The body is there, of a request that is only made for others to build on: answer it without a provider."""
+        self._prepares = True
+        self.run(body)
 
     def client_gone(self) -> None:
         """The client has left: the upstream call ends now (promise P6), unless the answer is to go on without it."""
@@ -274,6 +283,9 @@ class Exchange:
 
     def _open(self, request: Request) -> bool:
         """All that the request builds on is there. Whether it can go on at once; else an errand goes on with it."""
+        if isinstance(request, ResponsesRequest) and (before := request.settle()):
+            size = self._call.request_bytes + before
+            self._call = msgspec.structs.replace(self._call, request_bytes=size)
         if request.wants_stream:
             self._stream = cast("StreamingRequest", request).open(self._call)
         if not self._dialect.operation:
@@ -345,7 +357,7 @@ class Exchange:
             if found is not None:
                 cast("ResponsesRequest", request).resolve(found.items, found.named)
             if self._open(request):
-                self._next_attempt()
+                self._begin()
         except errors.TidegateError as error:
             self._break(error)
         except Exception as bug:
@@ -386,7 +398,7 @@ class Exchange:
 
     # -- going on without a client ------------------------------------------------------------------------------
 
-    def _begin_background(self, recorder: Recorder, request: "ResponsesRequest") -> bool:
+    def _begin_background(self, recorder: Recorder, request: ResponsesRequest) -> bool:
         """The run is there from now on, whatever becomes of the client. Who did not ask for a stream has its answer as
         soon as a kill cannot undo that; whether the call can go on at once."""
         queued = request.queued(self._call, self._plan[0].destination.model)
@@ -439,6 +451,13 @@ class Exchange:
             self.client_gone()
 
     # -- attempt ------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if self._prepares:
+            path = self._path = self._plan[0]
+            self._respond(cast("ResponsesRequest", self._request).prepared(self._call, path.destination))
+        else:
+            self._next_attempt()
 
     def _next_attempt(self) -> None:
         path = self._plan[self._step]

@@ -16,10 +16,12 @@ from tidegate.dialects.responses.envelope import Envelope
 from tidegate.dialects.responses.foreign import may_be_foreign, own_items
 from tidegate.dialects.responses.sealing import opened_input
 from tidegate.dialects.responses.state import (
+    Ground,
     Kept,
     NewId,
     References,
     is_reference,
+    given_items,
     kept_items,
     read_references,
     with_history,
@@ -29,6 +31,7 @@ from tidegate.dialects.responses.tools import ToolNames
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, NotFound, UnsupportedParameter
+from tidegate.wire.events import Usage
 from tidegate.wire.items import CanonicalRequest, Output
 
 __all__ = [
@@ -147,13 +150,14 @@ _input = jsonio.decoder(list[InputItem])
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _TOOL_CHOICES = ("none", "auto", "required")
-_STATE_MEMBERS = ("background", "previous_response_id", "conversation")
+_HISTORY_MEMBERS = ("previous_response_id", "conversation")
+_STATE_MEMBERS = ("background", *_HISTORY_MEMBERS)
 
 
 class ResponsesRequest(Received[ResponsesBody]):
     """A validated request of this dialect."""
 
-    __slots__ = ("_history", "_members", "envelopes", "kept", "left_out")
+    __slots__ = ("_before", "_history", "_members", "envelopes", "ground", "kept", "left_out")
 
     def __init__(self, body: bytes, typed: ResponsesBody) -> None:
         super().__init__(body, typed)
@@ -161,6 +165,10 @@ class ResponsesRequest(Received[ResponsesBody]):
         self._members: jsonio.Members | None = None
         self._history: msgspec.Raw | None = None
         """`input` with all that it builds on, once that was resolved."""
+        self._before = 0
+        """Bytes of `_history` that were not sent with the request."""
+        self.ground: Ground | None = None
+        """What it builds on, where that is at hand. Set before anything is made of the request."""
         self.kept: Kept | None = None
         """Set, before anything is made of the request, where its answer can be retrieved later."""
         self.left_out: list[bytes] = []
@@ -184,25 +192,57 @@ class ResponsesRequest(Received[ResponsesBody]):
     @property
     def references(self) -> References | None:
         """What must be looked up before the request can be answered."""
-        return read_references(self.typed)
+        references = read_references(self.typed)
+        return references if references is None or self.ground is None else self.ground.left(references)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it was given what it refers to."""
+        return self._history is not None
+
+    def given_items(self, found: Mapping[str, bytes]) -> list[bytes]:
+        """The request's own input as the items that another request may build on, those of `found`, by id, where references
+        stand. Before `resolve`. Raises NotFound."""
+        return [jsonio.encode(item) for item in given_items(self.members.get("input"), self.typed, found)]
 
     def resolve(self, history: Sequence[bytes], found: Mapping[str, bytes]) -> None:
         """Go on as if the client had sent all that the request refers to: the items of `history` before its own, those of
         `found`, by id, where references stand. Raises NotFound and InvalidRequest."""
+        if self.ground is not None:
+            history = (*(self.ground.history or ()), *history)
+            found = {**found, **self.ground.named}
         whole = with_history(self.members.get("input"), self.typed, history, found)
+        self._before = sum(map(len, history))
         self._history = whole
         self.typed.input = jsonio.decode(whole, _input)
 
     def kept_items(self, new_id: NewId) -> list[tuple[str, bytes]]:
-        """See :func:`tidegate.dialects.responses.state.kept_items`. Before `resolve`."""
-        return kept_items(self.members.get("input"), self.typed.input, new_id)
+        """See :func:`tidegate.dialects.responses.state.kept_items`. Before `resolve`. The history that is at hand is kept
+        nowhere else, so that it counts as the request's own."""
+        own = kept_items(self.members.get("input"), self.typed.input, new_id)
+        if self.ground is None or not self.ground.history:
+            return own
+        before = jsonio.raw([msgspec.Raw(item) for item in self.ground.history])
+        return [*kept_items(before, jsonio.decode(before, _input), new_id), *own]
+
+    def settle(self) -> int:
+        """Nothing will be looked up any more: what is at hand takes effect, if that is all. Returns how many bytes of items
+        come before the request's own. Raises as `resolve` does."""
+        if self.ground is not None and self._history is None and self.references is None:
+            self.resolve((), {})
+        return self._before
+
+    def whole_items(self) -> list[bytes]:
+        """The items that the request consists of once it is resolved."""
+        assert self._history is not None
+        return [bytes(item) for item in jsonio.elements(self._history)]
 
     def state_members(self) -> jsonio.Members:
         """Members of the response object that say what is kept."""
         if self.kept is None:
             return {}
         members = {"store": jsonio.TRUE, "background": jsonio.TRUE if self.typed.background else jsonio.FALSE}
-        references = self.references
+        references = read_references(self.typed)
         if references is not None and references.previous is not None:
             members["previous_response_id"] = jsonio.raw(references.previous)
         if references is not None and references.conversation is not None:
@@ -253,6 +293,8 @@ class ResponsesRequest(Received[ResponsesBody]):
         members = dict(self.members)
         if self._history is not None:
             members["input"] = self._history
+            for name in _HISTORY_MEMBERS:  # a provider that keeps state would put its own history before it
+                members.pop(name, None)
         return members
 
     def leave_out(self, tools: Iterable[jsonio.Raw], dropped: Container[str]) -> None:
@@ -268,6 +310,20 @@ class ResponsesRequest(Received[ResponsesBody]):
         if call.profile.responses_as_chat:
             answer = Answer(as_chat_completion(answer.body), answer.usage, answer.status)
         return answer
+
+    def prepared(self, call: Call, destination: Destination) -> Answer:
+        """The answer to a request that is only made for others to build on (`generate: false`, protocol §1.9): a response
+        without output. No provider is asked. Raises NotFound and InvalidRequest."""
+        self._refuse_state_we_lack(f"provider '{destination.provider}' is")
+        body = Envelope(self, call).snapshot(
+            None,
+            "completed",
+            model=destination.model,
+            output=jsonio.raw([]),
+            usage=Usage(),
+            completed_at=max(call.created_at, call.wall_clock()),
+        )
+        return Answer(body, Usage(), "completed")
 
     def canonical(self) -> CanonicalRequest:
         """See :class:`tidegate.dialects.codec.BridgedRequest`."""
@@ -333,11 +389,12 @@ def previous_not_found(name: str) -> InvalidRequest:
     )
 
 
-def parse_request(body: bytes) -> ResponsesRequest:
-    """Decode and validate. Raises InvalidRequest."""
+def parse_request(body: bytes, *, generates: bool = True) -> ResponsesRequest:
+    """Decode and validate. A request that generates nothing needs no input. Raises InvalidRequest."""
     typed = parse(body, _decoder)
     if (
-        typed.input is None
+        generates
+        and typed.input is None
         and typed.prompt is None
         and typed.previous_response_id is None
         and typed.conversation is None
