@@ -2,14 +2,16 @@
 
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from websockets.frames import OP_CONT, OP_PING, OP_TEXT, Frame
 
 from tests.support.running import SIM_ONLY, Running, wait_for
-from tests.support.sockets import Bare, Socket, check_error
+from tests.support.sockets import Bare, Close, Socket, check_error
 
 ENDLESS = "sim/lorem?fault=endless&size=2000"
 MIB = 1024 * 1024
@@ -278,19 +280,58 @@ def test_a_client_that_refuses_to_read_is_dropped() -> None:
 
 
 def test_answers_to_a_client_that_only_asks_do_not_pile_up(gateway: Running) -> None:
-    bad = Frame(OP_TEXT, b"{").serialize(mask=True) * 500
+    pings = Frame(OP_PING, b"x" * 125).serialize(mask=True) * 500
     with Bare(gateway, receive_buffer=8192) as client:
         held = [0]
 
         def ask_on() -> None:
             while True:
-                client.send(bad)
+                client.send(pings)
                 held.append(waiting_bytes(gateway))
 
         with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
             ask_on()
         assert max(held) < 3 * MIB
     assert wait_for(lambda: waiting_bytes(gateway) == 0)
+
+
+def test_a_client_that_sends_nothing_of_use_is_left(gateway: Running) -> None:
+    useless: list[Any] = [
+        "{",
+        b"",
+        {"type": "nonsense"},
+        {"type": "response.steer", "previous_response_id": "r", "input": "x"},
+    ]
+    with Socket(gateway) as client:
+        for number in range(90):
+            client.send(useless[number % len(useless)])
+            client.event()
+        assert client.response(input="something of use")
+        for number in range(100):
+            client.send(useless[number % len(useless)])
+            client.event()
+        client.send("{")
+        assert client.close_of() == Close(1008, "100 messages in a row that were of no use")
+
+
+def test_a_flood_of_small_frames_keeps_nobody_waiting(gateway: Running) -> None:
+    flood = Frame(OP_PING, b"").serialize(mask=True) * 40_000
+    with Bare(gateway) as client, Bare(gateway) as other:
+        sender = threading.Thread(target=client.send, args=(flood,))
+        reader = threading.Thread(target=lambda: [client.frame() for _ in range(40_000)])
+        began = time.monotonic()
+        sender.start()
+        reader.start()
+        longest = 0.0
+        while reader.is_alive():
+            asked = time.monotonic()
+            other.create("sim/echo", input="x")
+            while other.event()["type"] != "response.completed":
+                pass
+            longest = max(longest, time.monotonic() - asked)
+        sender.join()
+        reader.join()
+        assert longest < max(0.5, (time.monotonic() - began) / 2)
 
 
 def test_the_clock_of_unread_answers_spares_a_slow_reader() -> None:

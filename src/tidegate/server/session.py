@@ -28,7 +28,11 @@ LANES_LIMIT = 32
 QUEUE_LIMIT = 64
 """Most requests that wait in one lane."""
 
+USELESS_LIMIT = 100
+"""Most messages in a row that bring nothing about. A client that goes on would only keep the others waiting."""
+
 GOING_AWAY = 1001
+POLICY = 1008
 RESTART = 1012
 
 request_ids = IdSupply(b"req_", 16)
@@ -84,6 +88,8 @@ class Session:
         self._resuming: deque[Turn] = deque()
         self._waiting_bytes = 0
         self._advance_planned = False
+        self._useless = 0
+        """How many messages have brought nothing about since the last one that did."""
         self._draining = False
         self._expired = False
         self._gone = False
@@ -97,7 +103,9 @@ class Session:
             message = read_message(text)
             stream_id = message.stream_id
             if message.kind == STEER:
-                self.socket.send(steering_failed(message, self._lane_of_target(message)))
+                failed = steering_failed(message, self._lane_of_target(message))
+                self.socket.send(failed)
+                self._count_useless()
             elif message.kind == CREATE:
                 self._queue(message, len(text))
             else:
@@ -108,6 +116,7 @@ class Session:
     def refuse(self, error: TidegateError, stream_id: str | None = None) -> None:
         """An error that belongs to no response."""
         self.socket.send(self.told(error, stream_id))
+        self._count_useless()
 
     def told(self, error: TidegateError, stream_id: str | None = None) -> bytes:
         """The message that tells of `error`; it stands in the books from now on."""
@@ -193,11 +202,17 @@ class Session:
                 f"Too many requests wait on this connection: at most {QUEUE_LIMIT} in one lane, and "
                 f"{self._most_waiting} bytes in all. Wait for a response to end."
             )
+        self._useless = 0
         lane.queue.append((message, size))
         self._waiting_bytes += size
         if len(lane.queue) == 1 and lane.turn is None:
             self._ready.append(lane)
-            self._advance()
+            self._plan_advance()
+
+    def _count_useless(self) -> None:
+        self._useless += 1
+        if self._useless > USELESS_LIMIT:
+            self.socket.close(POLICY, f"{USELESS_LIMIT} messages in a row that were of no use")
 
     def _lane(self, name: str | None) -> Lane:
         lane = self._lanes.get(name)
@@ -222,17 +237,21 @@ class Session:
         return None if link is None else link.lane
 
     def _advance(self) -> None:
-        """Begin what may begin."""
+        """Begin what may begin, not so much at once that others wait."""
         self._advance_planned = False
         if self.gateway.closed:
             self._refuse_queued(ShuttingDown("The gateway is shutting down; send the request again."))
-        while self._ready and len(self._running) < RUNNING_LIMIT and not self.socket.paused and not self._gone:
+        for _ in range(RUNNING_LIMIT):
+            if not self._ready or len(self._running) >= RUNNING_LIMIT or self.socket.paused or self._gone:
+                return
             lane = self._ready.popleft()
             message, size = lane.queue.popleft()
             self._waiting_bytes -= size
             turn = lane.turn = Turn(self, lane, request_ids.take())
             self._running[turn] = None
             turn.begin(message)
+        if self._ready:
+            self._plan_advance()
 
     def _plan_advance(self) -> None:
         if not self._advance_planned:
@@ -259,7 +278,7 @@ class Session:
         for lane in self._lanes.values():
             while lane.queue:
                 lane.queue.popleft()
-                self.refuse(error, lane.name)
+                self.socket.send(self.told(error, lane.name))
         self._waiting_bytes = 0
         self._close_if_done()
 

@@ -30,6 +30,11 @@ LINGER_SILENCE_S = 2.0
 LINGER_S = 30.0
 """How long is waited for the client's side of the closing: until it is silent, at most this long."""
 
+SLICE_BYTES = 8 * 1024
+SLICES_S = 0.002
+"""So much of a read is looked at before the clock is, and so long, before others have their turn: a frame takes as little as
+six bytes."""
+
 OWED_BYTES = 1024 * 1024
 """Most bytes of answers to a client that goes on asking and does not read."""
 
@@ -58,11 +63,13 @@ class WebSocket(asyncio.Protocol):
         "_owed",
         "_pinged",
         "_protocol",
+        "_reading_paused",
         "_server",
         "_session",
         "_settings",
         "_text",
         "_transport",
+        "_unread",
         "_unsent",
         "_unsent_since",
         "look_at",
@@ -88,6 +95,9 @@ class WebSocket(asyncio.Protocol):
         self._expired = False
         self._closing = False
         self._closed_at = 0.0
+        self._unread = bytearray()
+        """What has come and was not looked at yet."""
+        self._reading_paused = False
         self._unsent = 0
         self._unsent_since = now
         self._owed = 0
@@ -108,8 +118,38 @@ class WebSocket(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        self._heard_at = self._loop.time()
         self._pinged = False
+        if len(data) <= SLICE_BYTES and not self._unread:
+            self._heard_at = self._loop.time()
+            self._read(transport, data)
+        else:
+            self._unread += data
+            self._read_slices()
+
+    def _read_slices(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        self._heard_at = self._loop.time()
+        unread, self._unread = self._unread, bytearray()
+        view = memoryview(unread)
+        at = 0
+        while at < len(unread):
+            self._read(transport, bytes(view[at : at + SLICE_BYTES]))
+            at += SLICE_BYTES
+            if at < len(unread) and self._loop.time() - self._heard_at > SLICES_S:
+                self._unread = bytearray(view[at:])
+                if not self._reading_paused:
+                    self._reading_paused = True
+                    transport.pause_reading()
+                self._loop.call_soon(self._read_slices)
+                return
+        if self._reading_paused:
+            self._reading_paused = False
+            if not transport.is_closing():
+                transport.resume_reading()
+
+    def _read(self, transport: asyncio.Transport, data: bytes) -> None:
         before = transport.get_write_buffer_size()
         try:
             self._protocol.receive_data(data)

@@ -87,7 +87,7 @@ _switch = jsonio.decoder(bool)
 
 def read_message(data: bytes) -> Message:
     """Raises InvalidRequest for what is no event, or one of a lane that cannot be."""
-    members = parse(data, _messages)
+    members = parse(data, _messages, what="message")
     kind = _member(members, "type", _text)
     if kind is None:
         raise missing("type", f"The events of a client are '{CREATE}' and '{STEER}'.")
