@@ -291,15 +291,15 @@ def test_what_is_remembered_has_a_limit() -> None:
     small = SIM_ONLY.replace("[server]", '[server]\nwebsocket_cache = "64KiB"')
     with Running(small) as gateway, Socket(gateway) as client:
         text = "word " * 2000
-        ids = [client.response(input=text)["id"] for _ in range(6)]  # each takes 20 KB
+        ids = [client.response(input=text, generate=False)["id"] for _ in range(12)]  # each takes 10 KB
         known = []
         for one in ids:
-            events = client.turn(input="y", previous_response_id=one, stream_id="look")
+            events = client.turn(input="y", generate=False, previous_response_id=one, stream_id="look")
             known.append(events[-1]["type"] == "response.completed")
         assert known[0] is False
         assert known[-1] is True
         # What is too large by itself is answered, and not remembered.
-        big = client.response(input="word " * 20000)
+        big = client.response(input="word " * 20000, generate=False)
         assert client.error(input="y", previous_response_id=big["id"])["code"] == "previous_response_not_found"
 
 

@@ -108,7 +108,7 @@ def test_a_connection_on_which_nothing_runs_is_closed_at_once() -> None:
 
 def test_what_runs_or_waits_is_answered_within_the_grace_period_and_nothing_new_begins() -> None:
     with draining("20s") as gateway, Socket(gateway) as client:
-        client.create("sim/lorem?chunks=4&gap=100", input="runs")
+        client.create("sim/lorem?chunks=2&gap=80", input="runs")
         client.create("sim/echo", input="waits")
         client.event()
         began = stop(gateway)
@@ -149,7 +149,7 @@ def test_what_runs_out_of_grace_is_ended_in_its_own_form_and_then_the_connection
 
 def test_while_draining_no_websocket_begins() -> None:
     with draining("20s") as gateway, Socket(gateway) as busy, Bare(gateway) as idle:
-        busy.create("sim/lorem?chunks=10&gap=100", input="x")
+        busy.create("sim/lorem?chunks=3&gap=80", input="x")
         busy.event()
         with httpx.Client(base_url=gateway.origin, trust_env=False) as http:
             assert http.get("/healthz").status_code == 200
@@ -180,7 +180,7 @@ def test_a_key_that_was_withdrawn_is_of_no_use_on_a_connection_that_is_open(tmp_
     file = tmp_path / "tidegate.toml"
     bearer = {"authorization": f"Bearer {OLD}"}
     with Running(KEYS.replace("{key}", OLD), path=file) as gateway, Socket(gateway, headers=bearer) as client:
-        client.create("sim/lorem?chunks=4&gap=100", input="x")
+        client.create("sim/lorem?chunks=3&gap=50", input="x")
         client.event()
         file.write_text(KEYS.replace("{key}", OLD[::-1]).replace("{sim}", gateway.sim.base_url), "utf-8")
         gateway.loop.call_soon_threadsafe(gateway.server._parts.reload)

@@ -141,7 +141,7 @@ def test_a_message_in_pieces_is_one_message(gateway: Running) -> None:
 def test_steering_is_refused_with_the_input_given_back(gateway: Running, lane: str | None) -> None:
     said = [{"type": "message", "role": "user", "content": "rather this"}]
     with Socket(gateway) as client:
-        client.create("sim/lorem?chunks=3&gap=100", input="x", stream_id=lane if lane else ...)
+        client.create("sim/lorem?chunks=1&gap=40", input="x", stream_id=lane if lane else ...)
         running = client.event()["response"]["id"]
         client.send({"type": "response.steer", "previous_response_id": running, "input": said})
         events = client.rest()

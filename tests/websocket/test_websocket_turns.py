@@ -17,7 +17,7 @@ TOOL = {"type": "function", "name": "tide", "parameters": {"type": "object", "pr
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "text": {"model": "sim/echo", "input": "Hello there, you"},
-    "chinese in single bytes": {"model": "sim/zh?split=1", "input": "x"},
+    "chinese in split characters": {"model": "sim/zh?split=2", "input": "x"},
     "reasoning": {"model": "sim/reasoning", "input": "x"},
     "tools": {"model": "sim/tools?parallel=2", "input": "x", "tools": [TOOL]},
     "refusal": {"model": "sim/refusal", "input": "x"},
@@ -183,7 +183,7 @@ def test_requests_of_one_lane_are_answered_one_after_another(gateway: Running, n
     texts = ["first", "second", "third", "fourth"]
     with Socket(gateway) as client:
         for text in texts:
-            client.create("sim/echo?gap=20", input=text, stream_id=name)
+            client.create("sim/echo?gap=5", input=text, stream_id=name)
         answers = [client.rest() for _ in texts]
     for text, events in zip(texts, answers, strict=True):
         assert events[0]["type"] == "response.created"
