@@ -194,3 +194,12 @@ def test_a_failed_continuation_takes_nothing_stored_with_it(client: Socket) -> N
     stored: Any = client.response("openai/echo", input="x", stream_id="a")
     client.error("openai/echo?status=500", input="y", stream_id="a", previous_response_id=stored["id"])
     assert client.response("openai/echo", input="y", stream_id="a", previous_response_id=stored["id"])
+
+
+def test_an_idempotency_key_of_the_handshake_is_about_no_response(keeping: Running) -> None:
+    """It means one request (protocol §1.8); a connection carries many."""
+    with Socket(keeping, headers={"idempotency-key": "once"}) as client:
+        first = client.response("openai/echo", input="one")
+        second = client.response("openai/echo", input="two")
+    assert first["id"] != second["id"]
+    assert second["output"][0]["content"][0]["text"] == "two"

@@ -71,11 +71,12 @@ class Session:
     """See the module."""
 
     def __init__(self, gateway: "Gateway", socket: Socket, fields: Mapping[bytes, bytes], client: str) -> None:
-        """`fields` are the headers of the request that opened the connection: they hold for every response."""
+        """`fields` are the headers of the request that opened the connection: they hold for every response, but for the one
+        that is about a single request."""
         settings = gateway.snapshot.config.server
         self.gateway = gateway
         self.socket = socket
-        self.fields = fields
+        self.fields = {name: value for name, value in fields.items() if name != b"idempotency-key"}
         self.client = client
         self.chains = Chains(int(settings.websocket_cache))
         self._lifetime = float(settings.websocket_lifetime)

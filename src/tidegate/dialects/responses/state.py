@@ -21,9 +21,9 @@ __all__ = [
     "NewId",
     "References",
     "check_pairs",
+    "given_items",
     "is_reference",
     "kept_items",
-    "given_items",
     "read_references",
     "with_history",
 ]
