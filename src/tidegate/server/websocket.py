@@ -206,7 +206,7 @@ class WebSocket(asyncio.Protocol):
 
     def send(self, *messages: bytes) -> None:
         """Text messages, in one write."""
-        if self._closing:
+        if self._closing or self._protocol.state is not State.OPEN:  # a close frame may have come, or gone, in this read
             return
         for message in messages:
             self._protocol.send_text(message)
@@ -220,7 +220,7 @@ class WebSocket(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake; whatever runs has no client from now on."""
-        if self._closing or self._transport is None:
+        if self._closing or self._transport is None or self._protocol.state is not State.OPEN:
             return
         self._protocol.send_close(code, reason)
         self._begin_closing()
