@@ -38,6 +38,9 @@ six bytes."""
 OWED_BYTES = 1024 * 1024
 """Most bytes of answers to a client that goes on asking and does not read."""
 
+REASON_CHARACTERS = 120
+"""A close frame has room for 123 bytes (RFC 6455 §5.5); our reasons are ASCII."""
+
 GOING_AWAY = 1001
 INVALID_TEXT = 1007
 POLICY = 1008
@@ -188,9 +191,7 @@ class WebSocket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.paused = False
-        self._heard_at = (
-            self._loop.time()
-        )  # what it said before now may be older than the silence that it is asked about
+        self._heard_at = self._loop.time()  # while it was not read to, it was not asked either
         self._session.resume()
 
     def shutdown(self) -> None:
@@ -206,7 +207,9 @@ class WebSocket(asyncio.Protocol):
 
     def send(self, *messages: bytes) -> None:
         """Text messages, in one write."""
-        if self._closing or self._protocol.state is not State.OPEN:  # a close frame may have come, or gone, in this read
+        if (
+            self._closing or self._protocol.state is not State.OPEN
+        ):  # a close frame may have come, or gone, in this read
             return
         for message in messages:
             self._protocol.send_text(message)
@@ -222,7 +225,7 @@ class WebSocket(asyncio.Protocol):
         """Begin the closing handshake; whatever runs has no client from now on."""
         if self._closing or self._transport is None or self._protocol.state is not State.OPEN:
             return
-        self._protocol.send_close(code, reason)
+        self._protocol.send_close(code, reason[:REASON_CHARACTERS])
         self._begin_closing()
         self._flush()
 
@@ -296,7 +299,7 @@ class WebSocket(asyncio.Protocol):
         """End it because of a mistake; no answer of the client is of interest."""
         if self._closing:
             return
-        self._protocol.fail(code, reason[:100])
+        self._protocol.fail(code, reason[:REASON_CHARACTERS])
         self._leave()
         self._flush()
 
