@@ -205,6 +205,9 @@ class Turn:
         session.socket.send(error_message(error, self.lane.name, headers))
         self._finish()
 
+    def cut(self) -> None:
+        self.drop()  # a lane has no other way to say that it ends without an ending
+
     def drop(self) -> None:
         self._session.socket.drop()
 
