@@ -278,7 +278,8 @@ class ResponsesRequest(Received[ResponsesBody]):
         left_out: tuple[str, ...] = ()
         if self._has_reasoning:
             members["input"], left_out = opened_input(members["input"], self.envelopes, destination)
-        if (self._history is not None or may_be_foreign(self._body)) and isinstance(self.typed.input, list):
+        given = self.typed.input
+        if isinstance(given, list) and may_be_foreign({item.type for item in given}):
             members["input"], searches, others = own_items(members["input"])
             left_out += ("input[].web_search_call",) if searches else ()
             if others and not destination.drops:
@@ -286,7 +287,8 @@ class ResponsesRequest(Received[ResponsesBody]):
                 raise unsupported({"input": why}, destination)
             left_out += ("input",) if others else ()
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
-        self.leave_out((), self.dropped)
+        if self.left_out or "tools" in self.dropped:
+            self.leave_out((), self.dropped)
         return jsonio.encode(members)
 
     def _whole(self) -> jsonio.Members:
