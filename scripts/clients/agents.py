@@ -87,6 +87,9 @@ class _Base:
 class Codex(_Base):
     """Codex CLI, `codex exec`."""
 
+    websockets = False
+    """It asks over WebSocket, and over HTTP only when that fails."""
+
     def __init__(self, agents: Path, home: Path) -> None:
         places = sorted(agents.glob("node_modules/@openai/codex-*/vendor/*/bin/codex"))
         super().__init__(places[0] if places else agents / "codex", home)
@@ -99,6 +102,7 @@ class Codex(_Base):
             "model_providers.tidegate.base_url": f"{origin}/v1",
             "model_providers.tidegate.env_key": "TIDEGATE_API_KEY",
             "model_providers.tidegate.wire_api": "responses",
+            "model_providers.tidegate.supports_websockets": self.websockets,
             "analytics.enabled": False,
             "check_for_update_on_startup": False,
             "features.plugins": False,
@@ -126,6 +130,12 @@ class Codex(_Base):
     def answer(self, said: Said) -> str:
         items = [event["item"] for event in said.events if event["type"] == "item.completed"]
         return next((item["text"] for item in reversed(items) if item["type"] == "agent_message"), "")
+
+
+class CodexOverWebSocket(Codex):
+    """The same program, with `supports_websockets`."""
+
+    websockets = True
 
 
 class ClaudeCode(_Base):
@@ -160,4 +170,8 @@ def _lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-AGENTS: Final[dict[str, Callable[[Path, Path], Agent]]] = {"codex": Codex, "claude-code": ClaudeCode}
+AGENTS: Final[dict[str, Callable[[Path, Path], Agent]]] = {
+    "codex": Codex,
+    "codex-ws": CodexOverWebSocket,
+    "claude-code": ClaudeCode,
+}

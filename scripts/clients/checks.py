@@ -76,6 +76,7 @@ class Setting(NamedTuple):
         assert said.status == 0, str(said)
         made = [one for one in list(self.gateway.sim.requests)[before:] if one.method == "POST"]
         assert made, f"nothing reached the provider: {said}"
+        assert "Falling back from WebSockets" not in json.dumps(said.events), str(said)
         for one in made:
             assert PROVIDERS[provider] in one.path, one.path
         return agent, said
@@ -111,17 +112,23 @@ def runs_a_command(name: str, tool: str, member: str) -> Check:
     return check
 
 
-def patches_a_file(setting: Setting, provider: str) -> None:
-    written = setting.agents["codex"].folder / "tide.txt"
-    written.unlink(missing_ok=True)
-    agent, said = setting.ask("codex", f"{provider}/{CATALOG_MODEL}", provider)
-    assert "Success" in agent.answer(said), str(said)
-    assert written.read_text("utf-8") == "high water 🌊\n"
+def patches_a_file(name: str) -> Check:
+    def check(setting: Setting, provider: str) -> None:
+        written = setting.agents[name].folder / "tide.txt"
+        written.unlink(missing_ok=True)
+        agent, said = setting.ask(name, f"{provider}/{CATALOG_MODEL}", provider)
+        assert "Success" in agent.answer(said), str(said)
+        assert written.read_text("utf-8") == "high water 🌊\n"
+
+    return check
 
 
-def runs_code(setting: Setting, provider: str) -> None:
-    agent, said = setting.ask("codex", f"{provider}/{CODE_MODEL}", provider)
-    assert "tide 43" in agent.answer(said), str(said)
+def runs_code(name: str) -> Check:
+    def check(setting: Setting, provider: str) -> None:
+        agent, said = setting.ask(name, f"{provider}/{CODE_MODEL}", provider)
+        assert "tide 43" in agent.answer(said), str(said)
+
+    return check
 
 
 def writes_a_file(setting: Setting, provider: str) -> None:
@@ -142,11 +149,17 @@ def keeps_the_version(setting: Setting, provider: str) -> str | None:
 
 
 CHECKS: Final[list[tuple[str, str, Check]]] = [
-    ("codex", "one turn", hello("codex")),
-    ("codex", "a model that thinks first", thinks("codex")),
-    ("codex", "runs a command and reads its output", runs_a_command("codex", "exec_command", "cmd")),
-    ("codex", "patches a file with a tool of free text", patches_a_file),
-    ("codex", "runs code in a namespace of tools", runs_code),
+    *(
+        check
+        for codex in ("codex", "codex-ws")
+        for check in (
+            (codex, "one turn", hello(codex)),
+            (codex, "a model that thinks first", thinks(codex)),
+            (codex, "runs a command and reads its output", runs_a_command(codex, "exec_command", "cmd")),
+            (codex, "patches a file with a tool of free text", patches_a_file(codex)),
+            (codex, "runs code in a namespace of tools", runs_code(codex)),
+        )
+    ),
     ("claude-code", "one turn", hello("claude-code")),
     ("claude-code", "a model that thinks first", thinks("claude-code")),
     ("claude-code", "runs a command and reads its output", runs_a_command("claude-code", "Bash", "command")),

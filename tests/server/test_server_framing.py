@@ -166,8 +166,8 @@ def test_an_offer_of_http2_is_passed_over_and_its_body_read(gateway: Running) ->
         assert client.response().json == {"status": "ok"}
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/v1/realtime"])
-def test_a_websocket_is_refused_with_426_so_that_codex_goes_on_with_post(gateway: Running, path: str) -> None:
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/realtime"])
+def test_a_websocket_is_refused_with_426_where_there_is_none(gateway: Running, path: str) -> None:
     headers = (
         "Connection: keep-alive, Upgrade",
         "Upgrade: websocket",

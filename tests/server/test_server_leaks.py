@@ -6,13 +6,43 @@ import os
 from typing import Any
 
 import pytest
+from websockets.frames import OP_CLOSE
 
 from tests.support.raw import HELLO, Raw, get, post
 from tests.support.running import Running, wait_for
+from tests.support.sockets import Bare
+from tidegate.gateway.chains import Chains
 from tidegate.server.connection import Connection
 from tidegate.server.reader import Reader
+from tidegate.server.session import Session
+from tidegate.server.turn import Turn
+from tidegate.server.websocket import WebSocket
 
 STREAM = b'{"model":"sim/lorem?chunks=50&gap=5","input":"x","stream":true}'
+
+
+def over_websocket(gateway: Running, number: int) -> None:
+    """The same on WebSockets."""
+    with Bare(gateway) as client:
+        match number % 6:
+            case 0:
+                client.create(input="x", store=False)
+                client.event()
+            case 1:
+                client.create("sim/lorem?chunks=50&gap=5", input="x", stream_id="a")
+                client.event()
+                client.reset()
+            case 2:
+                for name in ("a", "b", "a"):
+                    client.create("sim/lorem?head_delay=60000", input="x", stream_id=name)
+            case 3:
+                client.put(b'{"type":', fin=False)
+                client.finish_sending()
+            case 4:
+                client.send(b"garbage of no frame")
+                client.close_frame()
+            case _:
+                client.put(b"\x03\xe8", OP_CLOSE)
 
 
 def come_and_go(gateway: Running, times: int) -> None:
@@ -51,9 +81,11 @@ def counts(gateway: Running) -> dict[str, int]:
             "cold tasks": len(gateway.server.server_state.tasks),
             "tasks": len(asyncio.all_tasks()),
             "exchanges": len(app.gateway.exchanges),
-            "objects": sum(isinstance(one, Connection | Reader) for one in kept),
+            "objects": sum(isinstance(one, Connection | Reader | WebSocket | Session | Turn | Chains) for one in kept),
             "watched": sum(
-                isinstance(one, Connection) for bucket in app.gateway.wheel._buckets.values() for one in bucket
+                isinstance(one, Connection | WebSocket)
+                for bucket in app.gateway.wheel._buckets.values()
+                for one in bucket
             ),
         }
 
@@ -68,6 +100,8 @@ def test_nothing_is_left_of_clients_that_have_gone() -> None:
         wait_for(lambda: not gateway.server.server_state.connections)
         idle = counts(gateway)
         come_and_go(gateway, 90)
+        for number in range(36):
+            over_websocket(gateway, number)
         assert wait_for(lambda: counts(gateway) == idle, 5), (counts(gateway), idle)
         files = len(os.listdir("/proc/self/fd")) - gateway.sim.connections * 2
         come_and_go(gateway, 270)

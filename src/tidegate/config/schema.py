@@ -89,6 +89,36 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
             extra={"least": _duration("0s"), "most": _duration("1d")},
         ),
     ] = _duration("30s")
+    websocket_ping: Annotated[
+        Duration,
+        Meta(
+            description="Silence of a WebSocket client after which it is asked whether it is there. "
+            "It has as long again to answer.",
+            extra={"least": _duration("100ms"), "most": _duration("5m")},
+        ),
+    ] = _duration("20s")
+    websocket_idle: Annotated[
+        Duration,
+        Meta(
+            description="How long a WebSocket stays open on which no response is under way.",
+            extra={"least": _duration("100ms"), "most": _duration("1d")},
+        ),
+    ] = _duration("15m")
+    websocket_lifetime: Annotated[
+        Duration,
+        Meta(
+            description="How long a WebSocket takes new requests; those under way still end.",
+            extra={"least": _duration("100ms"), "most": _duration("1d")},
+        ),
+    ] = _duration("60m")
+    websocket_cache: Annotated[
+        Size,
+        Meta(
+            description="What one WebSocket remembers of its responses, so that later requests can build on them "
+            "without their being stored.",
+            extra={"least": Size(1024), "most": Size(1024**3)},
+        ),
+    ] = Size(16 * 1024**2)
     data_dir: Annotated[
         str,
         Meta(

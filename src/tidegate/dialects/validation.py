@@ -38,11 +38,13 @@ _NOUNS = {
 }
 
 
-def parse(body: bytes, using: msgspec.json.Decoder[T], hints: Mapping[str, str] = _HINTS) -> T:
-    """Decode and validate a request body. `hints` are sentences about members that may be missing because another
-    endpoint was meant. Raises InvalidRequest."""
+def parse(
+    body: bytes, using: msgspec.json.Decoder[T], hints: Mapping[str, str] = _HINTS, what: str = "request body"
+) -> T:
+    """Decode and validate a request body, or `what` else it is. `hints` are sentences about members that may be missing
+    because another endpoint was meant. Raises InvalidRequest."""
     if not body:
-        raise InvalidRequest("The request body is empty; it must be a JSON object.", code="invalid_json")
+        raise InvalidRequest(f"The {what} is empty; it must be a JSON object.", code="invalid_json")
     try:
         if body.isascii():
             return using.decode(body)
@@ -53,10 +55,10 @@ def parse(body: bytes, using: msgspec.json.Decoder[T], hints: Mapping[str, str] 
         return jsonio.decode(body, using)
     except jsonio.InvalidJSON as error:
         form = " It looks like a form; this endpoint takes JSON." if _FORM.match(body) else ""
-        raise InvalidRequest(f"The request body is not valid JSON: {error}.{form}", code="invalid_json") from None
+        raise InvalidRequest(f"The {what} is not valid JSON: {error}.{form}", code="invalid_json") from None
     except jsonio.SchemaMismatch as error:
         if not error.path:
-            raise InvalidRequest("The request body must be a JSON object.", code="invalid_json") from None
+            raise InvalidRequest(f"The {what} must be a JSON object.", code="invalid_json") from None
         if error.missing:
             raise missing(error.path, hints.get(error.path, "")) from None
         raise _mismatch(using.type, error) from None

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from tidegate.access.keys import Principal
 from tidegate.access.usage import UsageEntry
 from tidegate.dialects.bridge import Bridge, BridgedStream
@@ -28,6 +30,7 @@ from tidegate.dialects.dialect import (
 )
 from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
+from tidegate.dialects.responses.prompt import PromptRequest
 from tidegate.dialects.validation import invalid, missing
 from tidegate.gateway.asked import profile_named, relayed, total_clock
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
@@ -50,7 +53,6 @@ from tidegate.wire.events import Usage
 
 if TYPE_CHECKING:
     from tidegate.dialects.codec import UpstreamDialect
-    from tidegate.dialects.responses.prompt import PromptRequest
     from tidegate.dialects.responses.request import ResponsesRequest
     from tidegate.gateway.gateway import Gateway
     from tidegate.gateway.keeper import Keeper
@@ -113,6 +115,7 @@ class Exchange:
         "_path",
         "_paused",
         "_plan",
+        "_prepares",
         "_principal",
         "_pump",
         "_received_at",
@@ -167,6 +170,7 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._attempts = 0
         self._limits = b""
+        self._prepares = False
         self._started = False
         self._paused = False
         self._settled = False
@@ -183,11 +187,16 @@ class Exchange:
         self._gateway.exchanges.add(self)
         try:
             if self._admit(body):
-                self._next_attempt()
+                self._begin()
         except errors.TidegateError as error:
             self._refuse(error)
         except Exception as bug:
             self._on_bug(bug)
+
+    def prepare(self, body: bytes) -> None:
+        """The body is there, of a request that is only made for others to build on: answer it without a provider."""
+        self._prepares = True
+        self.run(body)
 
     def client_gone(self) -> None:
         """The client has left: the upstream call ends now (promise P6), unless the answer is to go on without it."""
@@ -277,6 +286,9 @@ class Exchange:
 
     def _open(self, request: Request) -> bool:
         """All that the request builds on is there. Whether it can go on at once; else an errand goes on with it."""
+        if isinstance(request, PromptRequest) and (before := request.settle()):
+            size = self._call.request_bytes + before
+            self._call = msgspec.structs.replace(self._call, request_bytes=size)
         if request.wants_stream:
             self._stream = cast("StreamingRequest", request).open(self._call)
         if not self._dialect.estimates:
@@ -355,7 +367,7 @@ class Exchange:
             if found is not None:
                 cast("PromptRequest[Any]", request).resolve(found.items, found.named)
             if self._open(request):
-                self._next_attempt()
+                self._begin()
         except errors.TidegateError as error:
             self._break(error)
         except Exception as bug:
@@ -449,6 +461,13 @@ class Exchange:
             self.client_gone()
 
     # -- attempt ------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if self._prepares:
+            path = self._path = self._plan[0]
+            self._respond(cast("ResponsesRequest", self._request).prepared(self._call, path.destination))
+        else:
+            self._next_attempt()
 
     def _next_attempt(self) -> None:
         path = self._plan[self._step]

@@ -49,6 +49,10 @@ class Gateway:
         self.exchanges: set[Exchange] = set()
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False
+        self.closed = False
+        """Nothing may begin any more."""
+        self.websockets = 0
+        """How many are open."""
         self._sealer = Sealer(envelope_key or os.urandom(KEY_BYTES))
         self._envelopes: dict[str, Envelopes] = {}
         self.media = self._fetcher(config)
@@ -144,7 +148,7 @@ class Gateway:
 
     async def close(self) -> None:
         """End what still runs, in the form of its dialect, and close every connection."""
-        self.draining = True
+        self.draining = self.closed = True
         if self._listing is not None:
             self._listing.cancel()
             await asyncio.wait([self._listing])
@@ -207,6 +211,7 @@ class Gateway:
     def _register_gauges(self) -> None:
         gauge = self.metrics.gauge
         gauge("tidegate_exchanges_running", "Requests under way.", (), lambda: [((), float(len(self.exchanges)))])
+        gauge("tidegate_websockets_open", "WebSockets of clients.", (), lambda: [((), float(self.websockets))])
         gauge(
             "tidegate_upstream_connections",
             "Connections to providers, by state.",

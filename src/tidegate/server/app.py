@@ -54,6 +54,8 @@ class Application:
     def __init__(self, lifespan: "Lifespan") -> None:
         self._lifespan = lifespan
         self.hot: Mapping[bytes, Dialect] = {dialect.path.encode("ascii"): dialect for dialect in CLIENT_DIALECTS}
+        self.websockets: frozenset[bytes] = frozenset({b"/v1/responses"})
+        """The paths that can be gone on with as WebSocket."""
         self.cold: AsgiApp = self._starlette()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

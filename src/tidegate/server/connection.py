@@ -12,14 +12,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
-from tidegate.access.usage import UsageEntry
 from tidegate.dialects.dialect import JSON
 from tidegate.gateway.exchange import DEFAULT_SEND_STALL_S, Exchange
 from tidegate.server import reply
 from tidegate.server.cycle import Cycle
+from tidegate.server.handshake import accepted
 from tidegate.server.incoming import Incoming
 from tidegate.server.origin import cors_fields, preflight_fields
 from tidegate.server.reader import Reader
+from tidegate.server.refusal import refused
+from tidegate.server.websocket import WebSocket
 from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors
 
@@ -179,6 +181,32 @@ class Connection(asyncio.Protocol):
         self._queue.append(incoming)
         self._queued_bytes += waiting
 
+    def upgrade(self, incoming: Incoming, rest: bytes) -> None:
+        """The connection becomes a WebSocket."""
+        transport = self._transport
+        try:
+            if self._running is not None or self._queue or self._paused:
+                raise errors.UpgradeRefused("A WebSocket begins when all requests before it have been answered.")
+            head = accepted(incoming, self.date)
+        except errors.TidegateError as refusal:
+            incoming.keep_alive = False
+            incoming.refusal = refusal
+            self.receive(incoming)
+            return
+        if transport is None:
+            return
+        self._server.total_requests += 1
+        self._server.connections.discard(self)
+        self._wheel.forget(self)
+        self._reader.close()
+        self._transport = None
+        socket = WebSocket(self._gateway, self._server, incoming, self.client)
+        transport.set_protocol(socket)
+        socket.connection_made(transport)
+        transport.write(head)
+        if rest:
+            socket.data_received(rest)
+
     def _run_next(self) -> None:
         # While the client leaves an answer unread, the next one would only pile up behind it.
         if self._queue and self._running is None and not self._paused:
@@ -217,26 +245,14 @@ class Connection(asyncio.Protocol):
     def _refuse_head(self, incoming: Incoming, refusal: errors.TidegateError) -> None:
         """No exchange answers for a request that is refused before its body is wanted: its entry is made here."""
         dialect = incoming.dialect
-        self._gateway.settle(
-            UsageEntry(
-                request_id=incoming.request_id.decode("latin-1"),
-                endpoint=dialect.name if dialect is not None else "",
-                status=refusal.http_status if dialect is None else dialect.error_status(refusal),
-                ending="refused",
-                duration_ms=0.0,
-                stream=False,
-                attempts=0,
-                input_tokens=0,
-                cached_tokens=0,
-                cache_write_tokens=0,
-                output_tokens=0,
-                reasoning_tokens=0,
-                estimated=False,
-                error=refusal.code or "",
-                client=self.client,
-            ),
-            "",
+        entry = refused(
+            refusal,
+            refusal.http_status if dialect is None else dialect.error_status(refusal),
+            request_id=incoming.request_id,
+            endpoint=dialect.name if dialect is not None else "",
+            client=self.client,
         )
+        self._gateway.settle(entry, "")
         self.refuse(refusal)
 
     def _run_cold(self, incoming: Incoming) -> None:

@@ -36,6 +36,8 @@ _SINGLE = frozenset(
         b"authorization",
         b"expect",
         b"origin",
+        b"sec-websocket-key",
+        b"sec-websocket-version",
         *KEY_HEADERS,
     }
 )
@@ -96,6 +98,8 @@ class Incoming(msgspec.Struct, gc=False):
     origin: bytes = b""
     """The web origin that may read the answer."""
     request_id: bytes = b""
+    websocket: bool = False
+    """The client goes on with WebSocket, if its handshake is right."""
     refusal: errors.TidegateError | None = None
     """The answer, when the request is refused before it is complete."""
 
@@ -170,7 +174,8 @@ class Judge:
             raise errors.AmbiguousRequest("The only transfer coding accepted is 'chunked', in HTTP/1.1.")
         incoming.origin = check_origin(snapshot, host, fields.get(b"origin"))
         if offers_websocket(fields):
-            raise errors.UpgradeRefused("WebSocket is not offered here; send the request as HTTP.")
+            self._decide_upgrade(incoming, fields)
+            return 0
         encoding = fields.get(b"content-encoding")
         if encoding is not None and encoding.lower() not in (b"", b"identity"):
             raise errors.UnsupportedEncoding("Compressed request bodies are not accepted; send the body as it is.")
@@ -195,6 +200,19 @@ class Judge:
             self._dialect = dialect
             self._principal = incoming.principal
         return self._settings.max_body
+
+    def _decide_upgrade(self, incoming: Incoming, fields: dict[bytes, bytes]) -> None:
+        """Who calls has to be known before the connection is given away."""
+        if incoming.url.partition(b"?")[0] not in self._app.websockets or incoming.method != b"GET":
+            raise errors.UpgradeRefused("WebSocket is not offered here; send the request as HTTP.")
+        if incoming.version != "1.1":
+            raise errors.UpgradeRefused("A WebSocket begins with a request in HTTP/1.1 (RFC 6455 §4.1).")
+        if fields.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in fields:
+            raise errors.AmbiguousRequest("The request that begins a WebSocket has no body.")
+        self._app.gateway.snapshot.keys.authenticate(fields)
+        if self._app.gateway.draining:
+            raise errors.ShuttingDown("The gateway is shutting down; open the WebSocket again.")
+        incoming.websocket = True
 
 
 def _refuse_repetition(headers: list[tuple[bytes, bytes]]) -> None:

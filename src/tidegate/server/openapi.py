@@ -85,6 +85,14 @@ def document() -> dict[str, Any]:
         }
         if "{model}" in path:
             paths[path]["post"]["parameters"] = [_MODEL]
+    paths["/v1/responses"]["get"] = {
+        "summary": "Create responses over WebSocket",
+        "security": [{}, {"key": []}],
+        "responses": {
+            "101": {"description": "The connection goes on as WebSocket; the client sends `response.create` events."},
+            "default": _error_response(),
+        },
+    }
     for path, summary in _READS:
         operation: dict[str, Any] = {
             "summary": summary,

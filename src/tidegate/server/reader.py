@@ -34,6 +34,9 @@ class Receiver(Protocol):
     def receive(self, incoming: Incoming) -> None:
         """A complete request, or one that is refused (`incoming.refusal`). May not raise."""
 
+    def upgrade(self, incoming: Incoming, rest: bytes) -> None:
+        """A request with which the connection becomes a WebSocket, and what came behind it. May not raise."""
+
 
 class Reader:
     """Reads the requests of one connection, one after another, until one of them is refused."""
@@ -86,7 +89,7 @@ class Reader:
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._read_without_offer(data[upgrade.args[0] :])
+            self._upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
             if not self.deaf:
@@ -193,7 +196,7 @@ class Reader:
 
     def on_message_complete(self) -> None:
         incoming = self.incoming
-        if incoming is None or self._offered:
+        if incoming is None or self._offered or incoming.websocket:
             return
         self.incoming = None
         self._receiver.receive(incoming)
@@ -229,6 +232,14 @@ class Reader:
                 self._refuse(self._head_too_large())
         elif incoming.wire_bytes > self._max_head + CHUNK_OVERHEAD * incoming.body_bytes:
             self._refuse(errors.BodyTooLarge("The request body has more chunk framing than content."))
+
+    def _upgrade(self, rest: bytes) -> None:
+        incoming = self.incoming
+        if incoming is not None and incoming.websocket:
+            self.stop()
+            self._receiver.upgrade(incoming, rest)
+        else:
+            self._read_without_offer(rest)
 
     def _read_without_offer(self, rest: bytes) -> None:
         """The client offered another protocol, as h2c. We go on with HTTP/1.1 (RFC 9110 §7.8).

@@ -16,6 +16,8 @@
     │   ├── UnsupportedEncoding     415
     │   ├── ExpectationFailed       417
     │   ├── UpgradeRefused          426
+    │   │   └── WebSocketVersion
+    │   ├── QueueFull               429, too many requests wait on one connection
     │   ├── HeadersTooLarge         431
     │   └── ClientGone              499, never sent, only recorded
     ├── ProviderError               the provider, or the way to it, is at fault
@@ -61,6 +63,7 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "ProviderError",
+    "QueueFull",
     "RequestTimeout",
     "ShuttingDown",
     "StorageQuotaExceeded",
@@ -76,6 +79,7 @@ __all__ = [
     "UpstreamRateLimited",
     "UpstreamTimeout",
     "UpstreamUnreachable",
+    "WebSocketVersion",
     "WireError",
 ]
 
@@ -289,6 +293,28 @@ class UpgradeRefused(CallerError):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [*super().headers(), (b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
+
+
+class WebSocketVersion(UpgradeRefused):
+    """426: a WebSocket of a version that nobody speaks any more; the header says which one is (RFC 6455 §4.2.2)."""
+
+    default_code = "websocket_version_not_supported"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [
+            *CallerError.headers(self),
+            (b"upgrade", b"websocket"),
+            (b"sec-websocket-version", b"13"),
+            (b"connection", b"upgrade"),
+        ]
+
+
+class QueueFull(CallerError):
+    """429: as many requests wait on the connection as may."""
+
+    status = 429
+    default_code = "too_many_pending_requests"
+    anthropic_type = "rate_limit_error"
 
 
 class HeadersTooLarge(CallerError):

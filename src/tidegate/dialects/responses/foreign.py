@@ -3,6 +3,7 @@
 A provider of this API knows neither such items nor such members, and answers 400 to both.
 """
 
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -14,7 +15,6 @@ __all__ = ["is_foreign_search", "is_foreign_type", "may_be_foreign", "own_items"
 
 _TYPES: Final = ("anthropic:", "google:")
 _CARRIERS: Final = frozenset({"anthropic_blocks", "google_parts"})
-_MARKS: Final = tuple(f'"{name}'.encode() for name in (*_TYPES, *_CARRIERS))
 
 
 class _Type(msgspec.Struct):
@@ -34,9 +34,9 @@ def is_foreign_search(kind: str, item: jsonio.Members) -> bool:
     return kind == CALL and not _CARRIERS.isdisjoint(item)
 
 
-def may_be_foreign(body: bytes) -> bool:
-    """Whether it is worth looking."""
-    return any(mark in body for mark in _MARKS)
+def may_be_foreign(kinds: AbstractSet[str | None]) -> bool:
+    """Whether it is worth looking at items of these types."""
+    return any(kind is not None and (kind == CALL or kind.startswith(_TYPES)) for kind in kinds)
 
 
 def own_items(value: msgspec.Raw) -> tuple[msgspec.Raw, bool, list[str]]:

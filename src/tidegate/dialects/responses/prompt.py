@@ -13,8 +13,10 @@ from tidegate.dialects.responses.compacted import COMPACTION
 from tidegate.dialects.responses.foreign import may_be_foreign, own_items
 from tidegate.dialects.responses.sealing import opened_input
 from tidegate.dialects.responses.state import (
+    Ground,
     NewId,
     References,
+    given_items,
     is_reference,
     kept_items,
     read_references,
@@ -76,21 +78,38 @@ Asked = TypeVar("Asked", bound=PromptBody)
 _items = jsonio.decoder(list[jsonio.Members])
 _input = jsonio.decoder(list[InputItem])
 
+_HISTORY_MEMBERS = ("previous_response_id", "conversation")
+
 
 class PromptRequest(Generic[Asked]):
     """A validated request with a prompt (see :class:`tidegate.dialects.dialect.SealedRequest`)."""
 
-    __slots__ = ("_body", "_earlier", "_history", "_members", "dropped", "envelopes", "model", "stream", "typed")
+    __slots__ = (
+        "_before",
+        "_before_bytes",
+        "_body",
+        "_history",
+        "_members",
+        "dropped",
+        "envelopes",
+        "ground",
+        "model",
+        "stream",
+        "typed",
+    )
 
     def __init__(self, body: bytes, typed: Asked, *, stream: bool | None = None) -> None:
         self._body = body
         self._members: jsonio.Members | None = None
         self._history: msgspec.Raw | None = None
         """`input` with all that it builds on, once that was resolved."""
-        self._earlier = 0
-        """How many items of that are not the client's own."""
+        self._before = 0
+        """How many items of that were not sent with the request, but come before its own."""
+        self._before_bytes = 0
         self.dropped: tuple[str, ...] = ()
         self.envelopes: Envelopes | None = None
+        self.ground: Ground | None = None
+        """What it builds on, where that is at hand. Set before anything is made of the request."""
         self.typed = typed
         self.model = typed.model
         self.stream = stream
@@ -109,19 +128,51 @@ class PromptRequest(Generic[Asked]):
     @property
     def references(self) -> References | None:
         """What must be looked up before the request can be answered."""
-        return read_references(self.typed)
+        references = read_references(self.typed)
+        return references if references is None or self.ground is None else self.ground.left(references)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it was given what it refers to."""
+        return self._history is not None
+
+    def given_items(self, found: Mapping[str, bytes]) -> list[bytes]:
+        """The request's own input as the items that another request may build on, those of `found`, by id, where references
+        stand. Before `resolve`. Raises NotFound."""
+        return [jsonio.encode(item) for item in given_items(self.members.get("input"), self.typed, found)]
 
     def resolve(self, history: Sequence[bytes], found: Mapping[str, bytes]) -> None:
         """Go on as if the client had sent all that the request refers to: the items of `history` before its own, those of
         `found`, by id, where references stand. Raises NotFound and InvalidRequest."""
+        if self.ground is not None:
+            history = (*(self.ground.history or ()), *history)
+            found = {**found, **self.ground.named}
         whole = with_history(self.members.get("input"), self.typed, history, found)
         self._history = whole
-        self._earlier = len(history)
+        self._before = len(history)
+        self._before_bytes = sum(map(len, history))
         self.typed.input = jsonio.decode(whole, _input)
 
     def kept_items(self, new_id: NewId) -> list[tuple[str, bytes]]:
-        """See :func:`tidegate.dialects.responses.state.kept_items`. Before `resolve`."""
-        return kept_items(self.members.get("input"), self.typed.input, new_id)
+        """See :func:`tidegate.dialects.responses.state.kept_items`. Before `resolve`. The history that is at hand is kept
+        nowhere else, so that it counts as the request's own."""
+        own = kept_items(self.members.get("input"), self.typed.input, new_id)
+        if self.ground is None or not self.ground.history:
+            return own
+        before = jsonio.raw([msgspec.Raw(item) for item in self.ground.history])
+        return [*kept_items(before, jsonio.decode(before, _input), new_id), *own]
+
+    def settle(self) -> int:
+        """Nothing will be looked up any more: what is at hand takes effect, if that is all. Returns how many bytes of items
+        come before the request's own. Raises as `resolve` does."""
+        if self.ground is not None and self._history is None and self.references is None:
+            self.resolve((), {})
+        return self._before_bytes
+
+    def whole_items(self) -> list[bytes]:
+        """The items that the request consists of once it is resolved."""
+        assert self._history is not None
+        return [bytes(item) for item in jsonio.elements(self._history)]
 
     def compaction_at(self, number: int) -> tuple[str, str]:
         """See :data:`tidegate.dialects.responses.compacted.Place`."""
@@ -129,7 +180,7 @@ class PromptRequest(Generic[Asked]):
         places = [place for place, item in enumerate(given) if item.type == COMPACTION]
         place = places[number]
         name = given[place].id
-        own = place - self._earlier
+        own = place - self._before
         param = f"input[{own}].encrypted_content" if own >= 0 else "previous_response_id"
         if own < 0 and self.typed.previous_response_id is None:
             param = "conversation"
@@ -139,6 +190,8 @@ class PromptRequest(Generic[Asked]):
         members = dict(self.members)
         if self._history is not None:
             members["input"] = self._history
+            for name in _HISTORY_MEMBERS:  # a provider that keeps state would put its own history before it
+                members.pop(name, None)
         return members
 
     def _fit(self, members: jsonio.Members, destination: Destination) -> tuple[str, ...]:
@@ -146,14 +199,15 @@ class PromptRequest(Generic[Asked]):
         for what the provider must have and cannot read."""
         if destination.gateway_state:
             self._refuse_state_we_lack(f"provider '{destination.provider}' is")
-            members.pop("previous_response_id", None)
-            members.pop("conversation", None)
+            for name in _HISTORY_MEMBERS:
+                members.pop(name, None)
             if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
                 members["input"] = _without_ids(members["input"], self.typed.input)
         left_out: tuple[str, ...] = ()
         if self._has_sealed:
             members["input"], left_out = opened_input(members["input"], self.envelopes, destination, self.compaction_at)
-        if (self._history is not None or may_be_foreign(self._body)) and isinstance(self.typed.input, list):
+        given = self.typed.input
+        if isinstance(given, list) and may_be_foreign({item.type for item in given}):
             members["input"], searches, others = own_items(members["input"])
             left_out += ("input[].web_search_call",) if searches else ()
             if others and not destination.drops:

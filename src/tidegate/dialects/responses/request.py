@@ -13,12 +13,13 @@ from tidegate.dialects.responses.chat_body import as_chat_completion
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.envelope import Envelope
 from tidegate.dialects.responses.prompt import PromptBody, PromptRequest, check_prompt
-from tidegate.dialects.responses.state import Kept
+from tidegate.dialects.responses.state import Kept, read_references
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.responses.tools import ToolNames
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import UnsupportedParameter
+from tidegate.wire.events import Usage
 from tidegate.wire.items import CanonicalRequest, Output
 
 __all__ = [
@@ -134,7 +135,7 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
         if self.kept is None:
             return {}
         members = {"store": jsonio.TRUE, "background": jsonio.TRUE if self.typed.background else jsonio.FALSE}
-        references = self.references
+        references = read_references(self.typed)
         if references is not None and references.previous is not None:
             members["previous_response_id"] = jsonio.raw(references.previous)
         if references is not None and references.conversation is not None:
@@ -165,7 +166,8 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
                 members["include"] = jsonio.raw([*dict.fromkeys([*(self.typed.include or ()), _ENCRYPTED])])
         left_out = self._fit(members, destination)
         self.dropped = (*left_out, *refuse_unsupported(members, destination))
-        self.leave_out((), self.dropped)
+        if self.left_out or "tools" in self.dropped:
+            self.leave_out((), self.dropped)
         return jsonio.encode(members)
 
     def leave_out(self, tools: Iterable[jsonio.Raw], dropped: Container[str]) -> None:
@@ -181,6 +183,20 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
         if call.profile.responses_as_chat:
             answer = Answer(as_chat_completion(answer.body), answer.usage, answer.status)
         return answer
+
+    def prepared(self, call: Call, destination: Destination) -> Answer:
+        """The answer to a request that is only made for others to build on (`generate: false`, protocol §1.9): a response
+        without output. No provider is asked. Raises NotFound and InvalidRequest."""
+        self._refuse_state_we_lack(f"provider '{destination.provider}' is")
+        body = Envelope(self, call).snapshot(
+            None,
+            "completed",
+            model=destination.model,
+            output=jsonio.raw([]),
+            usage=Usage(),
+            completed_at=max(call.created_at, call.wall_clock()),
+        )
+        return Answer(body, Usage(), "completed")
 
     def canonical(self) -> CanonicalRequest:
         """See :class:`tidegate.dialects.codec.BridgedRequest`."""
@@ -219,11 +235,12 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
             )
 
 
-def parse_request(body: bytes) -> ResponsesRequest:
-    """Decode and validate. Raises InvalidRequest."""
+def parse_request(body: bytes, *, generates: bool = True) -> ResponsesRequest:
+    """Decode and validate. A request that generates nothing needs no input. Raises InvalidRequest."""
     typed = parse(body, _decoder)
     if (
-        typed.input is None
+        generates
+        and typed.input is None
         and typed.prompt is None
         and typed.previous_response_id is None
         and typed.conversation is None

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from tidegate.dialects.responses.prompt import InputItem, PromptBody
 
 __all__ = [
+    "Ground",
     "Kept",
     "NewId",
     "References",
     "check_pairs",
+    "given_items",
     "is_reference",
     "kept_items",
     "read_references",
@@ -78,6 +80,24 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
     """Ids of single items, each once."""
 
 
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request builds on, as far as it is at hand before anything is looked up."""
+
+    history: tuple[bytes, ...] | None = None
+    """All items up to the end of the previous response; None when that has to be looked up."""
+    named: dict[str, bytes] = {}
+    """Single items by id."""
+
+    def left(self, references: References) -> References | None:
+        """What has to be looked up all the same."""
+        items = tuple(name for name in references.items if name not in self.named)
+        if self.history is not None:
+            references = References(items=items)
+        else:
+            references = msgspec.structs.replace(references, items=items)
+        return None if references == References() else references
+
+
 class _Pair(msgspec.Struct, gc=False):
     type: str = ""
     call_id: str | None = None
@@ -112,20 +132,27 @@ def with_history(
 
     Raises NotFound for a reference to nothing that was found, and InvalidRequest where calls and outputs do not match.
     """
-    items: list[Any] = [msgspec.Raw(item) for item in history]
-    if isinstance(typed.input, str):
-        items.append({"type": "message", "role": "user", "content": typed.input})
-    elif typed.input is not None and given is not None:
-        for place, (item, raw) in enumerate(zip(typed.input, jsonio.elements(given), strict=True)):
-            if not is_reference(item):
-                items.append(raw)
-            elif item.id is not None and item.id in found:
-                items.append(msgspec.Raw(found[item.id]))
-            else:
-                raise NotFound(f"Item with id '{item.id}' not found.", param=f"input[{place}].id")
-    whole = jsonio.raw(items)
+    whole = jsonio.raw([*(msgspec.Raw(item) for item in history), *given_items(given, typed, found)])
     check_pairs(whole)
     return whole
+
+
+def given_items(given: msgspec.Raw | None, typed: "PromptBody", found: Mapping[str, bytes]) -> list[Any]:
+    """The request's own input as items that can be encoded, those of `found`, by id, where references stand. Raises
+    NotFound for a reference to nothing that was found."""
+    if isinstance(typed.input, str):
+        return [{"type": "message", "role": "user", "content": typed.input}]
+    if typed.input is None or given is None:
+        return []
+    items: list[Any] = []
+    for place, (item, raw) in enumerate(zip(typed.input, jsonio.elements(given), strict=True)):
+        if not is_reference(item):
+            items.append(raw)
+        elif item.id is not None and item.id in found:
+            items.append(msgspec.Raw(found[item.id]))
+        else:
+            raise NotFound(f"Item with id '{item.id}' not found.", param=f"input[{place}].id")
+    return items
 
 
 def check_pairs(items: msgspec.Raw) -> None:
