@@ -6,10 +6,12 @@ requests wait in the kernel's queue.
 
 import asyncio
 import contextlib
+import io
+import os
 import secrets
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 __all__ = ["LocalAudio", "Note"]
@@ -25,7 +27,7 @@ STOP_S: Final = 2.0
 """How long the process may take to end."""
 
 MAX_LINE: Final = 2000
-"""Characters of a line that the process writes which reach the log."""
+"""Bytes of a line that the process writes which reach the log."""
 
 _PASSED_ON: Final = frozenset(
     {
@@ -121,36 +123,56 @@ class LocalAudio:
 
     async def _run(self) -> int:
         """One life of the process; its exit status."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "tidegate.local_audio", str(self._sock.fileno())),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=(self._sock.fileno(),),
-            env=self._environment,
-        )
+        receiver, sender = os.pipe()
+        with io.FileIO(sender, "wb") as theirs:
+            errors = await _Lines.read(receiver, self._said)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", "tidegate.local_audio", str(self._sock.fileno())),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=theirs,
+                    pass_fds=(self._sock.fileno(),),
+                    env=self._environment,
+                )
+            except BaseException:
+                errors.close()
+                raise
         self._process = process
         assert process.stdin is not None
-        assert process.stderr is not None
         try:
             process.stdin.write(f"{self._token}\n".encode())
-            await self._log(process.stderr)
             return await process.wait()
         finally:
             self._process = None
             process.stdin.close()  # the sign to end
             await _ended(process)
+            errors.close()
 
-    async def _log(self, lines: asyncio.StreamReader) -> None:
-        while True:
-            try:
-                line = await lines.readline()
-            except ValueError:  # longer than the reader's buffer, which has dropped it
-                continue
-            if not line:
-                return
-            if text := line.decode("utf-8", "replace").strip():
-                self._note("local_audio_says", line=text[:MAX_LINE])
+    def _said(self, line: bytes) -> None:
+        if text := line.decode("utf-8", "replace").strip():
+            self._note("local_audio_says", line=text)
+
+
+class _Lines(asyncio.Protocol):
+    """What the process writes, line by line. A pipe of our own, since the workers may hold its other end open for a
+    moment longer than the process lives."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self._rest = b""
+
+    @classmethod
+    async def read(cls, descriptor: int, take: Callable[[bytes], None]) -> asyncio.BaseTransport:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(lambda: cls(take), io.FileIO(descriptor, "rb"))
+        return transport
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._take(line[:MAX_LINE])
+        self._rest = self._rest[:MAX_LINE]
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

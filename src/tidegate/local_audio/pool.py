@@ -86,10 +86,12 @@ class Pool:
         finally:
             self._slots.release()
 
-    def close(self) -> None:
-        """Kills what rests; running tasks are ended by those who wait for them."""
+    async def close(self) -> None:
+        """Ends what rests; running tasks are ended by those who wait for them."""
         while self._resting:
-            self._resting.pop().kill()
+            worker = self._resting.pop()
+            worker.kill()
+            await worker.gone()
 
     async def _wait(self) -> None:
         if self._slots.locked() and self._waiting >= self._max_waiting:
@@ -174,7 +176,12 @@ class _Worker:
             return False
         return True
 
+    async def gone(self) -> None:
+        await self._process.wait()
+
     def kill(self) -> None:
+        if self.alarm is not None:
+            self.alarm.cancel()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._writer.transport.abort()

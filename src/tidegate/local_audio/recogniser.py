@@ -13,14 +13,24 @@ from typing import Final
 from pocketsphinx import Decoder, Endpointer
 
 from tidegate.local_audio.frames import Utterance, Word
-from tidegate.local_audio.recording import SAMPLE_RATE
+from tidegate.local_audio.recording import SAMPLE_RATE, faint_noise
 
 __all__ = ["Recogniser"]
+
+PAUSE_S: Final = 0.21
+PAUSE_SHARE: Final = 0.8
+VAD_MODE: Final = 2
+"""A pause is where this share of so long a stretch is no speech. The gaps between sentences that are read out have that,
+so that a stream brings a sentence at a time; words are recognised as well as with longer ones."""
 
 MAX_UTTERANCE_S: Final = 20.0
 """Speech without a pause is cut after so long, in its quietest moment of the last `CUT_WITHIN_S`."""
 
 CUT_WITHIN_S: Final = 5.0
+
+BREATH_S: Final = 0.1
+"""Of faint noise before and after each utterance: the model expects silence there, and hears the first and the last word
+better with it."""
 
 LEAST_PROBABILITY: Final = 1e-9
 """Below it a posterior probability is rounded to nothing, which has no logarithm."""
@@ -35,17 +45,20 @@ class Recogniser:
 
     def __init__(self) -> None:
         self._decoder = Decoder(loglevel="FATAL")
+        self._breath = faint_noise(BREATH_S)
 
     def utterances(self, samples: Iterable[bytes]) -> Iterator[Utterance]:
         """Each utterance as soon as the pause after it is heard. Needs no more memory for hours than for minutes."""
+        self._decoder.start_stream()  # forgets the noise of the recording before this one
         for start, speech in _cut(samples):
-            words = tuple(self._words(speech, start))
+            end = start + len(speech) / 2 / SAMPLE_RATE
+            words = tuple(self._words(speech, start, end))
             if words:
-                yield Utterance(start, start + len(speech) / 2 / SAMPLE_RATE, words)
+                yield Utterance(start, end, words)
 
-    def _words(self, speech: bytes, start: float) -> Iterator[Word]:
+    def _words(self, speech: bytes, start: float, end: float) -> Iterator[Word]:
         self._decoder.start_utt()
-        self._decoder.process_raw(speech, full_utt=True)
+        self._decoder.process_raw(self._breath + speech + self._breath, full_utt=True)
         self._decoder.end_utt()
         if self._decoder.hyp() is None:
             return
@@ -53,15 +66,15 @@ class Recogniser:
             if not _FILLER.fullmatch(segment.word):
                 yield Word(
                     _ALTERNATIVE.sub("", segment.word),
-                    start + segment.start_frame / _FRAMES_PER_S,
-                    start + (segment.end_frame + 1) / _FRAMES_PER_S,
+                    max(start, start - BREATH_S + segment.start_frame / _FRAMES_PER_S),
+                    min(end, start - BREATH_S + (segment.end_frame + 1) / _FRAMES_PER_S),
                     math.log(min(1.0, max(LEAST_PROBABILITY, segment.prob))),
                 )
 
 
 def _cut(samples: Iterable[bytes]) -> Iterator[tuple[float, bytes]]:
     """The stretches of speech, each with its place in seconds."""
-    ears = Endpointer(sample_rate=SAMPLE_RATE)
+    ears = Endpointer(window=PAUSE_S, ratio=PAUSE_SHARE, vad_mode=VAD_MODE, sample_rate=SAMPLE_RATE)
     size = ears.frame_bytes
     longest = int(MAX_UTTERANCE_S * SAMPLE_RATE) * 2
     speech = bytearray()

@@ -7,9 +7,9 @@ import av
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 
-from tidegate.local_audio.conversion import Converter, samples_of
+from tidegate.local_audio.conversion import Converter, frame_of, samples_of
 
-__all__ = ["CONTAINERS", "SAMPLE_RATE", "NotAudio", "Recording"]
+__all__ = ["CONTAINERS", "SAMPLE_RATE", "NotAudio", "Recording", "faint_noise"]
 
 SAMPLE_RATE: Final = 16_000
 """What PocketSphinx listens to, in samples of 16 bits, mono."""
@@ -22,6 +22,13 @@ FAINT_NOISE: Final = ("aresample", f"{SAMPLE_RATE}:isf=fltp:osf=s16:dither_metho
 none, and digital silence lies so far from all that the acoustic model was trained on that it hears one word in ten."""
 
 ONE_CHANNEL: Final = ("aformat", "channel_layouts=mono")
+
+
+def faint_noise(seconds: float) -> bytes:
+    """What silence sounds like to the recogniser."""
+    converter = Converter(ONE_CHANNEL, FAINT_NOISE)
+    silence = frame_of(bytes(round(seconds * SAMPLE_RATE) * 2), SAMPLE_RATE, 0)
+    return b"".join(map(samples_of, (*converter.feed(silence), *converter.finish())))
 
 
 class NotAudio(ValueError):

@@ -10,7 +10,7 @@ from tidegate.local_audio.frames import Refusal
 __all__ = ["OPENAI_VOICES", "VoiceTable", "language_of"]
 
 OPENAI_VOICES: Final[Mapping[str, tuple[str, str]]] = {
-    "alloy": ("en-us", "f2"),
+    "alloy": ("en-us", "f5"),
     "ash": ("en-us", "m3"),
     "ballad": ("en-gb-x-rp", "m2"),
     "cedar": ("en-us", "m6"),
@@ -18,7 +18,7 @@ OPENAI_VOICES: Final[Mapping[str, tuple[str, str]]] = {
     "echo": ("en-us", "m2"),
     "fable": ("en-gb", "f3"),
     "marin": ("en-us", "f1"),
-    "nova": ("en-us", "f5"),
+    "nova": ("en-us", "f2"),
     "onyx": ("en-us", "m7"),
     "sage": ("en-us", "f3"),
     "shimmer": ("en-gb", "f5"),
