@@ -76,7 +76,7 @@ async def measure(client: httpx.AsyncClient, voice: str) -> None:
 
 
 async def main(voices: list[str]) -> None:
-    def note(event: str, /, **fields: object) -> None:
+    def note(event: str, **fields: object) -> None:
         print(event, fields, file=sys.stderr)
 
     engine = LocalAudio(os.environ, note)

@@ -35,7 +35,7 @@ class Engine:
     def __enter__(self) -> Self:
         self._thread.start()
 
-        def note(event: str, /, **fields: object) -> None:
+        def note(event: str, **fields: object) -> None:
             self.notes.append((event, fields))
 
         async def start() -> LocalAudio:

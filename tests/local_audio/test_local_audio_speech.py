@@ -82,9 +82,6 @@ def test_the_first_sound_comes_long_before_the_last(engine: Engine) -> None:
     assert arrivals[0] < arrivals[-1] / 4
 
 
-@pytest.mark.row("S77")
-@pytest.mark.row("S78")
-@pytest.mark.row("S79")
 def test_events_carry_one_file_in_whole_groups_of_three(engine: Engine) -> None:
     answer = engine.speak(TEXT, stream_format="sse", response_format="wav")
     assert answer.headers["content-type"].startswith("text/event-stream")

@@ -53,9 +53,6 @@ def plain(engine: Engine, recording: bytes) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.row("S84")
-@pytest.mark.row("S86")
-@pytest.mark.row("S87")
 def test_what_was_spoken_comes_back_as_text(plain: dict[str, Any]) -> None:
     plain = plain
     assert recalled(plain["text"]) >= 0.6, plain["text"]
@@ -63,9 +60,6 @@ def test_what_was_spoken_comes_back_as_text(plain: dict[str, Any]) -> None:
     assert 4 < plain["usage"]["seconds"] < 8
 
 
-@pytest.mark.row("S85")
-@pytest.mark.row("S89")
-@pytest.mark.row("S90")
 def test_the_stream_says_the_same_sentence_by_sentence(engine: Engine, recording: bytes, plain: dict[str, Any]) -> None:
     client = openai.OpenAI(base_url=engine.url, api_key="none")
     stream = client.audio.transcriptions.create(model="pocketsphinx", file=("a.wav", recording), stream=True)

@@ -17,7 +17,12 @@ _DEFAULTS: Final[Mapping[str, Callable[[Provider], str]]] = {
 """The members of `[defaults]` that name a model, and where a record has its own."""
 
 
-def automatic(env: Mapping[str, str], *, command_line: Mapping[str, object] | None = None) -> Config:
+def automatic(
+    env: Mapping[str, str],
+    *,
+    command_line: Mapping[str, object] | None = None,
+    installed: Callable[[Provider], bool] = is_installed,
+) -> Config:
     """A provider for each credential in the environment, in the registry's order, then the local audio engine where its
     packages are installed, and `sim`. Open on loopback.
 
@@ -45,7 +50,7 @@ def automatic(env: Mapping[str, str], *, command_line: Mapping[str, object] | No
         if not address:
             _choose(defaults, kind)
     alone = not providers
-    if is_installed(REGISTRY["local-audio"]):
+    if installed(REGISTRY["local-audio"]):
         providers["local-audio"] = {}
         _choose(defaults, "local-audio")
     if alone:

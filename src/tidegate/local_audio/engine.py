@@ -56,7 +56,7 @@ _PASSED_ON: Final = frozenset(
 class Note(Protocol):
     """Takes a line for the log."""
 
-    def __call__(self, event: str, /, **fields: object) -> object: ...
+    def __call__(self, event: str, **fields: object) -> object: ...
 
 
 class LocalAudio:
