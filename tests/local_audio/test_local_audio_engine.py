@@ -214,7 +214,7 @@ def test_it_dies_with_the_gateway_however_that_dies() -> None:
 @contextlib.contextmanager
 def served(pool: Pool) -> Iterator[str]:
     """The engine's application with another pool, in a thread of this process."""
-    server = uvicorn.Server(uvicorn.Config(application("t", pool), log_config=None, lifespan="off", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(application("t", pool, pool), log_config=None, lifespan="off", ws="none"))
     with socket.create_server(("127.0.0.1", 0)) as sock:
 
         async def serve() -> None:
@@ -269,7 +269,7 @@ def test_workers_that_rest_for_long_give_their_memory_back() -> None:
 
 
 def test_the_gateway_itself_loads_nothing_of_it() -> None:
-    program = "import sys, tidegate.server.compose, tidegate.cli; print(*sys.modules)"
+    program = "import sys, tidegate.server.compose, tidegate.local_audio; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "tidegate.local_audio.engine" in loaded

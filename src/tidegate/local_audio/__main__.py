@@ -40,7 +40,7 @@ def main() -> None:
     # What it says on standard error becomes a line of the gateway's log.
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
     config = uvicorn.Config(
-        application(token, Pool(processors())),
+        application(token, Pool(processors()), Pool(processors())),
         http="httptools",
         ws="none",
         lifespan="off",

@@ -26,7 +26,7 @@ MAX_FIELDS: Final = 100
 MAX_FIELD_BYTES: Final = 256 * 1024
 
 
-def application(token: str, pool: Pool) -> Starlette:
+def application(token: str, speakers: Pool, listeners: Pool) -> Starlette:
     """The endpoints, all of them below `/{token}/v1`."""
 
     async def models(_: Request) -> Response:
@@ -37,7 +37,7 @@ def application(token: str, pool: Pool) -> Starlette:
         return _json({"object": "list", "data": entries})
 
     async def say(request: Request) -> Relay:
-        return speech.speak(await _bounded(request, MAX_JSON_BYTES).body(), pool)
+        return speech.speak(await _bounded(request, MAX_JSON_BYTES).body(), speakers)
 
     async def transcribe(request: Request) -> Relay:
         return await listen(request, "transcribe")
@@ -54,7 +54,7 @@ def application(token: str, pool: Pool) -> Starlette:
             )
         bounded = _bounded(request, MAX_UPLOAD_BYTES)
         form = await bounded.form(max_files=2, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
-        return await transcription.transcribe(form, pool, task)
+        return await transcription.transcribe(form, listeners, task)
 
     return Starlette(
         routes=[

@@ -1,4 +1,5 @@
-"""The workers: started when they are needed, never more than a fixed number, reused, and ended after a while of rest."""
+"""The workers of one kind of job: started when they are needed, never more than a fixed number, reused, and ended after a
+while of rest. Speech has its own, so that it does not wait behind long recordings."""
 
 import asyncio
 import contextlib
@@ -8,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
-from tidegate.local_audio.frames import DONE, REFUSED, Gone, Job, SpeechJob, TranscriptionJob, read, send_job
+from tidegate.local_audio.frames import DONE, REFUSED, Gone, Job, read, send_job
 from tidegate.wire.errors import Internal, Overloaded
 
 __all__ = ["Pool", "Task"]
@@ -17,13 +18,10 @@ IDLE_S: Final = 60.0
 """After so long without a job a worker ends, and gives the memory of its models back."""
 
 MAX_WAITING: Final = 32
-WAIT_S: Final = 30.0
+WAIT_S: Final = 120.0
 """How many requests may wait for a worker, and for how long."""
 
 RETRY_AFTER_S: Final = 5.0
-
-Skill = type[SpeechJob] | type[TranscriptionJob]
-"""What a worker has loaded the libraries for."""
 
 
 class Task:
@@ -70,7 +68,7 @@ class Pool:
         """
         await self._wait()
         try:
-            worker = await self._employ(type(job))
+            worker = await self._employ()
             task = Task(worker)
             try:
                 try:
@@ -80,7 +78,7 @@ class Pool:
                 yield task
             finally:
                 if task.finished:
-                    self._rest(worker, type(job))
+                    self._rest(worker)
                 else:
                     worker.kill()
         finally:
@@ -111,18 +109,15 @@ class Pool:
         finally:
             self._waiting -= 1
 
-    async def _employ(self, skill: Skill) -> "_Worker":
-        """A resting worker, best one that has the libraries for this kind of job loaded, or a new one."""
-        resting = sorted(self._resting, key=lambda worker: skill in worker.skills)
-        while resting:
-            worker = resting.pop()
-            self._resting.remove(worker)
+    async def _employ(self) -> "_Worker":
+        """The worker that has rested least, or a new one."""
+        while self._resting:
+            worker = self._resting.pop()
             if worker.wake():
                 return worker
         return await _Worker.start()
 
-    def _rest(self, worker: "_Worker", skill: Skill) -> None:
-        worker.skills.add(skill)
+    def _rest(self, worker: "_Worker") -> None:
         self._resting.append(worker)
         worker.alarm = asyncio.get_running_loop().call_later(self._idle_s, self._dismiss, worker)
 
@@ -145,7 +140,6 @@ class _Worker:
         self._writer = writer
         self.sock = sock
         self.reader = reader
-        self.skills: set[Skill] = set()
         self.alarm: asyncio.TimerHandle | None = None
 
     @classmethod

@@ -17,11 +17,10 @@ SAMPLE_RATE: Final = 16_000
 CONTAINERS: Final = "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
 """What FFmpeg may take a file for. Playlists and scripts, which make it open other files and addresses, are not there."""
 
-FAINT_NOISE: Final = ("aresample", f"{SAMPLE_RATE}:isf=fltp:osf=s16:dither_method=triangular:dither_scale=80")
+ONE_CHANNEL: Final = ("aformat", "sample_fmts=fltp:channel_layouts=mono")
+FAINT_NOISE: Final = ("aresample", f"{SAMPLE_RATE}:osf=s16:dither_method=triangular:dither_scale=80")
 """Resampled, with noise of about -60 dB beneath. Real recordings have more of their own; speech that was synthesised has
 none, and digital silence lies so far from all that the acoustic model was trained on that it hears one word in ten."""
-
-ONE_CHANNEL: Final = ("aformat", "channel_layouts=mono")
 
 
 def faint_noise(seconds: float) -> bytes:

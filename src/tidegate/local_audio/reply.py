@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -88,7 +89,13 @@ class Relay:
             for task in (making, leaving):
                 task.cancel()
             await asyncio.wait((making, leaving))
-        if not making.cancelled() and (failure := making.exception()) is not None:
+        if making.cancelled():
+            return
+        failure = making.exception()
+        if isinstance(failure, CutShort):
+            # To return without the end of the answer is how an ASGI application has its connection dropped.
+            logging.getLogger(__name__).error("An answer was cut short: %s", failure)
+        elif failure is not None:
             raise failure
 
 
