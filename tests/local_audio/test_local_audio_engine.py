@@ -88,7 +88,7 @@ def test_a_client_that_leaves_ends_its_transcription(fresh: Engine, recording: b
         httpx.post(
             f"{fresh.url}/audio/transcriptions",
             data={"model": "pocketsphinx"},
-            files={"file": ("a.wav", recording * 40)},
+            files={"file": ("a.wav", recording * 80)},
             timeout=httpx.Timeout(30, read=0.6),
         )
     left = time.monotonic()
@@ -123,7 +123,7 @@ def test_a_worker_that_dies_is_a_clean_error_and_is_replaced(fresh: Engine, reco
 
     killer = threading.Thread(target=kill)
     killer.start()
-    answer = fresh.transcribe(recording * 20)
+    answer = fresh.transcribe(recording * 40)
     killer.join()
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "internal_error"

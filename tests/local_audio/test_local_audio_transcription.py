@@ -57,7 +57,7 @@ def test_what_was_spoken_comes_back_as_text(plain: dict[str, Any]) -> None:
     plain = plain
     assert recalled(plain["text"]) >= 0.6, plain["text"]
     assert plain["usage"]["type"] == "duration"
-    assert 4 < plain["usage"]["seconds"] < 8
+    assert 2 < plain["usage"]["seconds"] < 5
 
 
 def test_the_stream_says_the_same_sentence_by_sentence(engine: Engine, recording: bytes, plain: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ def test_silence_is_nothing_said(engine: Engine) -> None:
 
 def test_a_cut_file_is_read_as_far_as_it_goes(engine: Engine, recording: bytes) -> None:
     whole = repacked(recording, "mp3", "libmp3lame", 44_100)
-    answer = engine.transcribe(whole[: len(whole) // 2])
+    answer = engine.transcribe(whole[: len(whole) * 2 // 3])
     assert answer.status_code == 200
     assert "sun went down" in answer.json()["text"]
 
