@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-import logging
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -94,7 +94,7 @@ class Relay:
         failure = making.exception()
         if isinstance(failure, CutShort):
             # To return without the end of the answer is how an ASGI application has its connection dropped.
-            logging.getLogger(__name__).error("An answer was cut short: %s", failure)
+            sys.stderr.write(f"An answer was cut short: {failure}\n")
         elif failure is not None:
             raise failure
 
