@@ -77,6 +77,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...] = ()
     """Further addresses of the same provider: a credential from the environment may go there as well."""
     embedded: bool = False
+    extra: str = ""
+    """The extra of Tidegate's own package that brings what an embedded server stands on."""
+    modules: tuple[str, ...] = ()
+    """What that extra makes importable; without them the server cannot be started."""
     env: tuple[str, ...] = ()
     """Environment variables that hold a credential; the first one that is set wins."""
     base_url_env: tuple[str, ...] = ()
@@ -87,6 +91,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     speaks: tuple[Endpoint, ...] = ("chat",)
     paths: Mapping[Endpoint, str] = PATHS
+    models: tuple[str, ...] = ()
+    """All that it will ever offer, where that is certain; its list is not asked for then."""
     models_path: str = "/models"
     """Where the list of models stands, below the base URL."""
     refuses: Mapping[Endpoint, frozenset[str]] = {}
