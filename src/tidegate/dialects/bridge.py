@@ -5,13 +5,13 @@ dialect that a provider speaks as well goes on as the client's own bytes, and ne
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TypeGuard
 
 import msgspec
 
 from tidegate.dialects.codec import BridgedRequest, Collector, Losses, StreamDecoder, StreamEncoder, UpstreamDialect
 from tidegate.dialects.dialect import Answer, Call, Destination, Events, Outcome, Stream, estimated_usage
 from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.links import reachable, to_fetch, with_content
 from tidegate.dialects.messages.encoder import MessagesEncoder
 from tidegate.dialects.messages.relay import MessagesStream
 from tidegate.dialects.messages.request import MessagesRequest
@@ -36,7 +36,7 @@ from tidegate.wire.events import (
     Usage,
     UsageReport,
 )
-from tidegate.wire.items import CanonicalRequest, FilePart, FunctionOutput, ImagePart, Item, Message, Part, Reasoning
+from tidegate.wire.items import CanonicalRequest, Item, Reasoning
 
 __all__ = ["Bridge", "BridgedStream"]
 
@@ -74,10 +74,7 @@ class Bridge:
 
     def media(self, destination: Destination) -> list[str]:
         """URLs whose content the provider wants in their place, each once. Raises as `canonical` does."""
-        if destination.fetches_urls:
-            return []
-        urls = [part.url for item in self.canonical.items for part in _parts(item) if _is_link(part)]
-        return list(dict.fromkeys(url for url in urls if url not in self._fetched))
+        return [url for url in to_fetch(self.canonical, destination) if url not in self._fetched]
 
     def fetched(self, content: Mapping[str, str]) -> None:
         """Data URLs by the URLs that they were fetched from."""
@@ -91,8 +88,9 @@ class Bridge:
         canonical = self.canonical
         losses = Losses(canonical, destination, allowed=destination.drops)
         items = [own for item in canonical.items if (own := self._opened(item, destination, losses)) is not None]
-        if not destination.fetches_urls and self._fetched:
-            items = [self._with_content(item) for item in items]
+        if self._fetched:
+            items = [with_content(item, self._fetched, destination) for item in items]
+        items = reachable(items, canonical, destination, losses)
         asked = msgspec.structs.replace(canonical, model=destination.model, items=items)
         if destination.endpoint != "responses":
             asked = as_functions(asked, losses.hint)
@@ -167,18 +165,6 @@ class Bridge:
     def sealed(self, seal: Seal, destination: Destination) -> str:
         """What the client gets of a seal. OpenAI's own encrypted content is sealed like all others: it fits only there."""
         return self._envelopes.seal(seal, provider=destination.provider, model=destination.model)
-
-    def _with_content(self, item: Item) -> Item:
-        if not isinstance(item, Message | FunctionOutput) or not any(_is_link(part) for part in item.content):
-            return item
-        return msgspec.structs.replace(item, content=[self._with_bytes(part) for part in item.content])
-
-    def _with_bytes(self, part: Part) -> Part:
-        if isinstance(part, ImagePart):
-            return msgspec.structs.replace(part, url=self._fetched.get(part.url, part.url))
-        if isinstance(part, FilePart) and part.url in self._fetched:
-            return msgspec.structs.replace(part, url="", data=self._fetched[part.url])
-        return part
 
     def _opened(self, item: Item, destination: Destination, losses: Losses) -> Item | None:
         """A reasoning item with what its envelope holds for this provider, and without what is another's (protocol §5.4).
@@ -407,14 +393,6 @@ class BridgedStream(Events):
             next_.go_on(msgspec.structs.replace(begun, held=held + begun.held))
         elif isinstance(last, MessagesEncoder) and isinstance(next_, MessagesStream) and last.begun:
             next_.go_on()  # also where it is still held: then it goes out before the relay's first frame
-
-
-def _parts(item: Item) -> list[Part]:
-    return item.content if isinstance(item, Message | FunctionOutput) else []
-
-
-def _is_link(part: Part) -> TypeGuard[ImagePart | FilePart]:
-    return isinstance(part, ImagePart | FilePart) and bool(part.url) and not part.url.startswith("data:")
 
 
 def _reads_words(destination: Destination) -> bool:
