@@ -12,9 +12,11 @@ from tidegate.dialects.codec import BridgedRequest, Collector, Losses, StreamDec
 from tidegate.dialects.dialect import Answer, Call, Destination, Events, Outcome, Stream, estimated_usage
 from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.links import reachable, to_fetch, with_content
+from tidegate.dialects.messages.decoder import MessagesDecoder
 from tidegate.dialects.messages.encoder import MessagesEncoder
 from tidegate.dialects.messages.relay import MessagesStream
 from tidegate.dialects.messages.request import MessagesRequest
+from tidegate.dialects.messages.upstream import going_on, with_content_before
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.stream import ResponsesStream
@@ -26,6 +28,7 @@ from tidegate.wire.events import (
     Event,
     Failed,
     Finished,
+    Paused,
     Ping,
     ReasoningDelta,
     ReasoningEnd,
@@ -36,14 +39,18 @@ from tidegate.wire.events import (
     Usage,
     UsageReport,
 )
-from tidegate.wire.items import CanonicalRequest, Item, Reasoning
+from tidegate.wire.items import CanonicalRequest, HostedTool, Item, Reasoning
 
-__all__ = ["Bridge", "BridgedStream"]
+__all__ = ["MOST_PAUSES", "Bridge", "BridgedStream"]
 
 _BEGINS = (ResponsesStream, ResponsesEncoder)
 _CUT = frozenset({"length", "content_filter", "refusal"})
 """Reasons with which an answer is not complete."""
 _SHOWN = Seal(kind="shown", data="")
+_NO_USAGE = Usage()
+
+MOST_PAUSES = 5
+"""How often a provider that pauses is asked to go on with one answer. Anthropic's pauses after ten steps of its tools."""
 
 
 class Bridge:
@@ -63,6 +70,15 @@ class Bridge:
         self._stops: tuple[str, ...] = ()
         self._asked: CanonicalRequest | None = None
         self._dialect: UpstreamDialect | None = None
+        self._body = b""
+        """What was sent, where the provider may pause."""
+        self._said: list[msgspec.Raw] = []
+        """What it has said before it paused."""
+        self._pauses = 0
+        self._used = _NO_USAGE
+        """What it has used up before that, where answers come in one body."""
+        self.next_body = b""
+        """What the provider has to be sent, so that it goes on; whoever sends it takes it away."""
 
     @property
     def canonical(self) -> CanonicalRequest:
@@ -107,7 +123,25 @@ class Bridge:
         losses.check()
         if isinstance(self._request, ResponsesRequest):
             self._request.leave_out(losses.tools, losses.dropped)
+        pauses = destination.endpoint == "messages" and any(isinstance(tool, HostedTool) for tool in asked.tools)
+        self._body = body if pauses else b""
+        self._said = []
+        self._pauses = 0
+        self._used = _NO_USAGE
+        self.next_body = b""
         return body, tuple(losses.dropped)
+
+    def paused(self, events: list[Event]) -> list[Event]:
+        """`events` without the pause in which they end. The provider is to go on (`next_body`), unless it has paused too
+        often: then the answer is cut here."""
+        *events, pause = events
+        assert isinstance(pause, Paused)
+        self._said = pause.content
+        self._pauses += 1
+        if not self._body or not self._said or self._pauses > MOST_PAUSES:
+            return [*events, ChoiceEnd("length"), Finished()]
+        self.next_body = going_on(self._body, self._said)
+        return events
 
     def let_go(self) -> None:
         """No other attempt will come: a long prompt must not stay in memory as long as its answer streams."""
@@ -146,11 +180,23 @@ class Bridge:
         assert self._asked is not None
         return StopFilter(self._stops, choices=self._asked.n)
 
-    def complete(self, body: bytes, destination: Destination) -> Answer:
-        """The client's body for an answer that came as one (see `WholeRequest.complete`)."""
+    def complete(self, body: bytes, destination: Destination) -> Answer | None:
+        """The client's body for an answer that came as one (see `WholeRequest.complete`); None where the provider has
+        paused."""
         assert self._dialect is not None
         assert self._asked is not None
-        events = self._dialect.decode_answer(body, destination, self._asked)
+        events = self._dialect.decode_answer(
+            with_content_before(body, self._said) if self._said else body, destination, self._asked
+        )
+        if self._said:
+            events = [
+                UsageReport(self._used.plus(one.usage)) if isinstance(one, UsageReport) else one for one in events
+            ]
+        if isinstance(events[-1], Paused):
+            events = self.paused(events)
+            if self.next_body:
+                self._used = next((one.usage for one in events if isinstance(one, UsageReport)), self._used)
+                return None
         stops = self.stop_filter()
         if stops is not None:
             events = stops.feed(events)
@@ -367,6 +413,8 @@ class BridgedStream(Events):
         assert encoder is not None
         if not events or self.outcome is not None:
             return b""
+        if isinstance(events[-1], Paused):
+            events = self._bridge.paused(events)
         if self._stops is not None:
             events = self._stops.feed(events)
         try:
@@ -383,6 +431,9 @@ class BridgedStream(Events):
                 return b""
         elif watch.finished:
             self.outcome = Outcome(watch.status)
+        elif self._bridge.next_body:
+            assert isinstance(self._decoder, MessagesDecoder)
+            self._decoder.go_on()
         return out
 
     def _hand_over(self, last: object, next_: object) -> None:
