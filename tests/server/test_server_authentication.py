@@ -215,6 +215,7 @@ def test_a_key_in_the_address_and_another_one_in_a_header_are_two(keyed: Running
         "/v1/messages/count_tokens",
         GEMINI,
         "/v1beta/models/sim/echo:streamGenerateContent?alt=sse",
+        "/v1beta/models/sim/echo:countTokens",
     ],
 )
 @pytest.mark.parametrize("headers", [(), (f"Authorization: Bearer {OTHER}",)])

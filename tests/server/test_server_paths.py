@@ -62,7 +62,7 @@ def test_a_version_in_the_base_url_of_a_client_that_adds_its_own_is_told(gateway
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/v1beta"])
-@pytest.mark.parametrize("method", ["countTokens", "predict"])
+@pytest.mark.parametrize("method", ["batchGenerateContent", "predict"])
 def test_methods_of_google_that_are_not_offered_are_a_404(gateway: Running, prefix: str, method: str) -> None:
     with Raw(gateway) as client:
         refusal = client.ask(post(path=f"{prefix}/models/sim/echo:{method}"))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Application"]
 
 _VERSION_TWICE = re.compile(r"/v1(?:beta)?(/v1(?:beta)?/.*)")
-_GOOGLE_METHODS = (":countTokens", ":batchGenerateContent", ":predict")
+_GOOGLE_METHODS = (":batchGenerateContent", ":predict")
 """Methods of Google's API on a model that are not offered; a colon alone may be part of a model's name."""
 
 GOOGLE = "/v1beta/"

@@ -4,6 +4,7 @@ from urllib.parse import parse_qs, unquote
 
 from tidegate.dialects.dialect import Endpoint
 from tidegate.dialects.gemini.answer import error_body
+from tidegate.dialects.gemini.counting import GeminiCountBody, GeminiCountRequest, parse_count
 from tidegate.dialects.gemini.embeddings import GeminiEmbeddingsRequest, parse_embeddings
 from tidegate.dialects.gemini.request import GeminiRequest, parse_request
 from tidegate.dialects.gemini.schema import GeminiBody
@@ -13,6 +14,8 @@ from tidegate.wire.errors import TidegateError
 __all__ = [
     "GeminiAddress",
     "GeminiBody",
+    "GeminiCountBody",
+    "GeminiCounting",
     "GeminiDialect",
     "GeminiRequest",
     "GeminiUpstream",
@@ -72,22 +75,39 @@ class GeminiEmbeddings(GeminiDialect):
         return parse_embeddings(body, model=self._model, many=self._many)
 
 
+class GeminiCounting(GeminiDialect):
+    """How many tokens a prompt has, at one address."""
+
+    operation = ":countTokens"
+    body_type = GeminiCountBody  # type: ignore[assignment]
+
+    def __init__(self, path: str, *, model: str) -> None:
+        self.path = path
+        self._model = model
+
+    def parse(self, body: bytes, **_: object) -> GeminiCountRequest:  # type: ignore[override]
+        return parse_count(body, model=self._model)
+
+
 _METHODS = {"generateContent": False, "streamGenerateContent": True}
 _EMBEDDING = {"embedContent": False, "batchEmbedContents": True}
+_COUNTING = "countTokens"
 _PREFIXES = ("/v1beta/models/", "/v1/models/")
 
 
-def gemini_at(target: bytes) -> GeminiAddress | GeminiEmbeddings | None:
+def gemini_at(target: bytes) -> GeminiAddress | GeminiEmbeddings | GeminiCounting | None:
     """The dialect at a request target, if it is one of this API; `alt` is read from the query (`alt=sse`, or none)."""
     path, _, query = target.decode("latin-1").partition("?")
     named, colon, method = path.rpartition(":")
-    if not colon or (method not in _METHODS and method not in _EMBEDDING):
+    if not colon or (method not in _METHODS and method not in _EMBEDDING and method != _COUNTING):
         return None
     for prefix in _PREFIXES:
         if named.startswith(prefix) and len(named) > len(prefix):
             model = unquote(named.removeprefix(prefix))
             if method in _EMBEDDING:
                 return GeminiEmbeddings(path, model=model, many=_EMBEDDING[method])
+            if method == _COUNTING:
+                return GeminiCounting(path, model=model)
             alt = parse_qs(query).get("alt", [""])[-1]
             return GeminiAddress(path, model=model, stream=_METHODS[method], alt=alt)
     return None
