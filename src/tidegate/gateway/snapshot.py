@@ -12,6 +12,7 @@ from tidegate.dialects.codec import UpstreamDialect
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.profile import PROFILES, Profile
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
+from tidegate.gateway.fields import header_value
 from tidegate.providers import record as records
 from tidegate.providers.registry import REGISTRY
 from tidegate.routing.catalog import Alias, Catalog, Deployment, Target
@@ -170,7 +171,7 @@ class Snapshot:
             speech=speech,
             quirks=record.quirks,
         )
-        name = _header_value(deployment.name)
+        name = header_value(deployment.name)
         return Path(
             upstream,
             destination,
@@ -195,12 +196,3 @@ def _spoken(speaks: Sequence[Endpoint], endpoint: Endpoint) -> Endpoint | None:
 
 def _clocks(given: records.Clocks) -> Clocks:
     return Clocks(connect=given.connect, first_event=given.first_event, idle=given.idle, total=given.total)
-
-
-def _header_value(text: str) -> bytes:
-    """`text` with everything outside printable ASCII percent-encoded: model names come from clients (RFC 9110 §5.5)."""
-    if text.isascii() and text.isprintable():
-        return text.encode("ascii")
-    return b"".join(
-        bytes((byte,)) if 0x20 <= byte < 0x7F else b"%%%02X" % byte for byte in text.encode("utf-8", "replace")
-    )

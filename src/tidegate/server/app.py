@@ -14,7 +14,7 @@ from starlette.routing import Route
 from tidegate import __version__
 from tidegate.dialects.dialect import Dialect
 from tidegate.dialects.gemini import error_body as google_error
-from tidegate.dialects.gemini import gemini_at, key_in
+from tidegate.dialects.gemini import gemini_at, has_key, key_in
 from tidegate.dialects.messages import error_body as anthropic_error
 from tidegate.gateway import models
 from tidegate.gateway.dialects import CLIENT_DIALECTS
@@ -218,7 +218,7 @@ def _is_google(request: Request) -> bool:
         request.scope["path"].startswith(GOOGLE)
         or "x-goog-api-client" in request.headers
         or "x-goog-api-key" in request.headers
-        or key_in(b"?" + request.scope["query_string"]) is not None
+        or has_key(b"?" + request.scope["query_string"])
     )
 
 

@@ -9,7 +9,7 @@ from tidegate.dialects.gemini.embeddings import GeminiEmbeddingsRequest, parse_e
 from tidegate.dialects.gemini.request import GeminiRequest, parse_request
 from tidegate.dialects.gemini.schema import GeminiBody
 from tidegate.dialects.gemini.upstream import GeminiUpstream
-from tidegate.wire.errors import TidegateError
+from tidegate.wire.errors import AmbiguousRequest, TidegateError
 
 __all__ = [
     "GeminiAddress",
@@ -21,6 +21,7 @@ __all__ = [
     "GeminiUpstream",
     "error_body",
     "gemini_at",
+    "has_key",
     "key_in",
 ]
 
@@ -114,7 +115,18 @@ def gemini_at(target: bytes) -> GeminiAddress | GeminiEmbeddings | GeminiCountin
 
 
 def key_in(target: bytes) -> bytes | None:
-    """The API key that this API's clients may put into the query (`?key=`)."""
+    """The API key that this API's clients may put into the query (`?key=`). Raises AmbiguousRequest for more than one."""
+    found = _keys_in(target)
+    if len(found) > 1:
+        raise AmbiguousRequest("The query parameter 'key' is there more than once.")
+    return found[0].encode("latin-1") if found else None
+
+
+def has_key(target: bytes) -> bool:
+    """Whether there is a key in the query."""
+    return bool(_keys_in(target))
+
+
+def _keys_in(target: bytes) -> list[str]:
     # Any bytes may be written there, and each has a character in Latin-1.
-    found = parse_qs(target.partition(b"?")[2].decode("latin-1"), encoding="latin-1").get("key")
-    return found[-1].encode("latin-1") if found else None
+    return parse_qs(target.partition(b"?")[2].decode("latin-1"), encoding="latin-1").get("key", [])
