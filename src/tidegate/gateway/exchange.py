@@ -832,7 +832,10 @@ class Exchange:
             return errors.UpstreamBroken(
                 f"Provider '{self._provider}' answered with status {self._status}, which is {what}."
             )
-        return from_status(self._status, body, self._provider, self._retry_after)
+        error = from_status(self._status, body, self._provider, self._retry_after)
+        if error.code == "model_not_found" and self._path is not None:
+            error.message = self._snapshot.told_of_model(error.message, self._path.destination)
+        return error
 
     def _respond(self, answer: Answer) -> None:
         self._usage = answer.usage

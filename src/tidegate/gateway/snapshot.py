@@ -118,6 +118,16 @@ class Snapshot:
             self._plans[model, endpoint, unsupported] = found
         return found
 
+    def told_of_model(self, message: str, deployment: Destination) -> str:
+        """What a provider says of a model that it does not have, in the names that clients use."""
+        name = f"{deployment.provider}/{deployment.model}"
+        for quote in "'\"`":
+            theirs = f"{quote}{deployment.model}{quote}"
+            if theirs in message:
+                told = message.replace(theirs, f"{quote}{name}{quote}")
+                return f"{told} {self.catalog.near(name)}".rstrip()
+        return message
+
     def _with_advice(self, error: ModelNotFound, model: str) -> ModelNotFound:
         """A model of a provider that we know, but that is not set up here."""
         kind = REGISTRY.get(model.partition("/")[0])

@@ -36,6 +36,8 @@ _VERSION_TWICE = re.compile(r"/v1(?:beta)?(/v1(?:beta)?/.*)")
 _GOOGLE_METHODS = (":batchGenerateContent", ":predict")
 """Methods of Google's API on a model that are not offered; a colon alone may be part of a model's name."""
 
+_ANTHROPIC = "/v1/messages/"
+
 GOOGLE = "/v1beta/"
 """What the paths of Gemini's API begin with."""
 
@@ -199,12 +201,12 @@ async def _on_bug(request: Request, exc: Exception) -> Response:
 
 
 async def _on_error(request: Request, exc: Exception) -> Response:
-    """In the form that the client reads: Anthropic's send a version."""
+    """In the form that the client reads: Anthropic's send a version, or ask for what only their API has."""
     assert isinstance(exc, TidegateError)
     body = exc.body()
     if _is_google(request):
         body = google_error(exc)
-    elif "anthropic-version" in request.headers:
+    elif "anthropic-version" in request.headers or (request.scope["path"] + "/").startswith(_ANTHROPIC):
         body = anthropic_error(exc, request.scope["state"]["request_id"])
     response = Response(body, exc.http_status, media_type="application/json")
     for name, value in exc.headers():
