@@ -67,6 +67,7 @@ LOSSES: Final = (
         providers=("openai", "anthropic"),
         asks={"chat": ("n", {"n": 2}), "gemini": _config("candidateCount", 2)},
     ),
+    Loss(what="more than eight answers", providers=("google",), asks={"chat": ("n", {"n": 9})}),
     Loss(
         what="seed",
         providers=("openai", "anthropic"),

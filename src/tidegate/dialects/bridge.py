@@ -121,6 +121,8 @@ class Bridge:
             losses.check()  # without what is refused there may be nothing left to ask
             raise
         losses.check()
+        if canonical.names.get("n", "n") in losses.dropped:
+            asked.n = 1  # whoever reads the answer counts the choices
         if isinstance(self._request, ResponsesRequest):
             self._request.leave_out(losses.tools, losses.dropped)
         pauses = destination.endpoint == "messages" and any(isinstance(tool, HostedTool) for tool in asked.tools)

@@ -122,7 +122,7 @@ def with_content_before(body: bytes, said: list[msgspec.Raw]) -> bytes:
 def _refuse_the_rest(request: CanonicalRequest, losses: Losses) -> None:
     """What this API has no counterpart for (protocol §5.5)."""
     if request.n > 1:
-        losses.refuse("n", "It gives one answer to a request.")
+        losses.refuse("n", "It gives one answer to a request; send the request once for each.")
     if request.seed is not None:
         losses.refuse("seed")
     if request.frequency_penalty:
