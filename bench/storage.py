@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 
+import asyncpg
 import uvloop
 
 from tests.storage.server import PostgresServer
@@ -136,9 +137,13 @@ async def chain(storage: Storage) -> str:
     return made.new.id
 
 
-async def reading(storage: Storage, given: argparse.Namespace) -> None:
+async def reading(storage: Storage, url: str, given: argparse.Namespace) -> None:
     ids = await fill(storage, given)
     leaf = await chain(storage)
+    if url.startswith("postgresql"):
+        connection = await asyncpg.connect(url)
+        await connection.execute("ANALYZE")  # as autovacuum does in time
+        await connection.close()
     draw = random.Random(5)
 
     works: dict[str, Callable[[], Awaitable[object]]] = {
@@ -178,7 +183,7 @@ async def measure(name: str, url: str, given: argparse.Namespace) -> None:
     async with opened(url, keys) as storage:
         await segments(storage, given)
         await runs(storage, given)
-        await reading(storage, given)
+        await reading(storage, url, given)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 #   requirements/run.txt    what the gateway needs
 #   requirements/build.txt  what building its wheel needs
 #   requirements/dev.txt    both of them, and what tests and checks need
+#   requirements/local-audio.txt  run.txt with the extra of that name, which not every platform has packages for
 # Extra arguments go to uv, e.g. `make lock ARGS=--upgrade`. A pin is kept as long as it fits, unless told so.
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,6 +22,7 @@ compile() {
 }
 
 compile run pyproject.toml "$@"
+compile local-audio pyproject.toml --extra local-audio --constraint requirements/run.txt "$@"
 compile build --group pyproject.toml:build --constraint requirements/run.txt "$@"
 compile dev pyproject.toml --group pyproject.toml:dev \
     --constraint requirements/run.txt --constraint requirements/build.txt "$@"

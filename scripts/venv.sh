@@ -2,6 +2,7 @@
 # Bring the virtual environment up to date: scripts/venv.sh run|dev
 #   run  the hash-locked runtime and this package (editable)
 #   dev  the same, and all that tests and checks need
+# Both with the local audio engine, where its packages exist for this platform and Python; else without it.
 # A stamp in the environment records what was installed, so an up-to-date one costs a few milliseconds.
 # PYTHON=... chooses the interpreter of a new environment, VENV=... its folder.
 set -eu
@@ -15,6 +16,8 @@ run) locks="requirements/run.txt requirements/build.txt" ;;
 dev) locks="requirements/dev.txt" ;;
 *) echo "usage: scripts/venv.sh run|dev" >&2; exit 2 ;;
 esac
+
+audio=requirements/local-audio.txt
 
 is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
@@ -56,7 +59,7 @@ pip() {
 }
 
 # Everything an environment depends on: its locks, this package's metadata, and where the checkout stands.
-fingerprint() { { pwd; cat $locks pyproject.toml; } | cksum; }
+fingerprint() { { pwd; cat $locks $audio pyproject.toml; } | cksum; }
 
 stamp=$venv/.tidegate-$kind
 if is_new_enough "$py"; then
@@ -73,6 +76,8 @@ pip install --quiet --progress-bar on --require-hashes --no-deps $arguments || {
     echo "The packages could not be installed: see pip's message above; is a package index reachable?" >&2
     exit 1
 }
+pip install --quiet --progress-bar on --require-hashes --no-deps --only-binary :all: --requirement $audio 2>"$venv/local-audio.log" ||
+    echo "Without the local audio engine: this platform lacks one of its packages (see $venv/local-audio.log)." >&2
 echo "Installing tidegate itself"
 pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 fingerprint >"$stamp"

@@ -60,10 +60,14 @@ IMPURE = frozenset(
     }
 )
 
-# The simulator stands outside the ranks: a provider in its own right, which must not lean on the code it tests.
-SIM_MAY_KNOW = frozenset({"wire", "dialects"})
-SIM_LIBRARIES = frozenset({"httptools", "msgspec", "uvloop"})
-MAY_KNOW_SIM = ("tidegate.cli", "tidegate.__main__", "tidegate.server.app", "tidegate.server.compose")
+# Our own servers stand outside the ranks: providers in their own right, reached over a socket, which lean on none of the
+# code that calls them.
+SERVERS = {
+    "sim": frozenset({"httptools", "msgspec", "uvloop"}),
+    "local_audio": frozenset({"av", "espeakng_loader", "msgspec", "pocketsphinx", "starlette", "uvicorn"}),
+}
+SERVERS_MAY_KNOW = frozenset({"wire", "dialects"})
+MAY_KNOW_SERVERS = ("tidegate.cli", "tidegate.__main__", "tidegate.server.app", "tidegate.server.compose")
 
 OLDEST_PYTHON = (3, 11)
 
@@ -130,15 +134,15 @@ def _objection(module: str, imported: Import) -> str | None:
         if imported.is_inside("tidegate"):
             return "the top package is imported by all, so it imports none"
         return None
-    if package != "sim" and package not in RANK:
+    if package not in SERVERS and package not in RANK:
         return f"package {package!r} has no rank; give it one in {Path(__file__).name}"
     if imported.is_inside("tidegate"):
         return _objection_within(module, package, imported)
     if package in PURE and any(imported.is_inside(name) for name in IMPURE):
         return f"{package} is pure: pass time, ids, randomness and input in as arguments"
     top = imported.name.partition(".")[0]
-    if package == "sim" and top not in sys.stdlib_module_names and top not in SIM_LIBRARIES:
-        return f"sim uses only the standard library and {', '.join(sorted(SIM_LIBRARIES))}"
+    if package in SERVERS and top not in sys.stdlib_module_names and top not in SERVERS[package]:
+        return f"{package} uses only the standard library and {', '.join(sorted(SERVERS[package]))}"
     return None
 
 
@@ -146,16 +150,16 @@ def _objection_within(module: str, package: str, imported: Import) -> str | None
     target = _package(imported.name)
     if target is None or target == package:
         return None
-    if target == "sim":
-        if any(module == known or module.startswith(known + ".") for known in MAY_KNOW_SIM):
+    if target in SERVERS:
+        if any(module == known or module.startswith(known + ".") for known in MAY_KNOW_SERVERS):
             return None
-        return f"only {', '.join(MAY_KNOW_SIM)} may know the simulator; others reach it over a socket"
+        return f"only {', '.join(MAY_KNOW_SERVERS)} may know {target}; others reach it over a socket"
     if target not in RANK:
         return f"package {target!r} has no rank; give it one in {Path(__file__).name}"
-    if package == "sim":
-        if target in SIM_MAY_KNOW:
+    if package in SERVERS:
+        if target in SERVERS_MAY_KNOW:
             return None
-        return "sim imports only wire and dialects, so that it cannot share a fault with what it tests"
+        return f"{package} imports only wire and dialects, so that it shares no fault with what calls it"
     if RANK[target] > RANK[package]:
         return f"imports run downward, and {target} stands above {package}"
     if RANK[target] == RANK[package]:
@@ -245,6 +249,14 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
         ("tidegate.server.apples", "from tidegate.sim import server", "only tidegate.cli"),
         ("tidegate.sim.server", "from tidegate.providers import registry", "sim imports only wire and dialects"),
         ("tidegate.sim.server", "import starlette", "sim uses only the standard library"),
+        ("tidegate.sim.server", "from tidegate.local_audio import engine", "only tidegate.cli"),
+        ("tidegate.gateway.relay", "from tidegate.local_audio import engine", "only tidegate.cli"),
+        (
+            "tidegate.local_audio.app",
+            "from tidegate.upstream import pool",
+            "local_audio imports only wire and dialects",
+        ),
+        ("tidegate.local_audio.app", "import structlog", "local_audio uses only the standard library"),
         ("tidegate.gateway.relay", "from tidegate.extras import x", "'extras' has no rank"),
         ("tidegate.extras.x", "import json", "'extras' has no rank"),
         ("tidegate.cli", "def first[T](items: list[T]) -> T: ...", "no Python 3.11"),
@@ -270,6 +282,8 @@ def test_a_breach_is_found_and_explained(module: str, source: str, complaint: st
         ("tidegate.cli", "from tidegate.sim.server import serve\nfrom tidegate.config import load"),
         ("tidegate.__main__", "from tidegate.cli import main"),
         ("tidegate.sim.server", "import asyncio, uvloop, httptools\nfrom tidegate.wire import sse"),
+        ("tidegate.server.compose", "from tidegate.local_audio import LocalAudio"),
+        ("tidegate.local_audio.worker", "import av, socket\nfrom tidegate.wire import jsonio"),
     ],
 )
 def test_what_the_rules_allow_passes(module: str, source: str) -> None:

@@ -58,6 +58,10 @@ def declared(lock: str) -> list[Requirement]:
     groups: dict[str, list[str | dict[str, str]]] = pyproject["dependency-groups"]
     wanted: dict[str, list[str]] = {
         "run": pyproject["project"]["dependencies"],
+        "local-audio": [
+            *pyproject["project"]["dependencies"],
+            *pyproject["project"]["optional-dependencies"]["local-audio"],
+        ],
         "build": [*pyproject["build-system"]["requires"], *(each for each in groups["build"] if isinstance(each, str))],
     }
     own = [each for each in groups["dev"] if isinstance(each, str)]
@@ -65,12 +69,12 @@ def declared(lock: str) -> list[Requirement]:
     return [Requirement(each) for each in wanted[lock]]
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "engine"])
+@pytest.mark.parametrize("lock", [*LOCKS, "local-audio", "engine"])
 def test_every_requirement_is_pinned_by_hash(lock: str) -> None:
     assert len(read_pins(lock_text(lock))) >= 5
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "local-audio"])
 def test_the_lock_satisfies_what_pyproject_asks_for(lock: str) -> None:
     pins = {pin.name: pin.version for pin in read_pins(lock_text(lock))}
     unmet = [
@@ -88,9 +92,14 @@ def test_the_locks_agree_where_they_overlap() -> None:
         assert not astray, f"in {lock}.txt but not in dev.txt; run `make lock`: {sorted(astray)}"
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "engine"])
+@pytest.mark.parametrize("lock", [*LOCKS, "local-audio", "engine"])
 def test_the_lock_names_no_registry_and_no_path(lock: str) -> None:
     assert foreign_lines(lock_text(lock)) == []
+
+
+def test_the_local_audio_engine_changes_nothing_that_is_locked_without_it() -> None:
+    run = {(pin.name, pin.version) for pin in read_pins(lock_text("run"))}
+    assert run <= {(pin.name, pin.version) for pin in read_pins(lock_text("local-audio"))}, "run `make lock`"
 
 
 def test_no_lock_format_that_stores_addresses_is_present() -> None:

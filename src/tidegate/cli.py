@@ -172,6 +172,12 @@ def _problem(problem: Any) -> dict[str, Any]:
     return {name: getattr(problem, name) for name in problem.__struct_fields__}
 
 
+_OWN_SERVERS = {
+    "local-audio": "speech and transcription on this machine, no key needed",
+    "sim": "simulated answers, no key needed",
+}
+
+
 def _announce(config: Config, port: int, models: "list[Model]") -> None:
     """What a person needs to know after the start: the address, who answers, and a line to try."""
     host = config.server.host
@@ -185,10 +191,10 @@ def _announce(config: Config, port: int, models: "list[Model]") -> None:
     width = max((len(name) for name in config.providers), default=0)
     for name, provider in config.providers.items():
         record = provider.record()
-        where = record.base_url or "simulated answers, no key needed"
+        where = record.base_url or _OWN_SERVERS.get(record.kind, "")
         note = "" if provider.credentials or not record.needs_credential else "  (no credential)"
         lines.append(f"  {name:<{width}}  {where}{note}")
-    real = [one.id for one in models if one.owned_by != "sim"]
+    real = [one.id for one in models if one.owned_by not in _OWN_SERVERS]
     model = config.defaults.model or next(iter(real or [one.id for one in models]), "")
     if not model:
         if config.providers:
@@ -197,7 +203,7 @@ def _announce(config: Config, port: int, models: "list[Model]") -> None:
         return
     key = ' \\\n  -H "Authorization: Bearer $TIDEGATE_API_KEY"' if config.keys else ""
     path, question = _example(config, model)
-    body = json.dumps({"model": model, **question, "stream": True})
+    body = json.dumps({"model": model, **question})
     lines += [
         "",
         "Try it:",
@@ -214,8 +220,10 @@ def _example(config: Config, model: str) -> tuple[str, dict[str, Any]]:
     """A path that the model's provider speaks, and a question in its form."""
     provider = config.providers.get(model.partition("/")[0])
     speaks = provider.record().speaks if provider is not None else ("responses",)
+    if speaks[0] == "speech":
+        return "/v1/audio/speech", {"input": "Hello!", "voice": "alloy", "stream_format": "sse"}
     if "responses" in speaks:
-        return "/v1/responses", {"input": "Hello!"}
+        return "/v1/responses", {"input": "Hello!", "stream": True}
     if "chat" in speaks:
-        return "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}
-    return "/v1/completions", {"prompt": "Hello!"}
+        return "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello!"}], "stream": True}
+    return "/v1/completions", {"prompt": "Hello!", "stream": True}

@@ -1,14 +1,19 @@
 """Without a file: what the environment has credentials for, then the simulator."""
 
+from functools import partial
+
 import pytest
 
-from tidegate.config.automatic import automatic
+from tidegate.config import automatic as module
 from tidegate.config.checks import is_loopback
 from tidegate.config.problem import ConfigInvalid
 from tidegate.providers.record import Provider
 from tidegate.providers.registry import REGISTRY
 
 KEY = "9b1f7c03e5d24a68b7c1d0e2f3a45967"
+
+automatic = partial(module.automatic, installed=lambda _: False)
+"""As where the packages of the extras are not installed."""
 
 
 def test_an_empty_environment_has_the_simulator_open_on_loopback() -> None:
@@ -74,6 +79,16 @@ def test_openais_address_can_be_given_in_the_environment() -> None:
 
 def test_a_variable_of_a_local_engine_does_not_make_it_appear() -> None:
     assert list(automatic({"VLLM_API_KEY": "k", "LM_API_TOKEN": "k", "OLLAMA_API_KEY": "k"}).providers) == ["sim"]
+
+
+def test_the_local_audio_engine_is_there_where_its_packages_are() -> None:
+    with_it = partial(module.automatic, installed=lambda record: record.kind == "local-audio")
+    assert list(with_it({}).providers) == ["local-audio", "sim"]
+    assert with_it({}).defaults.model == "sim/demo"
+    assert with_it({}).providers["local-audio"].models == ("espeak-ng", "pocketsphinx")
+    with_key = with_it({"OPENAI_API_KEY": "o"})
+    assert list(with_key.providers) == ["openai", "local-audio", "sim"]
+    assert with_key.defaults.model == "openai/gpt-5.2"
 
 
 def test_a_bad_value_in_the_environment_is_named() -> None:

@@ -67,6 +67,7 @@ LOSSES: Final = (
         providers=("openai", "anthropic"),
         asks={"chat": ("n", {"n": 2}), "gemini": _config("candidateCount", 2)},
     ),
+    Loss(what="more than eight answers", providers=("google",), asks={"chat": ("n", {"n": 9})}),
     Loss(
         what="seed",
         providers=("openai", "anthropic"),
@@ -203,9 +204,28 @@ LOSSES: Final = (
         asks={"responses": _said("input", "input", {"type": "input_file", "file_id": "file-1"})},
     ),
     Loss(
-        what="files by URL",
-        providers=_CHATS,
-        asks={"responses": _said("input", "input", {"type": "input_file", "file_url": "https://example.com/a.pdf"})},
+        what="files of Anthropic by id",
+        providers=("openai", *_CHATS, "google"),
+        asks={
+            "messages": _said(
+                "messages", "messages", {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
+            )
+        },
+    ),
+    Loss(
+        what="files that Google keeps",
+        providers=("openai", *_CHATS, "anthropic"),
+        asks={
+            "gemini": (
+                "contents",
+                {"contents": [{"role": "user", "parts": [{"fileData": {"fileUri": "gs://bucket/a.pdf"}}]}]},
+            )
+        },
+    ),
+    Loss(
+        what="addresses that nobody fetches",
+        providers=(*_CHATS, "anthropic", "google"),
+        asks={"responses": _said("input", "input", {"type": "input_file", "file_url": "ftp://example.com/a.pdf"})},
     ),
     Loss(
         what="audio in",

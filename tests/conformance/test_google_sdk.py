@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from google import genai
 from google.genai import errors, types
@@ -197,3 +198,68 @@ def test_a_broken_stream_raises(client: genai.Client, provider: str, fault: str)
     with pytest.raises((errors.APIError, errors.UnknownApiResponseError)):
         seen.extend(chunks)
     assert not any(one.candidates and one.candidates[0].finish_reason for one in seen)
+
+
+# -- counts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_count(client: genai.Client, gateway: Running, provider: str) -> None:
+    calls = len(gateway.sim.requests)
+    counted = client.models.count_tokens(model=f"{provider}/echo", contents="tide " * 1000)
+    assert 1200 < (counted.total_tokens or 0) < 1400
+    if provider == "gemini":
+        assert gateway.sim.requests[-1].path.endswith("/models/echo:countTokens")
+    else:
+        assert len(gateway.sim.requests) == calls, "a provider of another API was asked"
+
+
+def count(gateway: Running, provider: str, body: dict[str, Any]) -> httpx.Response:
+    path = f"/v1beta/models/{provider}/echo:countTokens"
+    return httpx.post(gateway.origin + path, json=body, timeout=20, trust_env=False)
+
+
+def test_a_provider_of_google_counts_a_whole_request_by_its_own_name_of_the_model(gateway: Running) -> None:
+    whole = {
+        "model": "models/gemini/echo",
+        "contents": [{"parts": [{"text": "tide " * 100}]}],
+        "system_instruction": {"parts": [{"text": "Be brief."}]},
+    }
+    answer = count(gateway, "gemini", {"generate_content_request": whole})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["totalTokens"] > 100
+    assert answer.json()["promptTokensDetails"], "the provider's own answer"
+    assert "tidegate-usage" not in answer.headers
+    assert gateway.sim.requests[-1].json == {"generate_content_request": {**whole, "model": "models/echo"}}
+    entry = gateway.usage(answer.headers["x-request-id"])
+    assert (entry["endpoint"], entry["attempts"], entry["input_tokens"]) == ("gemini:countTokens", 1, 0)
+
+
+def test_an_estimate_counts_files_by_what_they_stand_for(gateway: Running) -> None:
+    image = {"inlineData": {"mimeType": "image/png", "data": "A" * 400_000}}
+    pdf = {"inline_data": {"mime_type": "application/pdf", "data": "A" * 400_000}}
+    body = {
+        "contents": [{"parts": [image, pdf, {"text": "潮汐"}]}],
+        "systemInstruction": {"parts": [{"text": "x" * 4000}]},
+    }
+    answer = count(gateway, "compatible", body)
+    assert answer.headers["tidegate-usage"] == "estimated"
+    assert 258 + 1000 + 1000 < answer.json()["totalTokens"] < 2400
+    whole = count(gateway, "compatible", {"generateContentRequest": {"model": "models/x", **body}})
+    assert whole.json() == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({}, "contents"),
+        ({"contents": []}, "contents"),
+        ({"contents": 3}, "contents"),
+        ({"contents": [{"parts": []}], "generate_content_request": {"contents": []}}, "generate_content_request"),
+    ],
+)
+@pytest.mark.parametrize("provider", ["gemini", "compatible"])
+def test_a_count_of_nothing_is_an_error(gateway: Running, provider: str, body: dict[str, Any], told: str) -> None:
+    answer = count(gateway, provider, body)
+    assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert f"'{told}'" in answer.json()["error"]["message"]

@@ -102,7 +102,7 @@ def test_codex_finds_its_member_empty(running: Running) -> None:
 
 def test_a_method_of_googles_that_is_not_there(running: Running) -> None:
     answer = httpx.post(
-        f"{running.origin}/v1beta/models/sim/echo:countTokens", json={}, headers={"x-goog-api-key": KEY}
+        f"{running.origin}/v1beta/models/sim/echo:batchGenerateContent", json={}, headers={"x-goog-api-key": KEY}
     )
     assert answer.status_code == 404
     assert answer.json()["error"]["status"] == "NOT_FOUND"

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.docs.pages import LANGUAGES, READMES, ROOT, first_cells, read, section
-from tests.support.running import Running
+from tests.support.running import SIM_ONLY, Running
 from tidegate import cli
 from tidegate.access.usage import UsageEntry
 from tidegate.config.schema import Profile as ProfileName
@@ -195,9 +195,10 @@ def test_every_header_of_an_answer_is_documented(language: str, answer_headers: 
 
 
 @pytest.fixture(scope="module")
-def metrics() -> str:
-    """The metrics after a request."""
-    with Running() as running, httpx.Client(base_url=running.origin, trust_env=False) as client:
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The metrics after a request, of a gateway that keeps its answer."""
+    kept = SIM_ONLY.replace("port = 0\n", f'port = 0\ndata_dir = "{tmp_path_factory.mktemp("data")}"\n')
+    with Running(kept) as running, httpx.Client(base_url=running.origin, trust_env=False) as client:
         client.post("/v1/responses", json={"model": "sim/echo", "input": "Hello"})
         return client.get("/metrics").text
 
@@ -232,8 +233,9 @@ def test_every_ending_is_documented(language: str) -> None:
 
 
 def log_events() -> set[str]:
-    """Every event that the gateway logs: the first argument of `….info("…")` and its like."""
-    levels = {"debug", "info", "warning", "error", "exception", "critical"}
+    """Every event that the gateway logs: the first argument of `….info("…")` and its like, and of the local audio
+    engine's `_note`, which is one of them."""
+    levels = {"debug", "info", "warning", "error", "exception", "critical", "_note"}
     found = set()
     for _, module in sources():
         for node in ast.walk(module):

@@ -44,6 +44,45 @@ def test_a_model_name_cannot_write_headers(api: Api) -> None:
     assert "%0D%0A" in reply.headers["tidegate-deployment"]
 
 
+BRIDGED = """
+[server]
+port = 0
+[providers.lab]
+kind = "openai-compatible"
+base_url = "{sim}"
+"""
+
+
+def dropped(names: list[str]) -> str:
+    members: dict[str, Any] = dict.fromkeys(names, 1)
+    with Running(BRIDGED) as gateway, Api(gateway) as api:
+        reply = api.ask("responses", "lab/echo", **members)
+    assert reply.status == 200
+    return reply.headers["tidegate-dropped"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain.name", "plain.name"),
+        ("潮汐", "%E6%BD%AE%E6%B1%90"),
+        ("a\r\nset-cookie: b", "a%0D%0Aset-cookie: b"),
+        ("a, b", "a%2C b"),
+        ("x" * 100, "x" * 100),
+        ("x" * 101, "x" * 97 + "..."),
+        ("x" * 95 + "潮" * 10, "x" * 95 + "..."),
+        ("潮" * 101, "%E6%BD%AE" * 10 + "%E6%BD..."),
+    ],
+)
+def test_whatever_a_dropped_member_is_called_it_is_named(name: str, shown: str) -> None:
+    assert dropped([name, "last"]) == f"{shown}, last"
+
+
+def test_more_dropped_members_than_a_header_holds_are_counted() -> None:
+    found = dropped([f"member_{number}" for number in range(70)]).split(", ")
+    assert (len(found), found[0], found[-1]) == (65, "member_0", "... and 6 more")
+
+
 @pytest.mark.parametrize("status", ["200 OK", "429 Too Many Requests"])
 def test_limits_of_the_provider_are_shown_as_the_providers(status: str) -> None:
     fields = (

@@ -1,5 +1,7 @@
 """Media that the gateway fetches for a provider: what ends the fetching, and what is written of it."""
 
+import base64
+import http.server
 import json
 import socket
 import threading
@@ -7,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.raw import Raw, post
@@ -118,3 +121,108 @@ def test_fetching_can_be_switched_off_in_the_configuration(silent: Silent) -> No
     assert reply.code == "invalid_image_url"
     assert "egress.fetch_media" in reply.error["message"]
     assert "Provider" not in reply.error["message"]
+
+
+# -- who can have what --------------------------------------------------------------------------------------------
+
+PDF = b"%PDF-1.7 tides"
+LAB = """
+[providers.lab]
+kind = "openai-compatible"
+base_url = "{sim}"
+[providers.claude]
+kind = "anthropic"
+base_url = "{sim}"
+credentials = ["sk-ant-0123456789abcdef"]
+"""
+
+
+class Shelf(http.server.BaseHTTPRequestHandler):
+    """Has one PDF, whatever is asked for."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "application/pdf")
+        self.send_header("content-length", str(len(PDF)))
+        self.end_headers()
+        self.wfile.write(PDF)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
+        pass
+
+
+@pytest.fixture(scope="module")
+def shelf() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shelf)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/a.pdf"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def everyone() -> Iterator[Running]:
+    with Running(TOML.replace("[egress]", LAB + "[egress]")) as running:
+        yield running
+
+
+def ask(gateway: Running, path: str, body: dict[str, Any]) -> httpx.Response:
+    return httpx.post(gateway.origin + path, json=body, timeout=20, trust_env=False)
+
+
+def pointed(client: str, model: str, url: str) -> tuple[str, dict[str, Any]]:
+    if client == "gemini":
+        parts = [{"text": "?"}, {"fileData": {"fileUri": url, "mimeType": "application/pdf"}}]
+        return f"/v1beta/models/{model}:generateContent", {"contents": [{"role": "user", "parts": parts}]}
+    content = [{"type": "input_text", "text": "?"}, {"type": "input_file", "file_url": url}]
+    return "/v1/responses", {"model": model, "input": [{"role": "user", "content": content}]}
+
+
+@pytest.mark.parametrize("client", ["responses", "gemini"])
+def test_a_file_is_fetched_for_a_provider_that_takes_only_its_data(everyone: Running, shelf: str, client: str) -> None:
+    data = base64.b64encode(PDF).decode()
+    answer = ask(everyone, *pointed(client, "lab/echo", shelf))
+    assert answer.status_code == 200, answer.text
+    (_, file) = everyone.sim.requests[-1].json["messages"][0]["content"]
+    assert file == {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{data}"}}
+    if client == "responses":
+        assert ask(everyone, *pointed(client, "google/echo", shelf)).status_code == 200
+        (_, part) = everyone.sim.requests[-1].json["contents"][0]["parts"]
+        assert part == {"inlineData": {"mimeType": "application/pdf", "data": data}}
+    answer = ask(everyone, *pointed(client, "claude/echo", shelf))
+    assert answer.status_code == 200, answer.text
+    (_, document) = everyone.sim.requests[-1].json["messages"][0]["content"]
+    assert document["source"] == {"type": "url", "url": shelf}, "this provider fetches it itself"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "gs://bucket/a.pdf",
+        "https://generativelanguage.googleapis.com/v1beta/files/abc?key=secret",
+        "https://www.youtube.com/watch?v=abc",
+    ],
+)
+def test_what_google_keeps_goes_to_google_alone(everyone: Running, url: str) -> None:
+    assert ask(everyone, *pointed("responses", "google/echo", url)).status_code == 200
+    (_, part) = everyone.sim.requests[-1].json["contents"][0]["parts"]
+    assert part == {"fileData": {"fileUri": url}}
+    calls = len(everyone.sim.requests)
+    for model in ("lab/echo", "claude/echo"):
+        answer = ask(everyone, *pointed("gemini", model, url))
+        assert answer.status_code == 400
+        message = answer.json()["error"]["message"]
+        assert "'contents'" in message
+        assert url.partition("?")[0] in message
+        assert "secret" not in message
+    assert len(everyone.sim.requests) == calls
+
+
+def test_an_id_of_a_file_is_good_for_the_api_that_gave_it(everyone: Running) -> None:
+    source = {"type": "file", "file_id": "file_011abc"}
+    messages = [{"role": "user", "content": [{"type": "document", "source": source}, {"type": "text", "text": "?"}]}]
+    body = {"model": "claude/echo", "max_tokens": 100, "messages": messages}
+    assert ask(everyone, "/v1/messages", body).status_code == 200
+    answer = ask(everyone, "/v1/messages", {**body, "model": "lab/echo"})
+    assert answer.status_code == 400
+    assert "'file_011abc'" in answer.json()["error"]["message"]

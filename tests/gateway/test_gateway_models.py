@@ -100,6 +100,15 @@ def test_a_404_names_what_is_near_or_who_could_be_meant(api: Api) -> None:
     assert "'first/…'" in api.ask("completions", "qqq/zzzzzzzzzzz").error["message"]
 
 
+@pytest.mark.parametrize("endpoint", ["responses", "chat"])
+def test_a_model_that_its_provider_does_not_have_is_told_with_the_provider(api: Api, endpoint: str) -> None:
+    reply = api.ask(endpoint, "second/ech")
+    assert reply.status == 404
+    message = reply.json["error"]["message"]
+    assert message.startswith("The model 'second/ech' does not exist")
+    assert "Did you mean 'second/echo'" in message
+
+
 def test_a_very_long_name_is_refused_without_a_search(api: Api) -> None:
     started = time.monotonic()
     for name in ("x/" + "y" * 5_000_000, "open/" + "z" * 2000):

@@ -1,5 +1,6 @@
 """Who may call: open mode, and keys in every form that clients send them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,19 @@ def test_a_key_in_the_address_and_another_one_in_a_header_are_two(keyed: Running
         assert b"two different" in refusal.body
 
 
+@pytest.mark.parametrize("second", [KEY, OTHER])
+def test_two_keys_in_one_address_are_ambiguous(keyed: Running, second: str) -> None:
+    for path in (GEMINI, "/v1beta/models/sim/echo:countTokens", "/v1beta/models", "/v1/models"):
+        query = f"{path}?key={KEY}&key={second}"
+        with Raw(keyed) as client:
+            refusal = client.ask(post(CONTENTS, path=query) if ":" in path else get(query))
+        assert refusal.status == 400
+        error = json.loads(refusal.body)["error"]
+        assert error["message"] == "The query parameter 'key' is there more than once."
+        if ":" in path:
+            assert error["status"] == "INVALID_ARGUMENT"
+
+
 @pytest.mark.row("S7")
 @pytest.mark.parametrize(
     "path",
@@ -215,6 +229,7 @@ def test_a_key_in_the_address_and_another_one_in_a_header_are_two(keyed: Running
         "/v1/messages/count_tokens",
         GEMINI,
         "/v1beta/models/sim/echo:streamGenerateContent?alt=sse",
+        "/v1beta/models/sim/echo:countTokens",
     ],
 )
 @pytest.mark.parametrize("headers", [(), (f"Authorization: Bearer {OTHER}",)])

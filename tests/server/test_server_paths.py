@@ -1,5 +1,6 @@
 """Exact paths, methods and media types; and every error in the OpenAI envelope with a request id."""
 
+import json
 import re
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_version_in_the_base_url_of_a_client_that_adds_its_own_is_told(gateway
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/v1beta"])
-@pytest.mark.parametrize("method", ["countTokens", "predict"])
+@pytest.mark.parametrize("method", ["batchGenerateContent", "predict"])
 def test_methods_of_google_that_are_not_offered_are_a_404(gateway: Running, prefix: str, method: str) -> None:
     with Raw(gateway) as client:
         refusal = client.ask(post(path=f"{prefix}/models/sim/echo:{method}"))
@@ -111,6 +112,25 @@ def test_a_wrong_method_gets_405_and_what_is_allowed(
         assert refusal.status == 405
         assert refusal.code == "method_not_allowed"
         assert set(refusal["allow"].split(", ")) == allowed
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/messages", 405),
+        ("DELETE", "/v1/messages/count_tokens", 405),
+        ("GET", "/v1/messages/batches", 404),
+    ],
+)
+def test_errors_below_anthropics_paths_are_anthropics(gateway: Running, method: str, path: str, status: int) -> None:
+    with Raw(gateway) as client:
+        refusal = client.ask(request(method, path))
+    assert refusal.status == status
+    body = json.loads(refusal.body)
+    assert body["type"] == "error"
+    assert body["error"]["type"] == {405: "invalid_request_error", 404: "not_found_error"}[status]
+    assert path in body["error"]["message"]
+    assert body["request_id"] == refusal["x-request-id"]
 
 
 @pytest.mark.row("S11")

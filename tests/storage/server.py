@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["PostgresServer", "memory_folder"]
@@ -44,6 +45,7 @@ class PostgresServer:
     def __init__(self) -> None:
         # Not pytest's folders: those are closed to other users.
         self._folder = Path(tempfile.mkdtemp(prefix="tidegate-postgres-", dir=memory_folder()))
+        self._copy: Path | None = None
         self._identity: dict[str, object] = {}
         if os.geteuid() == 0:
             self._identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
@@ -86,14 +88,13 @@ class PostgresServer:
 
     def close(self) -> None:
         self.stop(signal.SIGQUIT)
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def freeze(self) -> "contextlib.AbstractContextManager[None]":
-        """Hold every process of the server still, as an overloaded host does."""
-        return self._frozen()
+        for folder in (self._folder, self._copy):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _frozen(self):  # type: ignore[no-untyped-def]
+    def freeze(self) -> Iterator[None]:
+        """Hold every process of the server still, as an overloaded host does."""
         assert self._process is not None
         family = [self._process.pid, *_children(self._process.pid)]
         for pid in family:
@@ -128,12 +129,16 @@ class PostgresServer:
             self._run("initdb", "--version")
             return newest
         # The environment lies in a folder that is closed to that user.
-        copy = self._folder / "postgres"
-        shutil.copytree(newest.parent, copy, symlinks=True)
-        for path in [copy, *copy.rglob("*")]:
+        # Copied to the disk: what lies in memory can often not be run.
+        self._copy = Path(tempfile.mkdtemp(prefix="tidegate-postgres-"))
+        package = newest.parent.parent
+        for source in (newest.parent, package.with_name(f"{package.name}.libs")):  # the programs look for these beside
+            if source.exists():
+                shutil.copytree(source, self._copy / source.relative_to(package.parent), symlinks=True)
+        for path in [self._copy, *self._copy.rglob("*")]:
             if not path.is_symlink():
                 path.chmod(0o755)
-        return copy / "bin"
+        return self._copy / newest.relative_to(package.parent)
 
     def _run(self, program: str, *arguments: object) -> None:
         subprocess.run(

@@ -77,7 +77,7 @@ def test_what_was_promised_before_a_kill_is_there_after_it(place: Place) -> None
 
     draw = random.Random(3)
     for seed in range(KILLS):
-        for line in kill_one(place.url, seed, draw.uniform(0.05, 0.6)):
+        for line in kill_one(place.url, seed, draw.uniform(0.05, 0.4)):
             _, run_id, count, status = line.split()
             promises[run_id] = (int(count), status)
         run(check, within_s=60)

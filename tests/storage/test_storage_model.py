@@ -16,7 +16,7 @@ from tidegate.storage.storage import Storage
 from tidegate.wire.errors import StorageUnavailable
 
 SEEDS = int(os.environ.get("TIDEGATE_SEEDS", "2"))
-STEPS = 250
+STEPS = 160
 
 
 class Known:

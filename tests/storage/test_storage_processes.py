@@ -128,7 +128,7 @@ def test_a_process_that_hangs_on_this_host_is_not_taken_for_dead(sqlite: Place) 
             live = begin(storage)
             await storage.durable(live)
             engine.is_down = True
-            await asyncio.sleep(LEASE_S * 3)
+            await asyncio.sleep(LEASE_S * 2)
             assert (await other.get_run(OURS, live.new.id)).status == "in_progress"  # type: ignore[union-attr]
 
     run(scenario)

@@ -143,7 +143,7 @@ def test_what_is_counted_is_what_is_stored_whatever_happens(place: Place) -> Non
         ended: list[Run] = []
         talks: list[Ref] = []
         async with place.open() as storage:
-            for step in range(300):
+            for step in range(180):
                 tenant, key = draw.choice([OURS, THEIRS]), draw.choice(["app", "web"])
                 match draw.randint(0, 6):
                     case 0 | 1:

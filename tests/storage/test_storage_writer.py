@@ -186,7 +186,7 @@ def test_what_follows_a_refused_beginning_is_not_written_either(place: Place) ->
             bad = storage.put_run(new_run(id="resp_twin"))
             for number in range(60):  # more than one batch takes
                 storage.append_segment(bad, number, number, b"x" * 100_000)
-            assert storage._writer.open.number > bad.begun + 1
+            assert storage._writer.open.number > bad.begun
             await until(lambda: bad.lost)
             await storage.durable(put(storage, segments=1))
             assert await place.count("segments") == 1
@@ -542,7 +542,7 @@ def test_a_transaction_that_lost_a_deadlock_is_made_again(postgresql: Place) -> 
             await other.execute("COMMIT")
             await other.close()
             assert await ours == 11
-            assert len(tries) == 2
+            assert len(tries) >= 2
             await postgresql.query("DELETE FROM counters WHERE name <> 'run'")
 
     run(scenario)

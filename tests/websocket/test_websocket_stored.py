@@ -171,6 +171,13 @@ def test_a_warm_up_is_stored_too(keeping: Running, client: Socket, http: openai.
     assert in_order(sent(keeping), "beforehand", "more", "now")
 
 
+def test_a_warm_up_is_read_again_as_the_events_that_it_came_in(keeping: Running, client: Socket) -> None:
+    events = client.turn("openai/echo", input="beforehand", generate=False)
+    del events[0]["headers"]
+    with Api(keeping) as api:
+        assert api.get(f"/v1/responses/{events[0]['response']['id']}?stream=true").events == events
+
+
 def test_with_a_grace_the_answer_goes_on_without_its_client(keeping: Running, http: openai.OpenAI) -> None:
     with Socket(keeping, headers={"tidegate-resume-grace": "20s"}) as client:
         client.create("openai/lorem?chunks=6&gap=60", input="x")

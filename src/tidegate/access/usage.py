@@ -16,7 +16,7 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     status: int
     """HTTP status that the client saw; 499 when it left before one was sent."""
     ending: str
-    """completed, incomplete, failed, refused or client_gone."""
+    """completed, incomplete, failed, refused, cancelled, repeated or client_gone."""
     duration_ms: float
     first_event_ms: float | None = None
     """Until the first event for the client; for an answer in one body, until that."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from tidegate.config.checks import is_installed
 from tidegate.config.load import build
 from tidegate.config.schema import Config
 from tidegate.providers.record import Provider
@@ -16,8 +17,14 @@ _DEFAULTS: Final[Mapping[str, Callable[[Provider], str]]] = {
 """The members of `[defaults]` that name a model, and where a record has its own."""
 
 
-def automatic(env: Mapping[str, str], *, command_line: Mapping[str, object] | None = None) -> Config:
-    """A provider for each credential in the environment, in the registry's order, then `sim`. Open on loopback.
+def automatic(
+    env: Mapping[str, str],
+    *,
+    command_line: Mapping[str, object] | None = None,
+    installed: Callable[[Provider], bool] = is_installed,
+) -> Config:
+    """A provider for each credential in the environment, in the registry's order, then the local audio engine where its
+    packages are installed, and `sim`. Open on loopback.
 
     Each default model is that of the first provider which has a lasting one; the simulator's only when it is alone.
     Raises `ConfigInvalid` when the environment holds something that cannot be used.
@@ -42,7 +49,11 @@ def automatic(env: Mapping[str, str], *, command_line: Mapping[str, object] | No
         providers[kind] = entry
         if not address:
             _choose(defaults, kind)
-    if not providers:
+    alone = not providers
+    if installed(REGISTRY["local-audio"]):
+        providers["local-audio"] = {}
+        _choose(defaults, "local-audio")
+    if alone:
         _choose(defaults, "sim")
     providers["sim"] = {}
     raw: dict[str, object] = {"providers": providers, "defaults": defaults}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from tidegate.config.names import check_models
 from tidegate.config.problem import Problem, join
 from tidegate.config.schema import HASHED, Document, KeyConfig, ProviderConfig, Server
+from tidegate.providers.record import Provider
 from tidegate.providers.registry import REGISTRY
 
 MIN_SECRET_LENGTH: Final = 32
@@ -51,6 +53,11 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def is_installed(record: Provider) -> bool:
+    """Whether what an embedded server stands on can be imported here. Nothing is imported for that."""
+    return all(find_spec(module) is not None for module in record.modules)
+
+
 def _is_own_address(url: str, server: Server) -> bool:
     """Whether calls to this address would come back to Tidegate itself."""
     parts = _split(url)
@@ -91,7 +98,14 @@ def _provider(name: str, provider: ProviderConfig, path: str) -> Iterator[Proble
         return  # The kind's own problem is already on the list, and the rest depends on it.
     if provider.base_url:
         yield from _address(provider.base_url, f"{path}.base_url")
-    elif not known.embedded:
+    elif known.embedded:
+        if not is_installed(known):
+            yield Problem(
+                path=path,
+                message=f'kind "{known.kind}" needs packages that are not installed: '
+                f"pip install 'tidegate[{known.extra}]'",
+            )
+    else:
         yield Problem(
             path=f"{path}.base_url", message=f'is missing: kind "{provider.kind}" has no address of its own; give one'
         )

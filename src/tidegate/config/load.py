@@ -266,7 +266,10 @@ def _fill(
     ca_bundle = os.path.join(folder, config.ca_bundle) if config.ca_bundle and folder else config.ca_bundle
     if ca_bundle and read is not None:
         _read(ca_bundle, f"{path}.ca_bundle", read, problems)
-    return msgspec.structs.replace(config, kind=kind, base_url=base_url, credentials=credentials, ca_bundle=ca_bundle)
+    models = config.models or (() if base_url else known.models)
+    return msgspec.structs.replace(
+        config, kind=kind, base_url=base_url, credentials=credentials, ca_bundle=ca_bundle, models=models
+    )
 
 
 def _read_credentials(name: str, path: str, read: ReadText, folder: str, problems: list[Problem]) -> tuple[Secret, ...]:

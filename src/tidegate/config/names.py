@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from tidegate.config.problem import Problem, join, nearest
-from tidegate.config.schema import Document
+from tidegate.config.schema import Document, ProviderConfig
+from tidegate.providers.registry import REGISTRY
 
 
 def check_models(document: Document) -> Iterator[Problem]:
@@ -45,7 +46,7 @@ def _default(document: Document, name: str, path: str) -> Iterator[Problem]:
     yield from _reference(document, name, path, bare=True)
     provider = document.providers.get(name.partition("/")[0])
     if provider is not None and provider.kind == "sim" and name not in document.models:
-        real = [other for other, config in document.providers.items() if config.kind != "sim"]
+        real = [other for other, config in document.providers.items() if not _is_embedded(config)]
         if real:
             yield Problem(
                 path=path,
@@ -63,7 +64,7 @@ def _reference(document: Document, name: str, path: str, *, bare: bool) -> Itera
         if not rest:
             yield Problem(path=path, message=f"`{name}` names a provider but no model")
         return
-    open_lists = any(not provider.models and provider.kind != "sim" for provider in document.providers.values())
+    open_lists = any(not provider.models and not _is_embedded(provider) for provider in document.providers.values())
     if not slash and bare and open_lists:
         return
     known = [*document.models, *(f"{prefix}/{m}" for prefix, p in document.providers.items() for m in p.models)]
@@ -76,6 +77,12 @@ def _reference(document: Document, name: str, path: str, *, bare: bool) -> Itera
     else:
         message = f"`{name}` is neither an alias nor a known model; write `provider/model`"
     yield Problem(path=path, message=message, nearest=guess)
+
+
+def _is_embedded(provider: ProviderConfig) -> bool:
+    """Whether it is a server of our own, whose models are no secret to us and answer no bare name."""
+    known = REGISTRY.get(provider.kind)
+    return known is not None and known.embedded
 
 
 def _cycles(document: Document) -> Iterator[Problem]:

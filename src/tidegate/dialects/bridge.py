@@ -5,16 +5,18 @@ dialect that a provider speaks as well goes on as the client's own bytes, and ne
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TypeGuard
 
 import msgspec
 
 from tidegate.dialects.codec import BridgedRequest, Collector, Losses, StreamDecoder, StreamEncoder, UpstreamDialect
 from tidegate.dialects.dialect import Answer, Call, Destination, Events, Outcome, Stream, estimated_usage
 from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.links import reachable, to_fetch, with_content
+from tidegate.dialects.messages.decoder import MessagesDecoder
 from tidegate.dialects.messages.encoder import MessagesEncoder
 from tidegate.dialects.messages.relay import MessagesStream
 from tidegate.dialects.messages.request import MessagesRequest
+from tidegate.dialects.messages.upstream import going_on, with_content_before
 from tidegate.dialects.responses.compacted import COMPACTION, Place, read_compaction, told
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.prompt import PromptRequest
@@ -29,6 +31,7 @@ from tidegate.wire.events import (
     Event,
     Failed,
     Finished,
+    Paused,
     Ping,
     ReasoningDelta,
     ReasoningEnd,
@@ -39,25 +42,18 @@ from tidegate.wire.events import (
     Usage,
     UsageReport,
 )
-from tidegate.wire.items import (
-    CanonicalRequest,
-    FilePart,
-    FunctionOutput,
-    ImagePart,
-    Item,
-    Message,
-    OpaqueItem,
-    Part,
-    Reasoning,
-    TextPart,
-)
+from tidegate.wire.items import CanonicalRequest, HostedTool, Item, Message, OpaqueItem, Reasoning, TextPart
 
-__all__ = ["Bridge", "BridgedStream"]
+__all__ = ["MOST_PAUSES", "Bridge", "BridgedStream"]
 
 _BEGINS = (ResponsesStream, ResponsesEncoder)
 _CUT = frozenset({"length", "content_filter", "refusal"})
 """Reasons with which an answer is not complete."""
 _SHOWN = Seal(kind="shown", data="")
+_NO_USAGE = Usage()
+
+MOST_PAUSES = 5
+"""How often a provider that pauses is asked to go on with one answer. Anthropic's pauses after ten steps of its tools."""
 
 
 class Bridge:
@@ -78,6 +74,15 @@ class Bridge:
         self._stops: tuple[str, ...] = ()
         self._asked: CanonicalRequest | None = None
         self._dialect: UpstreamDialect | None = None
+        self._body = b""
+        """What was sent, where the provider may pause."""
+        self._said: list[msgspec.Raw] = []
+        """What it has said before it paused."""
+        self._pauses = 0
+        self._used = _NO_USAGE
+        """What it has used up before that, where answers come in one body."""
+        self.next_body = b""
+        """What the provider has to be sent, so that it goes on; whoever sends it takes it away."""
 
     @property
     def canonical(self) -> CanonicalRequest:
@@ -89,10 +94,7 @@ class Bridge:
 
     def media(self, destination: Destination) -> list[str]:
         """URLs whose content the provider wants in their place, each once. Raises as `canonical` does."""
-        if destination.fetches_urls:
-            return []
-        urls = [part.url for item in self.canonical.items for part in _parts(item) if _is_link(part)]
-        return list(dict.fromkeys(url for url in urls if url not in self._fetched))
+        return [url for url in to_fetch(self.canonical, destination) if url not in self._fetched]
 
     def fetched(self, content: Mapping[str, str]) -> None:
         """Data URLs by the URLs that they were fetched from."""
@@ -106,8 +108,9 @@ class Bridge:
         canonical = self.canonical
         losses = Losses(canonical, destination, allowed=destination.drops)
         items = self._for(destination, canonical.items, losses)
-        if not destination.fetches_urls and self._fetched:
-            items = [self._with_content(item) for item in items]
+        if self._fetched:
+            items = [with_content(item, self._fetched, destination) for item in items]
+        items = reachable(items, canonical, destination, losses)
         asked = msgspec.structs.replace(canonical, model=destination.model, items=items)
         if destination.endpoint != "responses":
             asked = as_functions(asked, losses.hint)
@@ -122,9 +125,29 @@ class Bridge:
             losses.check()  # without what is refused there may be nothing left to ask
             raise
         losses.check()
+        if canonical.names.get("n", "n") in losses.dropped:
+            asked.n = 1  # whoever reads the answer counts the choices
         if isinstance(self._request, ResponsesRequest):
             self._request.leave_out(losses.tools, losses.dropped)
+        pauses = destination.endpoint == "messages" and any(isinstance(tool, HostedTool) for tool in asked.tools)
+        self._body = body if pauses else b""
+        self._said = []
+        self._pauses = 0
+        self._used = _NO_USAGE
+        self.next_body = b""
         return body, tuple(losses.dropped)
+
+    def paused(self, events: list[Event]) -> list[Event]:
+        """`events` without the pause in which they end. The provider is to go on (`next_body`), unless it has paused too
+        often: then the answer is cut here."""
+        *events, pause = events
+        assert isinstance(pause, Paused)
+        self._said = pause.content
+        self._pauses += 1
+        if not self._body or not self._said or self._pauses > MOST_PAUSES:
+            return [*events, ChoiceEnd("length"), Finished()]
+        self.next_body = going_on(self._body, self._said)
+        return events
 
     def let_go(self) -> None:
         """No other attempt will come: a long prompt must not stay in memory as long as its answer streams."""
@@ -164,11 +187,23 @@ class Bridge:
         assert self._asked is not None
         return StopFilter(self._stops, choices=self._asked.n)
 
-    def complete(self, body: bytes, destination: Destination) -> Answer:
-        """The client's body for an answer that came as one (see `WholeRequest.complete`)."""
+    def complete(self, body: bytes, destination: Destination) -> Answer | None:
+        """The client's body for an answer that came as one (see `WholeRequest.complete`); None where the provider has
+        paused."""
         assert self._dialect is not None
         assert self._asked is not None
-        events = self._dialect.decode_answer(body, destination, self._asked)
+        events = self._dialect.decode_answer(
+            with_content_before(body, self._said) if self._said else body, destination, self._asked
+        )
+        if self._said:
+            events = [
+                UsageReport(self._used.plus(one.usage)) if isinstance(one, UsageReport) else one for one in events
+            ]
+        if isinstance(events[-1], Paused):
+            events = self.paused(events)
+            if self.next_body:
+                self._used = next((one.usage for one in events if isinstance(one, UsageReport)), self._used)
+                return None
         stops = self.stop_filter()
         if stops is not None:
             events = stops.feed(events)
@@ -183,18 +218,6 @@ class Bridge:
     def sealed(self, seal: Seal, destination: Destination) -> str:
         """What the client gets of a seal. OpenAI's own encrypted content is sealed like all others: it fits only there."""
         return self._envelopes.seal(seal, provider=destination.provider, model=destination.model)
-
-    def _with_content(self, item: Item) -> Item:
-        if not isinstance(item, Message | FunctionOutput) or not any(_is_link(part) for part in item.content):
-            return item
-        return msgspec.structs.replace(item, content=[self._with_bytes(part) for part in item.content])
-
-    def _with_bytes(self, part: Part) -> Part:
-        if isinstance(part, ImagePart):
-            return msgspec.structs.replace(part, url=self._fetched.get(part.url, part.url))
-        if isinstance(part, FilePart) and part.url in self._fetched:
-            return msgspec.structs.replace(part, url="", data=self._fetched[part.url])
-        return part
 
     def _for(self, destination: Destination, given: Iterable[Item], losses: Losses) -> list[Item]:
         """The items with what `destination` can read of envelopes. Raises InvalidRequest for a compaction item of which it
@@ -422,6 +445,8 @@ class BridgedStream(Events):
         assert encoder is not None
         if not events or self.outcome is not None:
             return b""
+        if isinstance(events[-1], Paused):
+            events = self._bridge.paused(events)
         if self._stops is not None:
             events = self._stops.feed(events)
         try:
@@ -438,6 +463,9 @@ class BridgedStream(Events):
                 return b""
         elif watch.finished:
             self.outcome = Outcome(watch.status)
+        elif self._bridge.next_body:
+            assert isinstance(self._decoder, MessagesDecoder)
+            self._decoder.go_on()
         return out
 
     def _hand_over(self, last: object, next_: object) -> None:
@@ -448,14 +476,6 @@ class BridgedStream(Events):
             next_.go_on(msgspec.structs.replace(begun, held=held + begun.held))
         elif isinstance(last, MessagesEncoder) and isinstance(next_, MessagesStream) and last.begun:
             next_.go_on()  # also where it is still held: then it goes out before the relay's first frame
-
-
-def _parts(item: Item) -> list[Part]:
-    return item.content if isinstance(item, Message | FunctionOutput) else []
-
-
-def _is_link(part: Part) -> TypeGuard[ImagePart | FilePart]:
-    return isinstance(part, ImagePart | FilePart) and bool(part.url) and not part.url.startswith("data:")
 
 
 def _reads_words(destination: Destination) -> bool:

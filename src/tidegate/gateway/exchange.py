@@ -295,7 +295,7 @@ class Exchange:
             self._open_bridge(request)
         recorder = self._recorder
         if recorder is not None:
-            recorder.stream = self._stream
+            recorder.stream = None if self._prepares else self._stream  # what is only prepared comes in one body
             if recorder.background:
                 return self._begin_background(recorder, cast("ResponsesRequest", request))
         return True
@@ -502,11 +502,18 @@ class Exchange:
         self._send(path, body, fields, operation=self._dialect.operation)
 
     def _send(
-        self, path: Path, body: bytes, fields: Sequence[tuple[bytes, bytes]] = (), *, operation: str = ""
+        self,
+        path: Path,
+        body: bytes,
+        fields: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        operation: str = "",
+        again: bool = False,
     ) -> None:
+        """`again`: the same attempt goes on."""
         stream = self._stream
         self._path = path
-        self._attempts += 1
+        self._attempts += not again
         # What belongs to one attempt; nothing reads it before there was one.
         self._status = 0
         self._collected: list[bytes] | None = None
@@ -551,6 +558,17 @@ class Exchange:
             if self._stream is not None:
                 cast("BridgedStream", self._stream).attempt_bridged(path.destination)
             self._send(path, body)
+
+    def _go_on(self, bridge: Bridge) -> None:
+        """The provider has paused in the middle of its own work: it is sent what it has said so far."""
+        path = self._path
+        assert path is not None
+        body, bridge.next_body = bridge.next_body, b""
+        if self._attempt is not None:
+            self._attempt.release()
+        self._send(path, body, again=True)
+        if self._paused and self._attempt is not None:
+            self._attempt.pause()
 
     def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
         """The provider takes only bytes: get what the client's URLs point to, then go on."""
@@ -659,6 +677,8 @@ class Exchange:
                         self._bridge.let_go()
             elif not self._mute_since:
                 self._mute_since = attempt.last_read
+            if self._bridge is not None and self._bridge.next_body:
+                self._go_on(self._bridge)
         except errors.WireError as error:
             self._on_failure(errors.UpstreamBroken(f"Provider '{self._provider}': {error}"))
         except Exception as bug:
@@ -670,6 +690,13 @@ class Exchange:
                 self._on_collected()
                 return
             out = self._stream.eof()
+            if self._bridge is not None and self._bridge.next_body:
+                if self._started:
+                    self._downstream.write(out)
+                elif out:
+                    self._start(out)
+                self._go_on(self._bridge)
+                return
             assert self._stream.outcome is not None
             self._on_outcome(self._stream.outcome, out)
         except Exception as bug:
@@ -809,7 +836,11 @@ class Exchange:
         try:
             bridge = self._bridge
             if bridge is not None and bridge.crossed:
-                answer = bridge.complete(body, self._path.destination)
+                whole = bridge.complete(body, self._path.destination)
+                if whole is None:
+                    self._go_on(bridge)
+                    return
+                answer = whole
             else:
                 request = cast("WholeRequest", self._request)
                 answer = request.complete(body, self._call, self._path.destination)
@@ -826,7 +857,10 @@ class Exchange:
             return errors.UpstreamBroken(
                 f"Provider '{self._provider}' answered with status {self._status}, which is {what}."
             )
-        return from_status(self._status, body, self._provider, self._retry_after)
+        error = from_status(self._status, body, self._provider, self._retry_after)
+        if error.code == "model_not_found" and self._path is not None:
+            error.message = self._snapshot.told_of_model(error.message, self._path.destination)
+        return error
 
     def _respond(self, answer: Answer) -> None:
         self._usage = answer.usage

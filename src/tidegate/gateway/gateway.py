@@ -63,6 +63,8 @@ class Gateway:
         self._listing: asyncio.Task[None] | None = None
         self.snapshot = self._build(config)
         self._register_gauges()
+        if storage is not None:
+            storage.register_gauges(self.metrics)
 
     # -- requests -----------------------------------------------------------------------------------------------
 

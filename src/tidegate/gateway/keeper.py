@@ -213,7 +213,7 @@ class Keeper:
         if isinstance(request, PromptRequest) and not all(path.destination.gateway_state for path in paths):
             return Plan()  # the provider holds the state
         if not isinstance(request, ResponsesRequest):
-            endpoint = dialect.partition("/")[0]  # what is behind the slash is an operation
+            endpoint = dialect.replace(":", "/").partition("/")[0]  # what is behind is an operation
             if endpoint not in _REPEATABLE and not isinstance(request, PromptRequest):
                 return Plan()
             run: Recording | None = None

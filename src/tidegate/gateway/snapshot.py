@@ -12,6 +12,7 @@ from tidegate.dialects.codec import UpstreamDialect
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.profile import PROFILES, Profile
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
+from tidegate.gateway.fields import header_value
 from tidegate.providers import record as records
 from tidegate.providers.registry import REGISTRY
 from tidegate.routing.catalog import Alias, Catalog, Deployment, Target
@@ -117,6 +118,16 @@ class Snapshot:
             self._plans[model, endpoint, unsupported] = found
         return found
 
+    def told_of_model(self, message: str, deployment: Destination) -> str:
+        """What a provider says of a model that it does not have, in the names that clients use."""
+        name = f"{deployment.provider}/{deployment.model}"
+        for quote in "'\"`":
+            theirs = f"{quote}{deployment.model}{quote}"
+            if theirs in message:
+                told = message.replace(theirs, f"{quote}{name}{quote}")
+                return f"{told} {self.catalog.near(name)}".rstrip()
+        return message
+
     def _with_advice(self, error: ModelNotFound, model: str) -> ModelNotFound:
         """A model of a provider that we know, but that is not set up here."""
         kind = REGISTRY.get(model.partition("/")[0])
@@ -171,7 +182,7 @@ class Snapshot:
             speech=speech,
             quirks=record.quirks,
         )
-        name = _header_value(deployment.name)
+        name = header_value(deployment.name)
         return Path(
             upstream,
             destination,
@@ -196,12 +207,3 @@ def _spoken(speaks: Sequence[Endpoint], endpoint: Endpoint) -> Endpoint | None:
 
 def _clocks(given: records.Clocks) -> Clocks:
     return Clocks(connect=given.connect, first_event=given.first_event, idle=given.idle, total=given.total)
-
-
-def _header_value(text: str) -> bytes:
-    """`text` with everything outside printable ASCII percent-encoded: model names come from clients (RFC 9110 §5.5)."""
-    if text.isascii() and text.isprintable():
-        return text.encode("ascii")
-    return b"".join(
-        bytes((byte,)) if 0x20 <= byte < 0x7F else b"%%%02X" % byte for byte in text.encode("utf-8", "replace")
-    )

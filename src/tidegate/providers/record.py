@@ -12,8 +12,8 @@ from tidegate.dialects.dialect import Endpoint, Quirks, Speech, Traits
 Auth = Literal["bearer", "optional-bearer", "x-api-key", "x-goog-api-key", "api-key", "none"]
 """How a credential is sent; only `optional-bearer` and `none` can do without one."""
 State = Literal["gateway", "provider"]
-Operation = Literal["/compact", "/count_tokens", "/input_tokens"]
-"""What there may be behind an endpoint's path."""
+Operation = Literal["/compact", "/count_tokens", "/input_tokens", ":countTokens"]
+"""What there may be behind an endpoint's path, or in the place of its method."""
 
 PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
     {
@@ -31,9 +31,9 @@ PATHS: Final[Mapping[Endpoint, str]] = MappingProxyType(
 """Below the base URL. Gemini's names the model, and a method that depends on streaming."""
 
 OPERATIONS: Final[Mapping[Endpoint, frozenset[Operation]]] = MappingProxyType(
-    {"messages": frozenset({"/count_tokens"})}
+    {"messages": frozenset({"/count_tokens"}), "gemini": frozenset({":countTokens"})}
 )
-"""Whoever speaks Anthropic's API counts tokens. Few of those who speak Responses have more than the endpoint."""
+"""Whoever speaks Anthropic's API counts tokens, and so does whoever speaks Google's. Few of those who speak Responses have more than the endpoint."""
 
 OPENAI_OPERATIONS: Final[Mapping[Endpoint, frozenset[Operation]]] = MappingProxyType(
     {**OPERATIONS, "responses": frozenset({"/input_tokens", "/compact"})}
@@ -89,6 +89,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...] = ()
     """Further addresses of the same provider: a credential from the environment may go there as well."""
     embedded: bool = False
+    extra: str = ""
+    """The extra of Tidegate's own package that brings what an embedded server stands on."""
+    modules: tuple[str, ...] = ()
+    """What that extra makes importable; without them the server cannot be started."""
     env: tuple[str, ...] = ()
     """Environment variables that hold a credential; the first one that is set wins."""
     base_url_env: tuple[str, ...] = ()
@@ -101,6 +105,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     paths: Mapping[Endpoint, str] = PATHS
     operations: Mapping[Endpoint, frozenset[Operation]] = OPERATIONS
     """What there is behind an endpoint's path. What a provider lacks is estimated, or asked for as an ordinary answer."""
+    models: tuple[str, ...] = ()
+    """All that it will ever offer, where that is certain; its list is not asked for then."""
     models_path: str = "/models"
     """Where the list of models stands, below the base URL."""
     refuses: Mapping[Endpoint, frozenset[str]] = {}

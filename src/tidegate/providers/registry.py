@@ -13,6 +13,7 @@ from tidegate.providers.gemini import GEMINI
 from tidegate.providers.groq import GROQ
 from tidegate.providers.llamacpp import LLAMACPP
 from tidegate.providers.lmstudio import LMSTUDIO
+from tidegate.providers.local_audio import LOCAL_AUDIO
 from tidegate.providers.mistral import MISTRAL
 from tidegate.providers.moonshot import MOONSHOT
 from tidegate.providers.ollama import OLLAMA
@@ -52,6 +53,7 @@ _RECORDS: Final = (
     LMSTUDIO,
     TRANSFORMERS,
     OPENAI_COMPATIBLE,
+    LOCAL_AUDIO,
     SIM,
 )
 

@@ -101,11 +101,16 @@ class Catalog:
 
     def _unknown(self, name: str) -> str:
         message = f"The model '{name}' does not exist or no configured provider has it."
-        near = _near(name, self._names(name.count("/")))
+        near = self.near(name)
         if near:
-            return f"{message} Did you mean {_either(near)}?"
+            return f"{message} {near}"
         providers = ", ".join(f"'{provider}/…'" for provider in self._listings)
         return f"{message} Known providers: {providers}; see GET /v1/models."
+
+    def near(self, name: str) -> str:
+        """A question that gives names like `name`, if there are such; else empty."""
+        near = _near(name, self._names(name.count("/")))
+        return f"Did you mean {_either(near)}?" if near else ""
 
     def _names(self, slashes: int) -> list[str]:
         """What a request may have meant: every name as it is, and with its provider if that has as many slashes."""

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from tidegate import __version__
 from tidegate.dialects.dialect import Dialect
 from tidegate.dialects.gemini import error_body as google_error
-from tidegate.dialects.gemini import gemini_at, key_in
+from tidegate.dialects.gemini import gemini_at, has_key, key_in
 from tidegate.dialects.messages import error_body as anthropic_error
 from tidegate.gateway import models
 from tidegate.gateway.dialects import CLIENT_DIALECTS
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Application"]
 
 _VERSION_TWICE = re.compile(r"/v1(?:beta)?(/v1(?:beta)?/.*)")
-_GOOGLE_METHODS = (":countTokens", ":batchGenerateContent", ":predict")
+_GOOGLE_METHODS = (":batchGenerateContent", ":predict")
 """Methods of Google's API on a model that are not offered; a colon alone may be part of a model's name."""
+
+_ANTHROPIC = "/v1/messages/"
 
 GOOGLE = "/v1beta/"
 """What the paths of Gemini's API begin with."""
@@ -199,12 +201,12 @@ async def _on_bug(request: Request, exc: Exception) -> Response:
 
 
 async def _on_error(request: Request, exc: Exception) -> Response:
-    """In the form that the client reads: Anthropic's send a version."""
+    """In the form that the client reads: Anthropic's send a version, or ask for what only their API has."""
     assert isinstance(exc, TidegateError)
     body = exc.body()
     if _is_google(request):
         body = google_error(exc)
-    elif "anthropic-version" in request.headers:
+    elif "anthropic-version" in request.headers or (request.scope["path"] + "/").startswith(_ANTHROPIC):
         body = anthropic_error(exc, request.scope["state"]["request_id"])
     response = Response(body, exc.http_status, media_type="application/json")
     for name, value in exc.headers():
@@ -218,7 +220,7 @@ def _is_google(request: Request) -> bool:
         request.scope["path"].startswith(GOOGLE)
         or "x-goog-api-client" in request.headers
         or "x-goog-api-key" in request.headers
-        or key_in(b"?" + request.scope["query_string"]) is not None
+        or has_key(b"?" + request.scope["query_string"])
     )
 
 

@@ -28,6 +28,7 @@ from tidegate.telemetry import log
 from tidegate.upstream.provider import ProviderUnusable
 
 if TYPE_CHECKING:
+    from tidegate.local_audio import LocalAudio
     from tidegate.sim import SimServer
 
 __all__ = ["CannotListen", "Lifespan", "Server", "bind", "make_server"]
@@ -134,7 +135,7 @@ class Server(uvicorn.Server):
 
 
 class Lifespan:
-    """What lives beside the connections: the gateway, the simulator, the request log."""
+    """What lives beside the connections: the gateway, the simulator, the local audio engine, the request log."""
 
     def __init__(self, config: Config, environment: Mapping[str, str], log_stream: TextIO) -> None:
         self._log_stream = log_stream
@@ -143,6 +144,7 @@ class Lifespan:
         self.gateway: Gateway | None = None
         self._sim: SimServer | None = None
         self._storage: Storage | None = None
+        self._audio: LocalAudio | None = None
         self._lines: log.LineWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -167,6 +169,8 @@ class Lifespan:
             # Only the main thread of a POSIX system has signals.
             loop.add_signal_handler(signal.SIGHUP, self.reload)
         self.gateway.start()
+        if self._audio is not None:
+            self._audio.start()
         if self.config.automatic:
             task = loop.create_task(self._discover(ports, announce))
         else:
@@ -201,6 +205,8 @@ class Lifespan:
         try:
             fresh = load_file(self.config.source, self.environment)
             self.gateway.reload(fresh, embedded=await self._embedded(fresh))
+            if self._audio is not None:
+                self._audio.start()
         except (ConfigInvalid, ProviderUnusable, OSError) as error:
             reason = error.render() if isinstance(error, ConfigInvalid) else str(error)
             logger.error("reload_refused", source=self.config.source, reason=reason)
@@ -233,17 +239,26 @@ class Lifespan:
 
     async def _embedded(self, config: Config) -> dict[str, str]:
         """The base URLs of the servers that this process runs itself; they are started when first configured."""
-        wanted = any(provider.kind == "sim" and not provider.base_url for provider in config.providers.values())
-        if wanted and self._sim is None:
+        wanted = {provider.kind for provider in config.providers.values() if not provider.base_url}
+        found: dict[str, str] = {}
+        if "sim" in wanted and self._sim is None:
             from tidegate.sim import SimServer
 
             self._sim = SimServer(keep_requests=0)
             await self._sim.start()
-        return {} if self._sim is None else {"sim": self._sim.base_url}
+        if self._sim is not None:
+            found["sim"] = self._sim.base_url
+        if "local-audio" in wanted and self._audio is None:
+            from tidegate.local_audio import LocalAudio
+
+            self._audio = LocalAudio(self.environment, log.get_logger().warning)
+        if self._audio is not None:
+            found["local-audio"] = self._audio.base_url
+        return found
 
     async def _discover(self, ports: list[int], announce: Announce) -> None:
         assert self.gateway is not None
-        own = [*ports, *([self._sim.port] if self._sim is not None else [])]
+        own = [*ports, *(server.port for server in (self._sim, self._audio) if server is not None)]
         config = await discover(self.config, self.gateway.wheel, own_ports=own)
         if config is not self.config:
             self.gateway.add_provider(config)
@@ -264,6 +279,8 @@ class Lifespan:
             task.cancel()
         if self.gateway is not None:
             await self.gateway.close()
+        if self._audio is not None:
+            await self._audio.stop()
         if self._sim is not None:
             await self._sim.stop()
         if self._storage is not None:

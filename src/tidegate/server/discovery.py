@@ -39,10 +39,10 @@ async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int]) 
     if not added:
         return config
     providers = dict(config.providers)
-    simulator = providers.pop("sim", None)
+    # Our own servers stay at the end, where they stand in nobody's way.
+    ours = {name: providers.pop(name) for name in list(providers) if providers[name].record().embedded}
     providers.update(added)
-    if simulator is not None:
-        providers["sim"] = simulator
+    providers.update(ours)
     origins = {f"providers.{name}.base_url": "found on this machine" for name in added}
     if default != defaults.model:
         origins["defaults.model"] = "found on this machine"

@@ -180,17 +180,18 @@ class Judge:
         if encoding is not None and encoding.lower() not in (b"", b"identity"):
             raise errors.UnsupportedEncoding("Compressed request bodies are not accepted; send the body as it is.")
         dialect: Dialect | None = None
-        given: bytes | None = None
+        google: Dialect | None = None
         if incoming.method == b"POST":
             dialect = self._app.hot.get(incoming.url.partition(b"?")[0])
-            if dialect is None and (dialect := gemini_at(incoming.url)) is not None:
-                given = key_in(incoming.url)
+            if dialect is None:
+                dialect = google = gemini_at(incoming.url)
         if dialect is None:
             if incoming.method == b"POST" and incoming.url.startswith(_ITEMS):
                 snapshot.keys.authenticate(fields)
                 return self._settings.max_body
             return min(self._settings.max_body, COLD_BODY_LIMIT)
         incoming.dialect = dialect
+        given = key_in(incoming.url) if google is not None else None
         incoming.principal = snapshot.keys.authenticate(fields, given)
         if usual and version == "1.1" and url == incoming.url:
             self._snapshot = snapshot

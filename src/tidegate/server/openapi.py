@@ -9,7 +9,7 @@ from tidegate import __version__
 from tidegate.dialects.chat import ChatBody
 from tidegate.dialects.completions import CompletionsBody
 from tidegate.dialects.embeddings import EmbeddingsBody
-from tidegate.dialects.gemini import GeminiBody
+from tidegate.dialects.gemini import GeminiBody, GeminiCountBody
 from tidegate.dialects.gemini.embeddings import EmbedBody, EmbedManyBody
 from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.responses import CompactBody, InputTokensBody, ResponsesBody
@@ -29,9 +29,9 @@ _BODIES = (
     ("/v1/audio/speech", SpeechBody, "Speak a text"),
     ("/v1beta/models/{model}:generateContent", GeminiBody, "Generate content (Gemini)"),
     ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
+    ("/v1beta/models/{model}:countTokens", GeminiCountBody, "Count the tokens of a prompt (Gemini)"),
     ("/v1beta/models/{model}:embedContent", EmbedBody, "Create one embedding (Gemini)"),
     ("/v1beta/models/{model}:batchEmbedContents", EmbedManyBody, "Create embeddings (Gemini)"),
-    ("/v1beta/models/{model}:streamGenerateContent", GeminiBody, "Generate content as a stream (Gemini)"),
 )
 _READS = (
     ("/v1/models", "List the models"),

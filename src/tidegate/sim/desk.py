@@ -63,7 +63,12 @@ class Desk:
     def answer(self, method: str, path: str, body: bytes, *, reused: bool) -> Iterable[Step]:
         """The steps of the answer; `path` may have a query. Never raises for what a client sent."""
         path, _, query = path.partition("?")
-        if path.startswith("/v1beta/") or gemini.address(path) is not None or embeddings.address(path) is not None:
+        if (
+            path.startswith("/v1beta/")
+            or path.endswith(gemini.COUNT)
+            or gemini.address(path) is not None
+            or embeddings.address(path) is not None
+        ):
             return self._google(method, path, query, body, reused=reused)
         endpoint = ENDPOINTS.get(path)
         try:
@@ -113,7 +118,7 @@ class Desk:
             if embedding is not None and method == "POST":
                 request = _object(body)
                 return self._embed(embedding, lambda: embeddings.google(request, embedding), "gemini")
-            found = gemini.listed(path, self.names) if method == "GET" else None
+            found = gemini.listed(path, self.names) if method == "GET" else gemini.counted(path, body)
             if found is None:
                 raise Refusal(404, f"Not found: {method} {path}")
             return steps(json_reply(msgspec.json.encode(found)), _PLAIN)

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -20,6 +20,8 @@ FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 """What Google takes for calls that another model made."""
 
 _ADDRESS = re.compile(r"/v1(?:beta)?/models/(?P<model>[^/]+):(?P<method>generateContent|streamGenerateContent)")
+COUNT: Final = ":countTokens"
+_COUNT = re.compile(rf"/v1(?:beta)?/models/(?P<model>[^/]+){COUNT}")
 _LIST = re.compile(r"/v1beta/models(?:/(?P<model>[^/:]+))?")
 _REASONS = {
     "stop": "STOP",
@@ -36,6 +38,23 @@ def address(path: str) -> tuple[str, bool] | None:
     """Model and whether the answer is streamed, of a path without its query; None if it is no path of this API."""
     found = _ADDRESS.fullmatch(path)
     return (unquote(found["model"]), found["method"] == "streamGenerateContent") if found else None
+
+
+def counted(path: str, body: bytes) -> dict[str, Any] | None:
+    """What `countTokens` says of the prompt in `body`; None for any other path. Raises Refusal."""
+    found = _COUNT.fullmatch(path)
+    if found is None:
+        return None
+    try:
+        request = _spelled(msgspec.json.decode(body))
+    except msgspec.DecodeError as error:
+        raise Refusal(400, f"Invalid JSON payload received. {error}.") from None
+    whole = request.get("generateContentRequest") if isinstance(request, dict) else None
+    prompt = read(unquote(found["model"]), "", msgspec.json.encode(whole or request), stream=False)
+    return {
+        "totalTokens": prompt.tokens,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": prompt.tokens}],
+    }
 
 
 def listed(path: str, names: tuple[str, ...]) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ __all__ = [
     "advance",
     "bury",
     "close_orphans",
+    "has_orphans",
     "leave",
     "neighbours",
     "orders",
@@ -66,6 +67,10 @@ _CLOSE = Sql(f"""
     )
     RETURNING id, tenant, key, bytes
 """)
+_ORPHAN = Sql("""
+    SELECT 1 FROM runs r
+    WHERE r.completed_at IS NULL AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.number = r.owner) LIMIT 1
+""")
 _NAMES = Sql("SELECT organization, project FROM tenants WHERE number = :number")
 
 
@@ -108,6 +113,11 @@ def reserve(count: int) -> Work[range]:
 def orders(number: int) -> Work[list[str]]:
     """Ids of this process's runs that somebody asked to cancel."""
     return [id_ for (id_,) in (yield _ORDERS(owner=number))]
+
+
+def has_orphans() -> Work[bool]:
+    """Whether a process that is gone has left runs open."""
+    return bool((yield _ORPHAN()))
 
 
 def close_orphans(limit: int) -> Work[Sequence[Interrupted]]:

@@ -593,14 +593,12 @@ class Storage:
                 margin_s = max(neighbour.remaining_s, 0) + 1 if is_alive is False else 0
                 if await self._execute(partial(processes.bury, neighbour.number, margin_s)):
                     self._log.warning("storage_process_gone", process=neighbour.name)
-        while True:
+        while await self._engine.read(processes.has_orphans):
             closed = await self._execute(partial(processes.close_orphans, ROWS))
             if closed:
                 self._log.warning("storage_runs_interrupted", count=len(closed))
                 if self.on_interrupted is not None:
                     self.on_interrupted(closed)
-            if len(closed) < ROWS:
-                return
 
     async def sweep(self) -> None:
         """Remove what has expired, in bounded batches. Done by itself every `sweep_s`."""

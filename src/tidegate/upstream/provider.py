@@ -117,7 +117,7 @@ class Upstream:
         relayed: Sequence[tuple[bytes, bytes]] = (),
     ) -> list[bytes]:
         """A POST to `endpoint`, head and body, with the credential whose turn it is. `model` is for paths that name it,
-        `operation` comes behind the path. `relayed` are header fields of the client, fit to be sent: they replace those
+        `operation` comes behind the path; where that names a method, it is the method. `relayed` are header fields of the client, fit to be sent: they replace those
         that every call to the provider has, but not the operator's."""
         key = (endpoint, stream, model if endpoint in self._naming else "", operation)
         heads = self._posts.get(key) or self._posting(key)
@@ -147,9 +147,11 @@ class Upstream:
     def _posting(self, key: tuple[Endpoint, bool, str, str]) -> list[bytes]:
         """The heads of requests to one endpoint, up to the length of their body; kept, within limits."""
         endpoint, stream, model, operation = key
-        path = self.record.paths[endpoint] + operation
-        if endpoint in self._naming:
-            method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        path = self.record.paths[endpoint]
+        if endpoint not in self._naming:
+            path += operation
+        else:
+            method = "streamGenerateContent?alt=sse" if stream else operation.removeprefix(":") or "generateContent"
             path = path.replace("{method}", method).replace("{model}", quote(model, safe=""))
         accept = "*/*" if endpoint == "speech" else "text/event-stream" if stream else "application/json"
         heads = [b"%bcontent-length: " % head for head in self._heads("POST", path, accept)]

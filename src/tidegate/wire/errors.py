@@ -19,7 +19,10 @@
     │   │   └── WebSocketVersion
     │   ├── QueueFull               429, too many requests wait on one connection
     │   ├── HeadersTooLarge         431
+    │   ├── IdempotencyConflict     422
+    │   ├── StorageQuotaExceeded    429, as much is stored as may be
     │   └── ClientGone              499, never sent, only recorded
+    │       └── Cancelled
     ├── ProviderError               the provider, or the way to it, is at fault
     │   ├── UpstreamUnreachable     502
     │   ├── UpstreamBroken          502

@@ -7,7 +7,8 @@ The events of one answer keep these laws, which :class:`Laws` checks:
 - A call is started before its deltas and ended before the ending; `index` tells calls of one answer apart.
 - Reasoning that has begun ends before its choice says anything else, and before it ends.
 - Every choice that said anything ends with one `ChoiceEnd`, before `Finished`.
-- Exactly one of `Finished` and `Failed` comes, and nothing after it.
+- Exactly one of `Finished` and `Failed` comes, and nothing after it. `Paused` stands before it where the provider has to be
+  asked again, and the same answer goes on.
 """
 
 from typing import Literal
@@ -28,6 +29,7 @@ __all__ = [
     "MediaDelta",
     "MessageEnd",
     "Opaque",
+    "Paused",
     "Ping",
     "Reason",
     "ReasoningDelta",
@@ -62,6 +64,17 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+
+    def plus(self, other: "Usage") -> "Usage":
+        """The tokens of both."""
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            estimated=self.estimated or other.estimated,
+        )
 
     @property
     def total_tokens(self) -> int:
@@ -241,6 +254,13 @@ class Failed(msgspec.Struct, gc=False):
     error: TidegateError
 
 
+class Paused(msgspec.Struct, gc=False):
+    """The provider has stopped in the middle of its own work. It goes on when it is asked again, with `content`, all that it
+    has said so far, behind the question."""
+
+    content: list[msgspec.Raw]
+
+
 class Ping(msgspec.Struct, gc=False):
     """The provider is still there."""
 
@@ -262,6 +282,7 @@ Event = (
     | ChoiceEnd
     | Finished
     | Failed
+    | Paused
     | Ping
 )
 
@@ -286,7 +307,7 @@ class Laws:
         """Raises AssertionError, naming the law that `event` breaks."""
         if self._ended:
             raise AssertionError(f"{event!r} comes after the ending")
-        if isinstance(event, Failed):
+        if isinstance(event, Failed | Paused):
             self._ended = True
             return
         if isinstance(event, Started):

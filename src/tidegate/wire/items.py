@@ -227,6 +227,8 @@ class CanonicalRequest(msgspec.Struct, kw_only=True):
     hints: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     names: Mapping[str, str] = {}
+    client: str = ""
+    """The client's dialect: ids of files mean nothing beyond it."""
 
 
 class Choice(msgspec.Struct, kw_only=True):

@@ -84,7 +84,7 @@ def test_every_member_has_its_place() -> None:
 
 def test_what_is_not_said_stays_unsaid() -> None:
     found = canonical()
-    nothing = CanonicalRequest(model="m", items=found.items, names=found.names, shows_thoughts=True)
+    nothing = CanonicalRequest(model="m", items=found.items, names=found.names, client="chat", shows_thoughts=True)
     assert found == nothing
 
 

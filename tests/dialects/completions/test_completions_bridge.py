@@ -94,7 +94,7 @@ def encoded(events: list[Event], **members: Any) -> bytes:
 def test_a_prompt_is_what_a_user_says(prompt: Any) -> None:
     found = canonical(prompt=prompt)
     assert found.items == [Message(role="user", content=[TextPart(text="潮汐")])]
-    assert found == CanonicalRequest(model="m", items=found.items, names=found.names)
+    assert found == CanonicalRequest(client="completions", model="m", items=found.items, names=found.names)
 
 
 def test_every_member_has_its_place() -> None:

@@ -147,7 +147,6 @@ VECTORS: dict[str, bytes] = {
     )
     + text(2, "done")
     + end(),
-    "paused": start() + text(0, "wait") + end("pause_turn"),
     "unknown": start()
     + frame("tidal_wave", delta="high", index="?")
     + frame("content_block_delta", index=0, delta={"type": "foam_delta", "foam": 1})

@@ -26,6 +26,7 @@ from tests.dialects.messages.streams import (
     whole,
 )
 from tidegate.dialects.messages.decoder import decode_message
+from tidegate.wire import jsonio
 from tidegate.wire.errors import UpstreamBroken, UpstreamFailed, UpstreamRateLimited, WireError
 from tidegate.wire.events import (
     Annotation,
@@ -34,6 +35,7 @@ from tidegate.wire.events import (
     Finished,
     MessageEnd,
     Opaque,
+    Paused,
     ReasoningDelta,
     ReasoningEnd,
     RefusalDelta,
@@ -46,7 +48,7 @@ from tidegate.wire.events import (
     Usage,
     UsageReport,
 )
-from tidegate.wire.items import FunctionCall, Message, Reasoning, TextPart
+from tidegate.wire.items import CanonicalRequest, FunctionCall, HostedTool, Message, Reasoning, TextPart
 
 ALL = {**VECTORS, **BROKEN}
 each_vector = pytest.mark.parametrize("name", sorted(ALL))
@@ -184,13 +186,61 @@ def test_a_custom_call_without_input_has_none() -> None:
         ("max_tokens", "length"),
         ("model_context_window_exceeded", "length"),
         ("refusal", "content_filter"),
-        ("pause_turn", "stop"),
         ("something_new", "stop"),
     ],
 )
 def test_stop_reasons(reason: str, known: str) -> None:
     (ending,) = [event for event in decoded([start() + text(0, "x") + end(reason)]) if isinstance(event, ChoiceEnd)]
     assert ending.reason == known
+
+
+def test_a_pause_gives_back_all_that_was_said_block_by_block() -> None:
+    """The provider wants its own blocks again: streamed in pieces, they are those of the whole body."""
+    asked = CanonicalRequest(model="m", items=[], tools=[HostedTool(type="web_search", value=jsonio.raw({}))])
+    use = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
+    cited = {"type": "web_search_result_location", "url": "https://a.example", "title": "A"}
+    data = (
+        start()
+        + block(
+            0,
+            {"type": "thinking", "thinking": "", "signature": ""},
+            {"type": "thinking_delta", "thinking": "h"},
+            {"type": "thinking_delta", "thinking": "m"},
+            {"type": "signature_delta", "signature": "c2ln"},
+        )
+        + block(1, {"type": "redacted_thinking", "data": "ZGF0YQ=="})
+        + text(2, "")
+        + block(
+            3,
+            {"type": "text", "text": ""},
+            {"type": "text_delta", "text": "潮"},
+            {"type": "text_delta", "text": "汐"},
+            {"type": "citations_delta", "citation": cited},
+        )
+        + block(
+            4,
+            use,
+            {"type": "input_json_delta", "partial_json": '{"query":'},
+            {"type": "input_json_delta", "partial_json": '"x"}'},
+        )
+        + block(5, found)
+        + end("pause_turn")
+    )
+    content = [
+        {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+        {"type": "redacted_thinking", "data": "ZGF0YQ=="},
+        {"type": "text", "text": "潮汐", "citations": [cited]},
+        {**use, "input": {"query": "x"}},
+        found,
+    ]
+    last = decoded([data], asked)[-1]
+    assert isinstance(last, Paused)
+    assert [json.loads(bytes(one)) for one in last.content] == content
+    body = {"type": "message", "model": "m", "content": content, "stop_reason": "pause_turn", "usage": {}}
+    last = whole(body, asked)[-1]
+    assert isinstance(last, Paused)
+    assert [json.loads(bytes(one)) for one in last.content] == content
 
 
 def test_the_stop_sequence_that_matched_is_told() -> None:

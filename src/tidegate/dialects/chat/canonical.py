@@ -186,6 +186,7 @@ def canonical_request(body: bytes) -> CanonicalRequest:
     if form_is_unknown:
         left.refuse("response_format")
     return CanonicalRequest(
+        client="chat",
         model=typed.model or "",
         items=items,
         tools=tools,

@@ -91,6 +91,7 @@ class CompletionsRequest(Received[CompletionsBody]):
         stop = typed.stop if typed.stop is not None else ()
         logit_bias = members.get("logit_bias", jsonio.NULL)
         return CanonicalRequest(
+            client="completions",
             model=typed.model or "",
             items=[Message(role="user", content=[TextPart(text=self._prompt())])],
             max_output_tokens=typed.max_tokens,

@@ -112,6 +112,7 @@ def canonical(body: bytes, typed: GeminiBody, model: str, *, stream: bool) -> it
     for place, (content, shown) in enumerate(zip(listed(typed.contents), listed(raw.contents), strict=True)):
         conversation.add(place, content, listed(shown.parts))
     request = items.CanonicalRequest(
+        client="gemini",
         model=model,
         instructions=_instructions(typed.system_instruction),
         items=conversation.items,

@@ -7,6 +7,7 @@ from tidegate.dialects.codec import Losses, json_object_or_none, text_of
 from tidegate.dialects.gemini.decoder import OPAQUE_PREFIX
 from tidegate.dialects.gemini.model import GeminiModel
 from tidegate.dialects.gemini.searching import search_parts
+from tidegate.dialects.links import is_googles
 from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
@@ -31,14 +32,6 @@ __all__ = ["FOREIGN_SIGNATURE", "Contents"]
 
 FOREIGN_SIGNATURE: Final = "skip_thought_signature_validator"
 """What Google documents for calls that another model made (ai.google.dev/gemini-api/docs/thought-signatures, FAQ)."""
-
-_FETCHED_BY_GOOGLE: Final = (
-    "gs://",
-    "https://generativelanguage.googleapis.com/",
-    "https://www.youtube.com/",
-    "https://youtu.be/",
-)
-"""Addresses that `fileData` takes; Google fetches no others."""
 
 _AUDIO_TYPES: Final = {"mp3": "audio/mp3", "mpeg": "audio/mp3", "m4a": "audio/m4a", "pcm16": "audio/pcm"}
 
@@ -265,7 +258,7 @@ class Contents:
         data = parse_data_url(url)
         if data is not None:
             return {"inlineData": {"mimeType": data[0], "data": data[1]}}
-        if url.startswith(_FETCHED_BY_GOOGLE):
+        if is_googles(url):
             return {"fileData": {"fileUri": url}}
         why = "A file id belongs to the provider that gave it." if file_id else "Gemini fetches no addresses."
         self._losses.refuse("items", f"{why} Send the content as a data URL.")

@@ -3,9 +3,6 @@
 Model and streaming stand in the address, and so does the form of the stream (`alt`).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.gemini.canonical import canonical, check
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
@@ -13,10 +10,9 @@ from tidegate.dialects.gemini.foreign import without_envelopes
 from tidegate.dialects.gemini.framing import ArrayFraming, Framing, SseFraming
 from tidegate.dialects.gemini.relay import GeminiRelay, complete_answer
 from tidegate.dialects.gemini.schema import GeminiBody, listed
-from tidegate.dialects.gemini.spelling import as_written, camel_case
+from tidegate.dialects.gemini.spelling import as_written, camel_case, told_as_written
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
-from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import CanonicalRequest, Output
 
 __all__ = ["GeminiRequest", "parse_request"]
@@ -74,7 +70,7 @@ class GeminiRequest:
         return complete_answer(body, call, destination, choices=self._choices)
 
     def canonical(self) -> CanonicalRequest:
-        with _told_as_written(self._body, self._camel):
+        with told_as_written(self._body, self._camel):
             request = canonical(self._camel, self.typed, self.model or "", stream=self.wants_stream)
         if self._camel is not self._body:
             request.names = {ours: as_written(theirs, self._body) for ours, theirs in request.names.items()}
@@ -108,7 +104,7 @@ def parse_request(body: bytes, *, model: str, stream: bool, alt: str) -> GeminiR
     if alt not in ("", "json", "sse"):
         raise invalid("alt", f"{alt[:64]!r} is not offered; expected 'sse' or 'json'.")
     camel = camel_case(body)
-    with _told_as_written(body, camel):
+    with told_as_written(body, camel):
         typed = parse(camel, _decoder)
         if not listed(typed.contents):
             raise invalid("contents", "expected at least one content.")
@@ -117,16 +113,3 @@ def parse_request(body: bytes, *, model: str, stream: bool, alt: str) -> GeminiR
                 raise missing(f"contents[{place}].parts")
         check(typed)
     return GeminiRequest(body, camel, typed, model, stream=stream, array=alt != "sse")
-
-
-@contextmanager
-def _told_as_written(body: bytes, camel: bytes) -> Iterator[None]:
-    """Errors about `camel` name members as `body` has them."""
-    try:
-        yield
-    except InvalidRequest as error:
-        if camel is not body and error.param is not None:
-            written = as_written(error.param, body)
-            error.message = error.message.replace(f"'{error.param}'", f"'{written}'")
-            error.param = written
-        raise

@@ -2,13 +2,16 @@
 the client is told has its own."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
 
 from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest
 
-__all__ = ["as_written", "camel_case"]
+__all__ = ["as_written", "camel_case", "told_as_written"]
 
 _OWN: Final = frozenset(
     {
@@ -58,6 +61,19 @@ def as_written(name: str, body: bytes) -> str:
         return snake if there in body and here not in body else found[0]
 
     return _WORD.sub(spelled, name)
+
+
+@contextmanager
+def told_as_written(body: bytes, camel: bytes) -> Iterator[None]:
+    """Errors about `camel` name members as `body` has them."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if camel is not body and error.param is not None:
+            written = as_written(error.param, body)
+            error.message = error.message.replace(f"'{error.param}'", f"'{written}'")
+            error.param = written
+        raise
 
 
 def _renamed(value: msgspec.Raw, depth: int) -> Any:

@@ -32,6 +32,9 @@ GOOGLE_TOOLS: Final = frozenset(
 )
 """Tools that Google runs itself, by their member of `tools[]`."""
 
+MOST_CANDIDATES: Final = 8
+"""The largest `candidateCount` (ai.google.dev/api/generate-content#GenerationConfig)."""
+
 _TIERS: Final = {"default": "standard", "standard": "standard", "flex": "flex", "priority": "priority"}
 _INT32: Final = 2**31
 
@@ -177,7 +180,9 @@ def _with_grammar(tool: Tool, losses: Losses) -> str:
 def _put_rest(config: dict[str, Any], request: CanonicalRequest, losses: Losses) -> None:
     if request.stop:
         losses.put(config, "stopSequences", list(request.stop), "stop")
-    if request.n > 1:
+    if request.n > MOST_CANDIDATES:
+        losses.refuse("n", f"Gemini gives at most {MOST_CANDIDATES} answers to a request.")
+    elif request.n > 1:
         losses.put(config, "candidateCount", request.n, "n")
     if request.seed is not None:
         if -_INT32 <= request.seed < _INT32:

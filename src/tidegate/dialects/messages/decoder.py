@@ -17,6 +17,7 @@ from tidegate.wire.events import (
     Finished,
     MessageEnd,
     Opaque,
+    Paused,
     Ping,
     Reason,
     ReasoningDelta,
@@ -28,9 +29,10 @@ from tidegate.wire.events import (
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
+    Usage,
     UsageReport,
 )
-from tidegate.wire.items import CanonicalRequest, Tool
+from tidegate.wire.items import CanonicalRequest, HostedTool, Tool
 
 __all__ = ["REASONS", "MessagesDecoder", "decode_message"]
 
@@ -41,10 +43,11 @@ REASONS: dict[str, Reason] = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "refusal": "content_filter",
-    "pause_turn": "stop",
 }
-"""Stop reasons. `refusal` is the provider's classifier, not the model. After `pause_turn` a client may go on with the
-same conversation; other dialects have no word for it, and the answer so far is whole. One that we do not know is `stop`."""
+"""Stop reasons. `refusal` is the provider's classifier, not the model. One that we do not know is `stop`."""
+
+_PAUSE = "pause_turn"
+"""The provider's own tools have run for long, and no other dialect has a word for it: it is asked to go on (protocol §5.3)."""
 
 _KNOWN = frozenset(
     {
@@ -155,7 +158,7 @@ class _Block:
         self.unwrapper: Unwrapper | None = None
         """What takes the free text of a custom tool out of its arguments."""
         self.pieces: list[str] = []
-        """Thinking, or partial JSON of a server tool, so far."""
+        """Thinking, partial JSON of a tool, or a text that may have to go back, so far."""
         self.said = False
         self.signature = content.signature or ""
         self.citations: list[msgspec.Raw] = []
@@ -200,6 +203,12 @@ class MessagesDecoder:
             except WireError:
                 out = []
         return out if self._ended else out + self._broken("the stream ended without 'message_stop'")
+
+    def go_on(self) -> None:
+        """After `Paused`: what comes next is another message of the provider, and the same answer."""
+        self._frames = sse.FrameDecoder()
+        self._ended = False
+        self._answer.go_on()
 
     def _read(self, frames: list[sse.Frame]) -> list[Event]:
         out: list[Event] = []
@@ -279,18 +288,27 @@ class _Answer:
         """The place of the thinking that is open: whatever else is said ends it."""
         self._calls = 0
         self._started = False
+        self._begun = False
+        """Whether the message's own beginning has come."""
         self._spoken = -1
         """Characters of the open message; below zero when none is open."""
         self._searches: dict[str, tuple[_Block, msgspec.Raw]] = {}
         """Web searches that wait for their results."""
         self._figures = Figures()
+        self._used = Usage()
+        """By the messages before this one."""
+        self._content: list[msgspec.Raw] | None = None
+        """All blocks as they were, where the provider may pause."""
+        if any(isinstance(tool, HostedTool) for tool in request.tools):
+            self._content = []
         self.reason = ""
         self._stop_sequence = ""
         self._explanation = ""
 
     def start(self, message: msgspec.Raw, out: list[Event]) -> None:
-        if self._started:
+        if self._begun:
             return
+        self._begun = True
         try:
             found = _whole.decode(message) if message else _Whole()
         except jsonio.UNREADABLE:
@@ -303,7 +321,14 @@ class _Answer:
         """The figures so far, once the output is counted."""
         if self._figures.read(usage):
             self._begin("", out)
-            out.append(UsageReport(self._figures.usage()))
+            out.append(UsageReport(self._used.plus(self._figures.usage())))
+
+    def go_on(self) -> None:
+        self._begun = False
+        self._last = -1
+        self._used = self._used.plus(self._figures.usage())
+        self._figures = Figures()
+        self.reason = ""
 
     def note_end(self, reason: str | None, stop_sequence: str | None, details: msgspec.Raw) -> None:
         if reason:
@@ -322,6 +347,9 @@ class _Answer:
         self._begin("", out)
         for index in list(self._blocks):
             self.stop_block(index, out)
+        if self.reason == _PAUSE:
+            out.append(Paused(self._content or []))
+            return
         for block, given in list(self._searches.values()):
             self._put_search(block, given, None, out)
         self._searches.clear()
@@ -350,6 +378,8 @@ class _Answer:
                 block.begin = self._spoken
                 if content.text:
                     self._text(content.text, out)
+                    if self._content is not None:
+                        block.pieces.append(content.text)
                 block.citations.extend(content.citations or ())
                 return
             case "thinking":
@@ -382,6 +412,8 @@ class _Answer:
         if text is not None:
             if text and kind == "text":
                 self._text(text, out)
+                if self._content is not None:
+                    block.pieces.append(text)
         elif delta.partial_json is not None:
             self._partial(block, delta.partial_json, out)
         elif delta.thinking is not None:
@@ -398,6 +430,8 @@ class _Answer:
         if block is None:
             return
         content = block.object
+        if self._content is not None and (whole := self._whole(block)) is not None:
+            self._content.append(whole)
         match content.type:
             case "text":
                 for citation in block.citations:
@@ -452,8 +486,9 @@ class _Answer:
         if not text:
             return
         block.said = True
-        if block.call < 0:
+        if block.call < 0 or self._content is not None:
             block.pieces.append(text)
+        if block.call < 0:
             return
         if block.unwrapper is not None:
             text = block.unwrapper.feed(text)
@@ -478,6 +513,20 @@ class _Answer:
             return jsonio.raw({**jsonio.members(block.given), "input": msgspec.Raw(written)})
         except (jsonio.InvalidJSON, jsonio.SchemaMismatch, UnicodeEncodeError):
             return block.given
+
+    def _whole(self, block: _Block) -> msgspec.Raw | None:
+        """The block as it would be in a whole message; None for an empty text, which the API refuses."""
+        said = "".join(block.pieces)
+        match block.object.type:
+            case "text" if not said:
+                return None
+            case "text":
+                cited = {"citations": block.citations} if block.citations else {}
+                return jsonio.raw({"type": "text", "text": said, **cited})
+            case "thinking":
+                return jsonio.raw({"type": "thinking", "thinking": said, "signature": block.signature})
+            case _:
+                return self._restored(block)
 
     def _put_search(self, search: _Block, given: msgspec.Raw, result: msgspec.Raw | None, out: list[Event]) -> None:
         out.append(Opaque("web_search_call", search_item(search.object.id or "", given, result)))

@@ -186,6 +186,7 @@ class MessagesRequest(Received[MessagesBody]):
         members = jsonio.members(self._body)
         _refuse_thread(members)
         request = CanonicalRequest(
+            client="messages",
             model=typed.model or "",
             items=[],
             max_output_tokens=typed.max_tokens,

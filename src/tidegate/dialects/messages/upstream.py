@@ -38,7 +38,7 @@ from tidegate.wire.items import (
     parse_data_url,
 )
 
-__all__ = ["DEFAULT_MAX_TOKENS", "MessagesUpstream"]
+__all__ = ["DEFAULT_MAX_TOKENS", "MessagesUpstream", "going_on", "with_content_before"]
 
 DEFAULT_MAX_TOKENS = 8192
 """`max_tokens` where neither the client nor the provider's record says how many: every request must have a limit."""
@@ -50,6 +50,7 @@ _CACHED = {"type": "ephemeral"}
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _CALL_ID = re.compile(r"[^A-Za-z0-9_-]")
 _SERVER_TOOL = re.compile(r"[a-z_]+_20\d{6}")
+_text = jsonio.decoder(str)
 _NOTHING = jsonio.raw({})
 _ANY_OBJECT = jsonio.raw({"type": "object"})
 _FREE_TEXT = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
@@ -98,10 +99,30 @@ class MessagesUpstream:
         return decode_message(body, destination, request)
 
 
+def going_on(body: bytes, content: list[msgspec.Raw]) -> bytes:
+    """The request `body` with what the provider has said so far behind it, so that it goes on (protocol §5.3)."""
+    members = jsonio.members(body)
+    last = jsonio.members(content[-1])
+    if last["type"] == jsonio.raw("text"):  # the API takes no blanks at the end
+        last["text"] = jsonio.raw(jsonio.decode(last["text"], _text).rstrip())
+        content = [*content[:-1], jsonio.raw(last)]
+    messages = [*jsonio.elements(members["messages"]), jsonio.raw({"role": "assistant", "content": content})]
+    return jsonio.encode({**members, "messages": messages})
+
+
+def with_content_before(body: bytes, said: list[msgspec.Raw]) -> bytes:
+    """The answer in `body` as if it had been one with what was `said` before the provider paused."""
+    try:
+        members = jsonio.members(body)
+        return jsonio.encode({**members, "content": [*said, *jsonio.elements(members["content"])]})
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch, KeyError):
+        return body  # whoever reads it says what is wrong with it
+
+
 def _refuse_the_rest(request: CanonicalRequest, losses: Losses) -> None:
     """What this API has no counterpart for (protocol §5.5)."""
     if request.n > 1:
-        losses.refuse("n", "It gives one answer to a request.")
+        losses.refuse("n", "It gives one answer to a request; send the request once for each.")
     if request.seed is not None:
         losses.refuse("seed")
     if request.frequency_penalty:

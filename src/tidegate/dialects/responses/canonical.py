@@ -221,6 +221,7 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
     if odd:
         left.refuse("tool_choice")
     return CanonicalRequest(
+        client="responses",
         model=typed.model or "",
         instructions=typed.instructions or "",
         items=items,

@@ -121,7 +121,7 @@ def _refuse_what_is_lacking(request: CanonicalRequest, losses: Losses) -> None:
     if request.stop:
         losses.refuse("stop")
     if request.n > 1:
-        losses.refuse("n")
+        losses.refuse("n", "It gives one answer to a request; send the request once for each.")
     if request.logit_bias and bytes(request.logit_bias) != b"{}":
         losses.refuse("logit_bias")
     for name in ("frequency_penalty", "presence_penalty"):
