@@ -70,7 +70,7 @@ def test_pcm_is_the_samples_of_the_wav_file_and_nothing_else(engine: Engine) -> 
 
 
 def test_the_first_sound_comes_long_before_the_last(engine: Engine) -> None:
-    text = TEXT * 30
+    text = TEXT * 12
     body = {"model": "espeak-ng", "input": text, "voice": "alloy"}
     engine.speak(TEXT)  # a worker is there
     began = time.monotonic()
@@ -78,7 +78,7 @@ def test_the_first_sound_comes_long_before_the_last(engine: Engine) -> None:
     with httpx.stream("POST", f"{engine.url}/audio/speech", json=body, timeout=60) as answer:
         for _ in answer.iter_raw():
             arrivals.append(time.monotonic() - began)
-    assert len(arrivals) > 20
+    assert len(arrivals) > 10
     assert arrivals[0] < arrivals[-1] / 4
 
 

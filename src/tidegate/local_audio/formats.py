@@ -34,7 +34,7 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
                 content_type="audio/mpeg",
                 container="mp3",
                 codec="libmp3lame",
-                bit_rate=64_000,
+                bit_rate=128_000,
                 # Neither tag is possible before the end is known, and one before the sound would only delay it.
                 options=(_AT_ONCE, ("write_xing", "0"), ("id3v2_version", "0")),
             ),
