@@ -171,11 +171,33 @@ def test_a_warm_up_is_stored_too(keeping: Running, client: Socket, http: openai.
     assert in_order(sent(keeping), "beforehand", "more", "now")
 
 
-def test_a_warm_up_is_read_again_as_the_events_that_it_came_in(keeping: Running, client: Socket) -> None:
+def test_a_warm_up_can_be_read_again_as_the_events_that_it_came_in(keeping: Running, client: Socket) -> None:
     events = client.turn("openai/echo", input="beforehand", generate=False)
     del events[0]["headers"]
     with Api(keeping) as api:
         assert api.get(f"/v1/responses/{events[0]['response']['id']}?stream=true").events == events
+
+
+@providers
+def test_what_was_compacted_goes_on_over_a_connection(
+    keeping: Running, client: Socket, http: openai.OpenAI, provider: str
+) -> None:
+    asked = http.responses.compact(model=f"{provider}/echo?text=a-red-boat", input="I want a boat")
+    item = asked.output[-1].to_dict(warnings=False)
+    first = client.response(f"{provider}/echo", input=[item, {"role": "user", "content": "Take it"}], store=False)
+    again = [item, {"role": "user", "content": "Row it"}]
+    client.response(f"{provider}/echo", input=again, store=False, previous_response_id=first["id"])
+    compacted = keeping.sim.requests[-1].json["input"][0]["encrypted_content"] if provider == "openai" else "a-red-boat"
+    assert in_order(sent(keeping), compacted, "Take it", compacted, "Row it")
+
+
+@providers
+def test_a_compaction_that_nobody_can_open_is_named_where_the_client_put_it(client: Socket, provider: str) -> None:
+    first = client.response(f"{provider}/echo", input="I want a boat", store=False)
+    broken = [{"role": "user", "content": "Take it"}, {"type": "compaction", "encrypted_content": "tgr1_broken"}]
+    error = client.error(f"{provider}/echo", input=broken, store=False, previous_response_id=first["id"])
+    assert (error["status"], error["code"]) == (400, "invalid_encrypted_content")
+    assert error["param"] == "input[1].encrypted_content"
 
 
 def test_with_a_grace_the_answer_goes_on_without_its_client(keeping: Running, http: openai.OpenAI) -> None:

@@ -295,7 +295,7 @@ class Exchange:
             self._open_bridge(request)
         recorder = self._recorder
         if recorder is not None:
-            recorder.stream = None if self._prepares else self._stream  # what is only prepared comes in one body
+            recorder.stream = self._stream
             if recorder.background:
                 return self._begin_background(recorder, cast("ResponsesRequest", request))
         return True
