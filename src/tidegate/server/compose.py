@@ -22,6 +22,7 @@ from tidegate.server.cycle import Receive, Send
 from tidegate.server.database import open_storage
 from tidegate.server.discovery import discover
 from tidegate.server.envelope_key import KeyUnusable, envelope_key
+from tidegate.server.spool import Spools
 from tidegate.storage.records import StorageUnusable
 from tidegate.storage.storage import Storage
 from tidegate.telemetry import log
@@ -144,6 +145,7 @@ class Lifespan:
         self._sim: SimServer | None = None
         self._storage: Storage | None = None
         self._lines: log.LineWriter | None = None
+        self._spools: Spools | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, app: Application, receive: Receive, send: Send) -> None:
@@ -151,6 +153,7 @@ class Lifespan:
         await receive()
         try:
             app.gateway = await self._start()
+            self._spools = app.spools = Spools(app.gateway.loop, self.config.server.data_dir)
         except (ProviderUnusable, KeyUnusable, StorageUnusable) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -264,6 +267,8 @@ class Lifespan:
             task.cancel()
         if self.gateway is not None:
             await self.gateway.close()
+        if self._spools is not None:
+            self._spools.close()
         if self._sim is not None:
             await self._sim.stop()
         if self._storage is not None:
