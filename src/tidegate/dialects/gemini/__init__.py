@@ -33,6 +33,7 @@ class GeminiDialect:
     path = "/v1beta/models/{model}:{method}"
     operation = ""
     seals = False
+    takes_form = False
     relayed: tuple[bytes, ...] = ()
     media_param = "contents"
     body_type = GeminiBody
