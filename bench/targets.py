@@ -191,14 +191,14 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     python: str = sys.executable
 
 
-def start_tidegate(lab: Lab, variant: Variant) -> Target:
-    """`tidegate serve`, everything on; the log, with a line per request, goes to a file. Returns as soon as the gateway
+def start_tidegate(lab: Lab, variant: Variant, *, more: str = "") -> Target:
+    """`tidegate serve`, everything on; the log, with a line per request, goes to a file. `more` is further configuration. Returns as soon as the gateway
     says that it listens. Raises RuntimeError, with its log, when it does not."""
     folder = lab.new_folder("tidegate")
     text = _TIDEGATE.format(
         plain=lab.plain, secure=lab.secure, authority=lab.certificates.authority, data=folder / "data"
     )
-    (folder / "tidegate.toml").write_text(text)
+    (folder / "tidegate.toml").write_text(text + more)
     environment = {
         variable: value
         for variable, value in os.environ.items()

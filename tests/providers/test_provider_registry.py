@@ -90,9 +90,10 @@ def test_endpoints_have_paths_and_refusals_belong_to_endpoints(record: Provider)
     assert set(record.refuses) <= set(record.speaks)
     for endpoint, path in record.paths.items():
         assert path == PATHS[endpoint] or path.startswith("/")
-    for members in record.refuses.values():
+    for endpoint, members in record.refuses.items():
         assert all(re.fullmatch(r"[a-z_]+", member) for member in members)
-        assert not members & {"model", "input", "messages", "prompt", "stream", "temperature", "top_p"}
+        needed = {"model", "input", "messages", "prompt", "stream", "temperature", "top_p"}
+        assert not members & ({"file", "model"} if endpoint in ("transcription", "translation") else needed)
 
 
 @each_record

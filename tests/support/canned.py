@@ -36,7 +36,7 @@ class Canned:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._run, name="canned")
         self.requests: list[Any] = []
-        """The bodies that came."""
+        """The bodies that came: JSON decoded, a form as its bytes, None for none."""
 
     @property
     def url(self) -> str:
@@ -81,5 +81,5 @@ class Canned:
         while len(body) < length:
             body += connection.recv(65536)
         answer = self._answers[min(len(self.requests), len(self._answers) - 1)]
-        self.requests.append(json.loads(body) if body else None)
+        self.requests.append(json.loads(body) if body.startswith(b"{") else body or None)
         connection.sendall(answer)

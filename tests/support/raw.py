@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.process import Process
 from tests.support.running import Running
 
 __all__ = ["HELLO", "Raw", "Response", "chunk", "frames", "get", "post", "request"]
@@ -63,7 +64,9 @@ class Response:
 class Raw:
     """`with Raw(gateway) as client:` — one connection."""
 
-    def __init__(self, gateway: Running, *, timeout: float = 8.0, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, gateway: "Running | Process", *, timeout: float = 8.0, receive_buffer: int | None = None
+    ) -> None:
         self.sock = socket.socket()
         if receive_buffer is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

@@ -21,6 +21,7 @@ from tidegate.upstream.egress import Resolver
 from tidegate.upstream.provider import MAX_CONNECTIONS, Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire import errors
+from tidegate.wire.forms import Part, Upload
 
 T = TypeVar("T")
 
@@ -313,7 +314,7 @@ class Stage:
 
     def ask(
         self,
-        body: bytes = b"{}",
+        body: bytes | Upload = b"{}",
         *,
         stream: bool = True,
         connect: float = 5.0,
@@ -325,10 +326,15 @@ class Stage:
         """Starts an attempt; the answer has it as `attempt`."""
         answer = answer or Answer()
         clocks = Clocks(connect=connect, first_event=first_event, idle=idle, total=total)
+        sent: Sequence[Part]
+        if isinstance(body, bytes):
+            sent = self.upstream.request("chat", body, stream=stream)
+        else:
+            sent = self.upstream.upload("transcription", body, stream=stream)
         answer.attempt = Attempt(
             self.pool,
             self.loop,
-            self.upstream.request("chat", body, stream=stream),
+            sent,
             answer,
             clocks,
             begun_at=self.loop.time(),
@@ -337,7 +343,7 @@ class Stage:
         answer.attempt.start()
         return answer
 
-    async def fetch(self, body: bytes = b"{}", **options: Any) -> Answer:
+    async def fetch(self, body: bytes | Upload = b"{}", **options: Any) -> Answer:
         """A whole attempt."""
         return await self.ask(body, **options).over()
 

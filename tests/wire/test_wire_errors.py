@@ -79,6 +79,7 @@ TABLE: dict[str, tuple[int, str, str | None, str, bool, str]] = {
     "ShuttingDown": (503, "server_error", "gateway_shutting_down", "api_error", True, "gateway"),
     "StorageUnavailable": (503, "server_error", "storage_unavailable", "overloaded_error", True, "gateway"),
     "Overloaded": (503, "server_error", "gateway_overloaded", "overloaded_error", True, "gateway"),
+    "InsufficientStorage": (507, "server_error", "insufficient_storage", "api_error", False, "gateway"),
 }
 
 

@@ -33,6 +33,8 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     cache_write_tokens: int
     output_tokens: int
     reasoning_tokens: int
+    audio_seconds: float = 0.0
+    """Length of the audio, where the provider counts that instead of tokens."""
     estimated: bool
     error: str = ""
     """Code of the error that the client was told, or that ended the answer."""

@@ -15,7 +15,7 @@ from tidegate.providers.record import Clocks, Operation, Provider, State
 from tidegate.providers.registry import REGISTRY
 
 Unsupported = Literal["refuse", "drop"]
-Profile = Literal["openai", "openresponses", "anyfast", "kkiai", "deepintshield"]
+Profile = Literal["openai", "openresponses", "anyfast", "kkiai", "deepintshield", "text"]
 
 HASHED: Final = "sha256:"
 """Begins a key's secret that is given as its digest."""
@@ -47,6 +47,13 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     max_body: Annotated[
         Size, Meta(description="Largest request body.", extra={"least": Size(1024), "most": Size(1024**3)})
     ] = Size(32 * 1024**2)
+    max_upload: Annotated[
+        Size,
+        Meta(
+            description="Largest form with a file. What is over 1 MiB waits on disk, in a file without a name.",
+            extra={"least": Size(1024), "most": Size(100 * 1024**3)},
+        ),
+    ] = Size(512 * 1024**2)
     max_header_bytes: Annotated[
         Size,
         Meta(
@@ -122,7 +129,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Annotated[
         str,
         Meta(
-            description="Folder for Tidegate's own data: the key of reasoning envelopes. Empty: the user's data folder."
+            description="Folder for Tidegate's own data: the key of reasoning envelopes, and uploads while they are needed. Empty: the user's data folder, and for uploads the system's temporary one."
         ),
     ] = ""
 
@@ -323,6 +330,13 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
             "The audio of others is put into events here. Unset: those of the kind."
         ),
     ] = None
+    whole_transcripts: Annotated[
+        tuple[str, ...] | None,
+        Meta(
+            description="Patterns of model names whose transcripts come in one body even where a stream is asked for. "
+            "The stream is made of that here. Unset: those of the kind."
+        ),
+    ] = None
     encrypted_reasoning: Annotated[
         bool | None,
         Meta(description="Whether encrypted reasoning may be asked for. Unset: as the kind."),
@@ -356,6 +370,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
             speech_events=known.speech_events if self.speech_events is None else self.speech_events,
             operations={**known.operations, **{k: frozenset(v) for k, v in (self.operations or {}).items()}},
             include_usage=known.include_usage if self.include_usage is None else self.include_usage,
+            whole_transcripts=known.whole_transcripts if self.whole_transcripts is None else self.whole_transcripts,
             encrypted_reasoning=(
                 known.encrypted_reasoning if self.encrypted_reasoning is None else self.encrypted_reasoning
             ),

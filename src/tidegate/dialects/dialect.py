@@ -9,6 +9,7 @@ from tidegate.dialects.profile import Profile
 from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError, UnsupportedParameter
 from tidegate.wire.events import Usage, estimate_tokens
+from tidegate.wire.forms import Form, Upload
 
 if TYPE_CHECKING:
     from tidegate.dialects.envelope import Envelopes
@@ -17,12 +18,15 @@ __all__ = [
     "EVENT_STREAM",
     "JSON",
     "Answer",
+    "AnyRequest",
     "AudioFormat",
     "Call",
     "Destination",
     "Dialect",
     "Endpoint",
     "Events",
+    "FormDialect",
+    "FormRequest",
     "OpenAIErrors",
     "Outcome",
     "Quirks",
@@ -67,6 +71,11 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """The items of its Responses answers break the grammar (see `dialects.responses.repair`)."""
     echoes_request: bool = True
     """Its response object repeats the request's members. False: what stands there is a filling."""
+    transcripts: Literal["events", "raw", "gemini"] = "events"
+    """How it transcribes as a stream: in events of JSON; as the bare pieces of the text, whose end is that of the stream;
+    or by Gemini's `generateContent`, which is asked in words."""
+    transcript_usage: str = ""
+    """The field of a form that asks for usage in a stream, where it does not come by itself."""
     embeddings_of_gemini: bool = False
     """Embeddings are asked for in the form of Gemini's `batchEmbedContents`."""
     speech_of_gemini: bool = False
@@ -143,6 +152,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """What the provider has behind this endpoint, such as `/count_tokens`."""
     fetches_urls: bool = True
     """The provider itself fetches images and files behind URLs. False: it takes only their bytes."""
+    whole: bool = False
+    """It answers in one body even where a stream is asked for; the stream is made of that."""
     drops: bool = False
     """What the deployment cannot carry is left out and named, instead of refused."""
     traits: Traits = Traits()
@@ -163,8 +174,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Size of the request body, for estimates of input tokens."""
 
 
-class Request(Protocol):
-    """A validated request body."""
+class AnyRequest(Protocol):
+    """What all validated requests have in common."""
 
     model: str | None
     stream: bool | None
@@ -181,6 +192,10 @@ class Request(Protocol):
     @property
     def end_user(self) -> str | None: ...
 
+
+class Request(AnyRequest, Protocol):
+    """A validated request body in JSON."""
+
     def forward(self, destination: Destination) -> bytes:
         """The body for the upstream: the client's own members, only those replaced that the gateway owns.
 
@@ -188,7 +203,7 @@ class Request(Protocol):
         """
 
 
-class WholeRequest(Request, Protocol):
+class WholeRequest(AnyRequest, Protocol):
     """A request whose answer may come in one body."""
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> "Answer":
@@ -199,7 +214,7 @@ class WholeRequest(Request, Protocol):
         """
 
 
-class StreamingRequest(Request, Protocol):
+class StreamingRequest(AnyRequest, Protocol):
     """A request whose answer may stream."""
 
     def open(self, call: Call) -> "Stream":
@@ -211,6 +226,13 @@ class SealedRequest(Request, Protocol):
 
     envelopes: "Envelopes | None"
     """Those of the tenant. Set before anything else is called."""
+
+
+class FormRequest(WholeRequest, StreamingRequest, Protocol):
+    """A validated form. Whether it streams is in `wants_stream`."""
+
+    def upload(self, destination: Destination) -> Upload:
+        """The body for the upstream, as `Request.forward` has it."""
 
 
 class _Body(Protocol):
@@ -240,7 +262,7 @@ class Received(Generic[Body]):
         return self.stream is True
 
 
-class Standalone(WholeRequest, Protocol):
+class Standalone(Request, WholeRequest, Protocol):
     """A request that the gateway can answer itself, where the provider does not know the question."""
 
     def estimate(self, call: Call) -> "Answer":
@@ -287,6 +309,10 @@ class Stream(Protocol):
     def head(self, content_type: bytes) -> None:
         """The provider's answer begins, with status 200 and this content type (empty without one)."""
 
+    def unstreamed(self, body: bytes) -> bytes | None:
+        """The provider has answered in one body although a stream was asked for. The frames that say the same, with
+        `outcome` set; None where no stream can be made of it."""
+
     def attempt(self, destination: Destination) -> None:
         """Another upstream is about to answer. Only before commit."""
 
@@ -332,6 +358,10 @@ class Dialect(Protocol):
         """Whether its requests are of :class:`SealedRequest`."""
 
     @property
+    def takes_form(self) -> bool:
+        """Its requests are forms with a file: see :class:`FormDialect`. The others are JSON, read by :meth:`parse`."""
+
+    @property
     def relayed(self) -> tuple[bytes, ...]:
         """The client's headers, in lower case, that a provider of the same dialect gets as they are."""
 
@@ -349,6 +379,13 @@ class Dialect(Protocol):
         """The body in which this API's clients look for an error."""
 
 
+class FormDialect(Dialect, Protocol):
+    """One whose requests are forms."""
+
+    def parse_form(self, form: Form) -> FormRequest:
+        """Read and validate. Raises InvalidRequest."""
+
+
 class Events:
     """What streams of server-sent events have in common (see :class:`Stream`)."""
 
@@ -360,6 +397,10 @@ class Events:
     def head(self, content_type: bytes) -> None:
         """What the provider calls its stream changes nothing: odd content types are common."""
 
+    def unstreamed(self, body: bytes) -> bytes | None:
+        """A body that is no stream, where one was asked for, is taken for an error."""
+        return None
+
 
 class OpenAIErrors:
     """What OpenAI's APIs have in common: how they report errors, and that the body says all."""
@@ -367,6 +408,7 @@ class OpenAIErrors:
     operation = ""
     estimates = False
     seals = False
+    takes_form = False
     relayed: tuple[bytes, ...] = ()
 
     def error_status(self, error: TidegateError) -> int:

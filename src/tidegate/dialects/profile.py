@@ -15,6 +15,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """A Responses stream has no `event:` lines (S65)."""
     responses_as_chat: bool = False
     """A Responses answer that is not streamed has the body of a chat completion (S66)."""
+    transcript_text: bool = False
+    """A transcript streams as `{"text": …}` frames, without types, and ends with `[DONE]` (S89)."""
     reasoning_names: bool = False
     """Raw reasoning events are called `response.reasoning.*` (Open Responses)."""
     strict_nulls: bool = False
@@ -30,6 +32,7 @@ PROFILES: dict[str, Profile] = {
         Profile(name="openresponses", responses_done=True, reasoning_names=True, strict_nulls=True),
         Profile(name="anyfast"),
         Profile(name="kkiai", responses_done=True, responses_data_only=True, responses_as_chat=True),
-        Profile(name="deepintshield"),
+        Profile(name="deepintshield", transcript_text=True),
+        Profile(name="text", transcript_text=True),
     )
 }

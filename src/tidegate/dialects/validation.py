@@ -14,7 +14,7 @@ from msgspec import inspect
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 
-__all__ = ["invalid", "missing", "parse"]
+__all__ = ["convert", "invalid", "missing", "parse"]
 
 T = TypeVar("T")
 
@@ -62,6 +62,14 @@ def parse(
         if error.missing:
             raise missing(error.path, hints.get(error.path, "")) from None
         raise _mismatch(using.type, error) from None
+
+
+def convert(values: Mapping[str, Any], into: type[T]) -> T:
+    """Validate what came as text, such as the fields of a form. Raises InvalidRequest."""
+    try:
+        return jsonio.convert(values, into)
+    except jsonio.SchemaMismatch as error:
+        raise _mismatch(into, error) from None
 
 
 def missing(param: str, hint: str = "") -> InvalidRequest:

@@ -15,6 +15,7 @@ from tidegate.dialects.messages import CountTokensDialect, MessagesDialect, Mess
 from tidegate.dialects.responses import CompactDialect, InputTokensDialect, ResponsesDialect
 from tidegate.dialects.responses.upstream import ResponsesUpstream
 from tidegate.dialects.speech import SpeechDialect
+from tidegate.dialects.transcription import TranscriptionDialect, TranslationDialect
 
 __all__ = ["CLIENT_DIALECTS", "UPSTREAM_DIALECTS"]
 
@@ -28,6 +29,8 @@ CLIENT_DIALECTS: Final[tuple[Dialect, ...]] = (
     CountTokensDialect(),
     EmbeddingsDialect(),
     SpeechDialect(),
+    TranscriptionDialect(),
+    TranslationDialect(),
 )
 """Every endpoint that relays model output."""
 

@@ -17,8 +17,11 @@ from tidegate.dialects.bridge import Bridge, BridgedStream
 from tidegate.dialects.codec import BridgedRequest
 from tidegate.dialects.dialect import (
     Answer,
+    AnyRequest,
     Call,
     Dialect,
+    FormDialect,
+    FormRequest,
     Outcome,
     Request,
     SealedRequest,
@@ -50,6 +53,7 @@ from tidegate.upstream.connection import Clocks, Headers
 from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors
 from tidegate.wire.events import Usage
+from tidegate.wire.forms import Form, Part, Upload
 
 if TYPE_CHECKING:
     from tidegate.dialects.codec import UpstreamDialect
@@ -182,7 +186,7 @@ class Exchange:
 
     # -- what the server calls ----------------------------------------------------------------------------------
 
-    def run(self, body: bytes) -> None:
+    def run(self, body: bytes | Form) -> None:
         """The body is there: answer it."""
         self._gateway.exchanges.add(self)
         try:
@@ -244,12 +248,12 @@ class Exchange:
 
     # -- admit and plan -----------------------------------------------------------------------------------------
 
-    def _admit(self, body: bytes) -> bool:
+    def _admit(self, body: bytes | Form) -> bool:
         """Whether the request can go on at once; else an errand goes on with it."""
         snapshot = self._snapshot
         principal = self._principal
-        request = self._dialect.parse(body)
-        self._request: Request | None = request
+        request = self._parse(body)
+        self._request: AnyRequest | None = request
         if self._dialect.seals:
             cast("SealedRequest", request).envelopes = self._gateway.envelopes(principal.project)
         end_user = request.end_user
@@ -278,13 +282,14 @@ class Exchange:
             created_at=int(time.time()),
             wall_clock=_unix_time,
             profile=profile,
-            request_bytes=len(body),
+            request_bytes=len(body) if isinstance(body, bytes) else body.text_bytes,
         )
-        if self._gateway.keeper is not None and not self._keep(self._gateway.keeper, request, body):
+        keeper = self._gateway.keeper
+        if keeper is not None and isinstance(body, bytes) and not self._keep(keeper, request, body):
             return False
         return self._open(request)
 
-    def _open(self, request: Request) -> bool:
+    def _open(self, request: AnyRequest) -> bool:
         """All that the request builds on is there. Whether it can go on at once; else an errand goes on with it."""
         if isinstance(request, PromptRequest) and (before := request.settle()):
             size = self._call.request_bytes + before
@@ -300,7 +305,7 @@ class Exchange:
                 return self._begin_background(recorder, cast("ResponsesRequest", request))
         return True
 
-    def _open_bridge(self, request: Request) -> None:
+    def _open_bridge(self, request: AnyRequest) -> None:
         for path in self._plan:
             if self._translates_to(path, request) is not None:
                 self._build_bridge(cast("BridgedRequest", request))
@@ -314,6 +319,12 @@ class Exchange:
             return snapshot.default_models[name]
         return self._principal.model or snapshot.default_model
 
+    def _parse(self, body: bytes | Form) -> AnyRequest:
+        """Raises InvalidRequest."""
+        if isinstance(body, bytes):
+            return self._dialect.parse(body)
+        return cast("FormDialect", self._dialect).parse_form(body)
+
     def _build_bridge(self, request: BridgedRequest) -> None:
         """Some attempt will go to a provider of another dialect."""
         bridge = self._bridge = Bridge(request, self._call, envelopes=self._gateway.envelopes(self._principal.project))
@@ -322,7 +333,7 @@ class Exchange:
 
     # -- what is kept -------------------------------------------------------------------------------------------
 
-    def _keep(self, keeper: "Keeper", request: Request, body: bytes) -> bool:
+    def _keep(self, keeper: "Keeper", request: AnyRequest, body: bytes) -> bool:
         """Have the answer kept, where it is to be; whether the request can go on at once."""
         plan = keeper.plan(
             request,
@@ -355,7 +366,7 @@ class Exchange:
         )
         return False
 
-    def _on_prepared(self, request: Request, found: "History | Repeat | errors.TidegateError | None") -> None:
+    def _on_prepared(self, request: AnyRequest, found: "History | Repeat | errors.TidegateError | None") -> None:
         self._errand = None
         try:
             if isinstance(found, errors.TidegateError):
@@ -373,7 +384,7 @@ class Exchange:
         except Exception as bug:
             self._on_bug(bug)
 
-    def _repeat(self, request: Request, found: Repeat) -> None:
+    def _repeat(self, request: AnyRequest, found: Repeat) -> None:
         """Another request with the same idempotency key has had the answer, or is having it."""
         keeper, claimed = self._gateway.keeper, self._claimed
         assert keeper is not None
@@ -483,7 +494,7 @@ class Exchange:
             return
         self._send_own(path, request)
 
-    def _translates_to(self, path: Path, request: Request) -> "UpstreamDialect | None":
+    def _translates_to(self, path: Path, request: AnyRequest) -> "UpstreamDialect | None":
         """The dialect that the provider is asked in; None where it gets the client's own request. A provider that lacks
         the operation is asked for an answer in its stead."""
         operation = self._dialect.operation
@@ -491,9 +502,13 @@ class Exchange:
             return UPSTREAM_DIALECTS[path.destination.endpoint]
         return path.bridge or (path.emulation if request.wants_stop else None)
 
-    def _send_own(self, path: Path, request: Request) -> None:
+    def _send_own(self, path: Path, request: AnyRequest) -> None:
         """An attempt in the client's own dialect."""
-        body = request.forward(path.destination)
+        body: bytes | Upload
+        if self._dialect.takes_form:
+            body = cast("FormRequest", request).upload(path.destination)
+        else:
+            body = cast("Request", request).forward(path.destination)
         self._dropped = request.dropped
         if self._stream is not None:
             self._stream.attempt(path.destination)
@@ -504,14 +519,14 @@ class Exchange:
     def _send(
         self,
         path: Path,
-        body: bytes,
+        body: bytes | Upload,
         fields: Sequence[tuple[bytes, bytes]] = (),
         *,
         operation: str = "",
         again: bool = False,
     ) -> None:
         """`again`: the same attempt goes on."""
-        stream = self._stream
+        streams = self._stream is not None and not path.destination.whole
         self._path = path
         self._attempts += not again
         # What belongs to one attempt; nothing reads it before there was one.
@@ -521,29 +536,28 @@ class Exchange:
         self._retry_after: float | None = None
         self._limits = b""
         self._heard = False
-        clocks = path.unstreamed if stream is None else path.streamed
+        clocks = path.streamed if streams else path.unstreamed
         if self._total_s is not None:
             clocks = self._lowered(clocks, self._total_s)
         upstream = path.upstream
+        endpoint, model = path.destination.endpoint, path.destination.model
+        sent: Sequence[Part]
+        if isinstance(body, bytes):
+            sent = upstream.request(endpoint, body, stream=streams, model=model, operation=operation, relayed=fields)
+        else:
+            sent = upstream.upload(endpoint, body, stream=streams, model=model)
         attempt = self._attempt = Attempt(
             upstream.pool,
             self._gateway.loop,
-            upstream.request(
-                path.destination.endpoint,
-                body,
-                stream=stream is not None,
-                model=path.destination.model,
-                operation=operation,
-                relayed=fields,
-            ),
+            sent,
             self,
             clocks,
             begun_at=self._received_at,
-            wait_for_event=stream is not None,
+            wait_for_event=streams,
         )
         attempt.start()
 
-    def _cross(self, bridge: Bridge, path: Path, request: Request) -> None:
+    def _cross(self, bridge: Bridge, path: Path, request: AnyRequest) -> None:
         """An attempt where some provider of the plan needs the bridge, perhaps this one."""
         dialect = self._translates_to(path, request)
         if dialect is None:
@@ -570,7 +584,7 @@ class Exchange:
         if self._paused and self._attempt is not None:
             self._attempt.pause()
 
-    def _fetch(self, bridge: Bridge, path: Path, request: Request, urls: list[str]) -> None:
+    def _fetch(self, bridge: Bridge, path: Path, request: AnyRequest, urls: list[str]) -> None:
         """The provider takes only bytes: get what the client's URLs point to, then go on."""
         total = (path.unstreamed if self._stream is None else path.streamed).total
         if self._total_s is not None:
@@ -585,7 +599,7 @@ class Exchange:
         )
 
     def _on_fetched(
-        self, bridge: Bridge, path: Path, request: Request, found: Mapping[str, str] | errors.TidegateError
+        self, bridge: Bridge, path: Path, request: AnyRequest, found: Mapping[str, str] | errors.TidegateError
     ) -> None:
         self._errand = None
         try:
@@ -636,6 +650,7 @@ class Exchange:
             if (
                 stream is None
                 or status != 200
+                or self._whole
                 or content_type.startswith((b"application/json", b"text/html", b"application/problem+json"))
             ):
                 self._collected = []
@@ -825,6 +840,11 @@ class Exchange:
             self._on_failure(self._error_of_status(body))
             return
         if self._stream is not None:
+            out = self._stream.unstreamed(body)
+            if out is not None:
+                assert self._stream.outcome is not None
+                self._on_outcome(self._stream.outcome, out)
+                return
             error = from_status(500, body, self._provider)
             self._on_failure(
                 errors.UpstreamBroken(
@@ -931,6 +951,7 @@ class Exchange:
                     cache_write_tokens=usage.cache_write_tokens,
                     output_tokens=usage.output_tokens,
                     reasoning_tokens=usage.reasoning_tokens,
+                    audio_seconds=usage.seconds,
                     estimated=usage.estimated,
                     error=error,
                     client=self.client,
@@ -948,6 +969,11 @@ class Exchange:
         if self._attempts == 0:
             return _NO_USAGE
         return estimated_usage(self._call.request_bytes, self._collected_bytes if self._status == 200 else 0)
+
+    @property
+    def _whole(self) -> bool:
+        """The present deployment knows no streams."""
+        return self._path is not None and self._path.destination.whole
 
     @property
     def _provider(self) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from tidegate.access.keys import Principal
 from tidegate.config.schema import Storage as Settings
-from tidegate.dialects.dialect import Call, Request, Stream
+from tidegate.dialects.dialect import AnyRequest, Call, Stream
 from tidegate.dialects.responses.interrupted import CODE as INTERRUPTED
 from tidegate.dialects.responses.interrupted import Remains
 from tidegate.dialects.responses.prompt import PromptRequest, previous_not_found
@@ -197,7 +197,7 @@ class Keeper:
 
     def plan(
         self,
-        request: Request,
+        request: AnyRequest,
         headers: Mapping[bytes, bytes],
         body: bytes,
         call: Call,

@@ -176,6 +176,7 @@ class Snapshot:
             cut_reported_as_completed=record.cut_reported_as_completed,
             operations=record.operations.get(spoken, frozenset()),
             fetches_urls=record.fetches_urls,
+            whole=record.answers_whole(deployment.model, spoken),
             drops=(unsupported or self.config.defaults.unsupported) == "drop",
             max_output_tokens=record.max_output_of(deployment.model),
             traits=record.traits_of(deployment.model),

@@ -11,7 +11,7 @@ OPENAI: Final = Provider(
     base_url="https://api.openai.com/v1",
     env=("OPENAI_API_KEY",),
     base_url_env=("OPENAI_BASE_URL",),
-    speaks=("responses", "chat", "completions", "embeddings", "speech"),
+    speaks=("responses", "chat", "completions", "embeddings", "speech", "transcription", "translation"),
     operations=OPENAI_OPERATIONS,
     refuses={"responses": NOT_IN_RESPONSES},
     responses_only=(
@@ -23,6 +23,7 @@ OPENAI: Final = Provider(
         "*deep-research*",
         "computer-use-*",
     ),
+    whole_transcripts=("whisper-*",),
     encrypted_reasoning=True,
     stores=True,
     reasons_silently=("o1*", "o3*", "o4*", "gpt-5*-pro*", "*deep-research*"),

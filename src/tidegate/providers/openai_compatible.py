@@ -9,5 +9,5 @@ OPENAI_COMPATIBLE: Final = Provider(
     kind="openai-compatible",
     title="OpenAI-compatible server",
     auth="optional-bearer",
-    speaks=("chat", "completions", "speech"),
+    speaks=("chat", "completions", "speech", "transcription", "translation"),
 )

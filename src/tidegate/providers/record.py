@@ -116,6 +116,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """
     responses_only: tuple[str, ...] = ()
     """Patterns of upstream model names that only the Responses endpoint has (S67)."""
+    whole_transcripts: tuple[str, ...] = ()
+    """Patterns of upstream model names whose transcripts come in one body, whatever `stream` says (S91)."""
     encrypted_reasoning: bool = False
     """`include: ["reasoning.encrypted_content"]` works, so a stateless call keeps the model's reasoning."""
     fetches_urls: bool = True
@@ -183,6 +185,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         if any(fnmatchcase(model, pattern) for pattern in self.responses_only):
             return ("responses",)
         return self.speaks
+
+    def answers_whole(self, model: str, endpoint: Endpoint) -> bool:
+        """Whether this upstream model answers in one body even where a stream is asked for."""
+        return endpoint == "transcription" and any(fnmatchcase(model, pattern) for pattern in self.whole_transcripts)
 
     def is_silent(self, model: str) -> bool:
         """Whether this upstream model may think for minutes without sending a byte."""

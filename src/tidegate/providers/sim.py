@@ -10,10 +10,11 @@ SIM: Final = Provider(
     title="Tidegate simulator",
     embedded=True,
     auth="none",
-    speaks=("responses", "chat", "completions", "messages", "embeddings", "speech"),
+    speaks=("responses", "chat", "completions", "messages", "embeddings", "speech", "transcription", "translation"),
     speech_events=("*",),
     speech=(("*", Speech(formats=("mp3", "wav", "pcm"))),),
     operations=OPENAI_OPERATIONS,
     default_model="demo",
     default_speech_model="demo",
+    default_transcription_model="demo",
 )

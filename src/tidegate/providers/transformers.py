@@ -14,13 +14,14 @@ from tidegate.providers.record import LOCAL_CLOCKS, NOT_IN_RESPONSES, Provider
 # (the revision) after the model's name, and usage beside the finish reason. The response object has none of the
 # request's members, or false ones (`tools` is always empty). A call is announced when it is complete, at a wrong
 # `output_index`, and followed by a second opening of the message before it; a Responses answer cut by the limit, which
-# is 1024 tokens when the request has none, says `completed`.
+# is 1024 tokens when the request has none, says `completed`. A transcript streams as bare pieces of text, without JSON and
+# without `[DONE]`; of the form only `file`, `model` and `stream` count, and a field that it has never heard of gets 422.
 TRANSFORMERS: Final = Provider(
     kind="transformers",
     title="Transformers serve",
     base_url="http://127.0.0.1:8000/v1",
     auth="none",
-    speaks=("responses", "chat", "completions"),
+    speaks=("responses", "chat", "completions", "transcription"),
     refuses={
         "responses": (NOT_IN_RESPONSES - {"seed"})
         | {"max_tool_calls", "parallel_tool_calls", "reasoning", "text", "tool_choice", "top_logprobs", "truncation"},
@@ -45,6 +46,21 @@ TRANSFORMERS: Final = Provider(
             }
         ),
         "completions": frozenset({"best_of", "echo", "logit_bias", "logprobs", "n", "presence_penalty", "suffix"}),
+        "transcription": frozenset(
+            {
+                "chunking_strategy",
+                "include",
+                "keywords",
+                "known_speaker_names",
+                "known_speaker_references",
+                "language",
+                "languages",
+                "prompt",
+                "response_format",
+                "temperature",
+                "timestamp_granularities",
+            }
+        ),
     },
     include_usage=False,
     cut_reported_as_completed=True,
@@ -54,6 +70,7 @@ TRANSFORMERS: Final = Provider(
         loose_items=True,
         echoes_request=False,
         output_limit=1024,
+        transcripts="raw",
     ),
     clocks=LOCAL_CLOCKS,
     local_ports=(8000,),

@@ -12,7 +12,7 @@ VLLM: Final = Provider(
     base_url="http://127.0.0.1:8000/v1",
     env=("VLLM_API_KEY",),
     auth="optional-bearer",
-    speaks=("responses", "chat", "completions", "speech"),
+    speaks=("responses", "chat", "completions", "speech", "transcription", "translation"),
     refuses={
         "responses": frozenset({"frequency_penalty", "max_tokens", "n", "presence_penalty", "response_format"}),
     },
@@ -21,6 +21,6 @@ VLLM: Final = Provider(
     clocks=LOCAL_CLOCKS,
     local_ports=(8000,),
     owned_by="vllm",
-    quirks=Quirks(reasoning_back="reasoning_content"),
+    quirks=Quirks(reasoning_back="reasoning_content", transcript_usage="stream_include_usage"),
     documentation="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
 )

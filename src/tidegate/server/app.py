@@ -22,6 +22,7 @@ from tidegate.gateway.gateway import Gateway
 from tidegate.server.conversations import Conversations
 from tidegate.server.cycle import AsgiApp, Receive, Scope, Send
 from tidegate.server.openapi import document
+from tidegate.server.spool import Spools
 from tidegate.server.stored import StoredResponses
 from tidegate.telemetry.metrics import CONTENT_TYPE
 from tidegate.wire import jsonio
@@ -48,10 +49,11 @@ _PLANNED = ("/v1/audio/", "/v1/images", "/v1/files", "/v1/batches")
 class Application:
     """What uvicorn is given: the hot routes for our protocol class, the cold ones as ASGI.
 
-    `gateway` exists from the lifespan's start-up on, before the first connection is accepted.
+    `gateway` and `spools` exist from the lifespan's start-up on, before the first connection is accepted.
     """
 
     gateway: Gateway
+    spools: Spools
 
     def __init__(self, lifespan: "Lifespan") -> None:
         self._lifespan = lifespan

@@ -22,6 +22,7 @@ from tidegate.server.cycle import Receive, Send
 from tidegate.server.database import open_storage
 from tidegate.server.discovery import discover
 from tidegate.server.envelope_key import KeyUnusable, envelope_key
+from tidegate.server.spool import Spools
 from tidegate.storage.records import StorageUnusable
 from tidegate.storage.storage import Storage
 from tidegate.telemetry import log
@@ -146,6 +147,7 @@ class Lifespan:
         self._storage: Storage | None = None
         self._audio: LocalAudio | None = None
         self._lines: log.LineWriter | None = None
+        self._spools: Spools | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, app: Application, receive: Receive, send: Send) -> None:
@@ -153,6 +155,7 @@ class Lifespan:
         await receive()
         try:
             app.gateway = await self._start()
+            self._spools = app.spools = Spools(app.gateway.loop, self.config.server.data_dir)
         except (ProviderUnusable, KeyUnusable, StorageUnusable) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -281,6 +284,8 @@ class Lifespan:
             await self.gateway.close()
         if self._audio is not None:
             await self._audio.stop()
+        if self._spools is not None:
+            self._spools.close()
         if self._sim is not None:
             await self._sim.stop()
         if self._storage is not None:

@@ -17,13 +17,16 @@ from tidegate.gateway.exchange import DEFAULT_SEND_STALL_S, Exchange
 from tidegate.server import reply
 from tidegate.server.cycle import Cycle
 from tidegate.server.handshake import accepted
-from tidegate.server.incoming import Incoming
+from tidegate.server.incoming import Incoming, not_kept_in_time
+from tidegate.server.keeping import Keeping
 from tidegate.server.origin import cors_fields, preflight_fields
 from tidegate.server.reader import Reader
 from tidegate.server.refusal import refused
+from tidegate.server.turns import TURN_BYTES
 from tidegate.server.websocket import WebSocket
 from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors
+from tidegate.wire.forms import Form
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -60,6 +63,8 @@ class Connection(asyncio.Protocol):
         "_date",
         "_date_source",
         "_gateway",
+        "_gives_way",
+        "_held",
         "_idle_since",
         "_loop",
         "_paused",
@@ -99,11 +104,15 @@ class Connection(asyncio.Protocol):
         self._reader = Reader(self, app, self._loop)
         self._transport: asyncio.Transport | None = None
         self._request: Incoming | None = None
-        self._running: Exchange | Cycle | None = None
+        self._running: Exchange | Cycle | Keeping | None = None
         self._queue: deque[Incoming] = deque()
         self._queued_bytes = 0
         self._idle_since = 0.0
         self._paused = False
+        self._held = False
+        """The disk does not keep up with an upload."""
+        self._gives_way = False
+        """An upload has brought much, and others are to have their turn."""
         self._unsent = 0
         self._unsent_since = 0.0
         self._closing = False
@@ -125,8 +134,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
-        if self._reader.incoming is not None:
+        incoming = self._reader.incoming
+        if incoming is not None:
             self._await_rest()
+            if incoming.form is not None and len(data) >= TURN_BYTES and not self._gives_way:
+                self._gives_way = True
+                self._pause_reading()
+                self._app.spools.turns.wait(self)
 
     def eof_received(self) -> bool:
         """The client will send no more. Like nginx, we take it as a departure: a closed socket looks the same, and
@@ -176,6 +190,7 @@ class Connection(asyncio.Protocol):
             return
         waiting = incoming.measure_head() + incoming.body_bytes
         if len(self._queue) >= PIPELINE_LIMIT or self._queued_bytes + waiting > PIPELINE_BYTES:
+            incoming.let_go()
             self._reader.stop()
             return
         self._queue.append(incoming)
@@ -207,6 +222,26 @@ class Connection(asyncio.Protocol):
         if rest:
             socket.data_received(rest)
 
+    def hold(self) -> None:
+        self._held = True
+        self._pause_reading()
+
+    def go_on(self) -> None:
+        self._held = False
+        self._resume_reading()
+
+    def take_turn(self) -> None:
+        self._gives_way = False
+        self._resume_reading()
+
+    def _pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not (self._held or self._gives_way) and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def _run_next(self) -> None:
         # While the client leaves an answer unread, the next one would only pile up behind it.
         if self._queue and self._running is None and not self._paused:
@@ -222,23 +257,45 @@ class Connection(asyncio.Protocol):
         try:
             if incoming.refusal is not None:
                 self._refuse_head(incoming, incoming.refusal)
+            elif incoming.form is not None:
+                self._running = keeping = Keeping(self, incoming, self._loop.time())
+                self._wheel.watch(self, keeping.until(self._settings))
+                incoming.form.finish(keeping.done)
             elif incoming.dialect is not None:
                 body, incoming.body = bytes(incoming.body), b""
-                assert incoming.principal is not None
-                exchange = self._running = Exchange(
-                    self._gateway,
-                    self,
-                    incoming.dialect,
-                    incoming.principal,
-                    incoming.fields,
-                    incoming.request_id,
-                    self.client,
-                )
-                exchange.run(body)
+                self._exchange(incoming).run(body)
             elif _is_preflight(incoming):
                 self._answer_preflight(incoming)
             else:
                 self._run_cold(incoming)
+        except errors.TidegateError as refusal:
+            self._refuse_head(incoming, refusal)
+        except Exception as bug:
+            self._on_bug(bug)
+
+    def _exchange(self, incoming: Incoming) -> Exchange:
+        assert incoming.dialect is not None
+        assert incoming.principal is not None
+        exchange = self._running = Exchange(
+            self._gateway,
+            self,
+            incoming.dialect,
+            incoming.principal,
+            incoming.fields,
+            incoming.request_id,
+            self.client,
+        )
+        return exchange
+
+    def kept(self, keeping: "Keeping", form: Form | errors.TidegateError) -> None:
+        """The upload is on disk, or cannot be."""
+        if self._running is not keeping:
+            return  # the client has left, or the disk was too slow
+        try:
+            if isinstance(form, Form):
+                self._exchange(keeping.incoming).run(form)
+            else:
+                self._refuse_head(keeping.incoming, form)
         except Exception as bug:
             self._on_bug(bug)
 
@@ -371,6 +428,8 @@ class Connection(asyncio.Protocol):
     def finished(self) -> None:
         """The running answer is complete: the next request, or rest, or the end."""
         self._running = None
+        if self._request is not None:
+            self._request.let_go()
         if self._transport is None:
             return
         if not self.keep_alive or (self._reader.deaf and not self._queue):
@@ -411,7 +470,7 @@ class Connection(asyncio.Protocol):
         unread = self._reader.deaf or self._reader.incoming is not None or bool(self._queue)
         self._closing = True
         self._reader.stop()
-        self._queue.clear()
+        self._clear_queue()
         self._idle_since = self._reader.heard_at = self._loop.time()
         self._watch_unsent()
         if unread and transport.can_write_eof():
@@ -420,14 +479,21 @@ class Connection(asyncio.Protocol):
         else:
             transport.close()
 
+    def _clear_queue(self) -> None:
+        for incoming in self._queue:
+            incoming.let_go()
+        self._queue.clear()
+
     def _gone(self) -> None:
         self._reader.stop()
-        self._queue.clear()
+        self._clear_queue()
         running, self._running = self._running, None
         if running is not None:
             running.client_gone()
             if self._transport is not None:
                 self._transport.abort()
+        if self._request is not None:
+            self._request.let_go()
 
     # -- clocks -------------------------------------------------------------------------------------------------
 
@@ -485,6 +551,12 @@ class Connection(asyncio.Protocol):
             return self._check_unsent(transport, now)
         if self._closing:
             return self._due(now, min(self._reader.heard_at + LINGER_SILENCE_S, self._idle_since + LINGER_S))
+        if isinstance(self._running, Keeping):
+            due = self._running.until(self._settings)
+            if now < due:
+                return due
+            self.kept(self._running, not_kept_in_time(self._settings))
+            return None
         if self._running is not None or self._queue:
             return None
         incoming = self._reader.incoming

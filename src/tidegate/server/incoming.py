@@ -13,8 +13,10 @@ import msgspec
 from tidegate.access.keys import KEY_HEADERS
 from tidegate.dialects.gemini import gemini_at, key_in
 from tidegate.gateway.ids import IdSupply
+from tidegate.server.form import FormReader
 from tidegate.server.origin import check_origin
 from tidegate.wire import errors
+from tidegate.wire.forms import FILE
 
 if TYPE_CHECKING:
     from tidegate.access.keys import Principal
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from tidegate.gateway.snapshot import Snapshot
     from tidegate.server.app import Application
 
-__all__ = ["Incoming", "Judge", "body_too_large", "offers_websocket", "request_id"]
+__all__ = ["Incoming", "Judge", "body_too_large", "not_kept_in_time", "offers_websocket", "request_id"]
 
 COLD_BODY_LIMIT = 64 * 1024
 """Largest body of a request that is not relayed: nothing there reads one, and nobody has shown a key yet."""
@@ -82,6 +84,10 @@ class Incoming(msgspec.Struct, gc=False):
     """The headers by name; the last one counts."""
     body: bytes | bytearray = b""
     """One buffer, however many chunks it came in: an object for each would cost fifty times their bytes."""
+    form: FormReader | None = None
+    """Takes the body in place of `body`, on a route whose requests are forms."""
+    held_since: float = 0.0
+    """Loop time since which the client may not send, because the disk does not keep up; 0 while it may."""
     body_limit: int = 0
     head_bytes: int = 0
     """Size of the request line's target and the fields, trailers included; 0 while it need not be known."""
@@ -109,6 +115,12 @@ class Incoming(msgspec.Struct, gc=False):
             self.head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         return self.head_bytes
 
+    def let_go(self) -> None:
+        """Nobody will answer it, or it is answered: what was uploaded is needed no more."""
+        form, self.form = self.form, None
+        if form is not None:
+            form.release()
+
 
 class Judge:
     """Decides what the heads of one connection's requests decide.
@@ -118,7 +130,17 @@ class Judge:
     stands, the same bytes have the same answer.
     """
 
-    __slots__ = ("_app", "_authorization", "_dialect", "_host", "_principal", "_settings", "_snapshot", "_url")
+    __slots__ = (
+        "_app",
+        "_authorization",
+        "_dialect",
+        "_host",
+        "_limit",
+        "_principal",
+        "_settings",
+        "_snapshot",
+        "_url",
+    )
 
     def __init__(self, app: "Application", settings: "Settings") -> None:
         self._app = app
@@ -127,6 +149,7 @@ class Judge:
         self._url = self._host = self._authorization = b""
         self._dialect: Dialect | None = None
         self._principal: Principal | None = None
+        self._limit = 0
 
     def decide(self, incoming: Incoming) -> None:
         """Decide, and note it in `incoming`. Raises TidegateError."""
@@ -150,7 +173,7 @@ class Judge:
         ):
             incoming.dialect = self._dialect
             incoming.principal = self._principal
-            limit: int = settings.max_body
+            limit: int = self._limit
         else:
             limit = self._decide_anew(incoming, fields, usual=usual)
         incoming.body_limit = limit
@@ -193,6 +216,7 @@ class Judge:
         incoming.dialect = dialect
         given = key_in(incoming.url) if google is not None else None
         incoming.principal = snapshot.keys.authenticate(fields, given)
+        limit = int(self._settings.max_upload if dialect.takes_form else self._settings.max_body)
         if usual and version == "1.1" and url == incoming.url:
             self._snapshot = snapshot
             self._url = url
@@ -200,7 +224,8 @@ class Judge:
             self._authorization = fields.get(b"authorization", b"")
             self._dialect = dialect
             self._principal = incoming.principal
-        return self._settings.max_body
+            self._limit = limit
+        return limit
 
     def _decide_upgrade(self, incoming: Incoming, fields: dict[bytes, bytes]) -> None:
         """Who calls has to be known before the connection is given away."""
@@ -254,9 +279,17 @@ def offers_websocket(fields: dict[bytes, bytes]) -> bool:
 
 def body_too_large(incoming: Incoming, settings: "Settings") -> errors.BodyTooLarge:
     limit = int(incoming.body_limit)
+    if incoming.dialect is not None and incoming.dialect.takes_form:
+        return errors.BodyTooLarge(f"The upload is larger than {limit} bytes (server.max_upload).", param=FILE)
     if limit == settings.max_body:
         return errors.BodyTooLarge(f"The request body is larger than {limit} bytes (server.max_body).")
     return errors.BodyTooLarge(f"The request body is larger than the {limit} bytes that this path takes.")
+
+
+def not_kept_in_time(settings: "Settings") -> errors.InsufficientStorage:
+    return errors.InsufficientStorage(
+        f"The disk did not take the upload within {settings.body_timeout:g} s (server.body_timeout)."
+    )
 
 
 def _read_target(incoming: Incoming, host: bytes | None) -> bytes | None:

@@ -14,6 +14,8 @@ from tidegate.dialects.gemini.embeddings import EmbedBody, EmbedManyBody
 from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.responses import CompactBody, InputTokensBody, ResponsesBody
 from tidegate.dialects.speech import SpeechBody
+from tidegate.dialects.transcription import TranscriptionFields, TranslationFields
+from tidegate.wire.forms import FILE
 
 __all__ = ["document"]
 
@@ -33,6 +35,10 @@ _BODIES = (
     ("/v1beta/models/{model}:embedContent", EmbedBody, "Create one embedding (Gemini)"),
     ("/v1beta/models/{model}:batchEmbedContents", EmbedManyBody, "Create embeddings (Gemini)"),
 )
+_FORMS = (
+    ("/v1/audio/transcriptions", TranscriptionFields, "Transcribe speech"),
+    ("/v1/audio/translations", TranslationFields, "Translate speech into English"),
+)
 _READS = (
     ("/v1/models", "List the models"),
     ("/v1/models/{model}", "Describe one model"),
@@ -42,6 +48,7 @@ _READS = (
     ("/readyz", "Whether new requests are welcome"),
     ("/metrics", "Metrics in the format of Prometheus"),
 )
+_JSON = "application/json"
 _MODEL = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
 _ERROR = {
     "type": "object",
@@ -64,20 +71,24 @@ _ERROR = {
 @cache
 def document() -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
-    types = [body for _, body, _ in _BODIES]
+    types = [body for _, body, _ in (*_BODIES, *_FORMS)]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     components = {**components, "Error": _ERROR}
     paths: dict[str, Any] = {}
-    for (path, _, summary), schema in zip(_BODIES, schemas, strict=True):
+    forms = {path for path, _, _ in _FORMS}
+    for (path, _, summary), schema in zip((*_BODIES, *_FORMS), schemas, strict=True):
+        content = (
+            {"multipart/form-data": {"schema": _with_file(schema)}} if path in forms else {_JSON: {"schema": schema}}
+        )
         paths[path] = {
             "post": {
                 "summary": summary,
                 "security": [{}, {"key": []}],
-                "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+                "requestBody": {"required": True, "content": content},
                 "responses": {
                     "200": {
                         "description": "The answer: one JSON object, or an event stream when `stream` is true.",
-                        "content": {"application/json": {}, "text/event-stream": {}},
+                        "content": {_JSON: {}, "text/event-stream": {}},
                     },
                     "default": _error_response(),
                 },
@@ -114,8 +125,14 @@ def document() -> dict[str, Any]:
     }
 
 
+def _with_file(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a form's fields, and its file."""
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    return {"allOf": [schema, {"type": "object", "required": [FILE], "properties": {FILE: file}}]}
+
+
 def _error_response() -> dict[str, Any]:
     return {
         "description": "An error in the OpenAI envelope.",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}},
     }

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
-from tidegate.server.incoming import Incoming, Judge, body_too_large, offers_websocket, request_id
+from tidegate.server.form import FormReader
+from tidegate.server.incoming import (
+    Incoming,
+    Judge,
+    body_too_large,
+    not_kept_in_time,
+    offers_websocket,
+    request_id,
+)
 from tidegate.wire import errors
 
 if TYPE_CHECKING:
@@ -36,6 +44,12 @@ class Receiver(Protocol):
 
     def upgrade(self, incoming: Incoming, rest: bytes) -> None:
         """A request with which the connection becomes a WebSocket, and what came behind it. May not raise."""
+
+    def hold(self) -> None:
+        """Have the client send no more."""
+
+    def go_on(self) -> None:
+        """Have it go on."""
 
 
 class Reader:
@@ -101,7 +115,13 @@ class Reader:
     def stop(self) -> None:
         """Take no further request."""
         self.deaf = True
+        incoming = self.incoming
         self.incoming = self._headers = None
+        if incoming is not None:
+            incoming.let_go()
+            if incoming.held_since:
+                incoming.held_since = 0.0
+                self._receiver.go_on()  # what still comes is thrown away
 
     def close(self) -> None:
         """Nothing more will come. The parser refers to its callbacks, and they to it."""
@@ -121,11 +141,16 @@ class Reader:
         if not incoming.method:
             return incoming.begun_at + self._settings.header_timeout
         timeout = self._settings.body_timeout
+        if incoming.held_since:
+            return incoming.held_since + timeout
         slowest = incoming.begun_at + timeout + incoming.body_bytes / BODY_RATE_FLOOR
         return min(self.heard_at + timeout, slowest)
 
     def give_up(self, incoming: Incoming) -> None:
         """The deadline has passed."""
+        if incoming.held_since:
+            self._refuse(not_kept_in_time(self._settings))
+            return
         if incoming.method:
             timeout, message = self._settings.body_timeout, "The request body stalled for {} s, or came too slowly"
             name = "server.body_timeout"
@@ -174,32 +199,67 @@ class Reader:
             return
         try:
             self._judge.decide(incoming)
+            if incoming.dialect is not None and incoming.dialect.takes_form:
+                incoming.form = FormReader(incoming.fields.get(b"content-type"), self._app.spools, self)
         except errors.TidegateError as refusal:
             self._refuse(refusal)
         except Exception as bug:
-            self._app.gateway.log.error("request_head_failed", exc_info=bug)
-            self._refuse(errors.Internal("The gateway failed on this request; its log has the details."))
+            self._on_bug(bug)
 
     def on_body(self, body: bytes) -> None:
         incoming = self.incoming
         if incoming is None:
             return
-        if not incoming.body:
+        incoming.body_bytes += len(body)
+        if incoming.body_bytes > incoming.body_limit:
+            self._refuse(body_too_large(incoming, self._settings))
+        elif incoming.form is not None:
+            self._feed_form(incoming.form, body)
+        elif not incoming.body:
             incoming.body = body
         elif isinstance(incoming.body, bytes):
             incoming.body = bytearray(incoming.body) + body
         else:
             incoming.body += body
-        incoming.body_bytes += len(body)
-        if incoming.body_bytes > incoming.body_limit:
-            self._refuse(body_too_large(incoming, self._settings))
+
+    def _feed_form(self, form: FormReader, body: bytes) -> None:
+        try:
+            form.feed(body)
+        except errors.TidegateError as refusal:
+            self._refuse(refusal)
+        except Exception as bug:
+            self._on_bug(bug)
 
     def on_message_complete(self) -> None:
         incoming = self.incoming
         if incoming is None or self._offered or incoming.websocket:
             return
+        if incoming.form is not None:
+            incoming.form.close()
+            self.go_on()
         self.incoming = None
         self._receiver.receive(incoming)
+
+    # -- what an upload says that the disk has to keep (see `Tide`) ----------------------------------------------
+
+    def hold(self) -> None:
+        if self.incoming is not None and not self.deaf:
+            self.incoming.held_since = self._loop.time()
+            self._receiver.hold()
+
+    def go_on(self) -> None:
+        incoming = self.incoming
+        if incoming is None or not incoming.held_since:
+            return
+        # The silence was ours.
+        now = self.heard_at = self._loop.time()
+        incoming.begun_at += now - incoming.held_since
+        incoming.held_since = 0.0
+        self._receiver.go_on()
+
+    def not_kept(self, error: errors.TidegateError) -> None:
+        if self.incoming is not None:
+            self._refuse(error)
 
     # -- refusals -----------------------------------------------------------------------------------------------
 
@@ -213,6 +273,10 @@ class Reader:
         incoming.refusal = refusal
         incoming.request_id = incoming.request_id or request_id(dict(incoming.headers).get(b"x-request-id"))
         self._receiver.receive(incoming)
+
+    def _on_bug(self, bug: Exception) -> None:
+        self._app.gateway.log.error("request_head_failed", exc_info=bug)
+        self._refuse(errors.Internal("The gateway failed on this request; its log has the details."))
 
     def _head_too_large(self) -> errors.HeadersTooLarge:
         return errors.HeadersTooLarge(

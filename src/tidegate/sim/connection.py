@@ -10,9 +10,11 @@ from typing import Any, cast
 import httptools
 import msgspec
 
-from tidegate.sim.errors import error_object
+from tidegate.sim.errors import Refusal, error_object
+from tidegate.sim.faults import FAULTS
 from tidegate.sim.options import Options
 from tidegate.sim.reply import Ending, Step, error_reply, steps
+from tidegate.sim.upload import PATHS, Upload
 
 # No test sends more; a client that does is told so and is not buffered for.
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -23,19 +25,37 @@ _LINGER_0 = struct.pack("ii", 1, 0)
 class SimRequest:
     """A request as it was received, and what became of its answer. Times are those of the loop's clock; None: not (yet)."""
 
-    __slots__ = ("body", "closed_by_peer_at", "connection_id", "finished_at", "headers", "method", "path", "started_at")
+    __slots__ = (
+        "body",
+        "closed_by_peer_at",
+        "connection_id",
+        "finished_at",
+        "headers",
+        "method",
+        "path",
+        "started_at",
+        "upload",
+    )
 
     def __init__(
-        self, method: str, path: str, headers: dict[str, str], body: bytes, connection_id: int, started_at: float
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes | Upload,
+        connection_id: int,
+        started_at: float,
     ) -> None:
         self.method = method
         self.path = path
         self.headers = headers
         """Names in lower case; of a repeated header the values are joined by a comma."""
-        self.body = body
+        self.upload: Upload | None = body if isinstance(body, Upload) else None
+        """A form, whose body is not kept: as much of it as has come."""
+        self.body = b"" if isinstance(body, Upload) else body
         self.connection_id = connection_id
         self.started_at = started_at
-        """When the request was complete."""
+        """When the request was complete; of a form, when it began."""
         self.finished_at: float | None = None
         """When the last byte of the answer was handed to the transport, or the connection was cut on purpose."""
         self.closed_by_peer_at: float | None = None
@@ -53,8 +73,11 @@ class SimRequest:
 class House:
     """What the connections of a server share."""
 
-    def __init__(self, answer: Callable[..., Iterable[Step]], keep_requests: int) -> None:
+    def __init__(
+        self, answer: Callable[..., Iterable[Step]], watch: Callable[[str], Options], keep_requests: int
+    ) -> None:
         self.answer = answer
+        self.watch = watch
         self.requests: deque[SimRequest] = deque(maxlen=keep_requests)
         self.recording = keep_requests > 0
         self.open: set[Connection] = set()
@@ -89,6 +112,7 @@ class Connection(asyncio.Protocol):
         "_held",
         "_house",
         "_id",
+        "_intake",
         "_keep_alive",
         "_loop",
         "_next",
@@ -98,9 +122,13 @@ class Connection(asyncio.Protocol):
         "_playing",
         "_request",
         "_steps",
+        "_taken_at",
         "_transport",
+        "_upload",
+        "_uploading",
         "_url",
         "_used",
+        "_watched",
     )
 
     def __init__(self, house: House, loop: asyncio.AbstractEventLoop) -> None:
@@ -114,7 +142,10 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._body_size = 0
-        self._pending: deque[tuple[str, str, dict[str, str], bytes, bool]] = deque()
+        self._upload: Upload | None = None
+        self._uploading: SimRequest | None = None
+        self._watched: Options | None = None
+        self._pending: deque[tuple[str, str, dict[str, str], bytes | Upload, bool]] = deque()
         self._playing = False
         self._keep_alive = True
         self._request: SimRequest | None = None
@@ -122,6 +153,8 @@ class Connection(asyncio.Protocol):
         self._next: bytes | Ending = b""
         self._due = 0.0
         self._handle: asyncio.Handle | None = None
+        self._intake: asyncio.Handle | None = None
+        self._taken_at = 0.0
         self._paused = False
         self._held = False
         self._ending = False
@@ -172,16 +205,69 @@ class Connection(asyncio.Protocol):
         self._headers = {}
         self._body = []
         self._body_size = 0
+        self._upload = self._watched = None
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._house.recording:
+        if self._house.recording or name.lower() == b"content-type":
             key, text = name.decode("latin-1").lower(), value.decode("latin-1")
             self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
+    def on_headers_complete(self) -> None:
+        kind = self._headers.get("content-type", "")
+        path = self._url.decode("latin-1").partition("?")[0]
+        if path not in PATHS or not kind.lower().startswith("multipart/") or self._ending:
+            return
+        try:
+            self._upload = Upload(kind)
+        except Refusal as refusal:
+            self._refuse(refusal.status, str(refusal))
+            return
+        if self._house.recording:
+            self._uploading = SimRequest("POST", path, self._headers, self._upload, self._id, self._loop.time())
+            self._house.requests.append(self._uploading)
+
+    def _on_upload(self, upload: Upload, body: bytes) -> None:
+        if self._ending:
+            return
+        try:
+            upload.feed(body)
+        except Refusal as refusal:
+            self._refuse(refusal.status, str(refusal))
+            return
+        model = upload.field("model")
+        if self._watched is None and model is not None and upload.name is not None:
+            self._watched = self._house.watch(model)
+        watched = self._watched
+        if watched is None:
+            return
+        match watched.fault and FAULTS[watched.fault].on_upload:
+            case "stall":
+                self._ending = True  # also if all of it is there already
+                self._transport.pause_reading()
+            case "reset":
+                self._reset()
+            case "refuse":
+                self._refuse(413, "Maximum content size limit exceeded.")
+            case _ if watched.intake is not None:
+                self._transport.pause_reading()
+                since = self._loop.time() if self._intake is None else self._taken_at
+                self._taken_at = since + len(body) / watched.intake
+                if self._intake is not None:
+                    self._intake.cancel()
+                self._intake = self._loop.call_at(self._taken_at, self._read_on)
+
+    def _read_on(self) -> None:
+        self._intake = None
+        self._transport.resume_reading()
+        self._start()
+
     def on_body(self, body: bytes) -> None:
+        if self._upload is not None:
+            self._on_upload(self._upload, body)
+            return
         self._body_size += len(body)
         if self._body_size > MAX_BODY_BYTES:
             self._body = []
@@ -192,20 +278,24 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._ending:
             return
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        body: bytes | Upload = b"".join(self._body) if self._upload is None else self._upload
         method = self._parser.get_method().decode("latin-1")
         self._pending.append(
             (method, self._url.decode("latin-1"), self._headers, body, self._parser.should_keep_alive())
         )
-        if not self._playing:
-            self._start()
+        self._start()
 
     # The player.
 
     def _start(self) -> None:
+        """The next answer, if there is one to give and nothing it has to wait for."""
+        if self._playing or self._intake is not None or not self._pending:
+            return
         method, path, headers, body, self._keep_alive = self._pending.popleft()
         self._playing = True
-        if self._house.recording:
+        if self._house.recording and isinstance(body, Upload):
+            self._request, self._uploading = self._uploading, None
+        elif self._house.recording:
             self._request = SimRequest(method, path, headers, body, self._id, self._loop.time())
             self._house.requests.append(self._request)
         try:
@@ -259,18 +349,20 @@ class Connection(asyncio.Protocol):
         if self._request is not None:
             self._request.finished_at = self._loop.time()
         if ending is Ending.RESET:
-            sock: socket.socket = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
-            self._ending = True
-            self._transport.abort()
+            self._reset()
         elif ending is Ending.CLOSE or not self._keep_alive:
             self._ending = True
             self._transport.close()
         else:
             self._playing = False
             self._request = None
-            if self._pending:
-                self._start()
+            self._start()
+
+    def _reset(self) -> None:
+        sock: socket.socket = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
+        self._ending = True
+        self._transport.abort()
 
     def _refuse(self, status: int, message: str) -> None:
         """Answers a request that cannot be read to its end, and closes."""
@@ -281,10 +373,11 @@ class Connection(asyncio.Protocol):
         self._play(steps(error_reply(error_object(status, message), status), Options()))
 
     def _left(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-        request = self._request
+        for timer in (self._handle, self._intake):
+            if timer is not None:
+                timer.cancel()
+        self._handle = self._intake = None
+        request = self._request or self._uploading
         if request is not None and request.finished_at is None and request.closed_by_peer_at is None:
             request.closed_by_peer_at = self._loop.time()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.sim import chat, completions, embeddings, gemini, messages, responses, speech
+from tidegate.sim import chat, completions, embeddings, gemini, messages, responses, speech, transcription
 from tidegate.sim.case import Case
 from tidegate.sim.compaction import OPERATIONS
 from tidegate.sim.errors import Refusal, envelope
@@ -19,6 +19,7 @@ from tidegate.sim.reply_faults import HTML
 from tidegate.sim.scripts import SCRIPTS, Script, answers
 from tidegate.sim.sse import comment, encode, frame
 from tidegate.sim.stamp import new_stamp
+from tidegate.sim.upload import PATHS, Upload
 
 _DIALECTS: dict[Endpoint, ModuleType] = {
     "responses": responses,
@@ -27,6 +28,7 @@ _DIALECTS: dict[Endpoint, ModuleType] = {
     "gemini": gemini,
     "messages": messages,
     "speech": speech,
+    "transcription": transcription,
 }
 # A benchmark uses a handful.
 MAX_BENCH_ANSWERS = 256
@@ -60,9 +62,11 @@ class Desk:
         self._struck: Counter[str] = Counter()
         self._bench: dict[tuple[str, str, bool, bool], tuple[Step, ...]] = {}
 
-    def answer(self, method: str, path: str, body: bytes, *, reused: bool) -> Iterable[Step]:
+    def answer(self, method: str, path: str, body: bytes | Upload, *, reused: bool) -> Iterable[Step]:
         """The steps of the answer; `path` may have a query. Never raises for what a client sent."""
         path, _, query = path.partition("?")
+        if isinstance(body, Upload):
+            return self._transcribe(path, body, reused=reused)
         if (
             path.startswith("/v1beta/")
             or path.endswith(gemini.COUNT)
@@ -80,6 +84,8 @@ class Desk:
             if path == embeddings.PATH and method == "POST":
                 request = _object(body)
                 return self._embed(embeddings.model_of(request), lambda: embeddings.openai(request), "chat")
+            if path in PATHS and method == "POST":
+                raise Refusal(400, "Expected multipart/form-data.", code="invalid_content_type")
             if endpoint is None:
                 return steps(self._elsewhere(method, path), _PLAIN)
             if method != "POST":
@@ -106,6 +112,23 @@ class Desk:
         if options.status is not None:
             return steps(_status_reply(options, "responses"), options)
         return steps(json_reply(msgspec.json.encode(OPERATIONS[path](body, new_stamp(options)))), options)
+
+    def watch(self, model: str) -> Options:
+        """How an upload for `model` is to be read: the options, with a fault only if that strikes in the middle of it. Never
+        raises: what is wrong with the name is said when the form is complete."""
+        try:
+            _, options = self._script(model)
+        except Refusal:
+            return _PLAIN
+        if options.fault is None or FAULTS[options.fault].on_upload is None or self._is_spent(model, options):
+            return msgspec.structs.replace(options, fault=None)
+        return options
+
+    def _transcribe(self, path: str, upload: Upload, *, reused: bool) -> Iterable[Step]:
+        try:
+            return self._generate(transcription.read(path, upload), reused=reused)
+        except Refusal as refusal:
+            return steps(error_reply({"error": refusal.error}, refusal.status), _PLAIN)
 
     def _google(self, method: str, path: str, query: str, body: bytes, *, reused: bool) -> Iterable[Step]:
         """The same for Google's API, whose paths name the model and whose errors have another form."""
@@ -172,19 +195,25 @@ class Desk:
     def _generate(self, prompt: Prompt, *, reused: bool) -> Iterable[Step]:
         script, options = self._script(prompt.model)
         if options.times is not None:
-            if len(self._struck) >= MAX_COUNTED_MODELS:
-                self._struck.clear()
-            self._struck[prompt.model] += 1
-            if self._struck[prompt.model] > options.times:
+            if self._is_spent(prompt.model, options):
                 options = msgspec.structs.replace(options, fault=None, status=None)
         elif (
             script is SCRIPTS["bench"]
             and options.fault is None
             and options.status is None
-            and prompt.endpoint not in ("gemini", "speech")
+            and prompt.endpoint not in ("gemini", "speech", "transcription")
         ):
             return self._build_bench(prompt, options)
         return steps(_reply(script, options, prompt, reused=reused), options)
+
+    def _is_spent(self, model: str, options: Options) -> bool:
+        """Counts a request; whether fault and status have struck as often as they were to."""
+        if options.times is None:
+            return False
+        if len(self._struck) >= MAX_COUNTED_MODELS:
+            self._struck.clear()
+        self._struck[model] += 1
+        return self._struck[model] > options.times
 
     def _build_bench(self, prompt: Prompt, options: Options) -> tuple[Step, ...]:
         # The answer is for later requests too, so what only this one asks for does not shape it.
@@ -268,7 +297,10 @@ def _reply(script: Script, options: Options, prompt: Prompt, *, reused: bool) ->
         frames = speech.pieces(said[0], options, kind)
         reply = Reply(headers=headers, frames=frames, stream=True, framing=options.framing)
     else:
-        reply = json_reply(encode(dialect.body(said, prompt, options, stamp), options))
+        if prompt.endpoint == "transcription":
+            reply = transcription.whole(said, prompt, options)
+        else:
+            reply = json_reply(encode(dialect.body(said, prompt, options, stamp), options))
         reply.headers.extend(headers)
         if options.split is not None:
             reply.framing = "chunked"

@@ -6,6 +6,7 @@ nothing, anything else the first half.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -21,6 +22,8 @@ class Fault(msgspec.Struct, frozen=True):
     summary: str
     on_events: Callable[[Case, Stream], None] | None = None
     on_reply: Callable[[Case, Reply], Reply] | None = None
+    on_upload: Literal["stall", "reset", "refuse"] | None = None
+    """What is done to an upload as soon as some of its file has come."""
 
 
 FAULTS: dict[str, Fault] = {
@@ -84,6 +87,11 @@ FAULTS: dict[str, Fault] = {
     ),
     "unsolicited": Fault(
         "sends a second answer that nobody asked for behind the first", on_reply=reply_faults.unsolicited
+    ),
+    "upload_stall": Fault("reads no more of an upload, and holds the connection (transcription)", on_upload="stall"),
+    "upload_reset": Fault("resets the connection in the middle of an upload (transcription)", on_upload="reset"),
+    "upload_refused": Fault(
+        "answers 413 in the middle of an upload, and closes at once (transcription)", on_upload="refuse"
     ),
     "both_lengths": Fault("announces content-length and chunked at once", on_reply=reply_faults.both_lengths),
 }

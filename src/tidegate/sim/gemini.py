@@ -93,7 +93,11 @@ def read(model: str, query: str, body: bytes, *, stream: bool) -> Prompt:
         raise Refusal(400, "* GenerateContentRequest.contents: contents is not specified", param="contents")
     config = _object(request.get("generationConfig"))
     said = [_text(content) for content in contents]
-    asked = [text for text, content in zip(said, contents, strict=True) if content.get("role") != "model" and text]
+    asked = [
+        _heard(content) or text
+        for text, content in zip(said, contents, strict=True)
+        if content.get("role") != "model" and text
+    ]
     results = [one["functionResponse"] for one in contents[-1]["parts"] if "functionResponse" in one]
     count = _whole(config, "candidateCount") or 1
     if not 1 <= count <= MAX_CHOICES:
@@ -196,6 +200,16 @@ def _text(content: dict[str, Any]) -> str:
     if not isinstance(parts, list):
         return ""
     return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def _heard(content: dict[str, Any]) -> str:
+    """What `echo` says of a recording; empty where there is none."""
+    for part in content["parts"]:
+        audio = _object(part.get("inlineData"))
+        if str(audio.get("mimeType")).startswith(("audio/", "video/")):
+            data = base64.b64decode(audio.get("data", ""), validate=True)
+            return f"{audio['mimeType']} {len(data)} {hashlib.sha256(data).hexdigest()}"
+    return ""
 
 
 def _result(response: Any) -> str:

@@ -60,6 +60,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = "present"
 
     # How it is framed.
+    transcript: Annotated[
+        Literal["events", "chunks", "text", "raw"],
+        _about("transcription: a stream as OpenAI's events, vLLM's chunks, {text} frames, or the bare text"),
+    ] = "events"
     crlf: Annotated[bool, _about("frames end their lines with CR LF")] = False
     events: Annotated[bool, _about("0: responses frames have no event: line")] = True
     seq: Annotated[bool, _about("0: responses events have no sequence_number")] = True
@@ -79,6 +83,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     )
 
     # How it is timed and cut.
+    intake: Annotated[Count | None, _about("transcription: bytes per second at which the upload is read")] = None
     head_delay: Annotated[float, _about("wait before the response head")] = 0.0
     delay: Annotated[float, _about("wait before the first event (not streaming: before the head)")] = 0.0
     gap: Annotated[

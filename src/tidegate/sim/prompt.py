@@ -11,7 +11,7 @@ from tidegate.sim.thought import is_encrypted
 
 MAX_CHOICES = 128
 
-Endpoint = Literal["responses", "chat", "completions", "messages", "gemini", "speech"]
+Endpoint = Literal["responses", "chat", "completions", "messages", "gemini", "speech", "transcription"]
 ENDPOINTS: dict[str, Endpoint] = {
     "/v1/responses": "responses",
     "/v1/chat/completions": "chat",
@@ -19,7 +19,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/v1/messages": "messages",
     "/v1/audio/speech": "speech",
 }
-"""But for Gemini's, which name the model."""
+"""But for Gemini's, which name the model, and transcription, whose requests are forms (see `upload`)."""
 COUNT_PATH = "/v1/messages/count_tokens"
 
 

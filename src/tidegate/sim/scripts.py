@@ -39,6 +39,11 @@ DEMO_ZH = """\
 Tidegate 是一个可以自行部署的 AI 网关。它向你的程序提供 OpenAI、Anthropic 和 Gemini 的接口，回答一到就立即转发：\
 你看到的这段文字，正是这样逐字送达的。祝你使用愉快！🌊"""
 
+HEARD = (
+    "This transcript is made up: sim, the simulator inside Tidegate, has counted the bytes of your recording and listened "
+    "to none of them. Put a provider's key into the environment and start Tidegate again to have it heard."
+)
+
 ZH = "潮汐之门把每个回答都当作一条河流：有序、持久、可以续传。🌊 你好，世界！👩‍👩‍👧‍👦 𠮷野家的牛肉饭很好吃。"
 LOREM = " lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore"
 THOUGHT = "The question is simple. First I look at what is asked, then I choose the shortest honest answer."
@@ -63,6 +68,8 @@ def _in_pieces(text: str, options: Options) -> tuple[str, ...]:
 def _demo(options: Options, prompt: Prompt, text: str) -> Answer:
     if prompt.endpoint == "speech":
         return _echo(options, prompt, text)
+    if prompt.endpoint == "transcription":
+        return Answer(text=_in_pieces(HEARD, options))
     return Answer(text=_in_pieces(DEMO_ZH if _HAS_CJK.search(text) else DEMO_EN, options))
 
 

@@ -39,7 +39,8 @@ class SimServer:
         self.host = host
         self._wanted_port = port
         self._ssl_context = ssl_context
-        self._house = House(Desk(models).answer, keep_requests)
+        desk = Desk(models)
+        self._house = House(desk.answer, desk.watch, keep_requests)
         self._server: asyncio.Server | None = None
         self._port = 0
 

@@ -4,7 +4,7 @@ import copy
 
 import msgspec
 
-from tidegate.sim import chat, gemini, messages, responses, speech
+from tidegate.sim import chat, gemini, messages, responses, speech, transcription
 from tidegate.sim.case import Case
 from tidegate.sim.sse import Event, Stream
 
@@ -22,6 +22,8 @@ def _failure(case: Case, stream: Stream, *, announced: bool) -> None:
         end = messages.failure(case.options)
     elif case.prompt.endpoint == "speech":
         end = speech.failure(case.options)
+    elif case.prompt.endpoint == "transcription":
+        end = transcription.failure(case.options)
     else:
         end = chat.failure(case.options, case.stamp, case.prompt, in_chunk=not announced)
     stream.events[case.after :] = end
@@ -63,6 +65,8 @@ def unknown(case: Case, stream: Stream) -> None:
         stream.events.insert(case.after, Event({"type": name, "height": 3, "index": "high"}, name))
     elif case.prompt.endpoint == "speech":
         stream.events.insert(case.after, Event({"type": name, "height": 3, "audio": {"height": 3}}))
+    elif case.prompt.endpoint == "transcription":
+        stream.events.insert(case.after, Event({"type": name, "height": 3}))
     else:
         stream.events.insert(case.after, Event({"object": name, "height": 3, "choices": []}))
 
@@ -111,7 +115,7 @@ def _finish_at(stream: Stream) -> int:
         if isinstance(data, dict):
             if event.name in ("response.completed", "response.incomplete", "response.failed", "message_stop"):
                 return at
-            if data.get("type") == "speech.audio.done":
+            if data.get("type") in ("speech.audio.done", "transcript.text.done"):
                 return at
             if any(choice.get("finish_reason") for choice in data.get("choices", ())):
                 return at

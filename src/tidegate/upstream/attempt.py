@@ -2,11 +2,13 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 
 from tidegate.upstream.connection import Clocks, Connection, Headers, Receiver
 from tidegate.upstream.encoding import BodyDecoder, decoder_for
 from tidegate.upstream.pool import Pool
 from tidegate.wire import errors
+from tidegate.wire.forms import Part
 
 __all__ = ["Attempt"]
 
@@ -40,7 +42,7 @@ class Attempt:
         self,
         pool: Pool,
         loop: asyncio.AbstractEventLoop,
-        request: list[bytes],
+        request: Sequence[Part],
         receiver: Receiver,
         clocks: Clocks,
         *,
@@ -187,7 +189,7 @@ class Attempt:
             connection is not None
             and connection.used
             and connection.fresh
-            and not isinstance(error, errors.UpstreamTimeout)
+            and not isinstance(error, errors.UpstreamTimeout | errors.InsufficientStorage)
             and not self._done
         ):
             self._connection = None
@@ -204,6 +206,6 @@ class Attempt:
     def _failed(self, error: errors.TidegateError) -> None:
         if not self._done:
             self._done = True
-            if not isinstance(error, errors.Internal):
+            if not isinstance(error, errors.Internal | errors.InsufficientStorage):
                 error.message = f"Provider '{self._pool.name}': {error.message}"
             self._receiver.upstream_failed(error)

@@ -7,13 +7,15 @@ receiver that is told of them.
 import asyncio
 import math
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
+from tidegate.upstream.outgoing import Outgoing
 from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors
+from tidegate.wire.forms import Part
 
 if TYPE_CHECKING:
     from tidegate.upstream.pool import Pool
@@ -25,9 +27,6 @@ HEADER_LIMIT = 64 * 1024
 
 DRAIN_LIMIT_S = 1.0
 """How long an answer that nobody needs any more may take to end before its connection is closed, not reused."""
-
-PIECE_BYTES = 256 * 1024
-"""A longer request goes out in pieces of this size: TLS would encrypt, and hold a second time, all of it at once."""
 
 LOOK_S = 3600.0
 """How often a connection is looked at whose clocks are all off."""
@@ -80,12 +79,12 @@ class Connection(asyncio.Protocol):
         "_keep_alive",
         "_loop",
         "_may_write",
+        "_outgoing",
         "_parser",
         "_pieces",
         "_pool",
         "_status",
         "_transport",
-        "_unsent",
         "_until_eof",
         "awaiting_first_event",
         "clocks",
@@ -123,7 +122,8 @@ class Connection(asyncio.Protocol):
         self._until_eof = False
         self._ended = False
         self._may_write = True
-        self._unsent: memoryview | None = None
+        self._outgoing: Outgoing | None = None
+        """What is left to send of the request; None once the transport has all of it."""
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         """One for all answers of the connection. It refers to its callbacks, and they to it, until the end."""
         self._awaited = False
@@ -150,7 +150,7 @@ class Connection(asyncio.Protocol):
 
     def send(
         self,
-        request: list[bytes],
+        request: Sequence[Part],
         receiver: Receiver,
         deliver: Callable[[bytes], None],
         clocks: Clocks,
@@ -158,7 +158,8 @@ class Connection(asyncio.Protocol):
         *,
         wait_for_event: bool,
     ) -> None:
-        """Start an exchange: `deliver` is given the body, `receiver` is told of everything else.
+        """Start an exchange: `deliver` is given the body, `receiver` is told of everything else. The first part of
+        `request` is its head.
 
         `wait_for_event` arms the first-event clock until :meth:`saw_event`; without it only the total clock, which ends
         at loop time `total_at`, runs until the head has come (design §9, non-streaming calls).
@@ -181,10 +182,14 @@ class Connection(asyncio.Protocol):
         self._head_bytes = self._dry_bytes = self._status = 0
         self._head_since = 0.0
         self._final_head = self._ended = self._until_eof = False
-        transport.write(request[0])
+        head = request[0]
+        assert isinstance(head, bytes)
+        transport.write(head)
         if len(request) > 1:
-            self._unsent = memoryview(request[1])
-            self._send_more()
+            outgoing = Outgoing(request[1:])
+            if not outgoing.done:
+                self._outgoing = outgoing
+                self._send_more()
         # From now on there is a look at least once in the shortest clock (see `check`). Whatever starts a clock anew in
         # between leaves the next look in time, so that only this place and `release` ask for one.
         look_at = now + clocks.shortest
@@ -217,6 +222,9 @@ class Connection(asyncio.Protocol):
         self.receiver = None
         self.deliver = _drop
         if self._ended or self.closed:
+            return
+        if self._outgoing is not None:
+            self._shut()  # nobody keeps the rest of the request
             return
         self.resume()
         self.draining_until = self._loop.time() + DRAIN_LIMIT_S
@@ -281,16 +289,43 @@ class Connection(asyncio.Protocol):
         self._may_write = True
         # The request goes on: the provider owes an event only from the time it has all of it.
         self.started_at = self._loop.time()
-        if self._unsent is not None:
+        if self._outgoing is not None:
             self._send_more()
 
     def _send_more(self) -> None:
         transport = self._transport
         assert transport is not None
-        while self._may_write and self._unsent is not None:
-            piece = self._unsent[:PIECE_BYTES]
-            self._unsent = self._unsent[PIECE_BYTES:] if len(self._unsent) > PIECE_BYTES else None
-            transport.write(piece)
+        while self._may_write and (outgoing := self._outgoing) is not None and not outgoing.fetching:
+            if self._refused:
+                return
+            piece = outgoing.take()
+            if piece is None:
+                outgoing.fetch(self._on_piece)
+                return
+            self._send_piece(outgoing, piece)
+
+    def _send_piece(self, outgoing: Outgoing, piece: bytes | memoryview) -> None:
+        if outgoing.done:
+            self._outgoing = None
+        assert self._transport is not None
+        self._transport.write(piece)
+
+    def _on_piece(self, outgoing: Outgoing, piece: bytes | errors.TidegateError) -> None:
+        """A piece of the request has been read; perhaps of an earlier one, which nobody waits for any more."""
+        if outgoing is not self._outgoing or self._refused:
+            return
+        if not isinstance(piece, bytes):
+            self._fail(piece)
+            return
+        self.started_at = self._loop.time()
+        self._send_piece(outgoing, piece)
+        self._send_more()
+
+    @property
+    def _refused(self) -> bool:
+        """The answer has come before its request was sent, and is an error: the rest would be for nothing (RFC 9112
+        §9.6)."""
+        return self._final_head and self._status >= 400
 
     # -- parser callbacks ---------------------------------------------------------------------------------------
 
@@ -398,7 +433,7 @@ class Connection(asyncio.Protocol):
         due = self.total_at
         if self.paused:
             return due
-        if self.awaiting_first_event:
+        if self.awaiting_first_event or (self._outgoing is not None and not self._final_head):
             if clocks.first_event is not None:
                 due = min(due, self.started_at + clocks.first_event)
         elif clocks.idle is not None:
@@ -410,13 +445,18 @@ class Connection(asyncio.Protocol):
                 due = min(due, self._head_since + clocks.idle)
         return due
 
-    def _timeout(self, now: float) -> errors.UpstreamTimeout:
+    def _timeout(self, now: float) -> errors.TidegateError:
         clocks = self.clocks
         assert clocks is not None
         if now >= self.total_at:
             return errors.UpstreamTimeout(f"no complete answer within {clocks.total:g} s (total clock).", "total")
-        if self.awaiting_first_event:
-            if self._unsent is not None:
+        outgoing = self._outgoing
+        if outgoing is not None and outgoing.fetching:
+            return errors.InsufficientStorage(
+                f"The upload cannot be read again: the disk gave nothing for {clocks.first_event:g} s (first_event clock)."
+            )
+        if self.awaiting_first_event or (outgoing is not None and not self._final_head):
+            if outgoing is not None:
                 return errors.UpstreamTimeout(
                     f"took no more of the request for {clocks.first_event:g} s (first_event clock).", "first_event"
                 )
@@ -446,7 +486,7 @@ class Connection(asyncio.Protocol):
             and not self._until_eof
             and transport is not None
             # An answer to a request that is not wholly sent: the rest of it would stand before the next one.
-            and self._unsent is None
+            and self._outgoing is None
             and not transport.get_write_buffer_size()
         ):
             self._pool.put(self)
@@ -487,7 +527,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self._awaited = False
         self._parser = None
-        self._unsent = None
+        self._outgoing = None
         self._pool.wheel.forget(self)
         self._pool.drop(self)
         if self._transport is not None:

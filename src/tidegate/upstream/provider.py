@@ -17,6 +17,7 @@ from tidegate.upstream.egress import Resolver, Route, tls_context
 from tidegate.upstream.pool import Pool
 from tidegate.upstream.proxy import Proxy, proxy_from_environment
 from tidegate.upstream.wheel import Wheel
+from tidegate.wire.forms import Part, Upload
 
 __all__ = ["MAX_CONNECTIONS", "ProviderUnusable", "Upstream"]
 
@@ -119,15 +120,27 @@ class Upstream:
         """A POST to `endpoint`, head and body, with the credential whose turn it is. `model` is for paths that name it,
         `operation` comes behind the path; where that names a method, it is the method. `relayed` are header fields of the client, fit to be sent: they replace those
         that every call to the provider has, but not the operator's."""
-        key = (endpoint, stream, model if endpoint in self._naming else "", operation)
-        heads = self._posts.get(key) or self._posting(key)
-        head = heads[0] if len(heads) == 1 else heads[next(self._turns)]
+        head = self._head(endpoint, model, operation, stream=stream)
         size = len(body)
         if relayed:
             head = self._with(head, relayed)
         if size < JOINED_BYTES:
             return [b"%b%d\r\n\r\n%b" % (head, size, body)]
         return [b"%b%d\r\n\r\n" % (head, size), body]
+
+    def upload(self, endpoint: Endpoint, body: Upload, *, stream: bool, model: str = "") -> Sequence[Part]:
+        """The same with a body in parts, whose answer may be of any type unless it streams."""
+        head = self._head(endpoint, model, "", stream=stream)
+        fields = {b"content-type: ": body.content_type, **({} if stream else {b"accept: ": b"*/*"})}
+        first, *lines = head.split(b"\r\n")
+        kept = (line for line in lines if not line.startswith(tuple(fields)))
+        head = b"\r\n".join((first, *(name + value for name, value in fields.items()), *kept))
+        return [b"%b%d\r\n\r\n" % (head, body.size), *body.parts]
+
+    def _head(self, endpoint: Endpoint, model: str, operation: str, *, stream: bool) -> bytes:
+        key = (endpoint, stream, model if endpoint in self._naming else "", operation)
+        heads = self._posts.get(key) or self._posting(key)
+        return heads[0] if len(heads) == 1 else heads[next(self._turns)]
 
     def get(self, path: str) -> list[bytes]:
         """A GET of `path` below the base URL."""

@@ -34,7 +34,8 @@
         ├── Internal                500
         ├── ShuttingDown            503
         ├── Overloaded              503
-        └── StorageUnavailable      503
+        ├── StorageUnavailable      503
+        └── InsufficientStorage     507
 
 Every class fixes the HTTP status, the OpenAI `type` and `code`, the Anthropic type, whether another attempt may help,
 and whose fault it is. `WireError` stands outside: it says that bytes were not what a dialect promises; the gateway
@@ -58,6 +59,7 @@ __all__ = [
     "GatewayError",
     "HeadersTooLarge",
     "IdempotencyConflict",
+    "InsufficientStorage",
     "Internal",
     "InvalidKey",
     "InvalidRequest",
@@ -473,3 +475,10 @@ class StorageUnavailable(GatewayError):
     default_code = "storage_unavailable"
     anthropic_type = "overloaded_error"
     retryable = True
+
+
+class InsufficientStorage(GatewayError):
+    """507: an upload cannot be kept, or read again (RFC 4918 §11.5). Sending it again at once would not help."""
+
+    status = 507
+    default_code = "insufficient_storage"

@@ -63,6 +63,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    seconds: float = 0.0
+    """Length of the audio, where the provider counts that instead of tokens."""
     estimated: bool = False
 
     def plus(self, other: "Usage") -> "Usage":
@@ -91,6 +93,19 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
                 },
                 "output_tokens": self.output_tokens,
                 "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
+                "total_tokens": self.total_tokens,
+            }
+        )
+
+    def as_transcription(self) -> jsonio.Raw:
+        """The `usage` object of a transcript."""
+        if self.seconds and not self.total_tokens:
+            return jsonio.raw({"type": "duration", "seconds": self.seconds})
+        return jsonio.raw(
+            {
+                "type": "tokens",
+                "input_tokens": self.input_tokens,
+                "output_tokens": self.output_tokens,
                 "total_tokens": self.total_tokens,
             }
         )

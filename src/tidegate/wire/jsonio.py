@@ -22,6 +22,7 @@ __all__ = [
     "absent",
     "anything",
     "check_utf8",
+    "convert",
     "decode",
     "decoder",
     "elements",
@@ -100,6 +101,14 @@ def decode(data: bytes | msgspec.Raw, using: msgspec.json.Decoder[T]) -> T:
         raise _not_utf8(data) from None
     except RecursionError:
         raise InvalidJSON("the text is nested too deeply", None) from None
+
+
+def convert(values: Any, into: type[T]) -> T:
+    """Plain values, in which numbers and truth values may be text, as `into`. Raises SchemaMismatch."""
+    try:
+        return msgspec.convert(values, into, strict=False)
+    except msgspec.ValidationError as error:
+        raise _schema_mismatch(str(error)) from None
 
 
 def members(data: bytes | msgspec.Raw) -> Members:

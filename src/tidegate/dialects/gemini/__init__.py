@@ -34,6 +34,7 @@ class GeminiDialect:
     operation = ""
     estimates = False
     seals = False
+    takes_form = False
     relayed: tuple[bytes, ...] = ()
     media_param = "contents"
     body_type = GeminiBody

@@ -26,6 +26,7 @@ class _Anthropic:
 
     name: Endpoint = "messages"
     seals = True
+    takes_form = False
     relayed: tuple[bytes, ...] = (b"anthropic-version", b"anthropic-beta")
     media_param = "messages"
 
