@@ -34,5 +34,7 @@ async def open_storage(config: Config, environment: Mapping[str, str]) -> Storag
             return None
         url = f"sqlite:///{(folder / FILE).absolute()}"
     return await Storage.open(
-        url, settings=Settings(when_unavailable=settings.when_unavailable), master_keys=settings.master_keys
+        url,
+        settings=Settings(when_unavailable=settings.when_unavailable, lease_s=float(settings.lease)),
+        master_keys=settings.master_keys,
     )
