@@ -1,9 +1,10 @@
 """How much of what the local audio engine speaks does it understand itself? `python -m bench.recall [VOICE…]`
 
-Twenty sentences, spoken to MP3 and transcribed with the full vocabulary, each over the engine's own HTTP interface. Recall is
-the share of a sentence's words that come back in order.
+Twenty sentences, spoken to MP3 and transcribed as a stream with the full vocabulary, by the official SDK. Recall is the share
+of a sentence's words that come back in order.
 """
 
+import argparse
 import asyncio
 import os
 import re
@@ -12,7 +13,7 @@ import sys
 import time
 from typing import Final
 
-import httpx
+import openai
 
 from tidegate.local_audio import LocalAudio
 
@@ -58,15 +59,15 @@ def recall(said: str, heard: str) -> float:
     return best[-1] / len(wanted)
 
 
-async def measure(client: httpx.AsyncClient, voice: str) -> None:
+async def measure(client: openai.AsyncOpenAI, prefix: str, voice: str) -> None:
     shares = []
     began = time.monotonic()
     for sentence in SENTENCES:
-        body = {"model": "espeak-ng", "voice": voice, "input": sentence}
-        spoken = (await client.post("audio/speech", json=body)).raise_for_status().content
-        form = {"model": "pocketsphinx", "response_format": "text"}
-        heard = await client.post("audio/transcriptions", data=form, files={"file": ("speech.mp3", spoken)})
-        text = heard.raise_for_status().text.strip()
+        speech = await client.audio.speech.create(model=f"{prefix}espeak-ng", voice=voice, input=sentence)
+        heard = await client.audio.transcriptions.create(
+            model=f"{prefix}pocketsphinx", file=("speech.mp3", speech.content), stream=True
+        )
+        text = "".join([event.delta async for event in heard if event.type == "transcript.text.delta"]).strip()
         shares.append(recall(sentence, text))
         print(f"{shares[-1]:5.0%}  {sentence}\n       {text}")
     print(
@@ -75,19 +76,26 @@ async def measure(client: httpx.AsyncClient, voice: str) -> None:
     )
 
 
-async def main(voices: list[str]) -> None:
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.recall", description=__doc__)
+    parser.add_argument("voices", nargs="*", default=["alloy"])
+    parser.add_argument(
+        "--url", help="ask through this gateway, such as http://127.0.0.1:8080/v1, not the engine alone"
+    )
+    given = parser.parse_args()
+
     def note(event: str, **fields: object) -> None:
         print(event, fields, file=sys.stderr)
 
     engine = LocalAudio(os.environ, note)
     engine.start()
     try:
-        async with httpx.AsyncClient(base_url=engine.base_url, timeout=120) as client:
-            for voice in voices or ["alloy"]:
-                await measure(client, voice)
+        client = openai.AsyncOpenAI(base_url=given.url or engine.base_url, api_key="unused", timeout=120)
+        for voice in given.voices:
+            await measure(client, "local-audio/" if given.url else "", voice)
     finally:
         await engine.stop()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    asyncio.run(main())

@@ -10,6 +10,7 @@ import httpx
 import openai
 import pytest
 
+from bench.recall import recall
 from tests.local_audio.conftest import children, seconds_of
 from tests.support.running import Running, wait_for
 
@@ -49,6 +50,37 @@ def test_the_official_client_gets_the_list_of_voices_for_a_wrong_one(fresh_machi
     with pytest.raises(openai.BadRequestError, match=r"alloy, ash.*en-us") as caught:
         client.audio.speech.create(model="local-audio/espeak-ng", voice="nobody", input=TEXT)
     assert caught.value.param == "voice"
+
+
+def test_what_is_spoken_is_transcribed_back_while_it_streams(fresh_machine: Running) -> None:
+    client = openai.OpenAI(base_url=fresh_machine.url, api_key="none", timeout=100)
+    said = "The government plans to build a new bridge over the river. There is a big difference between knowing and understanding."
+    spoken = client.audio.speech.create(model="local-audio/espeak-ng", voice="alloy", input=said).content
+    events = list(
+        client.audio.transcriptions.create(
+            model="local-audio/pocketsphinx", file=("speech.mp3", spoken), stream=True, response_format="json"
+        )
+    )
+    done = events[-1]
+    assert done.type == "transcript.text.done"
+    assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == done.text
+    assert recall(said, done.text) > 0.4
+    plain = httpx.post(
+        f"{fresh_machine.url}/audio/transcriptions", files={"file": ("speech.mp3", spoken)}, timeout=100
+    ).json()
+    assert recall(said, plain["text"]) > 0.4
+
+
+def test_what_the_engine_cannot_read_is_refused_by_name(fresh_machine: Running) -> None:
+    client = openai.OpenAI(base_url=fresh_machine.url, api_key="none", timeout=100)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.audio.transcriptions.create(model="local-audio/pocketsphinx", file=("notes.txt", b"no audio " * 99))
+    assert caught.value.param == "file"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.audio.transcriptions.create(
+            model="local-audio/pocketsphinx", file=("speech.wav", speak(fresh_machine).content), language="fr"
+        )
+    assert caught.value.param == "language"
 
 
 def test_a_client_that_leaves_ends_the_worker_behind_the_gateway(fresh_machine: Running) -> None:

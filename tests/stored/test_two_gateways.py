@@ -21,6 +21,7 @@ port = {port}
 data_dir = "{data}"
 [storage]
 url = "{url}"
+lease = "2s"
 [providers.sim]
 base_url = "{sim}"
 """

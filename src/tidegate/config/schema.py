@@ -504,6 +504,14 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
             extra={"least": _duration("0s"), "most": _duration("1h")},
         ),
     ] = _duration("0s")
+    lease: Annotated[
+        Duration,
+        Meta(
+            description="Silence after which other gateways on the same database take this one for dead and close its "
+            "responses. A cancellation through another gateway takes up to a third of it.",
+            extra={"least": _duration("1s"), "most": _duration("10m")},
+        ),
+    ] = _duration("15s")
     master_keys: Annotated[
         tuple[Secret, ...],
         Meta(

@@ -33,6 +33,11 @@ async def open_storage(config: Config, environment: Mapping[str, str]) -> Storag
             )
             return None
         url = f"sqlite:///{(folder / FILE).absolute()}"
-    return await Storage.open(
-        url, settings=Settings(when_unavailable=settings.when_unavailable), master_keys=settings.master_keys
+    storage = await Storage.open(
+        url,
+        settings=Settings(when_unavailable=settings.when_unavailable, lease_s=float(settings.lease)),
+        master_keys=settings.master_keys,
     )
+    if len(settings.master_keys) > 1 and (count := await storage.rewrap()):
+        log.get_logger().info("storage_keys_rewrapped", count=count)
+    return storage
