@@ -39,8 +39,34 @@ TABLE: dict[str, tuple[int, str, str | None, str, bool, str]] = {
     ),
     "ExpectationFailed": (417, "invalid_request_error", "expectation_failed", "invalid_request_error", False, "caller"),
     "UpgradeRefused": (426, "invalid_request_error", "websocket_not_offered", "invalid_request_error", False, "caller"),
+    "WebSocketVersion": (
+        426,
+        "invalid_request_error",
+        "websocket_version_not_supported",
+        "invalid_request_error",
+        False,
+        "caller",
+    ),
+    "QueueFull": (429, "invalid_request_error", "too_many_pending_requests", "rate_limit_error", False, "caller"),
     "HeadersTooLarge": (431, "invalid_request_error", "headers_too_large", "invalid_request_error", False, "caller"),
+    "IdempotencyConflict": (
+        422,
+        "invalid_request_error",
+        "idempotency_key_reused",
+        "invalid_request_error",
+        False,
+        "caller",
+    ),
+    "StorageQuotaExceeded": (
+        429,
+        "insufficient_quota",
+        "storage_quota_exceeded",
+        "invalid_request_error",
+        False,
+        "caller",
+    ),
     "ClientGone": (499, "invalid_request_error", "client_gone", "invalid_request_error", False, "caller"),
+    "Cancelled": (499, "invalid_request_error", "cancelled", "invalid_request_error", False, "caller"),
     "ProviderError": (502, "server_error", None, "api_error", True, "provider"),
     "UpstreamUnreachable": (502, "server_error", "upstream_unreachable", "api_error", True, "provider"),
     "UpstreamBroken": (502, "server_error", "upstream_broken", "api_error", True, "provider"),
@@ -52,6 +78,7 @@ TABLE: dict[str, tuple[int, str, str | None, str, bool, str]] = {
     "Internal": (500, "server_error", "internal_error", "api_error", False, "gateway"),
     "ShuttingDown": (503, "server_error", "gateway_shutting_down", "api_error", True, "gateway"),
     "Overloaded": (503, "server_error", "gateway_overloaded", "overloaded_error", True, "gateway"),
+    "StorageUnavailable": (503, "server_error", "storage_unavailable", "overloaded_error", True, "gateway"),
     "InsufficientStorage": (507, "server_error", "insufficient_storage", "api_error", False, "gateway"),
 }
 
@@ -142,7 +169,8 @@ def test_without_a_number_of_seconds_there_is_no_retry_after(seconds: float | No
 def test_clients_are_kept_from_repeating_what_cannot_get_better(name: str) -> None:
     error = make(name)
     kept = dict(error.headers()).get(b"x-should-retry")
-    assert kept == (b"false" if error.http_status >= 500 and not error.may_retry else None)
+    repeated = error.http_status >= 500 or error.http_status in (409, 429)  # by the official SDKs
+    assert kept == (b"false" if repeated and not error.may_retry else None)
 
 
 def test_clients_are_kept_from_repeating_a_call_over_an_exhausted_quota() -> None:

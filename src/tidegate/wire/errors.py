@@ -15,11 +15,14 @@
     │   ├── TargetTooLong           414
     │   ├── UnsupportedEncoding     415
     │   ├── ExpectationFailed       417
+    │   ├── IdempotencyConflict     422
     │   ├── UpgradeRefused          426
     │   │   └── WebSocketVersion
     │   ├── QueueFull               429, too many requests wait on one connection
+    │   ├── StorageQuotaExceeded    429, a key has stored what it may
     │   ├── HeadersTooLarge         431
     │   └── ClientGone              499, never sent, only recorded
+    │       └── Cancelled
     ├── ProviderError               the provider, or the way to it, is at fault
     │   ├── UpstreamUnreachable     502
     │   ├── UpstreamBroken          502
