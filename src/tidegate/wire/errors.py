@@ -15,9 +15,11 @@
     │   ├── TargetTooLong           414
     │   ├── UnsupportedEncoding     415
     │   ├── ExpectationFailed       417
+    │   ├── IdempotencyConflict     422
     │   ├── UpgradeRefused          426
     │   │   └── WebSocketVersion
     │   ├── QueueFull               429, too many requests wait on one connection
+    │   ├── StorageQuotaExceeded    429, a key has stored what it may
     │   ├── HeadersTooLarge         431
     │   ├── IdempotencyConflict     422
     │   ├── StorageQuotaExceeded    429, as much is stored as may be
