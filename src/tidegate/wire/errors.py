@@ -21,8 +21,6 @@
     │   ├── QueueFull               429, too many requests wait on one connection
     │   ├── StorageQuotaExceeded    429, a key has stored what it may
     │   ├── HeadersTooLarge         431
-    │   ├── IdempotencyConflict     422
-    │   ├── StorageQuotaExceeded    429, as much is stored as may be
     │   └── ClientGone              499, never sent, only recorded
     │       └── Cancelled
     ├── ProviderError               the provider, or the way to it, is at fault
