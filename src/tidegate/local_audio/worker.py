@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker", "main"]
 
-NICENESS: Final = 10
+NICENESS: Final = 19
 MEMORY_BYTES: Final = 2 * 1024**3
 """Of address space. The models need a tenth; a file made to exhaust memory ends the worker, not the machine."""
 
