@@ -112,7 +112,7 @@ def test_workers_yield_to_everyone_and_are_used_again(engine: Engine) -> None:
     workers = engine.workers()
     engine.speak("Two.")
     assert engine.workers() == workers
-    assert {os.getpriority(os.PRIO_PROCESS, worker) for worker in workers} == {10}
+    assert {os.getpriority(os.PRIO_PROCESS, worker) for worker in workers} == {19}
 
 
 def test_a_worker_that_dies_is_a_clean_error_and_is_replaced(fresh: Engine, recording: bytes) -> None:

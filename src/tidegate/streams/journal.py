@@ -11,6 +11,10 @@ BATCH_S = 0.1
 """How long frames wait in memory for others to be written with. A kill loses no more of a stream than this, and what the
 storage's own group commit adds."""
 
+BUSY_RUNS, BUSY_BATCH_S = 50, 0.25
+"""From so many runs in one batch on, the next one waits longer: a row costs as much as fifteen frames in it, and with many
+streams that is what a frame costs."""
+
 
 class Segments(Protocol):
     """Where the pieces of journals are kept."""
@@ -27,6 +31,7 @@ class Journal:
         self._segments = segments
         self._changed: list[Run] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._pause = BATCH_S
         self.runs: dict[str, Run] = {}
         """Those that have not ended, by their public id."""
 
@@ -39,7 +44,7 @@ class Journal:
         """`run` has something that is not written yet."""
         self._changed.append(run)
         if self._timer is None:
-            self._timer = self._loop.call_later(BATCH_S, self._flush)
+            self._timer = self._loop.call_later(self._pause, self._flush)
 
     def close(self, run: Run) -> None:
         """`run` has ended: write what is left of it, and tell its followers. Whatever says so in storage is queued behind."""
@@ -56,6 +61,7 @@ class Journal:
     def _flush(self) -> None:
         self._timer = None
         changed, self._changed = self._changed, []
+        self._pause = BUSY_BATCH_S if len(changed) >= BUSY_RUNS else BATCH_S
         for run in changed:
             self._write(run)
 
