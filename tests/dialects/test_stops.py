@@ -1,9 +1,11 @@
 """Stop sequences for providers that have none."""
 
+import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tidegate.dialects.stops import StopFilter
+from tidegate.wire import jsonio
 from tidegate.wire.errors import UpstreamBroken
 from tidegate.wire.events import (
     ChoiceEnd,
@@ -123,3 +125,37 @@ def test_text_that_waited_is_told_before_a_failure() -> None:
     stream = StopFilter(["END"])
     failed = Failed(UpstreamBroken("gone"))
     assert stream.feed([Started(), TextDelta("aE"), failed])[1:] == [TextDelta("a"), TextDelta("E"), failed]
+
+
+def test_log_probabilities_go_with_the_text_that_is_let_through() -> None:
+    def entry(token: str) -> msgspec.Raw:
+        return jsonio.raw({"token": token, "logprob": -0.5, "bytes": list(token.encode()), "top_logprobs": []})
+
+    def tokens(events: list[Event]) -> list[tuple[str, list[str]]]:
+        return [
+            (event.text, [jsonio.anything(one)["token"] for one in event.logprobs or ()])
+            for event in events
+            if isinstance(event, TextDelta)
+        ]
+
+    def said(*pieces: str) -> TextDelta:
+        return TextDelta("".join(pieces), 0, [entry(piece) for piece in pieces])
+
+    stream = StopFilter(["终止符"])
+    assert tokens(stream.feed([said("你好", " there")])) == [("你好 there", ["你好", " there"])]
+    assert tokens(stream.feed([said("a", "b终")])) == [("ab", ["a"])], "a token that is half told waits"
+    assert tokens(stream.feed([said("点")])) == [("终点", ["b终", "点"])]
+    assert tokens(stream.feed([said("终")])) == []
+    assert tokens(stream.feed([MessageEnd(0)])) == [("终", ["终"])]
+    assert tokens(stream.feed([said("c", "终", "止符", "d")])) == [("c", ["c"])]
+    assert stream.cut
+
+
+def test_the_parts_of_a_character_are_told_with_it() -> None:
+    def half(*octets: int) -> msgspec.Raw:
+        return jsonio.raw({"token": "\\x", "logprob": -1, "bytes": list(octets), "top_logprobs": []})
+
+    first, second = half(0xE4, 0xBD), half(0xA0)
+    stream = StopFilter(["END"])
+    out = stream.feed([TextDelta("", 0, [first]), TextDelta("你E", 0, [second, half(0x45)])])
+    assert out == [TextDelta("你", 0, [first, second])]

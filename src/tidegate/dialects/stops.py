@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+import msgspec
+
+from tidegate.wire import jsonio
 from tidegate.wire.events import (
     ChoiceEnd,
     Event,
@@ -17,17 +20,27 @@ from tidegate.wire.events import (
 __all__ = ["StopFilter"]
 
 
+class _Token(msgspec.Struct):
+    token: str = ""
+    bytes: list[int] | None = None
+
+
+_token = jsonio.decoder(_Token)
+
+
 class StopFilter:
     """Canonical events in, the same out up to a stop sequence; `cut` is true from there on.
 
     Text that may be the beginning of a stop sequence is held back until the next event tells; everything else goes on at
-    once. With several choices, each is cut by itself, and the answer ends when all that began are.
+    once. Log probabilities go with the text of their tokens; a token that a stop sequence cuts has none. With several choices, each is cut by itself, and the answer ends when all that began are.
     """
 
     def __init__(self, stops: Iterable[str], *, choices: int = 1) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._choices = choices
         self._held: dict[int, str] = {}
+        self._logprobs: dict[int, list[msgspec.Raw]] = {}
+        """Of the tokens that end in the held text."""
         self._cut: set[int] = set()
         self._open_calls: dict[int, int] = {}
         """The choice of each call that is open."""
@@ -67,20 +80,26 @@ class StopFilter:
         if choice in self._cut:
             return
         text = self._held.pop(choice, "") + event.text
+        logprobs = self._logprobs.pop(choice, [])
+        logprobs.extend(event.logprobs or ())
         found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             # The sequence that is complete first, whatever the split of the text; of two, the longer one.
             at, stop = min(found, key=lambda one: (one[0] + len(one[1]), one[0]))
             if at:
-                out.append(TextDelta(text[:at], choice))
+                out.append(TextDelta(text[:at], choice, logprobs[: _whole(logprobs, text[at:])] or None))
             self._end(choice, stop, out)
             return
         keep = self._undecided(text)
+        held = text[len(text) - keep :]
+        whole = _whole(logprobs, held)
         if keep < len(text):
-            logprobs = event.logprobs if not keep and len(text) == len(event.text) else None
-            out.append(TextDelta(text[: len(text) - keep], choice, logprobs))
-        if keep:
-            self._held[choice] = text[len(text) - keep :]
+            out.append(TextDelta(text[: len(text) - keep], choice, logprobs[:whole] or None))
+            del logprobs[:whole]
+        if held:
+            self._held[choice] = held
+        if logprobs:
+            self._logprobs[choice] = logprobs
 
     def _undecided(self, text: str) -> int:
         """How many characters at the end may be the beginning of a stop sequence."""
@@ -93,7 +112,7 @@ class StopFilter:
         return longest
 
     def _release(self, choice: int, out: list[Event]) -> None:
-        out.append(TextDelta(self._held.pop(choice), choice))
+        out.append(TextDelta(self._held.pop(choice), choice, self._logprobs.pop(choice, None)))
 
     def _end(self, choice: int, stop: str, out: list[Event]) -> None:
         self._cut.add(choice)
@@ -103,3 +122,21 @@ class StopFilter:
             del self._open_calls[index]
         self.cut = len(self._cut) >= self._choices
         out.append(ChoiceEnd("stop", choice, stop))
+
+
+def _whole(logprobs: list[msgspec.Raw], tail: str) -> int:
+    """How many of the tokens end before the last characters `tail` of their text. In bytes: a token may be a part of a
+    character."""
+    left, count = len(tail.encode("utf-8", "surrogatepass")), len(logprobs)
+    while left > 0 and count:
+        count -= 1
+        left -= _size(logprobs[count])
+    return count
+
+
+def _size(entry: msgspec.Raw) -> int:
+    try:
+        found = jsonio.decode(entry, _token)
+    except jsonio.SchemaMismatch:  # of no token that could be let through by itself
+        return 0
+    return len(found.token.encode("utf-8", "surrogatepass")) if found.bytes is None else len(found.bytes)
