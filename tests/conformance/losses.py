@@ -314,9 +314,13 @@ LOSSES: Final = (
     ),
     Loss(
         what="metadata",
-        providers=(*_CHATS, "anthropic", "google"),
+        providers=_ALL,
         refused=False,
-        asks={"responses": ("metadata", {"metadata": {"a": "b"}}), "chat": ("metadata", {"metadata": {"a": "b"}})},
+        asks={
+            "responses": ("metadata", {"metadata": {"a": "b"}}),
+            "chat": ("metadata", {"metadata": {"a": "b"}}),
+            "gemini": ("labels", {"labels": {"a": "b"}}),
+        },
     ),
     Loss(
         what="the end user",
@@ -482,9 +486,35 @@ LOSSES: Final = (
     ),
     Loss(
         what="the name of a participant",
-        providers=("openai",),
+        providers=("openai", "anthropic", "google"),
         refused=False,
         asks={"chat": ("name", {"messages": [{**_USER, "name": "bob"}]})},
+    ),
+    Loss(
+        what="the name of a file",
+        providers=("google",),
+        refused=False,
+        asks={
+            "responses": _said(
+                "filename",
+                "input",
+                {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"},
+            ),
+            "chat": _said(
+                "file.filename",
+                "messages",
+                {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
+            ),
+            "messages": _said(
+                "title",
+                "messages",
+                {
+                    "type": "document",
+                    "title": "a",
+                    "source": {"type": "base64", "media_type": "application/pdf", "data": "AAAA"},
+                },
+            ),
+        },
     ),
     Loss(
         what="that a tool failed",

@@ -1,5 +1,6 @@
 """What cannot be carried is a 400 that names it, or is left out and named. Never silence."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,6 +101,33 @@ def test_a_key_may_leave_it_out_instead(
             members = {"contents": [*members["contents"], *PLAIN["gemini"]["contents"]]}
     left_out = dropped(ask(http, client, ECHO[provider], members, DROPS))
     assert any(one == name or one.startswith(f"{name}.") for one in left_out), left_out
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "google"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"thinking": {"type": "enabled"}},
+        {"thinking": {"type": "adaptive"}},
+        {"enable_thinking": True},
+        {"reasoning": {"enabled": True}},
+    ],
+    ids=str,
+)
+def test_a_chat_clients_wish_for_reasoning_arrives(
+    gateway: Running, http: httpx.Client, members: dict[str, Any], provider: str
+) -> None:
+    answer = ask(http, "chat", ECHO[provider], members)
+    assert answer.status_code == 200, answer.text
+    assert "tidegate-dropped" not in answer.headers
+    sent = calls_of(gateway)[-1].json
+    match provider:
+        case "openai":
+            assert sent["reasoning"] == {"effort": "medium"}
+        case "anthropic":
+            assert sent["thinking"] == {"type": "adaptive", "display": "summarized"}
+        case _:
+            assert sent["generationConfig"] == {"thinkingConfig": {"includeThoughts": True}}
 
 
 def test_what_nothing_is_lost_of_has_no_header(http: httpx.Client) -> None:
@@ -254,10 +282,19 @@ def test_every_loss_is_documented_with_its_source(language: str, loss: Loss) -> 
     page = read(language, "translation.md")
     for client, provider in loss.pairs:
         text = section(page, TOWARDS[language][SPEAKS[provider]])
-        assert f"`{loss.asks[client][0]}`" in text, f"towards {provider}"
+        became = [last for names, last in rows(text) if f"`{loss.asks[client][0]}`" in names]
+        assert became, f"towards {provider}"
+        refused = [last.startswith(REFUSED[language]) for last in became]
+        assert loss.refused in refused, f"towards {provider} it is {became}"
         assert SOURCES[SPEAKS[provider]] in text
 
 
+def rows(text: str) -> list[tuple[str, str]]:
+    """Of a table of three columns, the last two: members, and what becomes of them."""
+    return re.findall(r"^\|[^|\n]*\|([^|\n]*)\| *([^|\n]*)\|$", text, re.MULTILINE)
+
+
+REFUSED = {"en": "refused", "zh": "拒绝"}
 TOWARDS = {
     "en": {
         "responses": "Towards Responses providers",

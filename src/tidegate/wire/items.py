@@ -74,6 +74,11 @@ class FilePart(msgspec.Struct, kw_only=True):
     filename: str = ""
     breakpoint: bool = False
 
+    @property
+    def titled_text(self) -> str:
+        """`text` below its name, for APIs where a document of text is a text."""
+        return f"{self.filename}\n\n{self.text}" if self.filename else self.text
+
 
 class AudioPart(msgspec.Struct, kw_only=True):
     """Audio in: base64 and its format (`wav`, `mp3`, …)."""
@@ -213,6 +218,8 @@ class CanonicalRequest(msgspec.Struct, kw_only=True):
     """none, minimal, low, medium, high, xhigh or max."""
     reasoning_budget: int | None = None
     """Tokens that may be spent on reasoning, for dialects that count them; 0 switches reasoning off."""
+    reasons: bool = False
+    """The client wants reasoning and does not say how much: as much as is usual for the target."""
     reasoning_summary: str = ""
     """auto, concise or detailed."""
     shows_thoughts: bool = False

@@ -140,6 +140,26 @@ def test_other_words_for_reasoning_are_understood(
     assert found.hints == ()
 
 
+@pytest.mark.parametrize(
+    ("members", "name"),
+    [
+        ({"thinking": {"type": "enabled"}}, "thinking"),
+        ({"enable_thinking": True}, "enable_thinking"),
+        ({"reasoning": {"enabled": True}}, "reasoning"),
+    ],
+)
+def test_a_wish_to_think_says_nothing_of_how_much_and_yields_to_what_does(members: dict[str, Any], name: str) -> None:
+    found = canonical(**members)
+    assert (found.reasons, found.effort, found.reasoning_budget, found.names["reasons"]) == (True, "", None, name)
+    assert not canonical(**members, reasoning_effort="low").reasons
+    contradicted = canonical(**members, reasoning_effort="none")
+    assert (contradicted.reasons, contradicted.hints) == (False, (name,))
+
+
+def test_a_type_of_thinking_that_nobody_knows_is_named() -> None:
+    assert canonical(thinking={"type": "auto"}).hints == ("thinking.type",)
+
+
 # -- what has no canonical form -----------------------------------------------------------------------------------
 
 

@@ -435,6 +435,14 @@ def test_formats(members: Any, read: OutputFormat | None) -> None:
             assert jsonio.anything(found.schema) == jsonio.anything(read.schema)
 
 
+@pytest.mark.parametrize("name", ["responseSchema", "responseJsonSchema", "_responseJsonSchema"])
+@pytest.mark.parametrize("mime", [{}, {"responseMimeType": "text/plain"}])
+def test_a_schema_without_json_is_refused_as_google_does(name: str, mime: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        config(**mime, **{name: {"type": "object"}})
+    assert error.value.param == "generationConfig.responseMimeType"
+
+
 @pytest.mark.parametrize(
     ("members", "hints", "refused"),
     [

@@ -541,6 +541,18 @@ def test_thoughts_are_asked_for_where_the_client_has_no_word_for_it(model: str, 
     assert "includeThoughts" not in without.get("generationConfig", {}).get("thinkingConfig", {})
 
 
+def test_a_wish_to_think_wakes_models_that_do_not_think_unasked_or_has_a_name() -> None:
+    config = encode(asked(reasons=True, shows_thoughts=True), "gemini-2.5-flash-lite")["generationConfig"]
+    assert config == {"thinkingConfig": {"thinkingBudget": -1, "includeThoughts": True}}
+    assert told(asked(reasons=True, names={"reasons": "thinking"}), "gemini-2.0-flash")[1] == ["thinking"]
+
+
+def test_a_document_of_text_stands_below_its_title() -> None:
+    message = Message(role="user", content=[FilePart(text="words", filename="Tides")])
+    body, lost = told(asked(message), "gemini-3-flash")
+    assert (body["contents"][0]["parts"], lost) == ([{"text": "Tides\n\nwords"}], [])
+
+
 @pytest.mark.parametrize("model", ["gemini-2.0-flash", "gemma-3-27b-it"])
 def test_models_that_do_not_reason(model: str) -> None:
     assert "generationConfig" not in encode(asked(effort="none", reasoning_summary="auto"), model)

@@ -356,6 +356,18 @@ def test_a_budget_of_the_client_is_kept_where_there_are_budgets() -> None:
     assert (body["output_config"]["effort"], dropped) == ("medium", ("reasoning_budget",))
 
 
+def test_a_wish_to_think_is_the_usual_thinking_or_has_a_name() -> None:
+    assert sent(request(reasons=True))["thinking"] == {"type": "enabled", "budget_tokens": 8192}
+    body = sent(request(reasons=True), NEW)
+    assert (body["thinking"], "output_config" in body) == ({"type": "adaptive"}, False)
+    names = {"reasons": "enable_thinking"}
+    never = claude("claude-3-5-haiku-20241022")
+    assert encode(request(reasons=True, names=names), never)[1] == ("enable_thinking",)
+    forced = request(reasons=True, names=names, tools=[TOOL], tool_choice=ToolChoice(mode="required"))
+    for to in (OLD, NEW):
+        assert encode(forced, to)[1] == ("enable_thinking",)
+
+
 def test_a_step_whose_thoughts_are_gone_goes_on_without() -> None:
     body, dropped = encode(request(user(), call("a"), result("a"), tools=[TOOL], effort="high"))
     assert "thinking" not in body

@@ -216,7 +216,7 @@ class TestParameters:
             "top_logprobs": 3,
             "include": ["message.output_text.logprobs", "reasoning.encrypted_content"],
         }
-        assert dropped == []
+        assert dropped == ["metadata"], "which the gateway keeps for its own responses only"
 
     def test_what_nobody_asked_for_is_not_there(self) -> None:
         assert set(encode(request(HELLO), destination())[0]) == {"model", "input", "stream"}
@@ -263,6 +263,12 @@ class TestParameters:
         body, dropped = encode(request(HELLO, reasoning_budget=budget))
         assert body["reasoning"] == {"effort": effort}
         assert dropped == (["reasoning_budget"] if budget else [])
+
+    def test_a_wish_for_reasoning_is_the_usual_effort_or_has_a_name(self) -> None:
+        asked = request(HELLO, reasons=True, names={"reasons": "thinking"})
+        assert encode(asked)[0]["reasoning"] == {"effort": "medium"}
+        body, dropped = encode(asked, msgspec.structs.replace(TO, refuses=frozenset({"reasoning"})))
+        assert ("reasoning" in body, dropped) == (False, ["thinking"])
 
 
 class TestTools:

@@ -19,6 +19,8 @@ from tidegate.wire.items import CanonicalRequest, HostedTool, OutputFormat, Tool
 __all__ = ["canonical_request"]
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_THINKING_ON = ("enabled", "adaptive")
+"""Types of `thinking` that ask for it."""
 
 
 class _FunctionTool(msgspec.Struct):
@@ -152,6 +154,8 @@ _NAMES: Mapping[str, str] = {
     "format": "response_format",
     "effort": "reasoning_effort",
     "reasoning_budget": "reasoning",
+    "reasons": "reasoning",
+    "filename": "file.filename",
     "is_error": "messages",
     "grammar": "tools[].custom.format",
     "reasoning_items": "reasoning_content",
@@ -179,10 +183,13 @@ def canonical_request(body: bytes) -> CanonicalRequest:
         raise invalid("top_logprobs", "it is only allowed when 'logprobs' is true.")
     form, form_is_unknown = _format(typed.response_format)
     effort, budget = _reasoning_options(typed, names)
+    wants_reasoning = _wants_reasoning(typed, names)
     history = History(typed.messages, members["messages"])
     items = list(history.items())
     names["breakpoint"] = history.breakpoint_name
     left = _leftovers(typed, members)
+    if wants_reasoning and (effort == "none" or (budget == 0 and not effort)):
+        left.hint(names["reasons"])  # the other member says the opposite
     if form_is_unknown:
         left.refuse("response_format")
     return CanonicalRequest(
@@ -207,6 +214,7 @@ def canonical_request(body: bytes) -> CanonicalRequest:
         verbosity=typed.verbosity or "",
         effort=effort,
         reasoning_budget=budget,
+        reasons=wants_reasoning and not effort and budget is None,
         shows_thoughts=True,
         user=typed.user or "",
         safety_identifier=typed.safety_identifier or "",
@@ -238,6 +246,8 @@ def _leftovers(typed: _Body, members: jsonio.Members) -> Leftovers:
         left.read(jsonio.members(members["reasoning"]).items(), _ReasoningOptions.__struct_fields__, at="reasoning.")
     if typed.thinking is not None:
         left.read(jsonio.members(members["thinking"]).items(), _Thinking.__struct_fields__, at="thinking.")
+        if typed.thinking.type not in (None, "disabled", *_THINKING_ON):
+            left.hint("thinking.type")
     if typed.response_format is not None:
         _leftovers_of_format(left, jsonio.members(members["response_format"]))
     for value in jsonio.elements(members["tools"]) if typed.tools else ():
@@ -279,6 +289,17 @@ def _reasoning_options(typed: _Body, names: dict[str, str]) -> tuple[str, int | 
     if effort and effort not in EFFORTS:
         raise invalid(names["effort"], f"expected one of {', '.join(map(repr, EFFORTS))}.")
     return effort, budget
+
+
+def _wants_reasoning(typed: _Body, names: dict[str, str]) -> bool:
+    """Whether a member says that there is to be reasoning, without regard to how much."""
+    if typed.enable_thinking:
+        names["reasons"] = "enable_thinking"
+        return True
+    if typed.thinking is not None and typed.thinking.type in _THINKING_ON:
+        names["reasons"] = "thinking"
+        return True
+    return typed.reasoning is not None and typed.reasoning.enabled is True
 
 
 def _format(given: _ResponseFormat | None) -> tuple[OutputFormat | None, bool]:

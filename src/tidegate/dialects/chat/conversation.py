@@ -308,7 +308,7 @@ class Conversation:
 
     def _file(self, part: FilePart) -> dict[str, Any] | None:
         if part.text:
-            return {"type": "text", "text": part.text}
+            return {"type": "text", "text": part.titled_text}
         if part.url:
             return self._refused("a file by its URL", "Send the file's data.")
         if part.file_id and not self._official:

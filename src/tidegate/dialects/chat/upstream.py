@@ -105,7 +105,7 @@ def _put_sampling(members: dict[str, Any], request: CanonicalRequest, destinatio
 
 
 def _put_reasoning(members: dict[str, Any], request: CanonicalRequest, losses: Losses) -> None:
-    effort = request.effort
+    effort = request.effort or ("medium" if request.reasons else "")
     budget = request.reasoning_budget
     if budget is not None and not effort:
         losses.hint("reasoning_budget")

@@ -51,6 +51,7 @@ _NAMES: Final = {
     "presence_penalty": "generationConfig.presencePenalty",
     "top_logprobs": "generationConfig.logprobs",
     "format": "generationConfig.responseMimeType",
+    "filename": "displayName",
     "effort": "generationConfig.thinkingConfig.thinkingLevel",
     "reasoning_budget": "generationConfig.thinkingConfig.thinkingBudget",
     "reasoning_summary": "generationConfig.thinkingConfig.includeThoughts",
@@ -472,6 +473,8 @@ def _format(config: GenerationConfig, shown: jsonio.Members, left: Leftovers) ->
         else:
             mime, schema = asked.text.mime_type or mime, asked.text.schema or schema
     if mime in ("", "text/plain"):
+        if not jsonio.is_null(schema):
+            raise invalid("generationConfig.responseMimeType", "a schema needs 'application/json' here.")
         return None
     if mime != "application/json":
         left.refuse("generationConfig.responseMimeType")

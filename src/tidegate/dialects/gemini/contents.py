@@ -78,6 +78,8 @@ class Contents:
         return self._contents
 
     def _add(self, place: int, item: Item) -> None:
+        if isinstance(item, Message) and item.name:
+            self._losses.hint("name")
         match item:
             case Message(role="system" | "developer"):
                 self._instruct(item)
@@ -248,7 +250,9 @@ class Contents:
                 return self._data(part.url, part.file_id)
             case FilePart():
                 if part.text:
-                    return {"text": part.text}
+                    return {"text": part.titled_text}
+                if part.filename:
+                    self._losses.hint("filename")
                 return self._data(part.data or part.url, part.file_id)
             case _:
                 self._losses.refuse("items", f"A content part of type '{part.type[:64]}' is not known to Gemini.")

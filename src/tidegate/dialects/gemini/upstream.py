@@ -37,6 +37,8 @@ MOST_CANDIDATES: Final = 8
 
 _TIERS: Final = {"default": "standard", "standard": "standard", "flex": "flex", "priority": "priority"}
 _INT32: Final = 2**31
+_AS_NEEDED: Final = -1
+"""The `thinkingBudget` that the model finds itself (ai.google.dev/gemini-api/docs/thinking#set-budget)."""
 
 _CONFIG: Final = (
     ("temperature", "temperature"),
@@ -215,8 +217,9 @@ def _put_thinking(config: dict[str, Any], request: CanonicalRequest, model: Gemi
             losses.refuse("effort", "This model does not reason.")
         if budget:
             losses.refuse("reasoning_budget", "This model does not reason.")
-        if request.reasoning_summary:
-            losses.hint("reasoning_summary")
+        for name in ("reasons", "reasoning_summary"):
+            if getattr(request, name):
+                losses.hint(name)
         return
     off = effort == "none" or budget == 0
     if off and not model.can_stop_thinking:
@@ -229,7 +232,11 @@ def _put_thinking(config: dict[str, Any], request: CanonicalRequest, model: Gemi
         thinking["thinkingLevel"] = model.level(effort)
     elif effort:
         thinking["thinkingBudget"] = model.budget(effort)
-    if request.reasoning_summary or (request.shows_thoughts and not off and (effort or budget or model.thinks_unasked)):
+    elif request.reasons and not model.thinks_unasked:
+        thinking["thinkingBudget"] = _AS_NEEDED
+    if request.reasoning_summary or (
+        request.shows_thoughts and not off and (effort or budget or request.reasons or model.thinks_unasked)
+    ):
         thinking["includeThoughts"] = True
     if thinking:
         config["thinkingConfig"] = thinking

@@ -114,6 +114,7 @@ _NAMES = {
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "user": "metadata.user_id",
     "breakpoint": "cache_control",
+    "filename": "title",
     "prompt_cache_breakpoint": "cache_control",
     "reasoning_items": "thinking",
     "reasoning.encrypted_content": "thinking",

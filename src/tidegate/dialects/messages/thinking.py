@@ -15,6 +15,9 @@ _LEVELS = ("minimal", "low", "medium", "high", "xhigh", "max")
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32000}
 """Tokens of thinking that an effort stands for where thinking is asked for in tokens."""
 
+_USUAL = "medium"
+"""How much is thought where nothing says how much, and the API wants a number."""
+
 _LEAST_TOP_P = 0.95
 """With thinking, `top_p` may be between this and 1."""
 
@@ -32,7 +35,7 @@ def put_thinking(body: dict[str, Any], request: CanonicalRequest, destination: D
             on = _put_adaptive(body, _LEVELS[0], request, destination, losses)
         elif traits.thinking != "none":
             body["thinking"] = {"type": "disabled"}
-    elif effort or request.reasoning_summary:
+    elif effort or request.reasons or request.reasoning_summary:
         if traits.thinking == "none":
             losses.hint(_asked_by(request))
         elif traits.thinking == "adaptive":
@@ -58,7 +61,11 @@ def _effort(request: CanonicalRequest) -> str:
 
 def _asked_by(request: CanonicalRequest) -> str:
     """The member that asks for thinking."""
-    return "effort" if request.effort else "reasoning_budget" if request.reasoning_budget else "reasoning_summary"
+    if request.effort:
+        return "effort"
+    if request.reasoning_budget:
+        return "reasoning_budget"
+    return "reasons" if request.reasons else "reasoning_summary"
 
 
 def _put_adaptive(
@@ -71,6 +78,8 @@ def _put_adaptive(
     if _is_forced(body):
         # A call that is forced comes without a thought before it.
         if not traits.always_thinks:
+            if request.reasons:
+                losses.hint("reasons")
             body["thinking"] = {"type": "disabled"}
             return False
         return True
@@ -83,14 +92,15 @@ def _put_budget(
 ) -> bool:
     _put_effort(body, effort, destination)
     name = _asked_by(request)
-    if not effort:  # a summary alone asks for no thinking that would not happen anyway
+    level = effort or (_USUAL if request.reasons else "")
+    if not level:  # a summary alone asks for no thinking that would not happen anyway
         losses.hint(name)
         return False
     room = body["max_tokens"]
     if room <= LEAST_BUDGET or _is_forced(body) or _goes_on_without_thought(body["messages"]):
         losses.hint(name)
         return False
-    wanted = request.reasoning_budget if not request.effort and request.reasoning_budget else _BUDGETS[effort]
+    wanted = request.reasoning_budget if not request.effort and request.reasoning_budget else _BUDGETS[level]
     # A fifth of the limit stays for what is said.
     budget = min(wanted, max(LEAST_BUDGET, room * 4 // 5), room - 1)
     body["thinking"] = {"type": "enabled", "budget_tokens": max(LEAST_BUDGET, budget)}

@@ -179,6 +179,8 @@ class _Conversation:
             if isinstance(item, FunctionOutput):
                 self._outputs.setdefault(item.call_id, deque()).append(item)
         for place, item in enumerate(items):
+            if isinstance(item, Message) and item.name:
+                self._losses.hint("name")
             match item:
                 case Message(role="user"):
                     self._finish_calls()

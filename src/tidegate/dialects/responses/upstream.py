@@ -44,6 +44,9 @@ _NO_ANNOTATIONS: Final[list[msgspec.Raw]] = []
 _EFFORTS: Final = ((0, "none"), (1024, "minimal"), (4096, "low"), (16384, "medium"))
 """Budgets of reasoning tokens, and the effort that stands for at most so many; above the last it is high."""
 
+_USUAL: Final = "medium"
+"""The effort where reasoning is wanted and nothing says how much: some models do none unless told."""
+
 _HOSTED: Final = frozenset(
     {
         "apply_patch", "code_interpreter", "computer", "computer_use_preview", "file_search", "image_generation",
@@ -95,6 +98,8 @@ class ResponsesUpstream:
             value = getattr(request, name)
             if value:
                 _put_hint(members, name, value, destination, losses)
+        if request.metadata and request.client != "responses":  # the gateway keeps that of its own responses
+            losses.hint("metadata")
         _refuse_what_is_lacking(request, losses)
         if destination.stores:
             members["store"] = False
@@ -219,6 +224,10 @@ def _put_reasoning(
             effort = next((word for most, word in _EFFORTS if request.reasoning_budget <= most), "high")
         if request.reasoning_budget:
             losses.hint("reasoning_budget")
+    if request.reasons and "reasoning" in destination.refuses:
+        losses.hint("reasons")
+    elif request.reasons:
+        effort, name = _USUAL, "reasons"
     if effort:
         reasoning["effort"] = effort
     if request.reasoning_summary:
@@ -365,8 +374,7 @@ def _part(part: Part, losses: Losses, *, answer: bool) -> Any:
 
 def _file(part: FilePart) -> dict[str, Any]:
     if part.text:
-        head = f"{part.filename}\n\n" if part.filename else ""
-        return {"type": "input_text", "text": head + part.text}
+        return {"type": "input_text", "text": part.titled_text}
     members: dict[str, Any] = {"type": "input_file"}
     if part.data:
         members["file_data"] = part.data
