@@ -144,6 +144,8 @@ def test_an_answer_that_pauses_without_end_is_not_a_finished_one(client: str, st
             last = asked.events[-1] if stream else asked.answer.json()
             assert last["candidates"][0]["finishReason"] == "MAX_TOKENS"
     assert asked.usage["ending"] == "incomplete"
+    calls = MOST_PAUSES + 1
+    assert (asked.usage["input_tokens"], asked.usage["output_tokens"]) == (12 * calls, 5 * calls), "of all calls"
 
 
 @BOTH

@@ -207,6 +207,12 @@ def test_thoughts_are_closed_before_text_and_a_trailing_signature_is_kept() -> N
     ]
 
 
+def test_thoughts_that_were_cut_are_closed_before_the_end() -> None:
+    events = decode([frames(chunk(candidate({"text": "想", "thought": True})), end("MAX_TOKENS"))])
+    kept = [event for event in events if not isinstance(event, Started | UsageReport)]
+    assert kept == [ReasoningDelta("想", kind="summary"), ReasoningEnd(), ChoiceEnd("length"), Finished()]
+
+
 def test_a_signature_on_the_first_text_stands_before_it_and_on_a_later_one_behind() -> None:
     first = decode([frames(end("STOP", {"text": "好", "thoughtSignature": "QQ=="}))])
     assert first[1:3] == [

@@ -368,6 +368,17 @@ def test_a_wish_to_think_is_the_usual_thinking_or_has_a_name() -> None:
         assert encode(forced, to)[1] == ("enable_thinking",)
 
 
+def test_a_breakpoint_within_a_result_marks_the_result() -> None:
+    marked = FunctionOutput(call_id="a", content=[TextPart(text="ok", breakpoint=True)])
+    (block,) = sent(request(user(), call("a"), marked, tools=[TOOL]))["messages"][-1]["content"]
+    assert block == {
+        "type": "tool_result",
+        "tool_use_id": "a",
+        "cache_control": {"type": "ephemeral"},
+        "content": "ok",
+    }
+
+
 def test_a_step_whose_thoughts_are_gone_goes_on_without() -> None:
     body, dropped = encode(request(user(), call("a"), result("a"), tools=[TOOL], effort="high"))
     assert "thinking" not in body
