@@ -56,6 +56,8 @@ BROKEN: dict[str, list[Event]] = {
     "are still open at the end": [Started(), ToolCallStart(0, "a", "f"), ChoiceEnd("stop"), Finished()],
     "choices \\[0\\] are still open": [Started(), TextDelta("x"), Finished()],
     "without the end of any choice": [Started(), Finished()],
+    "while a message of its choice is open": [Started(), TextDelta("x"), ReasoningDelta("y")],
+    "begins reasoning while": [Started(), TextDelta("x"), ReasoningEnd()],
     "has ended": [Started(), ChoiceEnd("stop"), TextDelta("x")],
     "ends twice": [Started(), ChoiceEnd("stop"), ChoiceEnd("stop")],
     "comes after the ending": [Started(), ChoiceEnd("stop"), Finished(), Ping()],

@@ -217,7 +217,7 @@ class Collector:
             case RefusalDelta():
                 self._part(event.choice, RefusalPart).refusal += event.text
             case Annotation():
-                self._part(event.choice, TextPart).annotations.append(event.value)
+                self._annotated(event.choice).annotations.append(event.value)
             case MessageEnd():
                 self._messages.pop(event.choice, None)
             case ReasoningDelta():
@@ -286,6 +286,14 @@ class Collector:
         if not content or not isinstance(content[-1], kind):
             content.append(TextPart(text="") if kind is TextPart else RefusalPart(refusal=""))
         return content[-1]
+
+    def _annotated(self, choice: int) -> Any:
+        """The text that an annotation belongs to: some providers tell sources last, when the message is closed."""
+        if choice not in self._messages:
+            for item in reversed(self._of(choice)):
+                if isinstance(item, Message) and item.content and isinstance(item.content[-1], TextPart):
+                    return item.content[-1]
+        return self._part(choice, TextPart)
 
     def _open_reasoning(self, choice: int) -> Reasoning:
         item = self._reasoning[choice] = Reasoning(summary=[], content=[])

@@ -6,6 +6,7 @@ The events of one answer keep these laws, which :class:`Laws` checks:
 - Deltas stand between it and the ending.
 - A call is started before its deltas and ended before the ending; `index` tells calls of one answer apart.
 - Reasoning that has begun ends before its choice says anything else, and before it ends.
+- Reasoning never begins while a message of the same choice is open: `MessageEnd` comes first.
 - Every choice that said anything ends with one `ChoiceEnd`, before `Finished`.
 - Exactly one of `Finished` and `Failed` comes, and nothing after it. `Paused` stands before it where the provider has to be
   asked again, and the same answer goes on.
@@ -131,7 +132,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
 
     `kind` says where it came from: `signature` (of Anthropic thinking, whose text is `text`), `redacted` (Anthropic
     redacted thinking), `thought_signature` (Gemini; `call_id` names the function call that had it, `anchor` is `text`
-    when a text part had it), `encrypted` (OpenAI's own `encrypted_content`), `reasoning_details` (a JSON array as
+    when a text part had it that comes next, `behind` when it stands behind a text), `encrypted` (OpenAI's own `encrypted_content`), `reasoning_details` (a JSON array as
     OpenRouter-like providers have it), `reasoning_content` (chat servers that want their plain reasoning back),
     `reasoning_item` (Responses servers that seal nothing and read their plain reasoning). `data` of the last, and `text` of
     `encrypted` unless it is empty, is a JSON object with the item's own `summary` and `content`.
@@ -178,8 +179,8 @@ class RefusalDelta(msgspec.Struct, gc=False):
 
 
 class MessageEnd(msgspec.Struct, gc=False):
-    """The text so far is complete: text that comes later belongs to another message item, or block. Dialects without
-    such items never say so, and the message ends with its choice."""
+    """The text so far is complete: text that comes later belongs to another message item, or block. Without one
+    the message ends with its choice."""
 
     choice: int = 0
 
@@ -313,6 +314,7 @@ class Laws:
         self._open_choices: set[int] = set()
         self._closed_choices: set[int] = set()
         self._reasoning: set[int] = set()
+        self._messages: set[int] = set()
 
     @property
     def ended(self) -> bool:
@@ -336,6 +338,7 @@ class Laws:
             raise AssertionError(f"{event!r} comes before Started")
         if isinstance(event, ToolCallStart | ToolCallDelta | ToolCallEnd):
             self._check_call(event)
+        self._check_message(event)
         self._check_reasoning(event)
         if isinstance(event, ChoiceEnd):
             if event.choice in self._closed_choices:
@@ -356,6 +359,24 @@ class Laws:
                 raise AssertionError(f"{event!r} belongs to a choice that has ended")
             if choice is not None:
                 self._open_choices.add(choice)
+
+    def _check_message(self, event: Event) -> None:
+        match event:
+            case (
+                TextDelta(choice=choice)
+                | RefusalDelta(choice=choice)
+                | Annotation(choice=choice)
+                | MediaDelta(choice=choice)
+            ):
+                self._messages.add(choice)
+            case MessageEnd(choice=choice):
+                self._messages.discard(choice)
+            case ReasoningDelta(choice=choice) | ReasoningEnd(choice=choice) if (
+                choice in self._messages and choice not in self._reasoning
+            ):
+                raise AssertionError(f"{event!r} begins reasoning while a message of its choice is open")
+            case _:
+                pass
 
     def _check_reasoning(self, event: Event) -> None:
         match event:

@@ -328,7 +328,18 @@ def test_empty_deltas_say_nothing() -> None:
 
 def test_reasoning_between_texts_is_an_item_of_its_own() -> None:
     found = items_of(decoded(stream({"content": "a"}, {"reasoning": "hm"}, {"content": "b"})))
+    assert [type(item) for item in found] == [Message, Reasoning, Message]
+
+
+def test_words_without_a_thought_between_them_stay_one_message_with_its_sources() -> None:
+    details = {"reasoning_details": [{"type": "reasoning.encrypted", "data": "AAA="}]}
+    cited = {"annotations": [{"type": "url_citation", "url_citation": {"url": "https://a", "title": "A"}}]}
+    found = items_of(decoded(stream({"content": "a"}, details, {"content": "b"}, cited)))
     assert [type(item) for item in found] == [Message, Reasoning]
+    assert isinstance(found[0], Message)
+    (part,) = found[0].content
+    assert isinstance(part, TextPart)
+    assert (part.text, len(part.annotations)) == ("ab", 1)
 
 
 def test_reasoning_alone_is_closed_at_the_end() -> None:
@@ -370,7 +381,12 @@ def test_reasoning_details_alone_are_reasoning() -> None:
 def test_encrypted_reasoning_beside_a_call_comes_before_it() -> None:
     details = [{"type": "reasoning.encrypted", "data": "AAA=", "id": "call_1"}]
     events = decoded(stream({"content": "ok"}, {"reasoning_details": details, **calls(tool(0, "call_1", "f", "{}"))}))
-    assert [type(event).__name__ for event in events[1:4]] == ["TextDelta", "ReasoningEnd", "ToolCallStart"]
+    assert [type(event).__name__ for event in events[1:5]] == [
+        "TextDelta",
+        "MessageEnd",
+        "ReasoningEnd",
+        "ToolCallStart",
+    ]
 
 
 # -- <think> ------------------------------------------------------------------------------------------------------

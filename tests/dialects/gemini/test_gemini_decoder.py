@@ -29,6 +29,7 @@ from tidegate.wire.events import (
     Failed,
     Finished,
     MediaDelta,
+    MessageEnd,
     Opaque,
     Ping,
     ReasoningDelta,
@@ -198,12 +199,14 @@ def test_the_input_of_a_custom_tool_is_unwrapped() -> None:
 
 
 def test_thoughts_are_closed_before_text_and_a_trailing_signature_is_kept() -> None:
-    assert decode([STREAMS["thoughts"]])[1:6] == [
+    events = [event for event in decode([STREAMS["thoughts"]]) if not isinstance(event, UsageReport)]
+    assert events[1:7] == [
         ReasoningDelta("想一想", kind="summary"),
         ReasoningDelta("再想", kind="summary"),
         ReasoningEnd(),
         TextDelta("好"),
-        ReasoningEnd(seal=Seal(kind="thought_signature", data="dGV4dA==", anchor="text")),
+        MessageEnd(),
+        ReasoningEnd(seal=Seal(kind="thought_signature", data="dGV4dA==", anchor="behind")),
     ]
 
 
@@ -220,10 +223,12 @@ def test_a_signature_on_the_first_text_stands_before_it_and_on_a_later_one_behin
         TextDelta("好"),
     ]
     later = decode([frames(said("很"), end("STOP", {"text": "好", "thoughtSignature": "QQ=="}))])
-    assert later[1:4] == [
+    assert later[1:6] == [
         TextDelta("很"),
         TextDelta("好"),
-        ReasoningEnd(seal=Seal(kind="thought_signature", data="QQ==", anchor="text")),
+        UsageReport(Usage(input_tokens=7, output_tokens=5)),
+        MessageEnd(),
+        ReasoningEnd(seal=Seal(kind="thought_signature", data="QQ==", anchor="behind")),
     ]
     assert len([item for item in folded(later).choices[0].items if isinstance(item, Message)]) == 1
 

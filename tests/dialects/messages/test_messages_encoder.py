@@ -66,7 +66,20 @@ def tail(reason: Reason = "stop", **members: Any) -> list[Event]:
     return [UsageReport(USAGE), ChoiceEnd(reason, **members), Finished()]
 
 
+def in_order(events: list[Event]) -> list[Event]:
+    """The events with the end of the message before a thought that follows it."""
+    found: list[Event] = []
+    thinking = False
+    for event in events:
+        if isinstance(event, ReasoningDelta | ReasoningEnd) and not thinking:
+            found.append(MessageEnd())
+        thinking = isinstance(event, ReasoningDelta) or (thinking and not isinstance(event, ReasoningEnd))
+        found.append(event)
+    return found
+
+
 def encoded(events: list[Event], *, at_once: bool = True) -> bytes:
+    events = in_order(events)
     laws = Laws()
     for event in events:
         laws.check(event)
@@ -333,6 +346,26 @@ def test_a_refusal_is_text_with_its_stop_reason() -> None:
     message = anthropic_message(encoded(events))
     assert message.stop_reason == "refusal"
     assert message.stop_details is not None
+
+
+def test_a_citation_behind_the_last_text_opens_no_empty_block() -> None:
+    annotation = jsonio.raw(
+        {"type": "url_citation", "url": "https://a", "title": "A", "start_index": 0, "end_index": 1}
+    )
+    called: list[Event] = [ToolCallStart(0, "c", "f"), ToolCallDelta(0, "{}"), ToolCallEnd(0)]
+    events: list[Event] = [
+        Started("m"),
+        TextDelta("x"),
+        MessageEnd(),
+        *called,
+        Annotation(annotation),
+        *tail("tool_calls"),
+    ]
+    assert [block["type"] for block in content(events)] == ["text", "tool_use"]
+    said, used = json.loads(encode_message(collected(events), call(), destination()))["content"]
+    assert [said["text"], said["citations"][0]["url"], used["type"]] == ["x", "https://a", "tool_use"]
+    alone = content([Started("m"), *called, Annotation(annotation), *tail("tool_calls")])
+    assert [block["type"] for block in alone] == ["tool_use"]
 
 
 def test_a_url_citation() -> None:

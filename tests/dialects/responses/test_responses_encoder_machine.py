@@ -76,6 +76,8 @@ class ProviderAndClient(RuleBasedStateMachine):
 
     def end_thought(self, choice: int, encrypted: str = "") -> None:
         if choice in self.thinking or encrypted:
+            if choice not in self.thinking:
+                self.say(MessageEnd(choice))
             self.thinking.discard(choice)
             self.say(ReasoningEnd(None, encrypted, choice))
             self.count("seals", encrypted[:1])
@@ -123,6 +125,8 @@ class ProviderAndClient(RuleBasedStateMachine):
     @rule(word=WORDS, summary=st.booleans(), part=st.integers(0, 2), choice=CHOICES)
     def think(self, word: str, summary: bool, part: int, choice: int) -> None:
         if self.is_open(choice):
+            if choice not in self.thinking:
+                self.say(MessageEnd(choice))
             self.thinking.add(choice)
             self.say(ReasoningDelta(word, "summary" if summary else "text", part, choice))
             self.count(f"thought{choice}", word)

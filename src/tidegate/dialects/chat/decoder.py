@@ -38,6 +38,7 @@ from tidegate.wire.events import (
     Failed,
     Finished,
     MediaDelta,
+    MessageEnd,
     Ping,
     Reason,
     ReasoningDelta,
@@ -87,7 +88,7 @@ class _Called:
 class _Voice:
     """One choice of the answer."""
 
-    __slots__ = ("by_id", "by_index", "calls", "choice", "cited", "details", "last", "logprobs", "reason", "reasoning", "spoke", "stopped_by", "think", "thoughts")  # fmt: skip
+    __slots__ = ("by_id", "by_index", "calls", "choice", "cited", "details", "last", "logprobs", "message", "reason", "reasoning", "spoke", "stopped_by", "think", "thoughts")  # fmt: skip
 
     def __init__(self, choice: int, *, tags: bool) -> None:
         self.choice = choice
@@ -100,6 +101,8 @@ class _Voice:
         self.think = ThinkSplitter() if tags else None
         self.reasoning = False
         """A reasoning item is open."""
+        self.message = False
+        """A message is open. Reasoning that is open as well has said no words yet, and comes behind it."""
         self.thoughts: list[str] = []
         self.details: list[Any] = []
         self.logprobs: list[msgspec.Raw] = []
@@ -267,6 +270,7 @@ class ChatDecoder:
             self._take_text(voice, delta.content, out)
         if delta.refusal:
             self._speak(voice, out)
+            voice.message = True
             out.append(RefusalDelta(delta.refusal, voice.choice))
         if delta.annotations:
             self._take_annotations(voice, delta.annotations, out)
@@ -287,6 +291,7 @@ class ChatDecoder:
         self._reason_aloud(voice, text, out)
 
     def _reason_aloud(self, voice: _Voice, text: str, out: list[Event]) -> None:
+        self._end_message(voice, out)
         voice.spoke = voice.reasoning = True
         if self._back:
             self._hold(len(text))
@@ -319,7 +324,13 @@ class ChatDecoder:
         voice.details = []
         voice.thoughts = []
         voice.reasoning = False
+        self._end_message(voice, out)
         out.append(ReasoningEnd(seal, choice=voice.choice))
+
+    def _end_message(self, voice: _Voice, out: list[Event]) -> None:
+        if voice.message:
+            voice.message = False
+            out.append(MessageEnd(voice.choice))
 
     def _take_text(self, voice: _Voice, text: str, out: list[Event]) -> None:
         if voice.think is not None:
@@ -331,8 +342,9 @@ class ChatDecoder:
                 voice.think = None
             if not text:
                 return
-        if voice.reasoning:
+        if not voice.message:
             self._end_reasoning(voice, out)
+            voice.message = True
         voice.spoke = True
         if voice.logprobs:
             out.append(TextDelta(text, voice.choice, voice.logprobs))
@@ -366,7 +378,9 @@ class ChatDecoder:
         for given in _list(value):
             annotation = annotation_of(given)
             if annotation is not None:
-                self._speak(voice, out)
+                if not voice.message:
+                    self._speak(voice, out)
+                    voice.message = True
                 voice.cited.add(str(annotation.get("url")))
                 out.append(Annotation(jsonio.raw(annotation), voice.choice))
 
@@ -379,6 +393,7 @@ class ChatDecoder:
             self._speak(voice, out)
             found = parse_data_url(url)
             if found is not None:
+                voice.message = True
                 out.append(MediaDelta(*found, voice.choice))
             else:
                 # An address is no media; a reader of Markdown sees the picture all the same.
@@ -490,8 +505,10 @@ class ChatDecoder:
 
     def _end_voice(self, voice: _Voice, out: list[Event]) -> None:
         self._end_tags(voice, out)
-        self._end_reasoning(voice, out)
+        if not voice.message:
+            self._end_reasoning(voice, out)
         if voice.logprobs:
+            voice.message = True
             out.append(TextDelta("", voice.choice, voice.logprobs))
             voice.logprobs = []
         for called in voice.calls:
@@ -503,6 +520,7 @@ class ChatDecoder:
             # Servers say `stop` behind calls, and agents wait for ever; or the other way round.
             reason = "tool_calls" if voice.calls else "stop"
         self._cite(voice, out)
+        self._end_reasoning(voice, out)
         out.append(ChoiceEnd(reason, voice.choice, voice.stopped_by))
 
     def _cite(self, voice: _Voice, out: list[Event]) -> None:

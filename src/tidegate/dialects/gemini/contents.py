@@ -146,7 +146,7 @@ class Contents:
             self._parts.append({"text": seal.text, "thought": True, "thoughtSignature": seal.data})
         elif seal.anchor == "media":
             self._media_signature = seal.data
-        elif _is_said(self._items, place - 1) and not _is_said(self._items, place + 1):
+        elif _is_said(self._items, place - 1) and (seal.anchor == "behind" or not _is_said(self._items, place + 1)):
             self._parts.append({"text": "", "thoughtSignature": seal.data})
         else:
             self._close_text()

@@ -19,6 +19,7 @@ from tidegate.wire.events import (
     Failed,
     Finished,
     MediaDelta,
+    MessageEnd,
     Opaque,
     Ping,
     Reason,
@@ -140,11 +141,13 @@ class _CandidateState:
 
     __slots__ = (
         "ascii",
+        "behind",
         "calls",
         "characters",
         "citations",
         "code",
         "grounding",
+        "message_at",
         "message_open",
         "reason",
         "reasoning_open",
@@ -157,6 +160,10 @@ class _CandidateState:
     def __init__(self, *, keep_text: bool) -> None:
         self.reasoning_open = False
         self.message_open = False
+        self.message_at = 0
+        """Characters of the messages before the last one."""
+        self.behind = ""
+        """A signature behind the open message. It waits for sources, which may come last."""
         self.calls = 0
         self.reason = ""
         self.stop_message = ""
@@ -170,7 +177,12 @@ class _CandidateState:
         self.characters = 0
         self.ascii = True
         self.texts: list[str] | None = [] if keep_text else None
-        """The text of the message, where positions in it will be asked for."""
+        """The text of all messages, where positions in it will be asked for."""
+
+    def open_message(self) -> None:
+        if not self.message_open:
+            self.message_open = True
+            self.message_at = self.characters
 
     def said(self, text: str) -> None:
         self.characters += len(text)
@@ -340,10 +352,10 @@ class GeminiDecoder:
                 text = part.text
                 if text and part.thought is not True and part.thought_signature is None:
                     # by far the most frequent part
-                    if state.reasoning_open:
-                        state.reasoning_open = False
-                        out.append(ReasoningEnd(choice=choice))
-                    state.message_open = True
+                    if state.reasoning_open or state.behind:
+                        self._close_reasoning(choice, state, "", "", out)
+                    if not state.message_open:
+                        state.open_message()
                     state.said(text)
                     out.append(TextDelta(text, choice, logprobs))
                     logprobs = None
@@ -373,39 +385,64 @@ class GeminiDecoder:
         elif part.inline_data is not None:
             blob = part.inline_data
             self._close_reasoning(choice, state, signature, "media", out)
-            state.message_open = True
+            state.open_message()
             out.append(MediaDelta(blob.mime_type, blob.data, choice))
         elif part.text is None:
             self._read_opaque(choice, state, signature, where, out)
         elif part.thought is True:
             if part.text:
                 self._flush(state, out)
-                state.reasoning_open = True
+                self._begin_reasoning(choice, state, out)
                 out.append(ReasoningDelta(part.text, kind="summary", choice=choice))
             if signature:
+                self._begin_reasoning(choice, state, out)
                 state.reasoning_open = False
                 seal = Seal(kind="thought_signature", data=signature, text=part.text, anchor="thought")
                 out.append(ReasoningEnd(seal=seal, choice=choice))
         elif part.text:
+            self._flush_behind(choice, state, out)
             if state.message_open:  # the message's earlier pieces are out: the signature follows it
-                state.said(part.text)
-                out.append(TextDelta(part.text, choice, logprobs))
-                self._close_reasoning(choice, state, signature, "text", out)
+                state.behind = signature
             else:
                 self._close_reasoning(choice, state, signature, "text", out)
-                state.message_open = True
-                state.said(part.text)
-                out.append(TextDelta(part.text, choice, logprobs))
+                state.open_message()
+            state.said(part.text)
+            out.append(TextDelta(part.text, choice, logprobs))
             return None
         elif signature:
-            self._close_reasoning(choice, state, signature, "text", out)
+            self._sign_text(choice, state, signature, out)
         return logprobs
+
+    def _sign_text(self, choice: int, state: _CandidateState, signature: str, out: list[Event]) -> None:
+        """A signature that came alone: behind the text, or before one that may come."""
+        self._flush_behind(choice, state, out)
+        if state.message_open:
+            state.behind = signature
+        else:
+            self._close_reasoning(choice, state, signature, "text", out)
+
+    def _begin_reasoning(self, choice: int, state: _CandidateState, out: list[Event]) -> None:
+        self._flush_behind(choice, state, out)
+        if state.message_open:
+            state.message_open = False
+            out.append(MessageEnd(choice))
+        state.reasoning_open = True
+
+    def _flush_behind(self, choice: int, state: _CandidateState, out: list[Event]) -> None:
+        if state.behind:
+            seal = Seal(kind="thought_signature", data=state.behind, anchor="behind")
+            state.behind = ""
+            self._begin_reasoning(choice, state, out)
+            state.reasoning_open = False
+            out.append(ReasoningEnd(seal=seal, choice=choice))
 
     def _close_reasoning(
         self, choice: int, state: _CandidateState, signature: str, anchor: str, out: list[Event], call: str = ""
     ) -> None:
         """The end of the open reasoning, and of one without text where only a signature is to be kept (protocol §5.4)."""
+        self._flush_behind(choice, state, out)
         if signature:
+            self._begin_reasoning(choice, state, out)
             seal = Seal(kind="thought_signature", data=signature, call_id=call, anchor=anchor)
             out.append(ReasoningEnd(seal=seal, choice=choice))
         elif state.reasoning_open:
@@ -471,7 +508,7 @@ class GeminiDecoder:
             }
             out.append(Opaque(OPAQUE_PREFIX + names[0], jsonio.raw(item)))
         elif signature:
-            self._close_reasoning(choice, state, signature, "text", out)
+            self._sign_text(choice, state, signature, out)
 
     def _read_search(self, choice: int, state: _CandidateState, part: jsonio.Members, out: list[Event]) -> bool:
         """Whether the part is half of a search; the two become one item, with the parts in it as they came."""
@@ -521,10 +558,12 @@ class GeminiDecoder:
             self._flush(state, out)
             if state.reasoning_open:
                 out.append(ReasoningEnd(choice=choice))
-            if state.message_open:
+            if state.message_open or state.characters:
                 text = None if state.texts is None else "".join(state.texts)
-                for value in annotations(state.grounding, state.citations, text, state.characters, exact=state.ascii):
+                span = (state.message_at, state.characters)
+                for value in annotations(state.grounding, state.citations, text, span, exact=state.ascii):
                     out.append(Annotation(value, choice))
+            self._flush_behind(choice, state, out)
             searched = None if state.searched else grounded_search(state.grounding, f"{self._id}:{choice}")
             if searched is not None:
                 out.append(Opaque("web_search_call", searched))

@@ -56,14 +56,14 @@ _citations = jsonio.decoder(_Citations)
 
 
 def annotations(
-    grounding: msgspec.Raw, citations: msgspec.Raw, text: str | None, characters: int, *, exact: bool
+    grounding: msgspec.Raw, citations: msgspec.Raw, text: str | None, span: tuple[int, int], *, exact: bool
 ) -> Iterator[msgspec.Raw]:
     """The annotations of a message.
 
-    `text` is the message, where it was kept. Without it positions are right when the text is ASCII (`exact`); else an
-    annotation spans the whole message of `characters`. What cannot be read is left out: it must not cost the answer.
+    `text` is all that the candidate said, where it was kept, and `span` the characters of it that are the message. Without
+    it positions are right when the text is ASCII (`exact`); else an annotation spans the whole message. What cannot be read is left out: it must not cost the answer.
     """
-    places = _Places(text, characters, exact=exact)
+    places = _Places(text, span, exact=exact)
     if grounding:
         try:
             found = _grounding.decode(grounding)
@@ -90,9 +90,9 @@ def annotations(
 class _Places:
     """Byte positions of one message as positions of characters."""
 
-    def __init__(self, text: str | None, characters: int, *, exact: bool) -> None:
+    def __init__(self, text: str | None, span: tuple[int, int], *, exact: bool) -> None:
         self._encoded = None if text is None or exact else text.encode()
-        self._characters = characters
+        self._start, self._characters = span
         self._exact = exact
 
     def citation(self, url: str, title: str, start: int, end: int | None) -> msgspec.Raw:
@@ -103,8 +103,8 @@ class _Places:
             last = self._characters if end is None else self._at(end)
         else:
             first, last = 0, self._characters
-        first = min(max(first, 0), self._characters)
-        last = min(max(last, first), self._characters)
+        first = min(max(first, self._start), self._characters) - self._start
+        last = max(min(last, self._characters) - self._start, first)
         return jsonio.raw(
             {"type": "url_citation", "start_index": first, "end_index": last, "url": url, "title": title or url}
         )

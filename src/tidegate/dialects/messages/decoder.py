@@ -419,6 +419,7 @@ class _Answer:
         elif delta.thinking is not None:
             if delta.thinking and kind == "thinking":
                 block.pieces.append(delta.thinking)
+                self._close_message(out)
                 out.append(ReasoningDelta(delta.thinking, "summary"))
         elif delta.signature is not None:
             block.signature += delta.signature
@@ -446,8 +447,10 @@ class _Answer:
                     else None
                 )
                 if seal is not None or block.pieces:
+                    self._close_message(out)
                     out.append(ReasoningEnd(seal))
             case "redacted_thinking":
+                self._close_message(out)
                 out.append(ReasoningEnd(Seal(kind="redacted", data=content.data or "")))
             case "tool_use":
                 self._end_call(block, out)

@@ -278,8 +278,8 @@ class MessagesEncoder:
 
     def _annotate(self, event: Annotation) -> None:
         citation = _citation(event.value)
-        if citation is not None:
-            self._open_text().waiting.append((b'"citations_delta"', b'"citation"', citation))
+        if citation is not None and self._text is not None:  # a block without text is refused in a history
+            self._text.waiting.append((b'"citations_delta"', b'"citation"', citation))
 
     def _flush(self, out: list[bytes]) -> None:
         """What can be written now."""

@@ -419,6 +419,8 @@ class ResponsesDecoder:
         self._start(None)
         if self._thinking is not record:
             self._end_thinking()
+            if self._message is not None:
+                self._end_message()
             self._thinking = record
         record.at(slot, place).say(text)
         self._out.append(ReasoningDelta(text, "summary" if slot == "summary" else "text", place))
@@ -573,6 +575,8 @@ class ResponsesDecoder:
             if not encrypted or record.sealed:
                 return
             self._end_thinking()
+            if self._message is not None:
+                self._end_message()
         self._thinking = None
         record.sealed = bool(encrypted)
         self._out.append(ReasoningEnd(self._seal(item, value)))
