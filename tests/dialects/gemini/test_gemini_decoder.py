@@ -245,6 +245,14 @@ def test_a_signature_on_a_thought_or_alone_or_on_an_image_is_kept() -> None:
     ]
 
 
+def test_a_sound_is_no_image() -> None:
+    part = {"inlineData": {"mimeType": "audio/pcm", "data": "AAA="}, "thoughtSignature": "QQ=="}
+    events = decode([frames(chunk(candidate(part)), end())])
+    (kept,) = [event for event in events if isinstance(event, Opaque)]
+    assert (kept.type, jsonio.anything(kept.item)["part"]) == ("google:inlineData", part)
+    assert not [event for event in events if isinstance(event, MediaDelta)]
+
+
 def test_candidates_are_choices_and_end_each_in_its_way() -> None:
     events = decode([STREAMS["choices"]], asked(n=2))
     assert [event for event in events if isinstance(event, ChoiceEnd)] == [ChoiceEnd("stop", 0), ChoiceEnd("length", 1)]

@@ -348,6 +348,14 @@ def test_a_refusal_is_text_with_its_stop_reason() -> None:
     assert message.stop_details is not None
 
 
+def test_an_image_is_a_text_that_markdown_shows() -> None:
+    events: list[Event] = [Started("m"), TextDelta("a"), MediaDelta("image/png", "aGk="), TextDelta("b"), *tail()]
+    shown = ["a", "![image](data:image/png;base64,aGk=)", "b"]
+    assert [block["text"] for block in content(events)] == shown
+    whole_ = json.loads(encode_message(collected(events), call(), destination()))["content"]
+    assert [block["text"] for block in whole_] == shown
+
+
 def test_a_citation_behind_the_last_text_opens_no_empty_block() -> None:
     annotation = jsonio.raw(
         {"type": "url_citation", "url": "https://a", "title": "A", "start_index": 0, "end_index": 1}
@@ -392,7 +400,6 @@ def test_items_of_other_apis_are_left_out() -> None:
     events: list[Event] = [
         Started("m"),
         Opaque("file_search_call", item),
-        MediaDelta("image/png", "aGk="),
         TextDelta("x"),
         TextDelta("other", choice=1),
         Ping(),

@@ -104,7 +104,9 @@ class TestText:
         assert {len(name.split("_")[1]) for name in ids} == {48}
 
     def test_empty_pieces_make_no_events(self) -> None:
-        out = sent(answer(TextDelta(""), TextDelta("a"), TextDelta(""), ReasoningDelta(""), ReasoningEnd()))
+        out = sent(
+            answer(TextDelta(""), TextDelta("a"), TextDelta(""), MessageEnd(), ReasoningDelta(""), ReasoningEnd())
+        )
         assert kinds(out).count("output_text.delta") == 1
 
     def test_every_character_survives_json(self) -> None:
@@ -199,12 +201,12 @@ class TestReasoning:
         assert "encrypted_content" not in final(out)["output"][0]
         assert "reasoning_text.delta" in kinds(out)
 
-    def test_a_message_goes_on_behind_reasoning(self) -> None:
+    def test_text_behind_reasoning_is_another_message(self) -> None:
         first, second = ReasoningDelta("hm"), ReasoningDelta("again")
-        out = sent(answer(first, ReasoningEnd(), TextDelta("a"), second, ReasoningEnd(), TextDelta("b")))
+        out = sent(answer(first, ReasoningEnd(), TextDelta("a"), MessageEnd(), second, ReasoningEnd(), TextDelta("b")))
         response = final(out)
-        assert [item["type"] for item in response["output"]] == ["reasoning", "message", "reasoning"]
-        assert texts(response) == ["ab"]
+        assert [item["type"] for item in response["output"]] == ["reasoning", "message", "reasoning", "message"]
+        assert texts(response) == ["a", "b"]
 
     def test_a_seal_without_words_is_an_item(self) -> None:
         out = sent(answer(ReasoningEnd(None, "tgr1_sig"), *called(0, "{}")))

@@ -382,8 +382,7 @@ class GeminiDecoder:
         signature = part.thought_signature or ""
         if part.function_call is not None:
             self._read_call(choice, state, part.function_call, signature, where[0], out)
-        elif part.inline_data is not None:
-            blob = part.inline_data
+        elif (blob := part.inline_data) is not None and blob.mime_type.startswith("image/"):
             self._close_reasoning(choice, state, signature, "media", out)
             state.open_message()
             out.append(MediaDelta(blob.mime_type, blob.data, choice))

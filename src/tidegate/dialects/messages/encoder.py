@@ -17,6 +17,7 @@ from tidegate.wire.events import (
     ChoiceEnd,
     Event,
     Finished,
+    MediaDelta,
     MessageEnd,
     Opaque,
     Reason,
@@ -34,12 +35,14 @@ from tidegate.wire.events import (
 from tidegate.wire.items import (
     Choice,
     FunctionCall,
+    ImagePart,
     Message,
     OpaqueItem,
     Output,
     Reasoning,
     RefusalPart,
     TextPart,
+    data_url,
 )
 
 __all__ = ["LATER_LIMIT", "MessagesEncoder", "encode_message"]
@@ -192,6 +195,11 @@ class MessagesEncoder:
                 self._write(self._open_text(), b'"text_delta"', b'"text"', event.text)
             case Annotation():
                 self._annotate(event)
+            case MediaDelta():
+                self._end_text()
+                shown = _shown(data_url(event.media_type, event.data))
+                self._write(self._open_text(), b'"text_delta"', b'"text"', shown)
+                self._end_text()
             case MessageEnd():
                 self._end_text()
             case ReasoningDelta():
@@ -429,6 +437,8 @@ def encode_message(output: Output, call: Call, destination: Destination) -> byte
                 for part in item.content:
                     if isinstance(part, TextPart) and part.text:
                         content.append(_text_block(part))
+                    elif isinstance(part, ImagePart):
+                        content.append({"type": "text", "text": _shown(part.url)})
                     elif isinstance(part, RefusalPart) and part.refusal:
                         refused = True
                         content.append({"type": "text", "text": part.refusal})
@@ -447,6 +457,11 @@ def encode_message(output: Output, call: Call, destination: Destination) -> byte
     reason, stop_sequence = _ending(choice, called=called, refused=refused)
     model = output.model or destination.model
     return jsonio.encode(_envelope(call, model, content, reason, stop_sequence, output.usage))
+
+
+def _shown(url: str) -> str:
+    """An image for an API whose answers have none: a reader of Markdown sees it."""
+    return f"![image]({url})"
 
 
 def _text_block(part: TextPart) -> dict[str, Any]:
