@@ -107,3 +107,15 @@ def test_bad_keys_are_refused(keeping: Running, bad: str) -> None:
     with Api(keeping) as api:
         answer = api.post("/v1/responses", {"model": "openai/echo", "input": "hi"}, headers={"idempotency-key": bad})
     assert (answer.status, answer.error["code"]) == (400, "invalid_idempotency_key")
+
+
+def test_a_repeated_background_response_is_an_object_again(keeping: Running, key: dict[str, str]) -> None:
+    body = {"model": "lab/demo", "input": "hi", "background": True}
+
+    async def scene() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=keeping.origin, timeout=20) as client:
+            return list(await asyncio.gather(*(client.post("/v1/responses", json=body, headers=key) for _ in range(6))))
+
+    answers = asyncio.run(scene())
+    assert {answer.headers["content-type"] for answer in answers} == {"application/json"}
+    assert len({answer.json()["id"] for answer in answers}) == 1

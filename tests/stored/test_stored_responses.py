@@ -306,3 +306,15 @@ def test_what_is_not_there_is_not_found(api: Api) -> None:
         answer = api.http.request(method, path)
         assert answer.status_code == 404
         assert answer.json()["error"]["message"] == "Response with id 'resp_1' not found."
+
+
+def test_a_stream_kept_for_its_frames_is_no_stored_response(client: openai.OpenAI, api: Api) -> None:
+    body = {"model": "openai/echo", "input": "hi", "stream": True, "store": False}
+    kept = api.post("/v1/responses", body, headers={"tidegate-resume-grace": "30s"})
+    name = kept.headers["tidegate-stream"]
+    assert api.get(f"/v1/streams/{name}").content == kept.content
+    assert api.get(f"/v1/responses/{name}").status == 404
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model="openai/echo", input="x", previous_response_id=name)
+    assert caught.value.code == "previous_response_not_found"
+    assert api.get(f"/v1/responses/resp_1/input_items?limit={'9' * 5000}").status == 400

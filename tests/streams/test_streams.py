@@ -11,6 +11,7 @@ from tidegate.streams import run as runs
 from tidegate.streams.follow import follow, replay
 from tidegate.streams.journal import BATCH_S, Journal
 from tidegate.streams.run import Run
+from tidegate.wire.errors import StorageUnavailable
 
 
 class Shelf:
@@ -151,3 +152,18 @@ def test_frames_without_numbers_are_counted(after: int) -> None:
     resume = Resume(after, numbered=False)
     out = resume.feed(b": hello\n\n" + b"".join(frames[:2])) + resume.feed(b"".join(frames[2:]))
     assert out == b"".join(frames[after + 1 :])
+
+
+def test_a_follower_of_a_run_whose_journal_is_gone_is_not_left_waiting() -> None:
+    async def scene() -> None:
+        shelf = Shelf()
+        journal = Journal(asyncio.get_running_loop(), shelf)
+        run = journal.open(1, "resp_1", "acme")
+        run.append(frame(0))
+        journal.flush()
+        shelf.rows.clear()
+        journal.close(run)
+        with pytest.raises(StorageUnavailable):
+            await asyncio.wait_for(everything(run, shelf), 5)
+
+    asyncio.run(scene())

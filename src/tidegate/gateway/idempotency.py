@@ -31,6 +31,8 @@ class Claim(msgspec.Struct, frozen=True):
     name: str
     digest: bytes
     run_id: str
+    streams: bool
+    """Whether the client asked for a stream."""
 
 
 class Repeat(msgspec.Struct, frozen=True):
@@ -41,14 +43,14 @@ class Repeat(msgspec.Struct, frozen=True):
     content_type: bytes = JSON
 
 
-def claim_named(given: bytes, tenant: Tenant, path: str, body: bytes, run_id: str) -> Claim:
+def claim_named(given: bytes, tenant: Tenant, path: str, body: bytes, run_id: str, *, streams: bool) -> Claim:
     """The claim that the header `given` makes. Raises InvalidRequest."""
     if not _NAME.fullmatch(given):
         raise InvalidRequest(
             "The header 'Idempotency-Key' must be 1 to 255 printable ASCII characters without spaces.",
             code="invalid_idempotency_key",
         )
-    return Claim(tenant, given.decode("ascii"), hashlib.sha256(path.encode() + b"\0" + body).digest(), run_id)
+    return Claim(tenant, given.decode("ascii"), hashlib.sha256(path.encode() + b"\0" + body).digest(), run_id, streams)
 
 
 async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
@@ -74,8 +76,10 @@ async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
             content_type, _, answer = found.answer.partition(b"\n")
             return Repeat(found.run_id, answer, content_type)
         run = await keeper.storage.get_run(claim.tenant, found.run_id)
-        if run is not None and run.stream:
+        if run is not None and run.stream and claim.streams:
             return Repeat(found.run_id, None)
+        if run is not None and run.background:
+            return Repeat(found.run_id, await keeper.response(found.run_id, claim.tenant))
         await asyncio.sleep(POLL_S)  # it is under way, here or elsewhere
 
 

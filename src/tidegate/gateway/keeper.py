@@ -11,6 +11,7 @@ import msgspec
 from tidegate.access.keys import Principal
 from tidegate.config.schema import Storage as Settings
 from tidegate.dialects.dialect import AnyRequest, Call, Stream
+from tidegate.dialects.gemini import error_body as google_error
 from tidegate.dialects.responses.interrupted import CODE as INTERRUPTED
 from tidegate.dialects.responses.interrupted import Remains
 from tidegate.dialects.responses.prompt import PromptRequest, previous_not_found
@@ -19,6 +20,7 @@ from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.state import Kept, References
 from tidegate.dialects.resume import Resume
 from tidegate.gateway.asked import resume_grace
+from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.history import History
 from tidegate.gateway.idempotency import Claim, Repeat, claim_named, take
 from tidegate.gateway.ids import IdSupply
@@ -44,8 +46,8 @@ from tidegate.storage.storage import Storage
 from tidegate.streams.follow import PIECE_BYTES, POLL_S, follow, replay
 from tidegate.streams.journal import Journal
 from tidegate.streams.run import Run
-from tidegate.wire import jsonio
-from tidegate.wire.errors import InvalidRequest, NotFound, TidegateError, UnsupportedParameter
+from tidegate.wire import jsonio, sse
+from tidegate.wire.errors import Internal, InvalidRequest, NotFound, TidegateError, UnsupportedParameter
 
 if TYPE_CHECKING:
     from tidegate.gateway.exchange import Exchange
@@ -64,6 +66,12 @@ CANCEL_S = 10.0
 _REPEATABLE = frozenset({"chat", "completions", "messages", "gemini", "embeddings"})
 """Endpoints, beside Responses, whose streams can be picked up again and whose requests can be repeated: those with
 answers in text."""
+
+_SAID = frozenset({"completed", "incomplete"})
+"""Statuses of answers that a conversation goes on from."""
+
+_RESPONSE = "resp_"
+"""How the ids of responses begin; streams that are kept for their frames alone have others."""
 
 _NO_ITEMS = jsonio.raw([])
 _STATUSES: dict[str, Status] = {status: status for status in ENDED}
@@ -144,12 +152,12 @@ class Recording:
             request=kept.response if kept is not None else b"",
         )
         self._written = keeper.storage.put_run(new, self._inputs)
-        if stream is not None:
+        if stream is not None and not self._written.lost:
             self._live = keeper.open(self._written, self)
 
     def append(self, frames: bytes) -> None:
-        assert self._live is not None
-        self._live.append(frames)
+        if self._live is not None:  # else the storage has no room for it, and the answer goes on without
+            self._live.append(frames)
 
     def finish(self, error: TidegateError | None) -> None:
         keeper, kept = self._keeper, self._kept
@@ -167,7 +175,7 @@ class Recording:
             answer=answer,
             error_code="" if error is None else error.code or "",
         )
-        added = [*self._inputs, *outputs] if self.conversation is not None and status != "failed" else []
+        added = [*self._inputs, *outputs] if self.conversation is not None and status in _SAID else []
         keeper.storage.finish_run(self._written, ending, outputs, added)
         keeper.quota.add(self._new.tenant, self._new.key, self._written.size)
         keeper.forget(self)
@@ -219,7 +227,9 @@ class Keeper:
             run: Recording | None = None
             if request.wants_stream and (grace_s or key is not None):
                 run = self._stream_only(principal, dialect, model, paths)
-            claim = None if key is None else self._claim(key, principal, dialect, body, call, run)
+            claim = None
+            if key is not None:
+                claim = self._claim(key, principal, dialect, body, call, run, streams=request.wants_stream)
             references = request.references if isinstance(request, PromptRequest) else None
             return Plan(run=run, references=references, claim=claim, grace_s=grace_s)
         typed = request.typed
@@ -232,10 +242,13 @@ class Keeper:
             run = self._response(request, call, principal, model, paths)
         elif request.wants_stream and (grace_s or key is not None):
             run = self._stream_only(principal, dialect, model, paths)
+        claim = None
+        if key is not None:
+            claim = self._claim(key, principal, dialect, body, call, run, streams=bool(typed.stream))
         return Plan(
             run=run,
             references=request.references,
-            claim=None if key is None else self._claim(key, principal, dialect, body, call, run),
+            claim=claim,
             background=bool(typed.background),
             grace_s=grace_s,
         )
@@ -248,10 +261,17 @@ class Keeper:
 
     @staticmethod
     def _claim(
-        key: bytes, principal: Principal, dialect: str, body: bytes, call: Call, run: "Recording | None"
+        key: bytes,
+        principal: Principal,
+        dialect: str,
+        body: bytes,
+        call: Call,
+        run: "Recording | None",
+        *,
+        streams: bool,
     ) -> Claim:
         run_id = call.response_id if run is None else run.public_id
-        return claim_named(key, tenant_of(principal), dialect, body, run_id)
+        return claim_named(key, tenant_of(principal), dialect, body, run_id, streams=streams)
 
     def _response(
         self, request: ResponsesRequest, call: Call, principal: Principal, model: str, paths: Sequence[Path]
@@ -291,6 +311,8 @@ class Keeper:
         items: list[bytes] = []
         try:
             if references.previous is not None:
+                if not references.previous.startswith(_RESPONSE):
+                    raise previous_not_found(references.previous)
                 chain = await self.storage.read_chain(tenant, references.previous)
                 if chain is None and self._shared:
                     await asyncio.sleep(LATE_S)
@@ -340,7 +362,9 @@ class Keeper:
 
     def append_segment(self, run: int, place: int, frames: bytes) -> None:
         """See :class:`tidegate.streams.journal.Segments`. Storage counts frames by number; ours are counted by byte."""
-        self.storage.append_segment(self._writers[run], place, place + len(frames) - 1, frames)
+        writer = self._writers.get(run)
+        if writer is not None:
+            self.storage.append_segment(writer, place, place + len(frames) - 1, frames)
 
     def _on_cancel(self, run_id: str) -> None:
         """Another process was asked to cancel a run of ours."""
@@ -351,7 +375,10 @@ class Keeper:
     # -- what is read -------------------------------------------------------------------------------------------
 
     async def find(self, run_id: str, tenant: Tenant, *, dialect: str = "") -> StoredRun:
-        """A run. Raises NotFound in the official words (protocol §1.8)."""
+        """A run; with a `dialect`, one that is kept whole and not for its frames alone. Raises NotFound in the official
+        words (protocol §1.8)."""
+        if dialect and not run_id.startswith(_RESPONSE):
+            raise _not_found(run_id)
         found = await self.storage.get_run(tenant, run_id)
         if found is None and self._shared:
             await asyncio.sleep(LATE_S)
@@ -387,15 +414,20 @@ class Keeper:
             async for piece in follow(read, live, resume):
                 yield piece
             return
+        last = b""
         async for piece in replay(read, partial(self._has_ended, tenant, run_id), resume):
+            last = piece
             yield piece
         ended = await self.find(run_id, tenant)
         if numbered and not ended.stream:
             frames = replayed(await self.response(run_id, tenant), after)
             if frames:
                 yield frames
-        elif ended.error_code == INTERRUPTED and numbered:
-            closing = (await self._remains(tenant, run_id)).closing(ended.request, after)
+        elif ended.error_code == INTERRUPTED:
+            if numbered:
+                closing = (await self._remains(tenant, run_id)).closing(ended.request, after)
+            else:
+                closing = _broken_off(run.dialect, last)
             if closing:
                 yield closing
 
@@ -492,6 +524,17 @@ def _id_of(item: msgspec.Raw) -> str:
     """The item's own id, or one of ours where the provider gave none."""
     members = jsonio.members(item)
     return jsonio.string(members.get("id", jsonio.NULL)) or new_item_id("item")
+
+
+def _broken_off(dialect: str, last: bytes) -> bytes:
+    """The frame that tells a client of a dialect without numbers that its stream was cut; empty where it had ended."""
+    if last.rstrip().endswith(b"[DONE]") or b"event: message_stop" in last:
+        return b""
+    error = Internal(f"{INTERRUPTED}: the gateway was stopped before the answer was complete.")
+    error.code = INTERRUPTED
+    one = next(one for one in CLIENT_DIALECTS if one.name == dialect) if dialect != "gemini" else None
+    body = google_error(error) if one is None else one.error_body(error, "")
+    return sse.encode(body, b"error" if dialect == "messages" else b"")
 
 
 def _not_found(run_id: str) -> NotFound:

@@ -37,6 +37,7 @@ class Conversations:
     async def create(self, request: Request) -> Response:
         """`POST /v1/conversations`."""
         keeper, principal, tenant = admitted(self._gateway(), request)
+        keeper.quota.check(tenant, principal.key)
         items, metadata = parse_conversation(await request.body(), new_item_id)
         name = _ids.take().decode("ascii")
         now = time.time()
@@ -65,7 +66,9 @@ class Conversations:
 
     async def add_items(self, request: Request) -> Response:
         """`POST /v1/conversations/{id}/items`."""
-        storage, tenant, name = self._admit(request)
+        keeper, principal, tenant = admitted(self._gateway(), request)
+        keeper.quota.check(tenant, principal.key)
+        storage, name = keeper.storage, request.path_params["id"]
         check_include(request)
         items = parse_items(await request.body(), new_item_id)
         added = await storage.add_conversation_items(tenant, name, [Item(*item) for item in items])

@@ -94,7 +94,7 @@ def paging(request: Request) -> tuple[str | None, int, bool]:
     """`after`, `limit` (1 to 100, usually 20) and whether `order` is descending, as usual. Raises InvalidRequest."""
     query = request.query_params
     given = query.get("limit", "20")
-    if not given.isdecimal() or not 1 <= int(given) <= MOST_ITEMS:
+    if not given.isdecimal() or len(given) > 4 or not 1 <= int(given) <= MOST_ITEMS:
         raise invalid("limit", f"expected a whole number from 1 to {MOST_ITEMS}.")
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):

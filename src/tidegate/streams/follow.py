@@ -6,6 +6,7 @@ from typing import Protocol
 
 from tidegate.dialects.resume import Resume
 from tidegate.streams.run import Run
+from tidegate.wire.errors import StorageUnavailable
 
 __all__ = ["PIECE_BYTES", "POLL_S", "Read", "follow", "replay"]
 
@@ -50,7 +51,7 @@ async def replay(read: Read, has_ended: Callable[[], Awaitable[bool]], resume: R
 
 async def follow(read: Read, run: Run, resume: Resume) -> AsyncIterator[bytes]:
     """All of a run of this process, up to its end. It reads at its own pace: whoever falls behind goes on in the
-    journal."""
+    journal. Raises StorageUnavailable where that has been deleted meanwhile."""
     place = 0
     run.followers += 1
     try:
@@ -59,6 +60,8 @@ async def follow(read: Read, run: Run, resume: Resume) -> AsyncIterator[bytes]:
             if found is None:
                 behind = await read(place, PIECE_BYTES)
                 if not behind:
+                    if run.ended:
+                        raise StorageUnavailable("The rest of this stream is not kept any more: it was deleted.")
                     await asyncio.sleep(BEHIND_S)
                     continue
                 start = behind[0][0]
