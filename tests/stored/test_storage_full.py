@@ -15,7 +15,11 @@ def test_streams_that_cannot_be_stored_still_end_well(tmp_path: Path) -> None:
         assert keeper is not None
         # The run numbers are taken away, as after a long outage.
         storage = keeper.storage
-        gateway.call(lambda: (setattr(storage, "_numbers", range(0)), setattr(storage, "_spare", range(0))))
+
+        def take_numbers() -> None:
+            storage._numbers = storage._spare = range(0)
+
+        gateway.call(take_numbers)
 
         async def scene() -> list[str]:
             async with httpx.AsyncClient(base_url=gateway.origin, timeout=10) as client:

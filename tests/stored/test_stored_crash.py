@@ -144,3 +144,39 @@ def check_database(path: Path) -> None:
     with sqlite3.connect(path) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     database.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_stream_without_numbers_that_was_cut_ends_with_an_error(tmp_path: Path, path: str) -> None:
+    async def scene_of(client: httpx.AsyncClient, gateway: Gateway) -> str:
+        body = {
+            "model": "sim/lorem?chunks=400&gap=20",
+            "messages": [{"role": "user", "content": "hi"}],
+            "stream": True,
+            "max_tokens": 4000,
+        }
+        async with client.stream("POST", path, json=body, headers={"tidegate-resume-grace": "30s"}) as answer:
+            name: str = answer.headers["tidegate-stream"]
+            await asyncio.sleep(1.0)
+            gateway.process.send_signal(signal.SIGKILL)
+        return name
+
+    async def run() -> None:
+        async with SimServer(keep_requests=0) as sim:
+            gateway = Gateway(TOML.replace("{sim}", sim.base_url).replace("{data}", str(tmp_path)), tmp_path)
+            await gateway.start()
+            async with httpx.AsyncClient(base_url=gateway.origin, timeout=20) as client:
+                name = await scene_of(client, gateway)
+            await gateway.stop()
+            await gateway.start()
+            async with httpx.AsyncClient(base_url=gateway.origin, timeout=20) as client:
+                kept = (await client.get(f"/v1/streams/{name}")).text
+            await gateway.stop()
+        frames = [frame for frame in kept.split("\n\n") if frame]
+        assert len(frames) > 5
+        assert "gateway_interrupted" in frames[-1]
+        assert ("event: error" in frames[-1]) is (path == "/v1/messages")
+        assert "[DONE]" not in kept
+        assert "message_stop" not in kept
+
+    asyncio.run(run())
