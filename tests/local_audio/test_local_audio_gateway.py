@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import struct
 import time
 from collections.abc import Iterator
 
@@ -81,6 +82,20 @@ def test_what_the_engine_cannot_read_is_refused_by_name(fresh_machine: Running) 
             model="local-audio/pocketsphinx", file=("speech.wav", speak(fresh_machine).content), language="fr"
         )
     assert caught.value.param == "language"
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(9, 16_000), (64, 16_000), (1, 2**31 - 1), (1, 1)])
+def test_sound_of_an_impossible_form_is_the_files_fault(fresh_machine: Running, channels: int, rate: int) -> None:
+    block = 2 * channels
+    form = struct.pack("<HHIIHH", 1, channels, rate, (rate * block) & 0xFFFFFFFF, block, 16)
+    sound = bytes(block * (12_000 // block))
+    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(sound)) + sound
+    client = openai.OpenAI(base_url=fresh_machine.url, api_key="none", timeout=100, max_retries=0)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.audio.transcriptions.create(
+            model="local-audio/pocketsphinx", file=("odd.wav", b"RIFF" + struct.pack("<I", len(body)) + body)
+        )
+    assert caught.value.param == "file"
 
 
 def test_a_client_that_leaves_ends_the_worker_behind_the_gateway(fresh_machine: Running) -> None:

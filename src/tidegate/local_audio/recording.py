@@ -17,6 +17,9 @@ SAMPLE_RATE: Final = 16_000
 CONTAINERS: Final = "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
 """What FFmpeg may take a file for. Playlists and scripts, which make it open other files and addresses, are not there."""
 
+LEAST_RATE: Final = 4000
+"""Lowest sample rate that is taken, in Hz: half of a telephone's. A file that claims less is stretched to hours of work."""
+
 ONE_CHANNEL: Final = ("aformat", "sample_fmts=fltp:channel_layouts=mono")
 FAINT_NOISE: Final = ("aresample", f"{SAMPLE_RATE}:osf=s16:dither_method=triangular:dither_scale=80")
 """Resampled, with noise of about -60 dB beneath. Real recordings have more of their own; speech that was synthesised has
@@ -58,14 +61,24 @@ class Recording:
         with container:
             if not container.streams.audio:
                 raise NotAudio(f"it is a {container.format.name} file without an audio track")
-            converter = Converter(ONE_CHANNEL, FAINT_NOISE)
-            for frame in _frames(container):
-                for converted in converter.feed(frame):
-                    yield self._counted(converted)
-            for converted in converter.finish():
-                yield self._counted(converted)
+            try:
+                yield from self._converted(container)
+            except (av.error.FFmpegError, MemoryError):  # channels or a rate that no filter takes
+                raise NotAudio(
+                    f"the sound in this {container.format.name} file has a form that cannot be read"
+                ) from None
             if not self._samples:
                 raise NotAudio(f"it looks like a {container.format.name} file, but no sound in it can be decoded")
+
+    def _converted(self, container: InputContainer) -> Iterator[bytes]:
+        converter = Converter(ONE_CHANNEL, FAINT_NOISE)
+        for frame in _frames(container):
+            if frame.sample_rate < LEAST_RATE:
+                raise NotAudio(f"its sample rate of {frame.sample_rate} Hz is below {LEAST_RATE}")
+            for converted in converter.feed(frame):
+                yield self._counted(converted)
+        for converted in converter.finish():
+            yield self._counted(converted)
 
     def _counted(self, frame: AudioFrame) -> bytes:
         self._samples += frame.samples
