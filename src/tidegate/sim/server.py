@@ -14,6 +14,7 @@ from tidegate.sim.desk import Desk
 
 BACKLOG = 4096
 STOP_TIMEOUT_S = 2.0
+MOST_PORTS = 65535
 
 
 class CannotListen(OSError):
@@ -46,6 +47,10 @@ class SimServer:
 
     async def start(self) -> None:
         """Listens. Raises CannotListen, as when the port is taken."""
+        if not 0 <= self._wanted_port <= MOST_PORTS:  # uvloop would take the low sixteen bits of it
+            raise CannotListen(
+                f"Cannot listen on {self._shown_host}:{self._wanted_port}: a port is a number from 0 to {MOST_PORTS}."
+            )
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
