@@ -43,7 +43,6 @@ ITEMS: dict[str, dict[str, Any]] = {
         "content": None,
         "encrypted_content": "gAAAAAB",
     },
-    "compaction": {"type": "compaction", "encrypted_content": "gAAAAAB"},
     "web_search_call": {
         "type": "web_search_call",
         "id": "ws_1",
