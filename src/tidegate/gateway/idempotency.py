@@ -21,6 +21,9 @@ __all__ = ["Claim", "Claimed", "Repeat", "claim_named", "take"]
 KEPT_S = 24 * 3600.0
 """How long an answer can be had again."""
 
+LONGEST_PAUSE_S = 1.0
+"""How often is asked at least whether the first request has its answer."""
+
 _NAME = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
@@ -58,6 +61,7 @@ async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
 
     Raises IdempotencyConflict when the key stands for another request.
     """
+    pause = POLL_S
     while True:
         found = await keeper.storage.claim(
             claim.tenant,
@@ -80,7 +84,8 @@ async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
             return Repeat(found.run_id, None)
         if run is not None and run.background:
             return Repeat(found.run_id, await keeper.response(found.run_id, claim.tenant))
-        await asyncio.sleep(POLL_S)  # it is under way, here or elsewhere
+        await asyncio.sleep(pause)  # it is under way, here or elsewhere
+        pause = min(2 * pause, LONGEST_PAUSE_S)  # asking is a write
 
 
 class Claimed:

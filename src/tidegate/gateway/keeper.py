@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from tidegate.gateway.exchange import Exchange
 
 __all__ = ["Keeper", "Plan", "new_item_id"]
+
+T = TypeVar("T")
 
 GRACE_KEPT_S = 3600.0
 """How long a stream stays readable that was kept only for a client that may come back."""
@@ -313,10 +315,7 @@ class Keeper:
             if references.previous is not None:
                 if not references.previous.startswith(_RESPONSE):
                     raise previous_not_found(references.previous)
-                chain = await self.storage.read_chain(tenant, references.previous)
-                if chain is None and self._shared:
-                    await asyncio.sleep(LATE_S)
-                    chain = await self.storage.read_chain(tenant, references.previous)
+                chain = await self._patiently(partial(self.storage.read_chain, tenant, references.previous))
                 if chain is None:
                     raise previous_not_found(references.previous)
                 last = chain.links[-1]
@@ -379,10 +378,7 @@ class Keeper:
         words (protocol §1.8)."""
         if dialect and not run_id.startswith(_RESPONSE):
             raise _not_found(run_id)
-        found = await self.storage.get_run(tenant, run_id)
-        if found is None and self._shared:
-            await asyncio.sleep(LATE_S)
-            found = await self.storage.get_run(tenant, run_id)
+        found = await self._patiently(partial(self.storage.get_run, tenant, run_id))
         if found is None or (dialect and found.dialect != dialect):
             raise _not_found(run_id)
         return found
@@ -472,6 +468,14 @@ class Keeper:
         return page
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    async def _patiently(self, read: Callable[[], Awaitable[T | None]]) -> T | None:
+        """What another gateway has just answered may not be there yet: it is looked for twice."""
+        found = await read()
+        if found is None and self._shared:
+            await asyncio.sleep(LATE_S)
+            found = await read()
+        return found
 
     async def _outputs(self, tenant: Tenant, run_id: str) -> list[bytes]:
         found: list[bytes] = []
