@@ -4,8 +4,9 @@ Nothing here waits. Each step runs in the callback that makes it possible, so th
 provider's bytes and the client's.
 """
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -82,9 +83,6 @@ LOOKUP_S = 10.0
 
 REPEAT_S = 600.0
 """How long a request waits for the answer to another one with the same idempotency key."""
-
-FOLLOWED_S = 0.5
-"""How often is looked whether somebody else still follows an answer whose client has left."""
 
 REPEATED = b"tidegate-repeated: true\r\n"
 
@@ -207,7 +205,9 @@ class Exchange:
         if self._settled:
             return
         recorder = self._recorder
-        if recorder is not None and recorder.attached and self._goes_on(recorder):
+        if recorder is not None and recorder.goes_on(self._gateway.loop, self.client_gone):
+            if self._paused:
+                self.resume()
             return
         self._drop_attempt()
         self._settle(499 if not self._started else 200, "client_gone", errors.ClientGone.default_code)
@@ -331,6 +331,17 @@ class Exchange:
         if self._stream is not None:
             self._stream = bridge.open(self._stream)
 
+    @contextlib.contextmanager
+    def _carrying_on(self) -> Iterator[None]:
+        """An errand is done, and the exchange goes on: what is raised now ends it."""
+        self._errand = None
+        try:
+            yield
+        except errors.TidegateError as error:
+            self._break(error)
+        except Exception as bug:
+            self._on_bug(bug)
+
     # -- what is kept -------------------------------------------------------------------------------------------
 
     def _keep(self, keeper: "Keeper", request: AnyRequest, body: bytes) -> bool:
@@ -367,11 +378,9 @@ class Exchange:
         return False
 
     def _on_prepared(self, request: AnyRequest, found: "History | Repeat | errors.TidegateError | None") -> None:
-        self._errand = None
-        try:
+        with self._carrying_on():
             if isinstance(found, errors.TidegateError):
-                self._break(found)
-                return
+                raise found
             if isinstance(found, Repeat):
                 self._repeat(request, found)
                 return
@@ -379,10 +388,6 @@ class Exchange:
                 cast("PromptRequest[Any]", request).resolve(found.items, found.named)
             if self._open(request):
                 self._begin()
-        except errors.TidegateError as error:
-            self._break(error)
-        except Exception as bug:
-            self._on_bug(bug)
 
     def _repeat(self, request: AnyRequest, found: Repeat) -> None:
         """Another request with the same idempotency key has had the answer, or is having it."""
@@ -437,39 +442,11 @@ class Exchange:
 
     def _on_durable(self, recorder: Recorder, queued: bytes, failed: errors.TidegateError | None) -> None:
         """What is acknowledged here outlives a kill."""
-        self._errand = None
-        if self._settled:
-            return
-        try:
+        with self._carrying_on():
             if failed is not None:
-                self._break(failed)
-                return
+                raise failed
             recorder.hand_over(queued)
             self._next_attempt()
-        except errors.TidegateError as error:
-            self._break(error)
-        except Exception as bug:
-            self._on_bug(bug)
-
-    def _goes_on(self, recorder: Recorder) -> bool:
-        """Whether the answer goes on although its client has left."""
-        if not recorder.begun or not (recorder.background or recorder.grace_s or recorder.followed):
-            return False
-        recorder.detach()
-        if self._paused:
-            self.resume()
-        if not recorder.background:
-            self._gateway.loop.call_later(recorder.grace_s or FOLLOWED_S, self._on_grace_over, recorder)
-        return True
-
-    def _on_grace_over(self, recorder: Recorder) -> None:
-        """Nobody came back: the call ends. Whoever came back and left again has the same time once more."""
-        if self._settled:
-            return
-        if recorder.followed:
-            self._gateway.loop.call_later(recorder.grace_s or FOLLOWED_S, self._on_grace_over, recorder)
-        else:
-            self.client_gone()
 
     # -- attempt ------------------------------------------------------------------------------------------------
 
@@ -601,17 +578,11 @@ class Exchange:
     def _on_fetched(
         self, bridge: Bridge, path: Path, request: AnyRequest, found: Mapping[str, str] | errors.TidegateError
     ) -> None:
-        self._errand = None
-        try:
+        with self._carrying_on():
             if isinstance(found, errors.TidegateError):
-                self._break(found)
-            else:
-                bridge.fetched(found)
-                self._cross(bridge, path, request)
-        except errors.TidegateError as error:
-            self._break(error)
-        except Exception as bug:
-            self._on_bug(bug)
+                raise found
+            bridge.fetched(found)
+            self._cross(bridge, path, request)
 
     @staticmethod
     def _lowered(clocks: Clocks, total_s: float) -> Clocks:

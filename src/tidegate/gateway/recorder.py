@@ -1,6 +1,7 @@
 """What stands between an exchange and its client where the answer is kept: everything goes on to the client, and into
 the journal. The client may leave; where the answer is to go on, only the journal is written from then on."""
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from tidegate.gateway.downstream import Downstream
 
 __all__ = ["Recorder", "Run"]
+
+
+FOLLOWED_S = 0.5
+"""How often is looked whether somebody else still follows an answer whose client has left."""
 
 
 class Run(Protocol):
@@ -71,11 +76,6 @@ class Recorder:
         """Whether anybody reads the answer from the journal while it is given."""
         return self._run.followed
 
-    @property
-    def attached(self) -> bool:
-        """Whether the client is still there."""
-        return self._downstream is not None
-
     def begin(self) -> None:
         """From now on the run can be found."""
         if not self.begun:
@@ -85,6 +85,25 @@ class Recorder:
     async def durable(self) -> None:
         """Until a kill cannot undo that the run began."""
         await self._run.durable()
+
+    def goes_on(self, loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> bool:
+        """The client has left: whether the answer goes on all the same. Unless it runs in the background, `end` is called
+        when nobody has followed it for its grace."""
+        if self._downstream is None or not self.begun or not (self.background or self.grace_s or self.followed):
+            return False
+        self.detach()
+        if not self.background:
+            loop.call_later(self.grace_s or FOLLOWED_S, self._look, loop, end)
+        return True
+
+    def _look(self, loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
+        """Whoever came back and left again has the same time once more."""
+        if self._finished:
+            return
+        if self.followed:
+            loop.call_later(self.grace_s or FOLLOWED_S, self._look, loop, end)
+        else:
+            end()
 
     def detach(self) -> None:
         """The client has left, or has been answered: what comes is for the journal."""
