@@ -101,6 +101,9 @@ def new_item_id(prefix: str) -> str:
     return supply.take().decode("ascii")
 
 
+_NOTHING = Plan()
+
+
 class Recording:
     """See :class:`tidegate.gateway.recorder.Run`: one answer, written to the journal and, at its end, as items."""
 
@@ -189,7 +192,8 @@ class Keeper:
     def __init__(self, loop: asyncio.AbstractEventLoop, storage: Storage, settings: Settings) -> None:
         self.loop = loop
         self.storage = storage
-        self._settings = settings
+        self._grace_s = float(settings.resume_grace)
+        self._retention_s = settings.retention.seconds()
         self._shared = settings.url.startswith("postgres")
         """Other gateways write to the same database."""
         self._writers: dict[int, StoredWriter] = {}
@@ -218,14 +222,17 @@ class Keeper:
     ) -> Plan:
         """What is to be kept of the answer, and what must be looked up for it. Raises InvalidRequest."""
         grace = headers.get(b"tidegate-resume-grace")
-        grace_s = float(self._settings.resume_grace) if grace is None else resume_grace(grace)
         key = headers.get(b"idempotency-key")
-        if isinstance(request, PromptRequest) and not all(path.destination.gateway_state for path in paths):
-            return Plan()  # the provider holds the state
+        is_prompt = isinstance(request, PromptRequest)
+        if not is_prompt and grace is None and key is None and not self._grace_s:
+            return _NOTHING
+        grace_s = self._grace_s if grace is None else resume_grace(grace)
+        if is_prompt and not all(path.destination.gateway_state for path in paths):
+            return _NOTHING  # the provider holds the state
         if not isinstance(request, ResponsesRequest):
             endpoint = dialect.replace(":", "/").partition("/")[0]  # what is behind is an operation
-            if endpoint not in _REPEATABLE and not isinstance(request, PromptRequest):
-                return Plan()
+            if endpoint not in _REPEATABLE and not is_prompt:
+                return _NOTHING
             run: Recording | None = None
             if request.wants_stream and (grace_s or key is not None):
                 run = self._stream_only(principal, dialect, model, paths)
@@ -281,7 +288,6 @@ class Keeper:
         self.quota.check(tenant_of(principal), principal.key)
         kept = request.kept = Kept()
         inputs = [Item(name, content) for name, content in request.kept_items(new_item_id)]
-        retention = self._settings.retention.seconds()
         new = NewRun(
             id=call.response_id,
             tenant=tenant_of(principal),
@@ -292,7 +298,7 @@ class Keeper:
             status="queued" if request.typed.background else "in_progress",
             background=bool(request.typed.background),
             created_at=self.now(),
-            expires_at=None if retention is None else self.now() + retention,
+            expires_at=None if self._retention_s is None else self.now() + self._retention_s,
         )
         return Recording(self, new, inputs, kept)
 
