@@ -1,0 +1,28 @@
+"""What a key, project, organization or end user may use: the same shape in the file, the database and the admin API."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["NO_LIMITS", "Limits", "Windows"]
+
+
+class Windows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Most of something within the running minute, day and month (UTC); unset sets no limit."""
+
+    minute: Annotated[float | None, Meta(description="Most in a minute.", ge=0)] = None
+    day: Annotated[float | None, Meta(description="Most in a day (UTC).", ge=0)] = None
+    month: Annotated[float | None, Meta(description="Most in a calendar month (UTC).", ge=0)] = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Limits of one key, project, organization or end user. A request is held against those of all it belongs to."""
+
+    requests: Annotated[Windows, Meta(description="Requests.")] = Windows()
+    tokens: Annotated[Windows, Meta(description="Input and output tokens together.")] = Windows()
+    cost: Annotated[Windows, Meta(description="Cost in US dollars: the budget.")] = Windows()
+    streams: Annotated[int | None, Meta(description="Requests under way at once.", ge=0)] = None
+
+
+NO_LIMITS = Limits()
