@@ -336,14 +336,16 @@ def test_a_client_is_held_back_while_the_disk_does_not_keep_up(gateway: Running,
     slow = Slow(gateway)
     swap(slow)  # type: ignore[operator]
     body = form(LARGE)
+    # The system must not take for itself what the gateway leaves.
+    gateway.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     with Raw(gateway) as client:
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         client.send(upload(b"", length=len(body)))
         sender = threading.Thread(target=client.send, args=(body,))
         sender.start()
-        time.sleep(0.3)
+        (spool,) = wait_for(lambda: [one for one in list(slow.open) if one.size > UNWRITTEN_BYTES])
+        time.sleep(0.2)
         assert sender.is_alive(), "nothing held the client back"
-        (spool,) = slow.open
         assert UNWRITTEN_BYTES < spool.size < UNWRITTEN_BYTES + MIB
         slow.may.set()
         sender.join(5)

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -56,6 +57,7 @@ class Running:
         self._drain = drain
         self._path = path
         self.port = 0
+        self.listener: socket.socket
         self.loop: asyncio.AbstractEventLoop
         self.sim: SimServer
         self.server: Server
@@ -92,10 +94,10 @@ class Running:
         async with SimServer() as sim:
             self.sim = sim
             config = self._load(sim)
-            sock = bind(config)
-            self.port = sock.getsockname()[1]
+            self.listener = bind(config)
+            self.port = self.listener.getsockname()[1]
             self.server = make_server(config, self._environment, lambda *_: self._ready.set(), log_stream=self._log)
-            await self.server.serve(sockets=[sock])
+            await self.server.serve(sockets=[self.listener])
 
     def _load(self, sim: SimServer) -> Config:
         if self._toml is None:
