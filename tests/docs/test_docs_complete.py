@@ -1,6 +1,7 @@
 """Whatever users meet stands in both languages: headers, metrics, log fields, error codes, commands, faults, endpoints."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,8 @@ def error_classes(base: type[errors.TidegateError] = errors.TidegateError) -> It
         yield from error_classes(below)
 
 
-def codes() -> set[str]:
+@functools.cache
+def codes() -> frozenset[str]:
     """Every code of an error that the source can make: defaults of the classes, and codes given where one is raised.
 
     Codes are found as the argument `code`, as the third one of `validation.invalid`, and as the default of a parameter
@@ -82,7 +84,7 @@ def codes() -> set[str]:
                 for argument, default in zip(reversed(named), reversed(node.args.defaults), strict=False):
                     if argument.arg == "code":
                         found.update(strings(default))
-    return {code for code in found if code and re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", code)}
+    return frozenset(code for code in found if code and re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", code))
 
 
 def test_the_search_for_codes_finds_all_ways_to_give_one() -> None:
@@ -120,17 +122,18 @@ def test_every_error_class_stands_with_its_status(language: str) -> None:
 # --- headers -----------------------------------------------------------------------------------------------------
 
 
-def our_headers() -> set[str]:
+@functools.cache
+def our_headers() -> frozenset[str]:
     """Every header that the source names as ours."""
     pattern = re.compile(r"(?<![\w/.-])tidegate-[a-z]+(?:-[a-z]+)*(?![\w/.])")
     packages = ("gateway", "server", "access", "dialects")
-    return {
+    return frozenset(
         name
         for path, module in sources()
         if path.relative_to(SOURCE).parts[0] in packages
         for text in strings(module)
         for name in pattern.findall(text)
-    }
+    )
 
 
 def test_the_search_for_headers_finds_requests_and_answers() -> None:
@@ -232,7 +235,8 @@ def test_every_ending_is_documented(language: str) -> None:
     assert endings <= first_cells(read(language, "metrics-and-logs.md"))
 
 
-def log_events() -> set[str]:
+@functools.cache
+def log_events() -> frozenset[str]:
     """Every event that the gateway logs: the first argument of `….info("…")` and its like, and of the local audio
     engine's `_note`, which is one of them."""
     levels = {"debug", "info", "warning", "error", "exception", "critical", "_note"}
@@ -245,7 +249,7 @@ def log_events() -> set[str]:
             is_alias = isinstance(node.func, ast.Name) and node.func.id == "report"
             if (is_level or is_alias) and isinstance(node.args[0].value, str):
                 found.add(node.args[0].value)
-    return found
+    return frozenset(found)
 
 
 @each_language

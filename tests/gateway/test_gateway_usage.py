@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -53,12 +54,15 @@ def gateway() -> Iterator[Running]:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_one_entry_for_each_request_and_metrics_that_agree(gateway: Running, endpoint: str) -> None:
-    ids = []
-    with Api(gateway, authorization="Bearer key-0123456789abcdef0123456789abcd") as api:
+    with (
+        Api(gateway, authorization="Bearer key-0123456789abcdef0123456789abcd") as api,
+        ThreadPoolExecutor(8) as clients,
+    ):
         api.get("/v1/models")
-        for model in MODELS:
-            for stream in (False, True):
-                ids.append(api.ask(endpoint, model, stream=stream).request_id)
+        asked = [
+            clients.submit(api.ask, endpoint, model, stream=stream) for model in MODELS for stream in (False, True)
+        ]
+        ids = [each.result().request_id for each in asked]
         ids.append(api.ask(endpoint, temperature=9).request_id)
         ids.append(api.post(f"/v1/{endpoint}".replace("chat", "chat/completions"), b"{").request_id)
         lines = wait_for(lambda: found if len(found := _entries(gateway)) >= len(ids) else [], 5)

@@ -28,6 +28,8 @@ from tidegate.local_audio import LocalAudio
 from tidegate.local_audio.app import application
 from tidegate.local_audio.pool import Pool
 
+pytestmark = pytest.mark.alone  # the engine yields to everyone, so it gets nowhere beside them
+
 LONG = "The weather will be cold and cloudy for the next three days. " * 60
 
 

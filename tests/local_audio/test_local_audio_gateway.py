@@ -12,8 +12,10 @@ import openai
 import pytest
 
 from bench.recall import recall
-from tests.local_audio.conftest import children, seconds_of
+from tests.local_audio.conftest import SENTENCES, children, seconds_of
 from tests.support.running import Running, wait_for
+
+pytestmark = pytest.mark.alone  # the engine yields to everyone, so it gets nowhere beside them
 
 TEXT = "The weather will be cold and cloudy for the next three days."
 
@@ -55,8 +57,7 @@ def test_the_official_client_gets_the_list_of_voices_for_a_wrong_one(fresh_machi
 
 def test_what_is_spoken_is_transcribed_back_while_it_streams(fresh_machine: Running) -> None:
     client = openai.OpenAI(base_url=fresh_machine.url, api_key="none", timeout=100)
-    said = "The government plans to build a new bridge over the river. There is a big difference between knowing and understanding."
-    spoken = client.audio.speech.create(model="local-audio/espeak-ng", voice="alloy", input=said).content
+    spoken = client.audio.speech.create(model="local-audio/espeak-ng", voice="alloy", input=SENTENCES).content
     events = list(
         client.audio.transcriptions.create(
             model="local-audio/pocketsphinx", file=("speech.mp3", spoken), stream=True, response_format="json"
@@ -65,11 +66,11 @@ def test_what_is_spoken_is_transcribed_back_while_it_streams(fresh_machine: Runn
     done = events[-1]
     assert done.type == "transcript.text.done"
     assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == done.text
-    assert recall(said, done.text) > 0.4
+    assert recall(SENTENCES, done.text) > 0.5
     plain = httpx.post(
         f"{fresh_machine.url}/audio/transcriptions", files={"file": ("speech.mp3", spoken)}, timeout=100
     ).json()
-    assert recall(said, plain["text"]) > 0.4
+    assert recall(SENTENCES, plain["text"]) > 0.5
 
 
 def test_what_the_engine_cannot_read_is_refused_by_name(fresh_machine: Running) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from tests.local_audio.conftest import Engine, seconds_of
 
+pytestmark = pytest.mark.alone  # the engine yields to everyone, so it gets nowhere beside them
+
 TEXT = "The weather will be cold and cloudy for the next three days."
 
 

@@ -15,6 +15,8 @@ from openai.types.audio import TranscriptionTextDeltaEvent, TranscriptionTextDon
 
 from tests.local_audio.conftest import SENTENCES, Engine
 
+pytestmark = pytest.mark.alone  # the engine yields to everyone, so it gets nowhere beside them
+
 
 def words(text: str) -> set[str]:
     return set(re.findall(r"[a-z']+", text.lower()))

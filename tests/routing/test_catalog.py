@@ -112,6 +112,7 @@ def test_an_alias_inside_another_draws_from_a_whole_range_of_its_own() -> None:
     assert len(pairs) == 4
 
 
+@pytest.mark.alone
 def test_a_near_miss_among_hundreds_of_names_is_found_without_holding_up_others() -> None:
     catalog = Catalog({}, {"router": [f"vendor{at % 40}/some-model-name-{at}-instruct" for at in range(600)]})
     started = time.perf_counter()

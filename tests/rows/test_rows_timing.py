@@ -47,6 +47,7 @@ def test_every_chunk_arrives_while_the_next_one_is_still_unsent(api: Api, endpoi
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.alone
 @pytest.mark.row("S74")
 def test_frames_are_not_collected_into_fewer_writes(api: Api) -> None:
     times = []
@@ -191,6 +192,7 @@ def median_delay(api: Api, url: str, endpoint: str, provider: Ticking) -> float:
     return statistics.median(there - here for here, there in zip(provider.sent, received, strict=True))
 
 
+@pytest.mark.alone
 @pytest.mark.row("S74")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_the_gateway_adds_less_than_five_milliseconds_to_a_chunk(endpoint: str) -> None:

@@ -4,6 +4,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.forms import echo_of, form, noise, open_files, upload
 from tests.support.process import Simulators
 from tests.support.raw import Raw
@@ -15,6 +17,7 @@ MOST_S = 0.005
 """Design §10: the longest stall of the loop."""
 
 
+@pytest.mark.alone
 def test_ten_uploads_never_keep_the_loop_busy_for_long(tmp_path: Path) -> None:
     """Of every turn the processor time of the loop's thread is taken: a busy machine makes it wait, but not work more."""
     data = noise(8 * MIB)

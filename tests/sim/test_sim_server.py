@@ -90,6 +90,7 @@ def test_a_client_that_leaves_is_noticed_at_once(tools: Any, model: str, abrupt:
     tools.run(scenario)
 
 
+@pytest.mark.alone
 def test_frames_keep_the_pace_that_was_asked(tools: Any) -> None:
     seen = tools.once("chat", "lorem?chunks=10&delay=60&gap=20", stream=True)
     gaps = [b - a for a, b in zip(seen.reads, seen.reads[1:], strict=False)]

@@ -1,6 +1,7 @@
 """The gateway is killed in the middle of many streams, and started again: nobody loses an event or gets one twice."""
 
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -146,37 +147,46 @@ def check_database(path: Path) -> None:
     database.close()
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
-def test_a_stream_without_numbers_that_was_cut_ends_with_an_error(tmp_path: Path, path: str) -> None:
-    async def scene_of(client: httpx.AsyncClient, gateway: Gateway) -> str:
+def test_a_stream_without_numbers_that_was_cut_ends_with_an_error(tmp_path: Path) -> None:
+    async def read(client: httpx.AsyncClient, path: str, names: dict[str, str], is_under_way: asyncio.Event) -> None:
         body = {
             "model": "sim/lorem?chunks=400&gap=20",
             "messages": [{"role": "user", "content": "hi"}],
             "stream": True,
             "max_tokens": 4000,
         }
+        frames = 0
         async with client.stream("POST", path, json=body, headers={"tidegate-resume-grace": "30s"}) as answer:
-            name: str = answer.headers["tidegate-stream"]
-            await asyncio.sleep(1.0)
-            gateway.process.send_signal(signal.SIGKILL)
-        return name
+            names[path] = answer.headers["tidegate-stream"]
+            with contextlib.suppress(httpx.TransportError):  # the gateway is killed
+                async for _ in data_lines(answer):
+                    frames += 1
+                    if frames == 30:  # the first ones are long in the journal
+                        is_under_way.set()
 
-    async def run() -> None:
+    async def scene() -> dict[str, str]:
+        names: dict[str, str] = {}
         async with SimServer(keep_requests=0) as sim:
             gateway = Gateway(TOML.replace("{sim}", sim.base_url).replace("{data}", str(tmp_path)), tmp_path)
             await gateway.start()
-            async with httpx.AsyncClient(base_url=gateway.origin, timeout=20) as client:
-                name = await scene_of(client, gateway)
+            async with httpx.AsyncClient(base_url=gateway.origin, timeout=20) as client, asyncio.TaskGroup() as readers:
+                under_way = {path: asyncio.Event() for path in ("/v1/chat/completions", "/v1/messages")}
+                for path, event in under_way.items():
+                    readers.create_task(read(client, path, names, event))
+                async with asyncio.timeout(20):
+                    await asyncio.gather(*(event.wait() for event in under_way.values()))
+                gateway.process.send_signal(signal.SIGKILL)
             await gateway.stop()
             await gateway.start()
             async with httpx.AsyncClient(base_url=gateway.origin, timeout=20) as client:
-                kept = (await client.get(f"/v1/streams/{name}")).text
+                kept = {path: (await client.get(f"/v1/streams/{name}")).text for path, name in names.items()}
             await gateway.stop()
+        return kept
+
+    for path, kept in asyncio.run(scene()).items():
         frames = [frame for frame in kept.split("\n\n") if frame]
         assert len(frames) > 5
         assert "gateway_interrupted" in frames[-1]
         assert ("event: error" in frames[-1]) is (path == "/v1/messages")
         assert "[DONE]" not in kept
         assert "message_stop" not in kept
-
-    asyncio.run(run())

@@ -48,6 +48,7 @@ def test_the_other_family_answers_when_the_first_refuses(loop: str) -> None:
     run(scenario, loop)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_dead_address_costs_a_quarter_of_a_second_and_is_closed(loop: str) -> None:
     async def scenario() -> None:
@@ -173,6 +174,7 @@ def test_a_burst_asks_once_and_nobody_takes_the_answer_from_another() -> None:
     run(scenario)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("loop", LOOPS)
 def test_the_system_is_asked_off_the_loop(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if loop == "uvloop":

@@ -167,6 +167,7 @@ def test_pause_and_resume_after_the_provider_left_are_harmless(loop: str) -> Non
     run(scenario, loop)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_large_request_arrives_whole_and_holds_up_nobody(tls: bool, loop: str, certificates: Certificates) -> None:
@@ -194,6 +195,7 @@ def test_a_large_request_arrives_whole_and_holds_up_nobody(tls: bool, loop: str,
     run(scenario, loop)
 
 
+@pytest.mark.alone
 def test_handing_over_a_large_request_takes_no_time(certificates: Certificates) -> None:
     """TLS would encrypt all of it before the loop turns again."""
 

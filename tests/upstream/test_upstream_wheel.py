@@ -197,6 +197,7 @@ def test_ten_thousand_items_are_cheap_to_keep_and_to_move() -> None:
     assert all(len(item.looks) == 1 for item in items)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_on_a_real_loop_it_is_neither_early_nor_late(loop: str) -> None:
     async def scenario() -> None:

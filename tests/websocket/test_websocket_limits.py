@@ -108,6 +108,7 @@ def test_what_waits_in_a_lane_is_limited_in_bytes_too(tight: Running) -> None:
         (Frame(OP_TEXT, b'{"type":"\xff"}').serialize(mask=True), 1007),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 1002),
     ],
+    ids=["unmasked", "continuation", "interleaved", "reserved-bit", "opcode", "long-ping", "not-utf8", "http"],
 )
 def test_who_breaks_the_protocol_is_told_the_code_of_it(gateway: Running, data: bytes, code: int) -> None:
     with Bare(gateway) as client:
@@ -142,6 +143,7 @@ def test_a_ping_is_answered_also_between_the_pieces_of_a_message(gateway: Runnin
         Frame(OP_TEXT, b'{"type":"response.create"}').serialize(mask=True)[:-1],
         b"\x81",
     ],
+    ids=["piece", "empty-piece", "last-byte", "head"],
 )
 def test_a_message_that_stalls_is_given_up(tight: Running, begin: bytes) -> None:
     with Bare(tight) as client:
@@ -169,6 +171,7 @@ def test_a_message_that_trickles_is_given_up(tight: Running) -> None:
         assert time.monotonic() - began < 2
 
 
+@pytest.mark.alone
 def test_a_client_that_is_silent_is_asked_and_one_that_does_not_answer_is_left(tight: Running) -> None:
     with Bare(tight) as client:
         began = time.monotonic()
@@ -194,6 +197,7 @@ def test_a_running_response_does_not_spare_the_client_from_being_there(tight: Ru
         assert wait_for(lambda: call.closed_by_peer_at, 1)
 
 
+@pytest.mark.alone
 def test_an_idle_connection_is_closed_and_one_that_works_is_not() -> None:
     with running(websocket_idle="400ms") as gateway, Socket(gateway) as idle, Socket(gateway) as busy:
         began = time.monotonic()
@@ -319,6 +323,7 @@ def test_a_client_that_sends_nothing_of_use_is_left(gateway: Running) -> None:
         assert client.close_of() == Close(1008, "100 messages in a row that were of no use")
 
 
+@pytest.mark.alone
 def test_a_flood_of_small_frames_keeps_nobody_waiting(gateway: Running) -> None:
     flood = Frame(OP_PING, b"").serialize(mask=True) * 40_000
     with Bare(gateway) as client, Bare(gateway) as other:
