@@ -88,6 +88,21 @@ def test_the_openapi_document_is_valid_and_has_every_hot_route(gateway: Running)
             found = found[step]
 
 
+def test_the_openapi_document_has_every_route_of_the_api(gateway: Running) -> None:
+    application: Any = gateway.server.config.app
+    served = {
+        f"{method} {re.sub(r':path}', '}', route.path)}"
+        for route in application.cold.routes
+        for method in route.methods - {"HEAD"}
+        if route.path.startswith("/v1") and "}:" not in route.path
+    }
+    with Raw(gateway) as client:
+        paths = client.ask(get("/openapi.json")).json["paths"]
+    described = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
+    websocket = {"GET /v1/responses"}
+    assert {name for name in described if "/v1" in name and "}:" not in name} - websocket == served
+
+
 @pytest.mark.parametrize(
     ("path", "good", "bad"),
     [

@@ -23,9 +23,14 @@ MODELS = {"responses": "openai", "chat": "lab", "messages": "anthropic", "gemini
 
 
 @pytest.fixture(scope="session")
-def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder: Path = tmp_path_factory.mktemp("data")
-    with Running(KEPT.replace("{data}", str(folder))) as running:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which `keeping` keeps things."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def keeping(data: Path) -> Iterator[Running]:
+    with Running(KEPT.replace("{data}", str(data))) as running:
         yield running
 
 

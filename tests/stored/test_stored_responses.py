@@ -1,8 +1,10 @@
 """Responses that are kept: created, retrieved, picked up again, continued and deleted with the official SDK."""
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import openai
@@ -302,10 +304,47 @@ def test_what_is_not_there_is_not_found(api: Api) -> None:
         ("POST", "/v1/responses/resp_1/cancel"),
         ("GET", "/v1/responses/resp_1/input_items"),
         ("GET", "/v1/streams/resp_1"),
+        ("DELETE", "/v1/streams/resp_1"),
     ):
         answer = api.http.request(method, path)
         assert answer.status_code == 404
-        assert answer.json()["error"]["message"] == "Response with id 'resp_1' not found."
+        what, param = ("Stream", "stream_id") if "/streams/" in path else ("Response", "response_id")
+        assert answer.json()["error"]["message"] == f"{what} with id 'resp_1' not found."
+        assert answer.json()["error"]["param"] == param
+
+
+def test_a_stream_that_is_deleted_is_gone(api: Api, data: Path) -> None:
+    question = {"model": "lab/echo", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    kept = api.post("/v1/chat/completions", question, headers={"tidegate-resume-grace": "30s"})
+    name = kept.headers["tidegate-stream"]
+    assert api.get(f"/v1/streams/{name}").content == kept.content
+    deleted = api.http.delete(f"/v1/streams/{name}")
+    assert deleted.json() == {"id": name, "object": "stream", "deleted": True}
+    for method in ("GET", "DELETE"):
+        assert api.http.request(method, f"/v1/streams/{name}").status_code == 404
+    with sqlite3.connect(data / "tidegate.db") as database:
+        assert database.execute("SELECT count(*) FROM doomed").fetchone() == (0,)
+        orphans = "SELECT count(*) FROM segments WHERE run NOT IN (SELECT number FROM runs)"
+        assert database.execute(orphans).fetchone() == (0,)
+
+
+def test_a_stored_response_can_be_deleted_as_the_stream_that_it_is(client: openai.OpenAI, api: Api) -> None:
+    given = client.responses.create(model="openai/echo", input="hi")
+    assert api.http.delete(f"/v1/streams/{given.id}").status_code == 200
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(given.id)
+
+
+def test_a_stream_that_is_deleted_while_it_goes_on_ends(keeping: Running, api: Api) -> None:
+    question = {"model": "lab/demo?gap=50", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    grace = {"tidegate-resume-grace": "30s"}
+    with api.http.stream("POST", "/v1/chat/completions", json=question, headers=grace) as going:
+        assert api.http.delete(f"/v1/streams/{going.headers['tidegate-stream']}").status_code == 200
+        rest = b"".join(going.iter_raw())
+        request_id = going.headers["x-request-id"]
+    assert b"[DONE]" not in rest
+    assert b'"error"' in rest
+    assert keeping.usage(request_id)["ending"] == "cancelled"
 
 
 def test_a_stream_kept_for_its_frames_is_no_stored_response(client: openai.OpenAI, api: Api) -> None:

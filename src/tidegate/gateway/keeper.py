@@ -386,7 +386,7 @@ class Keeper:
             raise _not_found(run_id)
         found = await self._patiently(partial(self.storage.get_run, tenant, run_id))
         if found is None or (dialect and found.dialect != dialect):
-            raise _not_found(run_id)
+            raise _not_found(run_id, dialect)
         return found
 
     async def response(self, run_id: str, tenant: Tenant) -> bytes:
@@ -454,14 +454,14 @@ class Keeper:
                 await self._until_ended(tenant, run_id)
         return await self.response(run_id, tenant)
 
-    async def delete(self, run_id: str, tenant: Tenant) -> None:
-        """Remove a response with all that belongs to it; a running one ends."""
-        await self.find(run_id, tenant, dialect="responses")
+    async def delete(self, run_id: str, tenant: Tenant, *, dialect: str = "") -> None:
+        """Remove a run (see `find`) with all that belongs to it; one that goes on ends. Raises NotFound."""
+        await self.find(run_id, tenant, dialect=dialect)
         recording = self._running.get(run_id)
         if recording is not None and recording.exchange is not None:
             recording.exchange.cancel()
         if not await self.storage.delete_run(tenant, run_id):
-            raise _not_found(run_id)
+            raise _not_found(run_id, dialect)
 
     async def input_items(
         self, run_id: str, tenant: Tenant, *, after: str | None, limit: int, descending: bool
@@ -547,7 +547,10 @@ def _broken_off(dialect: str, last: bytes) -> bytes:
     return sse.encode(body, b"error" if dialect == "messages" else b"")
 
 
-def _not_found(run_id: str) -> NotFound:
+def _not_found(run_id: str, dialect: str = "responses") -> NotFound:
+    """In the official words, which know responses only."""
+    if not dialect:
+        return NotFound(f"Stream with id '{run_id}' not found.", param="stream_id")
     return NotFound(f"Response with id '{run_id}' not found.", param="response_id")
 
 

@@ -86,6 +86,7 @@ class Application:
             ("/v1/responses/{id}/cancel", ["POST"], stored.cancel),
             ("/v1/responses/{id}/input_items", ["GET"], stored.input_items),
             ("/v1/streams/{id}", ["GET"], stored.stream),
+            ("/v1/streams/{id}", ["DELETE"], stored.delete_stream),
             ("/v1/conversations", ["POST"], conversations.create),
             ("/v1/conversations/{id}", ["GET"], conversations.retrieve),
             ("/v1/conversations/{id}", ["POST"], conversations.change),

@@ -1,7 +1,8 @@
 """The OpenAPI description, made from the Structs that validate requests."""
 
+import re
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,6 +14,8 @@ from tidegate.dialects.gemini import GeminiBody, GeminiCountBody
 from tidegate.dialects.gemini.embeddings import EmbedBody, EmbedManyBody
 from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.responses import CompactBody, InputTokensBody, ResponsesBody
+from tidegate.dialects.responses.conversations import ConversationBody, ItemsBody, MetadataBody
+from tidegate.dialects.responses.includes import INCLUDES
 from tidegate.dialects.speech import SpeechBody
 from tidegate.dialects.transcription import TranscriptionFields, TranslationFields
 from tidegate.wire.forms import FILE
@@ -48,8 +51,63 @@ _READS = (
     ("/readyz", "Whether new requests are welcome"),
     ("/metrics", "Metrics in the format of Prometheus"),
 )
+
+
+class _Kept(NamedTuple):
+    """An operation on what is kept (protocol §1.1)."""
+
+    method: str
+    path: str
+    summary: str
+    query: tuple[str, ...] = ()
+    body: type[Any] | None = None
+    body_required: bool = True
+    streams: bool = False
+
+
+_PAGE = ("after", "limit", "order", "include[]")
+_KEPT = (
+    _Kept(
+        "get",
+        "/v1/responses/{id}",
+        "Read a stored response, or its events",
+        ("stream", "starting_after", "include[]"),
+        streams=True,
+    ),
+    _Kept("delete", "/v1/responses/{id}", "Delete a stored response"),
+    _Kept("post", "/v1/responses/{id}/cancel", "Cancel a response that runs in the background"),
+    _Kept("get", "/v1/responses/{id}/input_items", "List what a response was asked with", _PAGE),
+    _Kept("get", "/v1/streams/{id}", "Pick a stream up again, in its own dialect", ("starting_after",), streams=True),
+    _Kept("delete", "/v1/streams/{id}", "Delete a stream that is kept"),
+    _Kept("post", "/v1/conversations", "Create a conversation", body=ConversationBody, body_required=False),
+    _Kept("get", "/v1/conversations/{id}", "Read a conversation"),
+    _Kept("post", "/v1/conversations/{id}", "Replace the metadata of a conversation", body=MetadataBody),
+    _Kept("delete", "/v1/conversations/{id}", "Delete a conversation with its items"),
+    _Kept("post", "/v1/conversations/{id}/items", "Add items to a conversation", ("include[]",), body=ItemsBody),
+    _Kept("get", "/v1/conversations/{id}/items", "List the items of a conversation", _PAGE),
+    _Kept("get", "/v1/conversations/{id}/items/{item_id}", "Read one item of a conversation", ("include[]",)),
+    _Kept("delete", "/v1/conversations/{id}/items/{item_id}", "Delete one item of a conversation"),
+)
+_QUERY: dict[str, dict[str, Any]] = {
+    "stream": {"type": "boolean", "default": False},
+    "starting_after": {"type": "integer", "minimum": 0},
+    "after": {"type": "string"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+    "order": {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
+    "include[]": {"type": "array", "items": {"type": "string", "enum": sorted(INCLUDES)}},
+}
 _JSON = "application/json"
-_MODEL = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_SECURITY: list[dict[str, Any]] = [{}, {"key": []}]
+_ANSWER = {
+    "description": "The answer: one JSON object, or an event stream when `stream` is true.",
+    "content": {_JSON: {}, "text/event-stream": {}},
+}
+_OBJECT = {"description": "One JSON object.", "content": {_JSON: {}}}
+_EVENTS = {
+    "description": "The events as they were first sent, and those that come; of a response without `stream`, its object.",
+    "content": {_JSON: {}, "text/event-stream": {}},
+}
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -71,58 +129,62 @@ _ERROR = {
 @cache
 def document() -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
-    types = [body for _, body, _ in (*_BODIES, *_FORMS)]
+    kept = [one.body for one in _KEPT if one.body is not None]
+    types = [*(body for _, body, _ in (*_BODIES, *_FORMS)), *kept]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    components = {**components, "Error": _ERROR}
-    paths: dict[str, Any] = {}
-    forms = {path for path, _, _ in _FORMS}
-    for (path, _, summary), schema in zip((*_BODIES, *_FORMS), schemas, strict=True):
-        content = (
-            {"multipart/form-data": {"schema": _with_file(schema)}} if path in forms else {_JSON: {"schema": schema}}
-        )
-        paths[path] = {
-            "post": {
-                "summary": summary,
-                "security": [{}, {"key": []}],
-                "requestBody": {"required": True, "content": content},
-                "responses": {
-                    "200": {
-                        "description": "The answer: one JSON object, or an event stream when `stream` is true.",
-                        "content": {_JSON: {}, "text/event-stream": {}},
-                    },
-                    "default": _error_response(),
-                },
-            }
-        }
-        if "{model}" in path:
-            paths[path]["post"]["parameters"] = [_MODEL]
+    schema_of = dict(zip(types, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for path, body, summary in _BODIES:
+        content = {_JSON: {"schema": schema_of[body]}}
+        paths[path] = {"post": _operation(path, summary, body=content, answer=_ANSWER)}
+    for path, body, summary in _FORMS:
+        content = {"multipart/form-data": {"schema": _with_file(schema_of[body])}}
+        paths[path] = {"post": _operation(path, summary, body=content, answer=_ANSWER)}
     paths["/v1/responses"]["get"] = {
         "summary": "Create responses over WebSocket",
-        "security": [{}, {"key": []}],
+        "security": _SECURITY,
         "responses": {
             "101": {"description": "The connection goes on as WebSocket; the client sends `response.create` events."},
             "default": _error_response(),
         },
     }
+    for one in _KEPT:
+        content = {} if one.body is None else {_JSON: {"schema": schema_of[one.body]}}
+        operation = _operation(one.path, one.summary, body=content, answer=_EVENTS if one.streams else _OBJECT)
+        if content:
+            operation["requestBody"]["required"] = one.body_required
+        parameters = [{"name": name, "in": "query", "schema": _QUERY[name]} for name in one.query]
+        if parameters:
+            operation.setdefault("parameters", []).extend(parameters)
+        paths.setdefault(one.path, {})[one.method] = operation
     for path, summary in _READS:
-        operation: dict[str, Any] = {
-            "summary": summary,
-            "responses": {"200": {"description": "OK"}, "default": _error_response()},
-        }
-        if "{model}" in path:
-            operation["parameters"] = [_MODEL]
-        if path.startswith(("/v1/", "/v1beta/")):
-            operation["security"] = [{}, {"key": []}]
-        paths[path] = {"get": operation}
+        paths[path] = {"get": _operation(path, summary, answer={"description": "OK"})}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tidegate", "version": __version__, "license": {"name": "Apache-2.0"}},
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": {**components, "Error": _ERROR},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _operation(
+    path: str, summary: str, *, body: dict[str, Any] | None = None, answer: dict[str, Any]
+) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": summary}
+    if path.startswith(("/v1/", "/v1beta/")):
+        operation["security"] = _SECURITY
+    names = _PLACEHOLDER.findall(path)
+    if names:
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
+    if body:
+        operation["requestBody"] = {"required": True, "content": body}
+    operation["responses"] = {"200": answer, "default": _error_response()}
+    return operation
 
 
 def _with_file(schema: dict[str, Any]) -> dict[str, Any]:

@@ -53,8 +53,15 @@ class StoredResponses:
         """`DELETE /v1/responses/{id}`."""
         keeper, tenant = self._admit(request)
         run_id = request.path_params["id"]
-        await keeper.delete(run_id, tenant)
+        await keeper.delete(run_id, tenant, dialect="responses")
         return _json({"id": run_id, "object": "response", "deleted": True})
+
+    async def delete_stream(self, request: Request) -> Response:
+        """`DELETE /v1/streams/{id}`: whatever stands there to be read, a stored response too."""
+        keeper, tenant = self._admit(request)
+        run_id = request.path_params["id"]
+        await keeper.delete(run_id, tenant)
+        return _json({"id": run_id, "object": "stream", "deleted": True})
 
     async def cancel(self, request: Request) -> Response:
         """`POST /v1/responses/{id}/cancel`."""
