@@ -69,6 +69,70 @@ def test_an_output_needs_its_call_and_a_call_its_output() -> None:
     assert lost.value.param == "input"
 
 
+ASKED = {"role": "user", "content": "hi"}
+PAIRS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (json.loads(CALL), ANSWER),
+    (
+        {"type": "custom_tool_call", "call_id": "call_1", "name": "f", "input": "x"},
+        {"type": "custom_tool_call_output", "call_id": "call_1", "output": "3"},
+    ),
+    (
+        {"type": "local_shell_call", "id": "lsh_1", "call_id": "call_1", "action": {"type": "exec", "command": ["ls"]}},
+        {"type": "local_shell_call_output", "id": "call_1", "output": "3"},
+    ),
+    (
+        {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"]}},
+        {"type": "shell_call_output", "call_id": "call_1", "output": []},
+    ),
+    (
+        {"type": "apply_patch_call", "call_id": "call_1", "operation": {"type": "delete_file", "path": "a"}},
+        {"type": "apply_patch_call_output", "call_id": "call_1", "status": "completed"},
+    ),
+    (
+        {"type": "computer_call", "id": "cu_1", "call_id": "call_1", "action": {"type": "screenshot"}},
+        {"type": "computer_call_output", "call_id": "call_1", "output": {"type": "computer_screenshot"}},
+    ),
+    (
+        {"type": "tool_search_call", "call_id": "call_1", "arguments": {}, "execution": "client"},
+        {"type": "tool_search_output", "call_id": "call_1", "tools": [], "execution": "client"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("called", "output"), PAIRS, ids=[output["type"] for _, output in PAIRS])
+def test_an_output_that_was_sent_without_its_call_is_refused_by_its_id(
+    called: dict[str, Any], output: dict[str, Any]
+) -> None:
+    words = output["type"].replace("_", " ")
+    for given in ([ASKED, output], [ASKED, output, called], [ASKED, {**called, "call_id": "call_2"}, output]):
+        with pytest.raises(InvalidRequest) as lost:
+            request(input=given).canonical()
+        assert str(lost.value) == f"No tool call found for {words} with call_id call_1."
+        assert (lost.value.param, lost.value.code) == ("input", None)
+    assert len(request(input=[ASKED, called, output]).canonical().items) == 3
+    resolved = request(input=[output], previous_response_id="resp_1")
+    resolved.resolve([USER, json.dumps(called).encode()], {})
+    assert len(resolved.canonical().items) == 3
+
+
+@pytest.mark.parametrize("called", [PAIRS[0][0], PAIRS[1][0], PAIRS[-1][0]], ids=lambda called: str(called["type"]))
+def test_a_call_that_was_sent_without_its_output_is_refused_by_its_id(called: dict[str, Any]) -> None:
+    for given in ([ASKED, called], [ASKED, called, ASKED]):
+        with pytest.raises(InvalidRequest, match=f"No tool output found for .* call {called['call_id']}"):
+            request(input=given).canonical()
+
+
+def test_what_the_provider_does_by_itself_needs_no_pair() -> None:
+    given = [
+        ASKED,
+        {"type": "tool_search_call", "call_id": None, "arguments": {}, "execution": "server"},
+        {"type": "tool_search_output", "call_id": None, "tools": [], "execution": "server"},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}},
+        {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True},
+    ]
+    assert len(request(input=given).canonical().items) == len(given)
+
+
 def test_kept_items_have_the_full_form_and_ids() -> None:
     ids = itertools.count(1)
     asked = request(

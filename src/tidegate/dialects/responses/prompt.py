@@ -16,6 +16,7 @@ from tidegate.dialects.responses.state import (
     Ground,
     NewId,
     References,
+    check_pairs,
     given_items,
     is_reference,
     kept_items,
@@ -152,6 +153,7 @@ class PromptRequest(Generic[Asked]):
         self._before = len(history)
         self._before_bytes = sum(map(len, history))
         self.typed.input = jsonio.decode(whole, _input)
+        check_pairs(self.typed.input)
 
     def kept_items(self, new_id: NewId) -> list[tuple[str, bytes]]:
         """See :func:`tidegate.dialects.responses.state.kept_items`. Before `resolve`. The history that is at hand is kept

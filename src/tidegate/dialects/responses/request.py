@@ -13,7 +13,7 @@ from tidegate.dialects.responses.chat_body import as_chat_completion
 from tidegate.dialects.responses.encoder import ResponsesEncoder, encode_answer
 from tidegate.dialects.responses.envelope import Envelope
 from tidegate.dialects.responses.prompt import PromptBody, PromptRequest, check_prompt
-from tidegate.dialects.responses.state import Kept, read_references
+from tidegate.dialects.responses.state import Kept, check_pairs, read_references
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.responses.tools import ToolNames
 from tidegate.dialects.validation import invalid, missing, parse
@@ -203,6 +203,8 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
         self._refuse_background()
         self._refuse_state_we_lack("providers of other dialects are")
         asked = canonical_request(self._whole(), self.typed)
+        if isinstance(self.typed.input, list) and not self.resolved:
+            check_pairs(self.typed.input)  # a provider of this API does so itself
         asked.stream = self.wants_stream
         return asked
 

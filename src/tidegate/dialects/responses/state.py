@@ -4,7 +4,7 @@ Nothing here looks anything up. A request says what it refers to, is given the i
 the client had sent all of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -54,10 +54,13 @@ _OUTPUTS = {
     "local_shell_call_output": "local_shell_call",
     "shell_call_output": "shell_call",
     "apply_patch_call_output": "apply_patch_call",
+    "tool_search_output": "tool_search_call",
 }
 """Items that answer a call, and the type of the call."""
 
-_ANSWERED = frozenset({"function_call", "custom_tool_call"})
+_LOCAL_SHELL_OUTPUT = "local_shell_call_output"
+
+_ANSWERED = frozenset({"function_call", "custom_tool_call", "tool_search_call"})
 """Calls that nobody but the client can answer, so that a turn without their output cannot go on."""
 
 
@@ -98,14 +101,6 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
         return None if references == References() else references
 
 
-class _Pair(msgspec.Struct, gc=False):
-    type: str = ""
-    call_id: str | None = None
-
-
-_pairs = jsonio.decoder(list[_Pair])
-
-
 def is_reference(item: "InputItem") -> bool:
     """Whether the item stands for another one; `type` may be left out (protocol §1.4)."""
     return item.type == "item_reference" or (item.type is None and item.id is not None and item.role is None)
@@ -130,11 +125,9 @@ def with_history(
 ) -> msgspec.Raw:
     """`input` with what came before it, and with the items themselves where references stood.
 
-    Raises NotFound for a reference to nothing that was found, and InvalidRequest where calls and outputs do not match.
+    Raises NotFound for a reference to nothing that was found.
     """
-    whole = jsonio.raw([*(msgspec.Raw(item) for item in history), *given_items(given, typed, found)])
-    check_pairs(whole)
-    return whole
+    return jsonio.raw([*(msgspec.Raw(item) for item in history), *given_items(given, typed, found)])
 
 
 def given_items(given: msgspec.Raw | None, typed: "PromptBody", found: Mapping[str, bytes]) -> list[Any]:
@@ -155,23 +148,31 @@ def given_items(given: msgspec.Raw | None, typed: "PromptBody", found: Mapping[s
     return items
 
 
-def check_pairs(items: msgspec.Raw) -> None:
+def check_pairs(items: "Iterable[InputItem]") -> None:
     """Every output needs its call, and every call of a client's tool its output. Raises InvalidRequest, in the words of
-    the official API (protocol §1.8)."""
+    the official API (protocol §1.8).
+
+    What has no `call_id` cannot be judged: the provider's own searches, for one. Outputs of a local shell name their call
+    by `id`.
+    """
     open_calls: dict[str, str] = {}
-    seen: set[tuple[str, str | None]] = set()
-    for item in jsonio.decode(items, _pairs):
-        call = _OUTPUTS.get(item.type)
+    seen: set[tuple[str, str]] = set()
+    for item in items:
+        kind = item.type or ""
+        call = _OUTPUTS.get(kind)
         if call is not None:
-            if (call, item.call_id) not in seen:
-                raise InvalidRequest(
-                    f"No tool call found for {_words(item.type)} with call_id {item.call_id}.", param="input"
-                )
-            open_calls.pop(item.call_id or "", None)
+            name = item.call_id or (item.id if kind == _LOCAL_SHELL_OUTPUT else None)
+            if name is None:
+                continue
+            if (call, name) not in seen:
+                raise InvalidRequest(f"No tool call found for {_words(kind)} with call_id {name}.", param="input")
+            open_calls.pop(name, None)
         elif item.call_id is not None:
-            seen.add((item.type, item.call_id))
-            if item.type in _ANSWERED:
-                open_calls[item.call_id] = item.type
+            seen.add((kind, item.call_id))
+            if kind in _ANSWERED:
+                open_calls[item.call_id] = kind
+            elif kind == _OUTPUTS[_LOCAL_SHELL_OUTPUT] and item.id is not None:
+                seen.add((kind, item.id))
     for call_id, kind in open_calls.items():
         raise InvalidRequest(f"No tool output found for {_words(kind)} {call_id}.", param="input")
 
