@@ -162,6 +162,19 @@ def test_a_timeout_that_is_none_is_refused(api: Api, given: str) -> None:
     assert "tidegate-timeout" in reply.error["message"]
 
 
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("given", ["soon", "", "-5s", "off", "2h"])
+def test_a_grace_that_is_none_is_refused_where_nothing_can_be_picked_up_too(
+    api: Api, endpoint: str, given: str
+) -> None:
+    """None of these is a stream, which alone can be picked up: the mistake shows with the first request all the same."""
+    reply = api.ask(endpoint, headers={"tidegate-resume-grace": given})
+    assert (reply.status, reply.error["code"]) == (400, "invalid_grace")
+    fine = api.ask(endpoint, headers={"tidegate-resume-grace": "30s"})
+    assert fine.status == 200
+    assert "tidegate-stream" not in fine.headers
+
+
 def test_a_timeout_never_raises_the_total_clock() -> None:
     toml = '[server]\nport = 0\n[providers.sim]\nbase_url = "{sim}"\ntimeouts = { total = "300ms" }\n'
     with Running(toml) as gateway, Api(gateway) as api:

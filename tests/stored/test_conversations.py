@@ -99,6 +99,15 @@ def test_bad_conversations_are_refused_by_name(keeping: Running, body: Any, para
     assert answer.error["param"].startswith(param)
 
 
+@pytest.mark.parametrize("count", [0, 21])
+def test_too_few_and_too_many_items_are_told_both_bounds(keeping: Running, client: openai.OpenAI, count: int) -> None:
+    made = client.conversations.create()
+    with Api(keeping) as api:
+        answer = api.post(f"/v1/conversations/{made.id}/items", {"items": [HELLO] * count})
+    assert answer.status == 400
+    assert answer.error["message"] == "Invalid 'items': expected an array of at least 1 item and at most 20 items."
+
+
 def test_what_is_no_conversation_is_not_found(keeping: Running, client: openai.OpenAI) -> None:
     with Api(keeping) as api:
         for method, path, body in (

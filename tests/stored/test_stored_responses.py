@@ -152,6 +152,20 @@ def test_what_is_deleted_is_gone(client: openai.OpenAI) -> None:
     assert caught.value.param == "previous_response_id"
 
 
+def test_a_chain_with_a_hole_names_what_is_gone(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="openai/echo", input="one")
+    second = client.responses.create(model="openai/echo", input="two", previous_response_id=first.id)
+    third = client.responses.create(model="openai/echo", input="three", previous_response_id=second.id)
+    client.responses.delete(first.id)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model="openai/echo", input="four", previous_response_id=third.id)
+    assert (caught.value.code, caught.value.param) == ("previous_response_not_found", "previous_response_id")
+    message = caught.value.body["message"]  # type: ignore[index]
+    assert message.startswith(f"Previous response with id '{first.id}' not found. It was deleted, and '{second.id}'")
+    assert "send the whole conversation as 'input'" in message
+    assert third.id not in message
+
+
 @pytest.mark.row("S39")
 def test_store_false_keeps_nothing_and_still_reads(client: openai.OpenAI) -> None:
     kept = client.responses.create(model="openai/echo", input="kept")
@@ -294,6 +308,19 @@ def test_a_grace_without_a_client_ends(keeping: Running, api: Api) -> None:
     for bad in ("soon", "2h", "off"):
         answer = api.post("/v1/chat/completions", question, headers={"tidegate-resume-grace": bad})
         assert (answer.status, answer.error["code"]) == (400, "invalid_grace")
+
+
+@pytest.mark.parametrize("provider", ["lab", "anthropic", "google"])
+@pytest.mark.parametrize("store", [True, False])
+def test_an_output_whose_call_was_never_sent_is_refused_by_its_id(
+    keeping: Running, api: Api, provider: str, store: bool
+) -> None:
+    output = {"type": "function_call_output", "call_id": "call_lost", "output": "18°C"}
+    asked = len(keeping.sim.requests)
+    answer = api.post("/v1/responses", {"model": f"{provider}/echo", "input": [output], "store": store})
+    assert (answer.status, answer.error["param"], answer.error["code"]) == (400, "input", None)
+    assert answer.error["message"] == "No tool call found for function call output with call_id call_lost."
+    assert len(keeping.sim.requests) == asked
 
 
 def test_what_is_not_there_is_not_found(api: Api) -> None:

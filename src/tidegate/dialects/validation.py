@@ -146,6 +146,8 @@ def _describe_one(type_: inspect.Type) -> str:
             return f"{noun} between {type_.ge:g} and {type_.le:g}"
         if type_.ge is not None:
             return f"{noun} of at least {type_.ge:g}"
+        if type_.le is not None:
+            return f"{noun} of at most {type_.le:g}"
         return noun
     if isinstance(type_, inspect.StrType):
         if type_.max_length is not None:
@@ -153,13 +155,18 @@ def _describe_one(type_: inspect.Type) -> str:
             return f"a string of {least} {type_.max_length} characters"
         return "a string"
     if isinstance(type_, inspect.ListType):
+        bounds = []
         if type_.min_length:
-            return f"an array of at least {type_.min_length} item"
+            bounds.append(f"at least {_items(type_.min_length)}")
         if type_.max_length is not None:
-            return f"an array of at most {type_.max_length} items"
-        return "an array"
+            bounds.append(f"at most {_items(type_.max_length)}")
+        return f"an array of {' and '.join(bounds)}" if bounds else "an array"
     if isinstance(type_, inspect.BoolType):
         return "a boolean"
     if isinstance(type_, inspect.DictType) and type_.max_length is not None:
         return f"an object of at most {type_.max_length} members"
     return "an object"
+
+
+def _items(count: int) -> str:
+    return f"{count} item{'' if count == 1 else 's'}"

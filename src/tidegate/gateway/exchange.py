@@ -36,7 +36,7 @@ from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses.prompt import PromptRequest
 from tidegate.dialects.validation import invalid, missing
-from tidegate.gateway.asked import profile_named, relayed, total_clock
+from tidegate.gateway.asked import profile_named, relayed, resume_grace, total_clock
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.errand import Errand
@@ -277,6 +277,8 @@ class Exchange:
         self._plan: list[Path] = snapshot.plan(model, self._dialect.name, self._dialect.path, principal.unsupported)
         timeout = headers.get(b"tidegate-timeout")
         self._total_s = None if timeout is None else total_clock(timeout)
+        given = headers.get(b"tidegate-resume-grace")
+        grace_s = None if given is None else resume_grace(given)
         self._call = Call(
             response_id=_response_ids.take().decode("ascii"),
             created_at=int(time.time()),
@@ -285,7 +287,7 @@ class Exchange:
             request_bytes=len(body) if isinstance(body, bytes) else body.text_bytes,
         )
         keeper = self._gateway.keeper
-        if keeper is not None and isinstance(body, bytes) and not self._keep(keeper, request, body):
+        if keeper is not None and isinstance(body, bytes) and not self._keep(keeper, request, body, grace_s):
             return False
         return self._open(request)
 
@@ -344,7 +346,7 @@ class Exchange:
 
     # -- what is kept -------------------------------------------------------------------------------------------
 
-    def _keep(self, keeper: "Keeper", request: AnyRequest, body: bytes) -> bool:
+    def _keep(self, keeper: "Keeper", request: AnyRequest, body: bytes, grace_s: float | None) -> bool:
         """Have the answer kept, where it is to be; whether the request can go on at once."""
         plan = keeper.plan(
             request,
@@ -355,6 +357,7 @@ class Exchange:
             self._dialect.name + self._dialect.operation,
             self._model,
             self._plan,
+            grace_s,
         )
         if plan.claim is not None:
             self._claimed = self._downstream = Claimed(self._downstream, keeper, plan.claim)

@@ -19,7 +19,6 @@ from tidegate.dialects.responses.replay import replayed
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.state import Kept, References
 from tidegate.dialects.resume import Resume
-from tidegate.gateway.asked import resume_grace
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.history import History
 from tidegate.gateway.idempotency import Claim, Repeat, claim_named, take
@@ -219,14 +218,16 @@ class Keeper:
         dialect: str,
         model: str,
         paths: Sequence[Path],
+        grace_s: float | None,
     ) -> Plan:
-        """What is to be kept of the answer, and what must be looked up for it. Raises InvalidRequest."""
-        grace = headers.get(b"tidegate-resume-grace")
+        """What is to be kept of the answer, and what must be looked up for it. `grace_s` is what the client asks for, if
+        anything. Raises InvalidRequest."""
         key = headers.get(b"idempotency-key")
         is_prompt = isinstance(request, PromptRequest)
-        if not is_prompt and grace is None and key is None and not self._grace_s:
+        if grace_s is None:
+            grace_s = self._grace_s
+        if not is_prompt and not grace_s and key is None:
             return _NOTHING
-        grace_s = self._grace_s if grace is None else resume_grace(grace)
         if is_prompt and not all(path.destination.gateway_state for path in paths):
             return _NOTHING  # the provider holds the state
         if not isinstance(request, ResponsesRequest):
@@ -341,8 +342,8 @@ class Keeper:
                 items = [item.content for item in found[1]]
                 if run is not None:
                     run.conversation = found[0].ref
-        except HistoryIncomplete:
-            raise previous_not_found(references.previous or "") from None
+        except HistoryIncomplete as hole:
+            raise previous_not_found(hole.gone, hole.following) from None
         except HistoryTooLarge as error:
             raise InvalidRequest(
                 f"The turns before this one cannot be sent along: {error}.",

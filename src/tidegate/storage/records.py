@@ -54,6 +54,12 @@ class CursorUnknown(LookupError):
 class HistoryIncomplete(LookupError):
     """An earlier run of the chain was deleted: its turns are gone, and the rest must not pass for the whole."""
 
+    def __init__(self, gone: str, following: str) -> None:
+        """`gone` is the id of the run that was deleted, `following` that of the one that continues it."""
+        super().__init__(f"The response '{gone}' was deleted, which '{following}' continues.")
+        self.gone = gone
+        self.following = following
+
 
 class HistoryTooLarge(ValueError):
     """The items of a chain or conversation are over the given number of bytes."""

@@ -96,7 +96,7 @@ _LINE: Final = f"""
 """
 _LINKS = Sql(f"""
     {_LINE} SELECT r.number, r.id, r.status, r.previous,
-        (SELECT coalesce(sum(length(i.content)), 0) FROM items i WHERE i.run = line.number)
+        (SELECT coalesce(sum(length(i.content)), 0) FROM items i WHERE i.run = line.number), r.previous_id
     FROM line JOIN runs r ON r.number = line.number ORDER BY line.depth DESC
 """)
 _LINE_ITEMS = Sql(f"""
@@ -258,7 +258,7 @@ def chain(tenant: Tenant, run_id: str, max_bytes: int, keyring: Keyring) -> Work
     if not rows:
         return None
     if rows[0][3] is not None:
-        raise HistoryIncomplete(f"A response that '{run_id}' continues was deleted.")
+        raise HistoryIncomplete(rows[0][5], rows[0][1])
     size = sum(int(row[4]) for row in rows)
     if size > max_bytes:
         raise HistoryTooLarge(f"The history of '{run_id}' has {size} bytes; at most {max_bytes} can be continued.")
@@ -269,4 +269,4 @@ def chain(tenant: Tenant, run_id: str, max_bytes: int, keyring: Keyring) -> Work
         if place not in boxes:
             boxes[place] = keyring.box(sealed, "run", number, tenant)
         found[number].append(items.opened(boxes[place], position, output, id_, content))
-    return Chain([Link(Ref(number, id_), status, found[number]) for number, id_, status, _, _ in rows])
+    return Chain([Link(Ref(number, id_), status, found[number]) for number, id_, status, _, _, _ in rows])

@@ -242,10 +242,14 @@ class PromptRequest(Generic[Asked]):
                     raise NotFound(f"Item with id '{item.id}' not found.", param=f"input[{index}].id")
 
 
-def previous_not_found(name: str) -> InvalidRequest:
-    """In the official words (protocol §1.8)."""
+def previous_not_found(name: str, following: str = "") -> InvalidRequest:
+    """In the official words (protocol §1.8). `following` is a response that is there, and continues it."""
+    why = (
+        f" It was deleted, and '{following}' continues it: send the whole conversation as 'input', without "
+        "'previous_response_id', or continue a response whose earlier turns are all there."
+    )
     return InvalidRequest(
-        f"Previous response with id '{name}' not found.",
+        f"Previous response with id '{name}' not found.{why if following else ''}",
         param="previous_response_id",
         code="previous_response_not_found",
     )
