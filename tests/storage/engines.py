@@ -49,5 +49,11 @@ class Watched:
     async def is_alive(self, process: int) -> bool | None:
         return None  # as between hosts
 
+    def listen(self, heard: Callable[[str], None]) -> None:
+        self._engine.listen(heard)
+
+    def tell(self, words: str) -> None:
+        self._engine.tell(words)
+
     async def close(self) -> None:
         await self._engine.close()

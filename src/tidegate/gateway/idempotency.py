@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tidegate.dialects.dialect import JSON
+from tidegate.storage.news import POLL_S
 from tidegate.storage.records import Tenant
-from tidegate.streams.follow import POLL_S
 from tidegate.wire.errors import IdempotencyConflict, InvalidRequest, TidegateError
 
 if TYPE_CHECKING:

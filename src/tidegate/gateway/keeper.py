@@ -1,6 +1,7 @@
 """What the gateway keeps of answers, and finds again: stored responses, their journals, and the turns before them."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -13,7 +14,7 @@ from tidegate.config.schema import Storage as Settings
 from tidegate.dialects.dialect import AnyRequest, Call, Stream
 from tidegate.dialects.gemini import error_body as google_error
 from tidegate.dialects.responses.interrupted import CODE as INTERRUPTED
-from tidegate.dialects.responses.interrupted import Remains
+from tidegate.dialects.responses.interrupted import Remains, broken_off
 from tidegate.dialects.responses.prompt import PromptRequest, previous_not_found
 from tidegate.dialects.responses.replay import replayed
 from tidegate.dialects.responses.request import ResponsesRequest
@@ -42,7 +43,7 @@ from tidegate.storage.records import (
 )
 from tidegate.storage.records import Run as StoredWriter
 from tidegate.storage.storage import Storage
-from tidegate.streams.follow import PIECE_BYTES, POLL_S, follow, replay
+from tidegate.streams.follow import PIECE_BYTES, Deleted, follow, replay
 from tidegate.streams.journal import Journal
 from tidegate.streams.run import Run
 from tidegate.wire import jsonio, sse
@@ -408,6 +409,22 @@ class Keeper:
     async def frames(self, run: StoredRun, tenant: Tenant, after: int | None) -> AsyncIterator[bytes]:
         """The frames of a run behind event `after`, to its end, also where another process writes it. A response that did
         not stream has those that it might have come in."""
+        last = b""
+        try:
+            async for piece in self._pieces(run, tenant, after):
+                last = piece
+                yield piece
+        except (Deleted, NotFound):
+            error = NotFound("The stream was deleted while it was read.", code="stream_deleted")
+            if run.dialect == "responses":
+                closing = broken_off(run.request, last, after, error)
+            else:
+                closing = _broken_off(run.dialect, last, error)
+            if closing:
+                yield closing
+
+    async def _pieces(self, run: StoredRun, tenant: Tenant, after: int | None) -> AsyncIterator[bytes]:
+        """See `frames`. Raises Deleted, and NotFound."""
         run_id = run.ref.id
         numbered = run.dialect == "responses"
         resume = Resume(after, numbered=numbered)
@@ -418,9 +435,10 @@ class Keeper:
                 yield piece
             return
         last = b""
-        async for piece in replay(read, partial(self._has_ended, tenant, run_id), resume):
-            last = piece
-            yield piece
+        with self.storage.watch(run_id) as watch:
+            async for piece in replay(read, partial(self._has_ended, tenant, run_id), watch.changed, resume):
+                last = piece
+                yield piece
         ended = await self.find(run_id, tenant)
         if numbered and not ended.stream:
             frames = replayed(await self.response(run_id, tenant), after)
@@ -430,7 +448,9 @@ class Keeper:
             if numbered:
                 closing = (await self._remains(tenant, run_id)).closing(ended.request, after)
             else:
-                closing = _broken_off(run.dialect, last)
+                error = Internal(f"{INTERRUPTED}: the gateway was stopped before the answer was complete.")
+                error.code = INTERRUPTED
+                closing = _broken_off(run.dialect, last, error)
             if closing:
                 yield closing
 
@@ -508,18 +528,20 @@ class Keeper:
 
     async def _read(self, tenant: Tenant, run_id: str, place: int, limit: int) -> list[tuple[int, bytes]]:
         part = await self.storage.read_journal(tenant, run_id, after=place - 1, max_bytes=limit)
-        return [] if part is None else [(one.first, one.frames) for one in part.segments]
+        if part is None:
+            raise Deleted
+        return [(one.first, one.frames) for one in part.segments]
 
     async def _has_ended(self, tenant: Tenant, run_id: str) -> bool:
         run = await self.storage.get_run(tenant, run_id)
         return run is None or run.status in ENDED
 
     async def _until_ended(self, tenant: Tenant, run_id: str) -> None:
-        """Another process ends it, and tells nobody but the database."""
-        for _ in range(round(CANCEL_S / POLL_S)):
-            if await self._has_ended(tenant, run_id):
-                return
-            await asyncio.sleep(POLL_S)
+        """Another process ends it."""
+        with self.storage.watch(run_id) as watch, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_S):
+                while not await self._has_ended(tenant, run_id):
+                    await watch.changed()
 
 
 def _taken_apart(response: bytes) -> tuple[Status, list[Item], bytes]:
@@ -537,12 +559,10 @@ def _id_of(item: msgspec.Raw) -> str:
     return jsonio.string(members.get("id", jsonio.NULL)) or new_item_id("item")
 
 
-def _broken_off(dialect: str, last: bytes) -> bytes:
+def _broken_off(dialect: str, last: bytes, error: TidegateError) -> bytes:
     """The frame that tells a client of a dialect without numbers that its stream was cut; empty where it had ended."""
     if last.rstrip().endswith(b"[DONE]") or b"event: message_stop" in last:
         return b""
-    error = Internal(f"{INTERRUPTED}: the gateway was stopped before the answer was complete.")
-    error.code = INTERRUPTED
     one = next(one for one in CLIENT_DIALECTS if one.name == dialect) if dialect != "gemini" else None
     body = google_error(error) if one is None else one.error_body(error, "")
     return sse.encode(body, b"error" if dialect == "messages" else b"")

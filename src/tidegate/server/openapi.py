@@ -137,8 +137,8 @@ def document() -> dict[str, Any]:
     for path, body, summary in _BODIES:
         content = {_JSON: {"schema": schema_of[body]}}
         paths[path] = {"post": _operation(path, summary, body=content, answer=_ANSWER)}
-    for path, body, summary in _FORMS:
-        content = {"multipart/form-data": {"schema": _with_file(schema_of[body])}}
+    for path, fields, summary in _FORMS:
+        content = {"multipart/form-data": {"schema": _with_file(schema_of[fields])}}
         paths[path] = {"post": _operation(path, summary, body=content, answer=_ANSWER)}
     paths["/v1/responses"]["get"] = {
         "summary": "Create responses over WebSocket",

@@ -49,6 +49,14 @@ class Engine(Protocol):
         """Whether that process lives, for certain. None where the engine cannot know; then only its lease tells."""
         ...
 
+    def listen(self, heard: Callable[[str], None]) -> None:
+        """From now on `heard` is told what other processes `tell`, where the engine has a way to. Once."""
+        ...
+
+    def tell(self, words: str) -> None:
+        """Tell all other processes that listen. It neither waits nor fails, and may be lost."""
+        ...
+
     async def close(self) -> None:
         """Close every connection, after what runs."""
         ...

@@ -55,6 +55,7 @@ _NEIGHBOURS = Sql("SELECT number, name, lease_until - {now} FROM processes WHERE
 _BURY = Sql("DELETE FROM processes WHERE number = :number AND lease_until < {now} + :margin RETURNING number")
 _RESERVE = Sql("UPDATE counters SET next = next + :count WHERE name = 'run' RETURNING next")
 _ORDERS = Sql("SELECT id FROM runs WHERE owner = :owner AND cancel_requested = 1 AND completed_at IS NULL")
+_DELETED = Sql("SELECT number FROM doomed WHERE kind = 'run' AND owner = :owner")
 _CLOSE = Sql(f"""
     UPDATE runs SET status = 'failed', completed_at = {{now}}, error_code = '{INTERRUPTED}',
         last_sequence = (SELECT max(s.last) FROM segments s WHERE s.run = runs.number),
@@ -110,9 +111,10 @@ def reserve(count: int) -> Work[range]:
     return range(behind - count, behind)
 
 
-def orders(number: int) -> Work[list[str]]:
-    """Ids of this process's runs that somebody asked to cancel."""
-    return [id_ for (id_,) in (yield _ORDERS(owner=number))]
+def orders(number: int) -> Work[tuple[list[str], list[int]]]:
+    """This process's runs that somebody asked to cancel, by id, and those that somebody deleted, by number."""
+    cancelled = [id_ for (id_,) in (yield _ORDERS(owner=number))]
+    return cancelled, [deleted for (deleted,) in (yield _DELETED(owner=number))]
 
 
 def has_orphans() -> Work[bool]:

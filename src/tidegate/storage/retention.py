@@ -68,14 +68,18 @@ _DONE = Sql("""
 """)
 
 
-def delete(tenant: Tenant, run_id: str, process: int) -> Work[int | None]:
-    """Delete a run of this tenant; its number, for removing its rows, or None when there is no such run.
+def delete(tenant: Tenant, run_id: str, process: int) -> Work[tuple[int, int | None] | None]:
+    """Delete a run of this tenant; its number, for removing its rows, and the process that may still write it, where that
+    is another. None when there is no such run.
 
     `process` is the one that deletes, and that stops writing what it deletes.
     """
     rows = yield _DELETE(id=run_id, organization=tenant.organization, project=tenant.project)
     yield from _doom(rows, process)
-    return int(rows[0][0]) if rows else None
+    if not rows:
+        return None
+    [(number, _, _, _, _, owner, completed_at)] = rows
+    return int(number), owner if completed_at is None and owner != process else None
 
 
 def lose(numbers: Sequence[int], process: int) -> Work[None]:

@@ -82,7 +82,7 @@ _GET = Sql(f"""
 """)
 _REQUEST_CANCEL = Sql(f"""
     UPDATE runs SET cancel_requested = 1 WHERE id = :id AND tenant = {tenants.NUMBER} AND completed_at IS NULL
-    RETURNING number
+    RETURNING owner
 """)
 
 _LINE: Final = f"""
@@ -242,10 +242,10 @@ def get(tenant: Tenant, run_id: str, keyring: Keyring) -> Work[StoredRun | None]
     )
 
 
-def request_cancel(tenant: Tenant, run_id: str) -> Work[bool]:
-    """Ask the process that runs it to cancel; False when there is nothing to cancel."""
+def request_cancel(tenant: Tenant, run_id: str) -> Work[int | None]:
+    """Ask the process that runs it to cancel; the number of that, or None when there is nothing to cancel."""
     rows = yield _REQUEST_CANCEL(id=run_id, organization=tenant.organization, project=tenant.project)
-    return bool(rows)
+    return int(rows[0][0]) if rows else None
 
 
 def chain(tenant: Tenant, run_id: str, max_bytes: int, keyring: Keyring) -> Work[Chain | None]:

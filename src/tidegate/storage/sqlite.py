@@ -75,6 +75,12 @@ class SQLiteEngine:
             raise
         return engine
 
+    def listen(self, heard: Callable[[str], None]) -> None:
+        """Nothing: one process serves one file."""
+
+    def tell(self, words: str) -> None:
+        """Nothing: nobody listens."""
+
     # -- the interface of engines -------------------------------------------------------------------------------
 
     async def write(self, work: Callable[[], Work[T]], *, sync: bool) -> T:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -35,6 +36,7 @@ from tidegate.storage.engine import Engine, Refused, Unavailable
 from tidegate.storage.items import Scope
 from tidegate.storage.journal import Append
 from tidegate.storage.ledger import LedgerRow
+from tidegate.storage.news import News, Watch
 from tidegate.storage.records import (
     Chain,
     Claim,
@@ -91,7 +93,7 @@ class Storage:
         self.on_interrupted: Callable[[Sequence[Interrupted]], None] | None = None
         """Told of runs that were closed because their process is gone."""
         self.on_cancel: Callable[[str], None] | None = None
-        """Told the id of a run of this process that another process was asked to cancel."""
+        """Told the id of a run of this process that another process was asked to cancel, or to delete."""
         self._log = get_logger()
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(engine, self, settings, self._loop)
@@ -100,6 +102,8 @@ class Storage:
         self._live: dict[str, Run] = {}
         self._pending: dict[str, int] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._ordered: asyncio.Task[None] | None = None
+        self._news = News(self._loop, engine, self._live, self._on_orders)
         self._swept = 0.0
 
     @classmethod
@@ -144,7 +148,7 @@ class Storage:
 
     async def close(self) -> None:
         """Write what waits, take this process off, and close the database."""
-        tasks = [task for task in (self._keeper, self._reserving) if task is not None]
+        tasks = [task for task in (self._keeper, self._reserving, self._ordered) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -289,19 +293,33 @@ class Storage:
     async def request_cancel(self, tenant: Tenant, run_id: str) -> bool:
         """Ask whichever process runs it to cancel; False when no live run of the tenant has this id.
 
-        The process learns it by `on_cancel`, within a third of the lease.
+        The process learns it by `on_cancel`: at once where the engine lets processes tell each other, and within a third
+        of the lease in any case.
         """
-        return await self._execute(partial(runs.request_cancel, tenant, run_id))
+        owner = await self._execute(partial(runs.request_cancel, tenant, run_id))
+        if owner is None:
+            return False
+        self._news.order(owner)
+        return True
+
+    def watch(self, run_id: str) -> AbstractContextManager[Watch]:
+        """For waiting until there may be more of a run that another process writes."""
+        return self._news.watch(run_id)
 
     async def delete_run(self, tenant: Tenant, run_id: str) -> bool:
         """Delete a run with its items and journal; False when the tenant has no such run.
 
         For readers it is gone at once. A live run of this process is not written any more; ending it is the caller's.
+        Another process that runs it learns it as it learns of a cancellation.
         """
         live = self._live.get(run_id)
-        number = await self._execute(partial(retention.delete, tenant, run_id, self.process))
-        if number is None:
+        found = await self._execute(partial(retention.delete, tenant, run_id, self.process))
+        if found is None:
             return False
+        number, owner = found
+        if owner is not None:
+            self._news.order(owner)
+        self._news.gone(run_id)
         if live is not None and live.number == number:
             self._writer.disown(live)
         await self._purge("run", number)
@@ -470,13 +488,16 @@ class Storage:
         """This process was taken for dead: enter it anew. Its runs that others knew of belong to them now."""
         name = _process_name()
         self.process = await self._engine.write(partial(processes.register, name, self.settings.lease_s), sync=True)
+        self._news.process = self.process
         await self._engine.appear(self.process)
         for run in list(self._live.values()):
             if run.begun <= self._writer.committed:
                 self._writer.disown(run)
 
     def committed(self, batch: Batch) -> None:
-        """Forget what is in the database now."""
+        """Tell who follows, and forget what is in the database now."""
+        if self._news.is_followed:
+            self._news.written(run.new.id for run in batch.runs().values())
         for finish in batch.finishes:
             self.forget(finish.run)
         if self._pending:
@@ -542,8 +563,10 @@ class Storage:
 
         self.process, numbers = await self._engine.write(enter, sync=True)
         self._numbers, self._spare = numbers[:BLOCK], numbers[BLOCK:]
+        self._news.process = self.process
         await self._engine.appear(self.process)
         await self._close_orphans()
+        self._engine.listen(self._news.hear)
         self._keeper = self._loop.create_task(self._keep())
 
     async def _reserve(self) -> None:
@@ -573,15 +596,31 @@ class Storage:
 
     async def _look_around(self) -> None:
         settings, now = self.settings, self._loop.time()
-        if self.on_cancel is not None:
-            for run_id in await self._engine.read(partial(processes.orders, self.process)):
-                self.on_cancel(run_id)
+        await self._take_orders()
         if self._writer.failing_since is not None:
             return
         await self._close_orphans()
         if now - self._swept >= settings.sweep_s:
             self._swept = now
             await self.sweep()
+
+    def _on_orders(self) -> None:
+        if self._ordered is None or self._ordered.done():
+            self._ordered = self._loop.create_task(self._take_orders_now())
+
+    async def _take_orders_now(self) -> None:
+        with contextlib.suppress(Unavailable):  # then they are found when it is looked for them anyway
+            await self._take_orders()
+
+    async def _take_orders(self) -> None:
+        if self.on_cancel is None:
+            return
+        cancelled, deleted = await self._engine.read(partial(processes.orders, self.process))
+        if deleted:
+            numbers = frozenset(deleted)
+            cancelled += [run.new.id for run in self._live.values() if run.number in numbers]
+        for run_id in cancelled:
+            self.on_cancel(run_id)
 
     async def _close_orphans(self) -> None:
         # While the database was away nobody could renew. After an outage, and after the start, which may have waited for

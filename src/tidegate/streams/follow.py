@@ -6,9 +6,8 @@ from typing import Protocol
 
 from tidegate.dialects.resume import Resume
 from tidegate.streams.run import Run
-from tidegate.wire.errors import StorageUnavailable
 
-__all__ = ["PIECE_BYTES", "POLL_S", "Read", "follow", "replay"]
+__all__ = ["PIECE_BYTES", "Deleted", "Read", "follow", "replay"]
 
 PIECE_BYTES = 256 * 1024
 """About how much of a journal is read at once."""
@@ -16,8 +15,9 @@ PIECE_BYTES = 256 * 1024
 BEHIND_S = 0.05
 """How long a follower waits for a piece that is on its way into the journal."""
 
-POLL_S = 0.1
-"""How often a journal is read that another process writes."""
+
+class Deleted(Exception):
+    """The journal was deleted while it was read."""
 
 
 class Read(Protocol):
@@ -25,11 +25,14 @@ class Read(Protocol):
 
     async def __call__(self, place: int, limit: int) -> list[tuple[int, bytes]]:
         """Pieces in their order, each with its place: from the one that holds the byte at `place` on, about `limit`
-        bytes together. Empty when that is not written yet."""
+        bytes together. Empty when that is not written yet. Raises Deleted."""
 
 
-async def replay(read: Read, has_ended: Callable[[], Awaitable[bool]], resume: Resume) -> AsyncIterator[bytes]:
-    """All of a journal that this process does not write, up to the end of its run."""
+async def replay(
+    read: Read, has_ended: Callable[[], Awaitable[bool]], changed: Callable[[], Awaitable[None]], resume: Resume
+) -> AsyncIterator[bytes]:
+    """All of a journal that this process does not write, up to the end of its run. `changed` waits until there may be more
+    of it. Raises Deleted."""
     place = 0
     ended = False
     while True:
@@ -46,12 +49,12 @@ async def replay(read: Read, has_ended: Callable[[], Awaitable[bool]], resume: R
         # What was written before the end is read once more behind the news of it.
         ended = await has_ended()
         if not ended:
-            await asyncio.sleep(POLL_S)
+            await changed()
 
 
 async def follow(read: Read, run: Run, resume: Resume) -> AsyncIterator[bytes]:
     """All of a run of this process, up to its end. It reads at its own pace: whoever falls behind goes on in the
-    journal. Raises StorageUnavailable where that has been deleted meanwhile."""
+    journal. Raises Deleted where that is gone."""
     place = 0
     run.followers += 1
     try:
@@ -61,7 +64,7 @@ async def follow(read: Read, run: Run, resume: Resume) -> AsyncIterator[bytes]:
                 behind = await read(place, PIECE_BYTES)
                 if not behind:
                     if run.ended:
-                        raise StorageUnavailable("The rest of this stream is not kept any more: it was deleted.")
+                        raise Deleted
                     await asyncio.sleep(BEHIND_S)
                     continue
                 start = behind[0][0]

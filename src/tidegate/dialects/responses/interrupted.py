@@ -1,12 +1,18 @@
-"""What a journal tells of an answer whose process died: it may have ended all the same, or it was cut."""
+"""How a stored stream ends that cannot go on to its own ending.
+
+A journal tells of an answer whose process died: it may have ended all the same, or it was cut. One that is deleted while it
+is read tells nothing any more.
+"""
 
 from typing import Final
 
 import msgspec
 
+from tidegate.dialects.responses.broken import error_event, error_member
 from tidegate.wire import jsonio, sse
+from tidegate.wire.errors import TidegateError
 
-__all__ = ["CODE", "Remains"]
+__all__ = ["CODE", "Remains", "broken_off"]
 
 CODE: Final = "gateway_interrupted"
 
@@ -28,7 +34,7 @@ _event = jsonio.decoder(_Event)
 class Remains:
     """Reads the frames of a Responses stream, as far as they were written."""
 
-    __slots__ = ("_begun", "_ending", "_items", "_named", "last")
+    __slots__ = ("_begun", "_ending", "_items", "last", "named")
 
     def __init__(self) -> None:
         self.last = -1
@@ -36,7 +42,8 @@ class Remains:
         self._begun: msgspec.Raw | None = None
         self._ending: msgspec.Raw | None = None
         self._items: dict[int, msgspec.Raw] = {}
-        self._named = True
+        self.named = True
+        """Whether its frames have an `event:` line."""
 
     @property
     def ended(self) -> bool:
@@ -50,7 +57,7 @@ class Remains:
                 event = jsonio.decode(frame.data, _event)
             except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
                 continue  # `[DONE]`, behind an ending
-            self._named = bool(frame.event)
+            self.named = bool(frame.event)
             if event.sequence_number is not None:
                 self.last = event.sequence_number
             if event.type == "response.output_item.done":
@@ -82,4 +89,23 @@ class Remains:
             return b""
         number = max(self.last, -1 if after is None else after) + 1
         data = b'{"type":"response.failed","response":%b,"sequence_number":%d}' % (self.response(begun), number)
-        return sse.encode(jsonio.one_line(data), b"response.failed" if self._named else b"")
+        return sse.encode(jsonio.one_line(data), b"response.failed" if self.named else b"")
+
+
+def broken_off(begun: bytes, last: bytes, after: int | None, error: TidegateError) -> bytes:
+    """The frames that end a stream with `error`, whose client asked for what is behind event `after` and was given frames up
+    to `last`; empty where those were the real ending. `begun` is the response object as it was when the stream began."""
+    remains = Remains()
+    remains.feed(last)
+    if remains.ended:
+        return b""
+    number = max(remains.last, -1 if after is None else after) + 1
+    members = jsonio.members(begun)
+    members["status"] = jsonio.raw("failed")
+    members["output"] = jsonio.raw([])
+    members["error"] = error_member(error)
+    failed = b'{"type":"response.failed","response":%b,"sequence_number":%d}' % (jsonio.encode(members), number + 1)
+    named = remains.named
+    return sse.encode(error_event(error, number), b"error" if named else b"") + sse.encode(
+        jsonio.one_line(failed), b"response.failed" if named else b""
+    )
