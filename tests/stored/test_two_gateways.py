@@ -126,3 +126,47 @@ def test_a_gateway_that_starts_again_harms_no_run_of_the_other(tmp_path: Path, d
             assert again.count(b"event: response.failed") == 1
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+def test_a_stream_that_is_deleted_while_it_is_followed_elsewhere_ends_in_band(
+    tmp_path: Path, database: str, path: str
+) -> None:
+    """Deleted by a third party through the gateway that follows; the owner's own client is told too."""
+
+    async def scene() -> None:
+        async with pair(tmp_path, database) as (_, _, a, b):
+            question: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+            if path == "/v1/responses":
+                question = {"input": "hi"}
+            body = {"model": "sim/lorem?chunks=400&gap=50", "stream": True, **question}
+            grace = {"tidegate-resume-grace": "30s"}
+            async with a.stream("POST", path, json=body, headers=grace) as own:
+                name = own.headers["tidegate-stream"]
+                lines = own.aiter_lines()
+                await anext(lines)
+                followed, own_rest = b"", ""
+                async with b.stream("GET", f"/v1/streams/{name}") as other:
+                    pieces = other.aiter_raw()
+                    followed += await anext(pieces)
+                    assert (await b.delete(f"/v1/streams/{name}")).status_code == 200
+                    async for piece in pieces:
+                        followed += piece
+                async for line in lines:
+                    own_rest += line + "\n"
+            assert (await a.get(f"/v1/streams/{name}")).status_code == 404
+        if path == "/v1/chat/completions":
+            assert b"[DONE]" not in followed
+            assert json.loads(followed.split(b"data: ")[-1])["error"]["code"] == "stream_deleted"
+            assert "[DONE]" not in own_rest
+            return
+        events = [json.loads(one.split(b"\n")[0]) for one in followed.split(b"data: ")[1:]]
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        assert [event["type"] for event in events[-2:]] == ["error", "response.failed"]
+        assert events[-2]["code"] == "stream_deleted"
+        failed = events[-1]["response"]
+        assert (failed["id"], failed["status"], failed["output"]) == (name, "failed", [])
+        assert failed["error"]["message"].startswith("stream_deleted: ")
+        assert '"status":"cancelled"' in own_rest
+
+    asyncio.run(scene())

@@ -39,6 +39,8 @@ class Line:
         self._connect = connect
         self._heard = heard
         self._log = get_logger()
+        self.is_up = False
+        """Whether calls are heard at the moment."""
         self._words: deque[str] = deque(maxlen=WORDS)
         self._work = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -62,8 +64,10 @@ class Line:
                         await connection.add_listener(CHANNEL, self._on_call)
                     pause = BACKOFF_S[0]
                     connection.add_termination_listener(self._on_end)
+                    self.is_up = True
                     await self._serve(connection)
                 finally:
+                    self.is_up = False
                     connection.terminate()
                 reason = "the connection ended"
             except Exception as error:  # whatever it is, the database itself is asked as well

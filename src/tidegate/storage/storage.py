@@ -609,8 +609,12 @@ class Storage:
             self._ordered = self._loop.create_task(self._take_orders_now())
 
     async def _take_orders_now(self) -> None:
-        with contextlib.suppress(Unavailable):  # then they are found when it is looked for them anyway
+        try:
             await self._take_orders()
+        except Unavailable:
+            return  # they are found when it is looked for them anyway
+        except Exception:  # whatever it was, other orders must be taken
+            self._log.exception("storage_keeper_failed")
 
     async def _take_orders(self) -> None:
         if self.on_cancel is None:
