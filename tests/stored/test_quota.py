@@ -1,5 +1,6 @@
 """`storage.quota`: how much one key may have in store."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -7,7 +8,12 @@ import openai
 import pytest
 
 from tests.stored.conftest import KEPT
+from tests.support.api import Api
 from tests.support.running import Running
+from tidegate.gateway.quota import Quota
+from tidegate.storage.records import Ending, Item, NewRun, Tenant
+from tidegate.storage.storage import Storage
+from tidegate.wire.errors import StorageQuotaExceeded
 
 TOML = (
     KEPT
@@ -22,6 +28,47 @@ name = "other"
 secret = "key-abcdef0123456789abcdef01234567"
 """
 )
+
+
+def test_a_key_that_has_had_its_share_stores_nothing_after_a_start_either(tmp_path: Path) -> None:
+    body = {"model": "openai/echo", "input": "x" * 4000}
+    ours = {"authorization": "Bearer key-0123456789abcdef0123456789abcd"}
+    others = {"authorization": "Bearer key-abcdef0123456789abcdef01234567"}
+    with Running(TOML.replace("{data}", str(tmp_path))) as gateway, Api(gateway) as api:
+        while api.post("/v1/responses", body, headers=ours).status == 200:
+            pass
+    for _ in range(2):
+        with Running(TOML.replace("{data}", str(tmp_path))) as gateway, Api(gateway) as api:
+            first = api.post("/v1/responses", body, headers=ours)
+            assert (first.status, first.error["code"]) == (429, "storage_quota_exceeded")
+            assert api.post("/v1/responses", body, headers=others).status == 200
+
+
+def test_a_key_that_filled_its_share_at_another_gateway_is_known_here(tmp_path: Path) -> None:
+    async def scene() -> None:
+        storage = await Storage.open(f"sqlite:///{tmp_path / 'shared.db'}")
+        quota = Quota(asyncio.get_running_loop(), storage, 1000, is_shared=True)
+        tenant = Tenant("acme", "harbour")
+        try:
+            await quota.start()
+            run = storage.put_run(
+                NewRun(id="resp_1", tenant=tenant, key="app", dialect="responses", model="m", created_at=0.0),
+                [Item("msg_1", b"x" * 2000)],
+            )
+            storage.finish_run(run, Ending(status="completed", completed_at=1.0))
+            await storage.durable(run)
+            await asyncio.sleep(0.1)
+            with pytest.raises(StorageQuotaExceeded):
+                quota.check(tenant, "app")
+            quota.check(tenant, "other")
+            quota.check(Tenant("acme", "airport"), "app")
+        finally:
+            await quota.close()
+            await storage.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tidegate.gateway.quota.FRESH_S", 0.02)
+        asyncio.run(scene())
 
 
 def test_a_key_that_has_its_share_stores_no_more(tmp_path: Path) -> None:

@@ -148,6 +148,11 @@ class Gateway:
             await asyncio.wait([self._listing])
         return self.models
 
+    async def prepare(self) -> None:
+        """What must be known before the first request."""
+        if self.keeper is not None:
+            await self.keeper.quota.start()
+
     async def close(self) -> None:
         """End what still runs, in the form of its dialect, and close every connection."""
         self.draining = self.closed = True
@@ -158,6 +163,8 @@ class Gateway:
             exchange.stop(ShuttingDown("The gateway is shutting down; send the request again."))
         for upstream in self.snapshot.upstreams.values():
             upstream.close()
+        if self.keeper is not None:
+            await self.keeper.quota.close()
         self.wheel.close()
 
     # -- inside -------------------------------------------------------------------------------------------------

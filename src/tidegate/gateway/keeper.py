@@ -198,7 +198,7 @@ class Keeper:
         """Other gateways write to the same database."""
         self._writers: dict[int, StoredWriter] = {}
         self._running: dict[str, Recording] = {}
-        self.quota = Quota(loop, storage, int(settings.quota))
+        self.quota = Quota(loop, storage, int(settings.quota), is_shared=self._shared)
         self.journal = Journal(loop, self)
         storage.on_cancel = self._on_cancel
 

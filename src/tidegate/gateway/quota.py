@@ -21,15 +21,39 @@ class _Known(msgspec.Struct):
 
 
 class Quota:
-    """Compares what a key has in store with what it may have, without waiting for the database."""
+    """Compares what a key has in store with what it may have, without waiting for the database.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, storage: Storage, limit: int) -> None:
-        """`limit` is a number of bytes, 0 for none."""
+    Which keys have had their share is read before the first request. From then on a figure is read anew when a request
+    finds it old, and that request is judged by what is known: what it may miss is what other gateways have stored in the
+    last `FRESH_S`, and answers that are still being given.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, storage: Storage, limit: int, *, is_shared: bool) -> None:
+        """`limit` is a number of bytes, 0 for none. `is_shared`: other gateways store in the same database."""
         self._loop = loop
         self._storage = storage
         self._limit = limit
+        self._is_shared = is_shared
+        self._full: dict[tuple[Tenant, str], int] = {}
+        """Keys that have had their share, for those that no request of this process has named yet."""
         self._known: dict[tuple[Tenant, str], _Known] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Learn which keys have had their share."""
+        if not self._limit:
+            return
+        await self._look()
+        if self._is_shared:
+            task = self._loop.create_task(self._keep_looking())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def check(self, tenant: Tenant, key: str) -> None:
         """Raises StorageQuotaExceeded when the key has had its share."""
@@ -37,7 +61,7 @@ class Quota:
             return
         known = self._known.get((tenant, key))
         if known is None:
-            known = self._known[tenant, key] = _Known(0, -FRESH_S)
+            known = self._known[tenant, key] = _Known(self._full.get((tenant, key), 0), -FRESH_S)
         if not known.reading and self._loop.time() - known.read_at >= FRESH_S:
             known.reading = True
             task = self._loop.create_task(self._read(tenant, key, known))
@@ -55,6 +79,17 @@ class Quota:
         known = self._known.get((tenant, key))
         if known is not None:
             known.size += size
+
+    async def _look(self) -> None:
+        try:
+            self._full = await self._storage.full_keys(self._limit)
+        except StorageUnavailable:
+            return  # nothing can be stored either; what was known stays
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(FRESH_S)
+            await self._look()
 
     async def _read(self, tenant: Tenant, key: str, known: _Known) -> None:
         try:

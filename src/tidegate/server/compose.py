@@ -238,6 +238,7 @@ class Lifespan:
             envelope_key=envelope_key(self.config, self.environment),
             storage=self._storage,
         )
+        await self.gateway.prepare()
         return self.gateway
 
     async def _embedded(self, config: Config) -> dict[str, str]:

@@ -329,6 +329,10 @@ class Storage:
         """What a tenant, or one key of it, has in store; live runs count when they end."""
         return await self._read(partial(tenants.stored, tenant, key))
 
+    async def full_keys(self, size: int) -> dict[tuple[Tenant, str], int]:
+        """All keys, of any tenant, that have `size` bytes in store, or more, and how many."""
+        return await self._read(partial(tenants.full, size))
+
     # -- conversations ------------------------------------------------------------------------------------------
 
     async def create_conversation(

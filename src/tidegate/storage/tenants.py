@@ -7,7 +7,7 @@ from typing import Final
 from tidegate.storage.records import Stored, Tenant
 from tidegate.storage.statement import Sql, Work
 
-__all__ = ["NUMBER", "account", "enrol", "stored"]
+__all__ = ["NUMBER", "account", "enrol", "full", "stored"]
 
 NUMBER: Final = "(SELECT number FROM tenants WHERE organization = :organization AND project = :project)"
 """The tenant's number within a statement; null, which equals nothing, for one that never stored anything."""
@@ -19,6 +19,10 @@ _ACCOUNT = Sql("""
 """)
 _STORED = Sql(f"SELECT coalesce(sum(bytes), 0), coalesce(sum(runs), 0) FROM stored WHERE tenant = {NUMBER}")
 _STORED_BY_KEY = Sql(f"SELECT bytes, runs FROM stored WHERE tenant = {NUMBER} AND key = :key")
+_FULL = Sql("""
+    SELECT t.organization, t.project, s.key, s.bytes FROM stored s JOIN tenants t ON t.number = s.tenant
+    WHERE s.bytes >= :size
+""")
 
 
 def enrol(tenants: Iterable[Tenant]) -> Work[None]:
@@ -46,3 +50,9 @@ def stored(tenant: Tenant, key: str | None) -> Work[Stored]:
     else:
         rows = yield _STORED_BY_KEY(organization=tenant.organization, project=tenant.project, key=key)
     return Stored(int(rows[0][0]), int(rows[0][1])) if rows else Stored(0, 0)
+
+
+def full(size: int) -> Work[dict[tuple[Tenant, str], int]]:
+    """The keys that have so many bytes in store, or more, and how many."""
+    rows = yield _FULL(size=size)
+    return {(Tenant(organization, project), key): int(found) for organization, project, key, found in rows}
