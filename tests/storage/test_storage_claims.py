@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.storage.stage import HOUR_S, OURS, Place, put, run
+from tests.storage.stage import HOUR_S, OURS, THEIRS, Place, put, run
 from tidegate.storage.records import Usage
 from tidegate.wire.errors import StorageUnavailable
 
@@ -36,6 +36,27 @@ def test_the_kept_answer_is_what_later_callers_find(place: Place) -> None:
             claim = await storage.claim(OURS, "k", digest=b"e", run_id="resp_2", expires_at=expiry)
             assert (claim.is_new, claim.digest, claim.run_id) == (False, b"d", "resp_1")
             assert (claim.status, claim.answer) == (400, b'{"error":{}}')
+
+    run(scenario)
+
+
+def test_looking_at_a_key_takes_nothing_and_shows_what_it_was_taken_for(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open("k" * 40) as storage:
+            expiry = time.time() + HOUR_S
+            assert await storage.look_at_claim(OURS, "k") is None
+            assert (await storage.claim(OURS, "k", digest=b"d", run_id="resp_1", expires_at=expiry)).is_new
+            found = await storage.look_at_claim(OURS, "k")
+            assert found is not None
+            assert (found.is_new, found.digest, found.run_id, found.status) == (False, b"d", "resp_1", None)
+            assert await storage.look_at_claim(THEIRS, "k") is None
+            storage.settle_claim(OURS, "k", "resp_1", 200, b"answer")
+            await storage._writer.settle_all()
+            found = await storage.look_at_claim(OURS, "k")
+            assert found is not None
+            assert (found.status, found.answer) == (200, b"answer")
+            assert (await storage.claim(OURS, "old", digest=b"d", run_id="resp_1", expires_at=time.time() - 1)).is_new
+            assert await storage.look_at_claim(OURS, "old") is None
 
     run(scenario)
 

@@ -3,13 +3,22 @@
 import asyncio
 import secrets
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.storage.engines import Watched
 from tests.support.api import Api
 from tests.support.running import Running
+from tidegate.config.schema import Storage as StorageSettings
+from tidegate.gateway.idempotency import Repeat, claim_named, take
+from tidegate.gateway.keeper import Keeper
+from tidegate.storage.crypto import Keyring
+from tidegate.storage.records import Tenant
+from tidegate.storage.sqlite import SQLiteEngine
+from tidegate.storage.storage import Settings, Storage
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/responses": {"input": "hi"},
@@ -62,6 +71,55 @@ def test_requests_at_the_same_time_share_one_run(keeping: Running, key: dict[str
     answers = asyncio.run(scene())
     assert answers == answers[:1] * 8
     assert asked(keeping) - before == 1
+
+
+def test_who_waits_for_the_first_answer_writes_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        engine = Watched(await SQLiteEngine.open(tmp_path / "tidegate.db"))
+        storage = await Storage.over(engine, Keyring(), Settings())
+        keeper = Keeper(asyncio.get_running_loop(), storage, StorageSettings())
+        tenant = Tenant("acme", "harbour")
+        claims = [
+            claim_named(b"key", tenant, "chat", b"{}", name, streams=False) for name in ("resp_1", "resp_2", "resp_3")
+        ]
+        try:
+            assert await take(keeper, claims[0]) is None
+            waiting = [asyncio.create_task(take(keeper, claim)) for claim in claims[1:]]
+            await asyncio.sleep(0.15)
+            commits = engine.commits
+            await asyncio.sleep(0.6)
+            assert engine.commits == commits
+            assert not any(one.done() for one in waiting)
+            storage.settle_claim(tenant, "key", "resp_1", 200, b"application/json\nanswer")
+            for repeat in await asyncio.gather(*waiting):
+                assert repeat == Repeat("resp_1", b"answer", b"application/json")
+        finally:
+            await storage.close()
+
+    asyncio.run(scene())
+
+
+def test_of_those_who_wait_one_takes_a_key_that_is_given_back(tmp_path: Path) -> None:
+    async def scene() -> None:
+        storage = await Storage.open(f"sqlite:///{tmp_path / 'tidegate.db'}")
+        keeper = Keeper(asyncio.get_running_loop(), storage, StorageSettings())
+        tenant = Tenant("acme", "harbour")
+        claims = [
+            claim_named(b"key", tenant, "chat", b"{}", name, streams=False) for name in ("resp_1", "resp_2", "resp_3")
+        ]
+        try:
+            assert await take(keeper, claims[0]) is None
+            waiting = [asyncio.create_task(take(keeper, claim)) for claim in claims[1:]]
+            await asyncio.sleep(0.05)
+            storage.release_claim(tenant, "key", "resp_1")
+            done, others = await asyncio.wait(waiting, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+            assert [one.result() for one in done] == [None]
+            (other,) = others
+            other.cancel()
+        finally:
+            await storage.close()
+
+    asyncio.run(scene())
 
 
 def test_a_key_stands_for_one_request(keeping: Running, key: dict[str, str]) -> None:

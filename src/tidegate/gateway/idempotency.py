@@ -9,6 +9,7 @@ import msgspec
 
 from tidegate.dialects.dialect import JSON
 from tidegate.storage.news import POLL_S
+from tidegate.storage.records import Claim as Taken
 from tidegate.storage.records import Tenant
 from tidegate.wire.errors import IdempotencyConflict, InvalidRequest, TidegateError
 
@@ -62,14 +63,16 @@ async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
     Raises IdempotencyConflict when the key stands for another request.
     """
     pause = POLL_S
+    found: Taken | None = None
     while True:
-        found = await keeper.storage.claim(
-            claim.tenant,
-            claim.name,
-            digest=claim.digest,
-            run_id=claim.run_id,
-            expires_at=keeper.now() + KEPT_S,
-        )
+        if found is None:
+            found = await keeper.storage.claim(
+                claim.tenant,
+                claim.name,
+                digest=claim.digest,
+                run_id=claim.run_id,
+                expires_at=keeper.now() + KEPT_S,
+            )
         if found.is_new:
             return None
         if found.digest != claim.digest:
@@ -85,7 +88,8 @@ async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
         if run is not None and run.background:
             return Repeat(found.run_id, await keeper.response(found.run_id, claim.tenant))
         await asyncio.sleep(pause)  # it is under way, here or elsewhere
-        pause = min(2 * pause, LONGEST_PAUSE_S)  # asking is a write
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+        found = await keeper.storage.look_at_claim(claim.tenant, claim.name)
 
 
 class Claimed:

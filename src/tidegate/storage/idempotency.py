@@ -5,26 +5,30 @@ from typing import Final
 from tidegate.storage import tenants
 from tidegate.storage.crypto import Keyring
 from tidegate.storage.records import Claim, Tenant
-from tidegate.storage.statement import Sql, Work
+from tidegate.storage.statement import Row, Sql, Work
 
-__all__ = ["claim", "expire", "release", "settle"]
+__all__ = ["claim", "expire", "look", "release", "settle"]
 
 _OWN: Final = f"tenant = {tenants.NUMBER} AND name = :name"
 
 # A claim may be taken over when it has expired, or when the process that made it died before there was a run.
+_IS_FREE: Final = """(
+    idempotency.expires_at <= {now} OR (
+        idempotency.status IS NULL
+        AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.number = idempotency.owner)
+        AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = idempotency.run_id)
+    )
+)"""
 _CLAIM = Sql(f"""
     INSERT INTO idempotency (tenant, name, digest, run_id, owner, expires_at, status, sealed, answer)
     VALUES ({tenants.NUMBER}, :name, :digest, :run_id, :owner, :expires_at, NULL, 0, :empty)
     ON CONFLICT (tenant, name) DO UPDATE SET digest = excluded.digest, run_id = excluded.run_id, owner = excluded.owner,
         expires_at = excluded.expires_at, status = NULL, sealed = 0, answer = excluded.answer
-    WHERE idempotency.expires_at <= {{now}} OR (
-        idempotency.status IS NULL
-        AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.number = idempotency.owner)
-        AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = idempotency.run_id)
-    )
+    WHERE {_IS_FREE}
     RETURNING number
 """)
 _GET = Sql(f"SELECT digest, run_id, status, sealed, answer FROM idempotency WHERE {_OWN}")
+_LOOK = Sql(f"SELECT digest, run_id, status, sealed, answer FROM idempotency WHERE {_OWN} AND NOT {_IS_FREE}")
 _SETTLE = Sql(f"""
     UPDATE idempotency SET status = :status, sealed = :sealed, answer = :answer
     WHERE {_OWN} AND run_id = :run_id AND status IS NULL
@@ -48,11 +52,21 @@ def claim(
             return Claim(is_new=True, digest=digest, run_id=run_id)
         rows = yield _GET(**names)
         if rows:  # else it was released in between
-            found, other, status, sealed, answer = rows[0]
-            box = keyring.box(sealed, "idempotency", name, tenant)
-            if box is not None and answer:
-                answer = box.open(answer, "answer")
-            return Claim(is_new=False, digest=found, run_id=other, status=status, answer=answer)
+            return _found(rows[0], tenant, name, keyring)
+
+
+def look(tenant: Tenant, name: str, keyring: Keyring) -> Work[Claim | None]:
+    """What a key was taken for; None when it is free. Changes nothing."""
+    rows = yield _LOOK(organization=tenant.organization, project=tenant.project, name=name)
+    return _found(rows[0], tenant, name, keyring) if rows else None
+
+
+def _found(row: Row, tenant: Tenant, name: str, keyring: Keyring) -> Claim:
+    digest, run_id, status, sealed, answer = row
+    box = keyring.box(sealed, "idempotency", name, tenant)
+    if box is not None and answer:
+        answer = box.open(answer, "answer")
+    return Claim(is_new=False, digest=digest, run_id=run_id, status=status, answer=answer)
 
 
 def settle(tenant: Tenant, name: str, run_id: str, status: int, answer: bytes, keyring: Keyring) -> Work[None]:

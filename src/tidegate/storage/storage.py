@@ -424,6 +424,10 @@ class Storage:
         work = partial(idempotency.claim, tenant, name, digest, run_id, expires_at, self.process, self.keyring)
         return await self._execute(work)
 
+    async def look_at_claim(self, tenant: Tenant, name: str) -> Claim | None:
+        """What the idempotency key `name` was taken for; None when it may be taken. Nothing is written."""
+        return await self._read(partial(idempotency.look, tenant, name, self.keyring))
+
     def settle_claim(self, tenant: Tenant, name: str, run_id: str, status: int, answer: bytes = b"") -> None:
         """Keep the HTTP status, and the answer where the run does not hold it. Queued."""
         work = partial(idempotency.settle, tenant, name, run_id, status, answer, self.keyring)
