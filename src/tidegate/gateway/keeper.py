@@ -401,7 +401,11 @@ class Keeper:
             )
             return jsonio.encode(members)
         if run.error_code == INTERRUPTED:
-            return (await self._remains(tenant, run_id)).response(run.request)
+            if run.answer:
+                return run.answer
+            answer = (await self._remains(tenant, run_id)).response(run.request)
+            self.storage.keep_answer(run, answer)  # whoever asks again must not read the whole journal
+            return answer
         members = jsonio.members(run.answer)
         members["output"] = jsonio.raw([msgspec.Raw(item) for item in await self._outputs(tenant, run_id)])
         return jsonio.encode(members)
@@ -517,13 +521,16 @@ class Keeper:
             after = page.data[-1].id
 
     async def _remains(self, tenant: Tenant, run_id: str) -> Remains:
-        """What is left of a run whose process died."""
+        """What is left of a run whose process died. Raises NotFound."""
         remains = Remains()
         place = 0
-        while pieces := await self._read(tenant, run_id, place, PIECE_BYTES):
-            for start, frames in pieces:
-                remains.feed(frames)
-                place = start + len(frames)
+        try:
+            while pieces := await self._read(tenant, run_id, place, PIECE_BYTES):
+                for start, frames in pieces:
+                    remains.feed(frames)
+                    place = start + len(frames)
+        except Deleted:
+            raise _not_found(run_id) from None
         return remains
 
     async def _read(self, tenant: Tenant, run_id: str, place: int, limit: int) -> list[tuple[int, bytes]]:

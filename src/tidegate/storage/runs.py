@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from tidegate.storage import conversations, items, tenants
+from tidegate.storage import conversations, items, processes, tenants
 from tidegate.storage.crypto import Box, Keyring
 from tidegate.storage.records import (
     Chain,
@@ -20,7 +20,19 @@ from tidegate.storage.records import (
 )
 from tidegate.storage.statement import Rows, Sql, Work
 
-__all__ = ["Beginning", "Finish", "Update", "begin", "box_of", "chain", "finish", "get", "request_cancel", "update"]
+__all__ = [
+    "Beginning",
+    "Finish",
+    "Update",
+    "begin",
+    "box_of",
+    "chain",
+    "finish",
+    "get",
+    "keep_answer",
+    "request_cancel",
+    "update",
+]
 
 
 class Beginning(NamedTuple):
@@ -84,6 +96,12 @@ _REQUEST_CANCEL = Sql(f"""
     UPDATE runs SET cancel_requested = 1 WHERE id = :id AND tenant = {tenants.NUMBER} AND completed_at IS NULL
     RETURNING owner
 """)
+
+# Of a run that was closed for a dead process: the seal of its row, if nobody has written its answer yet.
+_UNANSWERED = Sql(f"""
+    SELECT sealed FROM runs WHERE number = :number AND error_code = '{processes.INTERRUPTED}' AND answer = :empty
+""")
+_ANSWER = Sql("UPDATE runs SET answer = :answer WHERE number = :number AND sealed = :sealed AND answer = :empty")
 
 _LINE: Final = f"""
     WITH RECURSIVE line (number, previous, tenant, depth) AS (
@@ -240,6 +258,14 @@ def get(tenant: Tenant, run_id: str, keyring: Keyring) -> Work[StoredRun | None]
         last_sequence=last_sequence,
         size=size,
     )
+
+
+def keep_answer(run: StoredRun, answer: bytes, keyring: Keyring) -> Work[None]:
+    """Keep the answer of a run that has ended without one. Once."""
+    rows = yield _UNANSWERED(number=run.ref.number, empty=b"")
+    for (sealed,) in rows:
+        box = keyring.box(sealed, "run", run.ref.number, run.tenant)
+        yield _ANSWER(number=run.ref.number, sealed=sealed, answer=_seal(box, answer, "answer"), empty=b"")
 
 
 def request_cancel(tenant: Tenant, run_id: str) -> Work[int | None]:

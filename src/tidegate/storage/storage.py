@@ -248,6 +248,11 @@ class Storage:
         """A run as it stands."""
         return await self._read_run(run_id, partial(runs.get, tenant, run_id, self.keyring))
 
+    def keep_answer(self, run: StoredRun, answer: bytes) -> None:
+        """Keep what was found out about a run that was closed for a dead process, which left no answer. Queued; the first
+        one counts. It follows from the journal, so that it may be lost, and counts for no quota."""
+        self._writer.enqueue(partial(runs.keep_answer, run, answer, self.keyring), len(answer))
+
     async def read_journal(
         self, tenant: Tenant, run_id: str, *, after: int = -1, max_bytes: int = 1024**2
     ) -> Journal | None:

@@ -1,0 +1,111 @@
+"""A response whose gateway died: what is left of it is read from its journal once."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tidegate.config.schema import Storage as StorageSettings
+from tidegate.config.secret import Secret
+from tidegate.gateway.keeper import Keeper
+from tidegate.storage.records import NewRun, Tenant
+from tidegate.storage.storage import Storage
+from tidegate.wire.errors import NotFound
+
+TENANT = Tenant("acme", "harbour")
+BEGUN = {"id": "resp_1", "object": "response", "status": "in_progress", "output": [], "error": None}
+MESSAGE = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
+KEYS = ["old-master-key-0123456789abcdef0123"]
+
+sealed = pytest.mark.parametrize("keys", [[], KEYS], ids=["plain", "sealed"])
+
+
+def frame(number: int, kind: str, **members: object) -> bytes:
+    data = json.dumps({"type": kind, **members, "sequence_number": number})
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+@asynccontextmanager
+async def opened(folder: Path, keys: list[str]) -> AsyncIterator[tuple[Storage, Keeper]]:
+    storage = await Storage.open(f"sqlite:///{folder / 'tidegate.db'}", master_keys=[Secret(key) for key in keys])
+    try:
+        yield storage, Keeper(asyncio.get_running_loop(), storage, StorageSettings())
+    finally:
+        await storage.close()
+
+
+async def cut_off(folder: Path, keys: list[str]) -> None:
+    """A response that streamed when its gateway was killed."""
+    async with opened(folder, keys) as (storage, _):
+        run = storage.put_run(
+            NewRun(
+                id="resp_1",
+                tenant=TENANT,
+                dialect="responses",
+                model="m",
+                stream=True,
+                created_at=1.0,
+                request=json.dumps(BEGUN).encode(),
+            )
+        )
+        place = 0
+        for piece in (
+            frame(0, "response.created", response=BEGUN),
+            frame(1, "response.output_item.done", output_index=0, item=MESSAGE),
+        ):
+            storage.append_segment(run, place, place + len(piece) - 1, piece)
+            place += len(piece)
+        await storage.durable(run)
+    # The process leaves without ending its run, as one does that is killed: the next start closes it.
+
+
+def change(folder: Path, statement: str) -> None:
+    with sqlite3.connect(folder / "tidegate.db") as database:
+        database.execute(statement)
+
+
+@sealed
+def test_the_journal_of_an_interrupted_response_is_read_once(tmp_path: Path, keys: list[str]) -> None:
+    async def scene() -> None:
+        await cut_off(tmp_path, keys)
+        async with opened(tmp_path, keys) as (storage, keeper):
+            first = await keeper.response("resp_1", TENANT)
+            found = json.loads(first)
+            assert (found["status"], found["output"]) == ("failed", [MESSAGE])
+            assert found["error"]["message"].startswith("gateway_interrupted")
+            await storage._writer.settle_all()
+            change(tmp_path, "DELETE FROM segments")
+            assert await keeper.response("resp_1", TENANT) == first
+        async with opened(tmp_path, keys) as (_, keeper):
+            assert await keeper.response("resp_1", TENANT) == first
+        if keys:
+            assert b"gateway_interrupted: " not in (tmp_path / "tidegate.db").read_bytes()
+
+    asyncio.run(scene())
+
+
+def test_what_is_found_out_survives_a_change_of_keys_and_of_nothing_else(tmp_path: Path) -> None:
+    """The row may be sealed under another key than is in use now, or under none."""
+
+    async def scene() -> None:
+        await cut_off(tmp_path, [])
+        async with opened(tmp_path, KEYS) as (storage, keeper):
+            first = await keeper.response("resp_1", TENANT)
+            await storage._writer.settle_all()
+            await storage.reseal()
+            assert await keeper.response("resp_1", TENANT) == first
+            run = await keeper.find("resp_1", TENANT)
+            storage.keep_answer(run, b"another")
+            await storage._writer.settle_all()
+            assert await keeper.response("resp_1", TENANT) == first
+            await keeper.delete("resp_1", TENANT)
+            storage.keep_answer(run, b"another")
+            await storage._writer.settle_all()
+            with pytest.raises(NotFound):
+                await keeper.response("resp_1", TENANT)
+
+    asyncio.run(scene())
