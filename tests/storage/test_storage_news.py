@@ -123,7 +123,7 @@ def test_words_that_mean_nothing_are_not_heard(place: Place) -> None:
         async with place.open() as storage:
             live = await begun(storage)
             told: list[str] = []
-            storage._engine.tell = told.append  # type: ignore[method-assign]
+            storage._engine.tell = told.append  # type: ignore[method-assign, assignment]
             for words in ("", "orders", "orders x", "orders 0", "news", "follow", "follow resp_none", "\0", "x" * 8000):
                 storage._news.hear(words)
             assert told == []
@@ -139,7 +139,7 @@ def test_nobody_who_follows_costs_nothing_to_tell(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
             told: list[str] = []
-            storage._engine.tell = told.append  # type: ignore[method-assign]
+            storage._engine.tell = told.append  # type: ignore[method-assign, assignment]
             live = await begun(storage)
             storage.append_segment(live, 0, 0, frames_of(0, 0))
             storage.finish_run(live, ending())

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tidegate.storage.storage import Storage
 from tidegate.wire.errors import NotFound
 
 TENANT = Tenant("acme", "harbour")
-BEGUN = {"id": "resp_1", "object": "response", "status": "in_progress", "output": [], "error": None}
+BEGUN: dict[str, Any] = {"id": "resp_1", "object": "response", "status": "in_progress", "output": [], "error": None}
 MESSAGE = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
 KEYS = ["old-master-key-0123456789abcdef0123"]
 
