@@ -311,13 +311,13 @@ def test_a_grace_without_a_client_ends(keeping: Running, api: Api) -> None:
 
 
 @pytest.mark.parametrize("provider", ["lab", "anthropic", "google"])
-@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("how", [{"store": False}, {"store": True}, {"background": True}], ids=str)
 def test_an_output_whose_call_was_never_sent_is_refused_by_its_id(
-    keeping: Running, api: Api, provider: str, store: bool
+    keeping: Running, api: Api, provider: str, how: dict[str, bool]
 ) -> None:
     output = {"type": "function_call_output", "call_id": "call_lost", "output": "18°C"}
     asked = len(keeping.sim.requests)
-    answer = api.post("/v1/responses", {"model": f"{provider}/echo", "input": [output], "store": store})
+    answer = api.post("/v1/responses", {"model": f"{provider}/echo", "input": [output], **how})
     assert (answer.status, answer.error["param"], answer.error["code"]) == (400, "input", None)
     assert answer.error["message"] == "No tool call found for function call output with call_id call_lost."
     assert len(keeping.sim.requests) == asked

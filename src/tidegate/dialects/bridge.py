@@ -92,6 +92,10 @@ class Bridge:
             self._canonical = self._request.canonical()
         return self._canonical
 
+    def check(self) -> None:
+        """Find the caller's mistakes before anything is made of the request. Raises as `canonical` does."""
+        self._canonical = self.canonical
+
     def media(self, destination: Destination) -> list[str]:
         """URLs whose content the provider wants in their place, each once. Raises as `canonical` does."""
         return [url for url in to_fetch(self.canonical, destination) if url not in self._fetched]

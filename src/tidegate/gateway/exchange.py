@@ -430,6 +430,8 @@ class Exchange:
     def _begin_background(self, recorder: Recorder, request: "ResponsesRequest") -> bool:
         """The run is there from now on, whatever becomes of the client. Who did not ask for a stream has its answer as
         soon as a kill cannot undo that; whether the call can go on at once."""
+        if self._bridge is not None and self._translates_to(self._plan[0], request) is not None:
+            self._bridge.check()
         queued = request.queued(self._call, self._plan[0].destination.model)
         recorder.begin()
         if request.typed.stream:

@@ -122,6 +122,21 @@ def test_a_call_that_was_sent_without_its_output_is_refused_by_its_id(called: di
             request(input=given).canonical()
 
 
+def test_a_local_shell_may_be_answered_like_a_function() -> None:
+    """As Codex does."""
+    asked = request(input=[ANSWER], previous_response_id="resp_1")
+    asked.resolve([USER, json.dumps(PAIRS[2][0]).encode()], {})
+    assert len(asked.whole_items()) == 3
+
+
+def test_a_call_of_an_asynchronous_tool_may_be_answered_later() -> None:
+    asked = request(input=[ASKED], previous_response_id="resp_1")
+    asked.resolve([USER, json.dumps({**json.loads(CALL), "async": True}).encode()], {})
+    late = request(input=[ANSWER], previous_response_id="resp_2")
+    late.resolve(asked.whole_items(), {})
+    assert len(late.whole_items()) == 4
+
+
 def test_what_the_provider_does_by_itself_needs_no_pair() -> None:
     given = [
         ASKED,

@@ -58,6 +58,7 @@ class InputItem(msgspec.Struct):
     content: str | list[ContentPart] | None = None
     call_id: str | None = None
     encrypted_content: str | None = None
+    is_async: bool | None = msgspec.field(default=None, name="async")
 
 
 class ConversationReference(msgspec.Struct):

@@ -48,17 +48,17 @@ _PREFIXES = {
 """How the ids of an item begin, by type (protocol §1.4); others begin with `item`."""
 
 _OUTPUTS = {
-    "function_call_output": "function_call",
-    "custom_tool_call_output": "custom_tool_call",
-    "computer_call_output": "computer_call",
-    "local_shell_call_output": "local_shell_call",
-    "shell_call_output": "shell_call",
-    "apply_patch_call_output": "apply_patch_call",
-    "tool_search_output": "tool_search_call",
+    "function_call_output": ("function_call", "local_shell_call"),
+    "custom_tool_call_output": ("custom_tool_call",),
+    "computer_call_output": ("computer_call",),
+    "local_shell_call_output": ("local_shell_call",),
+    "shell_call_output": ("shell_call",),
+    "apply_patch_call_output": ("apply_patch_call",),
+    "tool_search_output": ("tool_search_call",),
 }
-"""Items that answer a call, and the type of the call."""
+"""Items that answer a call, and the types of the call. Codex answers a local shell like a function."""
 
-_LOCAL_SHELL_OUTPUT = "local_shell_call_output"
+_LOCAL_SHELL, _LOCAL_SHELL_OUTPUT = "local_shell_call", "local_shell_call_output"
 
 _ANSWERED = frozenset({"function_call", "custom_tool_call", "tool_search_call"})
 """Calls that nobody but the client can answer, so that a turn without their output cannot go on."""
@@ -153,25 +153,25 @@ def check_pairs(items: "Iterable[InputItem]") -> None:
     the official API (protocol §1.8).
 
     What has no `call_id` cannot be judged: the provider's own searches, for one. Outputs of a local shell name their call
-    by `id`.
+    by `id`. A call of an asynchronous tool may be answered in a later turn.
     """
     open_calls: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
     for item in items:
         kind = item.type or ""
-        call = _OUTPUTS.get(kind)
-        if call is not None:
+        calls = _OUTPUTS.get(kind)
+        if calls is not None:
             name = item.call_id or (item.id if kind == _LOCAL_SHELL_OUTPUT else None)
             if name is None:
                 continue
-            if (call, name) not in seen:
+            if not any((call, name) in seen for call in calls):
                 raise InvalidRequest(f"No tool call found for {_words(kind)} with call_id {name}.", param="input")
             open_calls.pop(name, None)
         elif item.call_id is not None:
             seen.add((kind, item.call_id))
-            if kind in _ANSWERED:
+            if kind in _ANSWERED and not item.is_async:
                 open_calls[item.call_id] = kind
-            elif kind == _OUTPUTS[_LOCAL_SHELL_OUTPUT] and item.id is not None:
+            elif kind == _LOCAL_SHELL and item.id is not None:
                 seen.add((kind, item.id))
     for call_id, kind in open_calls.items():
         raise InvalidRequest(f"No tool output found for {_words(kind)} {call_id}.", param="input")
