@@ -249,7 +249,12 @@ class Bridge:
     def _opened(self, item: Item, destination: Destination, losses: Losses) -> Item | None:
         """A reasoning item with what its envelope holds for this provider, and without what is another's (protocol §5.4).
         None for one that was only shown, where nobody reads its words: nothing is lost with it."""
-        if not isinstance(item, Reasoning) or not item.encrypted:
+        if not isinstance(item, Reasoning):
+            return item
+        if item.seal is not None and destination.endpoint != "gemini":  # a chat client had it from Google itself
+            losses.hint("thought_signature")
+            return None
+        if not item.encrypted:
             return item
         seal: Seal | None = None
         if item.encrypted.startswith(PREFIX):

@@ -2,11 +2,15 @@
 
 Clients add members that are none of a provider's business (Codex its `client_metadata`), and APIs grow: what the gateway
 does not know is no reason to refuse a request (protocol §1.2). It is left out and named. Only a member that is known, and
-on which an answer depends, is refused.
+on which an answer depends, is refused. The same holds at every depth: what is inside messages, items, parts and tools is
+looked through by :mod:`tidegate.dialects.shapes`.
 """
 
 from collections.abc import Container, Iterable
 
+import msgspec
+
+from tidegate.dialects.shapes import OneOf, Shape, placed, unread
 from tidegate.wire import jsonio
 
 __all__ = ["ENGINE_MEMBERS", "Leftovers"]
@@ -29,6 +33,11 @@ class Leftovers:
         self.hints: dict[str, None] = {}
         self.refused: dict[str, None] = {}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The `hints`, with one name for what many items have (see :func:`tidegate.dialects.shapes.placed`)."""
+        return placed(self.hints)
+
     def hint(self, name: str) -> None:
         self.hints[name] = None
 
@@ -46,3 +55,8 @@ class Leftovers:
         for name, value in members:
             if name not in known and not jsonio.is_null(value):
                 (self.refused if name in refused else self.hints)[at + name] = None
+
+    def look(self, value: msgspec.Raw, shape: Shape | OneOf, at: str, *, numbered: bool = True) -> None:
+        """Note what `shape` does not read of `value`, which stands `at`."""
+        for name in unread(value, shape, at, numbered=numbered):
+            self.hints[name] = None

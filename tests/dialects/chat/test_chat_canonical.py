@@ -152,8 +152,43 @@ def test_a_wish_to_think_says_nothing_of_how_much_and_yields_to_what_does(member
     found = canonical(**members)
     assert (found.reasons, found.effort, found.reasoning_budget, found.names["reasons"]) == (True, "", None, name)
     assert not canonical(**members, reasoning_effort="low").reasons
-    contradicted = canonical(**members, reasoning_effort="none")
-    assert (contradicted.reasons, contradicted.hints) == (False, (name,))
+
+
+@pytest.mark.parametrize(
+    ("members", "asks", "refuses"),
+    [
+        ({"thinking": {"type": "enabled"}, "reasoning_effort": "none"}, "thinking", "reasoning_effort"),
+        ({"enable_thinking": True, "reasoning": {"effort": "none"}}, "enable_thinking", "reasoning.effort"),
+        ({"reasoning_effort": "high", "enable_thinking": False}, "reasoning_effort", "enable_thinking"),
+        ({"reasoning_effort": "high", "thinking": {"type": "disabled"}}, "reasoning_effort", "thinking"),
+        ({"reasoning": {"effort": "low", "enabled": False}}, "reasoning.effort", "reasoning"),
+        ({"thinking": {"type": "enabled"}, "enable_thinking": False}, "thinking", "enable_thinking"),
+        ({"thinking_budget": 100, "enable_thinking": False}, "thinking_budget", "enable_thinking"),
+        ({"thinking": {"type": "disabled", "budget_tokens": 2000}}, "thinking.budget_tokens", "thinking"),
+        ({"reasoning_effort": "none", "thinking_budget": 100}, "thinking_budget", "reasoning_effort"),
+    ],
+)
+def test_a_contradiction_about_reasoning_names_both_members(members: Any, asks: str, refuses: str) -> None:
+    error = refused(**members)
+    assert error.param == asks
+    assert f"'{asks}'" in error.message
+    assert f"'{refuses}'" in error.message
+
+
+@pytest.mark.parametrize(
+    ("members", "names"),
+    [
+        ({"reasoning_effort": "low", "reasoning": {"effort": "high"}}, ("reasoning.effort",)),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 2000}, "thinking_budget": 3000},
+            ("thinking.budget_tokens",),
+        ),
+        ({"enable_thinking": False, "thinking": {"type": "disabled"}}, ()),
+        ({"enable_thinking": True, "thinking_budget": 3000, "reasoning_effort": "low"}, ()),
+    ],
+)
+def test_of_two_amounts_of_reasoning_one_is_left_out_and_named(members: Any, names: Any) -> None:
+    assert canonical(**members).hints == names
 
 
 def test_a_type_of_thinking_that_nobody_knows_is_named() -> None:

@@ -11,9 +11,11 @@ from typing import Any, Literal
 import msgspec
 
 from tidegate.dialects.chat.history import History, HistoryMessage
+from tidegate.dialects.chat.shapes import MEMBERS, MESSAGES, TOOLS
 from tidegate.dialects.leftovers import ENGINE_MEMBERS, Leftovers
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import CanonicalRequest, HostedTool, OutputFormat, Tool, ToolChoice
 
 __all__ = ["canonical_request"]
@@ -141,8 +143,6 @@ class _Body(msgspec.Struct):
 
 _body = jsonio.decoder(_Body)
 
-_TOOL_MEMBERS = {"function": _FunctionTool.__struct_fields__, "custom": _CustomTool.__struct_fields__}
-
 _READ = frozenset(_Body.__struct_fields__) | {"stream_options"}
 
 _REFUSED = ENGINE_MEMBERS | {"enable_search", "moderation", "plugins", "search_parameters"}
@@ -160,6 +160,7 @@ _NAMES: Mapping[str, str] = {
     "grammar": "tools[].custom.format",
     "reasoning_items": "reasoning_content",
     "reasoning.encrypted_content": "reasoning_details",
+    "thought_signature": "messages[].tool_calls[].extra_content",
 }
 
 
@@ -182,14 +183,13 @@ def canonical_request(body: bytes) -> CanonicalRequest:
     elif typed.top_logprobs and not typed.logprobs:
         raise invalid("top_logprobs", "it is only allowed when 'logprobs' is true.")
     form, form_is_unknown = _format(typed.response_format)
-    effort, budget = _reasoning_options(typed, names)
+    left = _leftovers(typed, members)
+    effort, budget = _reasoning_options(typed, names, left)
     wants_reasoning = _wants_reasoning(typed, names)
-    history = History(typed.messages, members["messages"])
+    history = History(typed.messages, members["messages"], left)
     items = list(history.items())
     names["breakpoint"] = history.breakpoint_name
-    left = _leftovers(typed, members)
-    if wants_reasoning and (effort == "none" or (budget == 0 and not effort)):
-        left.hint(names["reasons"])  # the other member says the opposite
+    _check_agreement(effort, budget, names, wants_reasoning=wants_reasoning)
     if form_is_unknown:
         left.refuse("response_format")
     return CanonicalRequest(
@@ -222,7 +222,7 @@ def canonical_request(body: bytes) -> CanonicalRequest:
         service_tier=typed.service_tier or "",
         prompt_cache_key=typed.prompt_cache_key or "",
         stream=typed.stream is True,
-        hints=tuple(left.hints),
+        hints=left.names,
         refused=tuple(left.refused),
         names=names,
     )
@@ -242,53 +242,67 @@ def _leftovers(typed: _Body, members: jsonio.Members) -> Leftovers:
     if not only_text:
         left.refuse("modalities")
     left.read(members.items(), _READ, _REFUSED if only_text else _REFUSED | {"audio"})
-    if typed.reasoning is not None:
-        left.read(jsonio.members(members["reasoning"]).items(), _ReasoningOptions.__struct_fields__, at="reasoning.")
-    if typed.thinking is not None:
-        left.read(jsonio.members(members["thinking"]).items(), _Thinking.__struct_fields__, at="thinking.")
-        if typed.thinking.type not in (None, "disabled", *_THINKING_ON):
-            left.hint("thinking.type")
-    if typed.response_format is not None:
-        _leftovers_of_format(left, jsonio.members(members["response_format"]))
-    for value in jsonio.elements(members["tools"]) if typed.tools else ():
-        tool = jsonio.members(value)
-        for name in ("function", "custom"):
-            if name in tool and not jsonio.is_null(tool[name]):
-                left.read(tool.items(), _Tool.__struct_fields__, at="tools[].")
-                left.read(jsonio.members(tool[name]).items(), _TOOL_MEMBERS[name], at=f"tools[].{name}.")
+    if typed.thinking is not None and typed.thinking.type not in (None, "disabled", *_THINKING_ON):
+        left.hint("thinking.type")
+    left.look(members["messages"], MESSAGES, "messages")
+    if typed.tools:
+        left.look(members["tools"], TOOLS, "tools", numbered=False)
+    for name, shape in MEMBERS.items():
+        if name in members:
+            left.look(members[name], shape, name, numbered=False)
     return left
 
 
-def _leftovers_of_format(left: Leftovers, members: jsonio.Members) -> None:
-    left.read(members.items(), _ResponseFormat.__struct_fields__, at="response_format.")
-    schema = members.get("json_schema", jsonio.NULL)
-    if not jsonio.is_null(schema):
-        left.read(jsonio.members(schema).items(), _Schema.__struct_fields__, at="response_format.json_schema.")
-
-
-def _reasoning_options(typed: _Body, names: dict[str, str]) -> tuple[str, int | None]:
-    """Effort and budget, by whichever of their names the client has them."""
+def _reasoning_options(typed: _Body, names: dict[str, str], left: Leftovers) -> tuple[str, int | None]:
+    """Effort and budget, by whichever of their names the client has them. Where two of them differ, one is left out."""
     effort = typed.reasoning_effort or ""
-    budget: int | None = None
+    budgets: list[tuple[str, int]] = []
     if typed.reasoning is not None:
-        if not effort and typed.reasoning.effort:
-            effort = typed.reasoning.effort
+        given = typed.reasoning
+        if not effort and given.effort:
+            effort = given.effort
             names["effort"] = "reasoning.effort"
-        budget = typed.reasoning.max_tokens
-        if typed.reasoning.enabled is False:
-            budget = 0
+        elif given.effort and given.effort != effort:
+            left.hint("reasoning.effort")
+        if given.max_tokens is not None:
+            budgets.append(("reasoning.max_tokens", given.max_tokens))
+        if given.enabled is False:
+            budgets.append(("reasoning", 0))
     if typed.thinking is not None:
-        names["reasoning_budget"] = "thinking"
-        budget = 0 if typed.thinking.type == "disabled" else typed.thinking.budget_tokens
+        if typed.thinking.budget_tokens is not None:
+            budgets.append(("thinking.budget_tokens", typed.thinking.budget_tokens))
+        if typed.thinking.type == "disabled":
+            budgets.append(("thinking", 0))
+    if typed.thinking_budget is not None:
+        budgets.append(("thinking_budget", typed.thinking_budget))
     if typed.enable_thinking is False:
-        names["reasoning_budget"] = "enable_thinking"
-        budget = 0
-    elif typed.thinking_budget is not None:
-        names["reasoning_budget"] = "thinking_budget"
-        budget = typed.thinking_budget
+        budgets.append(("enable_thinking", 0))
+    budget = budgets[-1][1] if budgets else None
+    for name, tokens in budgets:
+        if tokens and budget == 0:
+            raise _contradicted(name, budgets[-1][0])
+        if tokens != budget:
+            left.hint(name)
+        else:
+            names["reasoning_budget"] = _BUDGET_NAMES.get(name, name)
     if effort and effort not in EFFORTS:
         raise invalid(names["effort"], f"expected one of {', '.join(map(repr, EFFORTS))}.")
     return effort, budget
+
+
+_BUDGET_NAMES: Mapping[str, str] = {"reasoning.max_tokens": "reasoning", "thinking.budget_tokens": "thinking"}
+
+
+def _contradicted(name: str, by: str) -> InvalidRequest:
+    return invalid(name, f"it asks for reasoning, and '{by}' switches it off. Leave one of them out.")
+
+
+def _check_agreement(effort: str, budget: int | None, names: Mapping[str, str], *, wants_reasoning: bool) -> None:
+    """Raises InvalidRequest where one member switches reasoning off and another one asks for it."""
+    off = "effort" if effort == "none" else "reasoning_budget" if budget == 0 else ""
+    on = "reasons" if wants_reasoning else "effort" if effort not in ("", "none") else "reasoning_budget" if budget else ""
+    if off and on and names[off] != names[on]:
+        raise _contradicted(names[on], names[off])
 
 
 def _wants_reasoning(typed: _Body, names: dict[str, str]) -> bool:

@@ -1,12 +1,15 @@
 """The messages of a chat request → items."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from tidegate.dialects.leftovers import Leftovers
 from tidegate.dialects.validation import invalid, missing
 from tidegate.wire import jsonio
+from tidegate.wire.events import Seal
 from tidegate.wire.items import (
     AudioPart,
     FilePart,
@@ -23,6 +26,9 @@ from tidegate.wire.items import (
 )
 
 __all__ = ["History", "HistoryMessage"]
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+"""What Google takes for a signature: anything else it answers with 400."""
 
 
 class _ImageURL(msgspec.Struct):
@@ -68,6 +74,7 @@ class _ToolCall(msgspec.Struct):
     type: str | None = None
     function: _Function | None = None
     custom: _Custom | None = None
+    extra_content: Any = None
 
 
 class HistoryMessage(msgspec.Struct):
@@ -103,10 +110,11 @@ class History:
     then its text, then its calls.
     """
 
-    def __init__(self, messages: list[HistoryMessage], raw: msgspec.Raw) -> None:
-        """`raw` are the same messages as they came."""
+    def __init__(self, messages: list[HistoryMessage], raw: msgspec.Raw, left: Leftovers) -> None:
+        """`raw` are the same messages as they came. `left` is told what of them cannot be read."""
         self._messages = messages
         self._raw = raw
+        self._left = left
         self._custom_calls: set[str] = set()
         self._legacy_call = ""
         self.breakpoint_name = "prompt_cache_breakpoint"
@@ -159,6 +167,8 @@ class History:
             yield Message(role="assistant", content=content, name=message.name or "")
         for number, call in enumerate(calls):
             yield from _before(thoughts, text=True, calls=number)
+            if number < len(message.tool_calls or ()):
+                yield from self._signed(message, place, number)
             yield call
         for thought in thoughts:
             yield thought.item
@@ -184,6 +194,17 @@ class History:
                 name=message.function_call.name,
                 arguments=message.function_call.arguments or "",
             )
+
+    def _signed(self, message: HistoryMessage, place: int, number: int) -> Iterator[Reasoning]:
+        """The signature of a call that Google's own chat endpoint gave (ai.google.dev/gemini-api/docs/thought-signatures)."""
+        call = (message.tool_calls or [])[number]
+        extra = call.extra_content
+        google = extra.get("google") if isinstance(extra, dict) else None
+        signature = google.get("thought_signature") if isinstance(google, dict) else None
+        if isinstance(signature, str) and _BASE64.fullmatch(signature):
+            yield Reasoning(seal=Seal(kind="thought_signature", data=signature, call_id=call.id or ""))
+        elif extra is not None and (not isinstance(google, dict) or signature is not None):
+            self._left.hint(f"messages[{place}].tool_calls[{number}].extra_content")
 
     def _content(self, message: HistoryMessage, place: int) -> list[Part]:
         content = message.content

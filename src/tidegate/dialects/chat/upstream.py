@@ -107,9 +107,9 @@ def _put_sampling(members: dict[str, Any], request: CanonicalRequest, destinatio
 def _put_reasoning(members: dict[str, Any], request: CanonicalRequest, losses: Losses) -> None:
     effort = request.effort or ("medium" if request.reasons else "")
     budget = request.reasoning_budget
-    if budget is not None and not effort:
+    if budget or (budget is not None and not effort):
         losses.hint("reasoning_budget")
-        if budget > 0:
+        if budget > 0 and not effort:
             effort = next((effort for most, effort in _BUDGETS if budget <= most), "high")
     if effort:
         losses.put(members, "reasoning_effort", effort, "effort")
