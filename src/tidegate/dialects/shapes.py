@@ -50,7 +50,7 @@ class Says:
         """Texts, or one object of texts, can be checked by a decoder; all else is looked at."""
         texts = tuple(value for value in self.values if isinstance(value, str))
         objects = [_literal(value) for value in self.values if isinstance(value, dict)]
-        return Union[(None, *((Literal[texts],) if texts else ()), *objects[:1])]  # noqa: UP007 - made at run time
+        return Union[(None, *((Literal[texts],) if texts else ()), *objects[:1])]
 
     def holds(self, value: msgspec.Raw) -> bool:
         try:
@@ -59,7 +59,27 @@ class Says:
             return False
 
 
-class Shape:
+class _Node:
+    """What both kinds of shapes have."""
+
+    @cached_property
+    def annotation(self) -> Any:
+        raise NotImplementedError
+
+    @cached_property
+    def _decoder(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(self.annotation)
+
+    def reads(self, value: msgspec.Raw) -> bool:
+        """Whether nothing of `value` is left over, as far as a decoder can tell: it is a quick look."""
+        try:
+            self._decoder.decode(value)
+        except jsonio.UNREADABLE:
+            return False
+        return True
+
+
+class Shape(_Node):
     """An object of which the members of `leaves` are read as they are, and those of `within` looked into, also where they
     are arrays of such objects. Where `main` names members, an object without any of them is taken as it is."""
 
@@ -74,8 +94,7 @@ class Shape:
 
     @cached_property
     def annotation(self) -> Any:
-        made = self.struct()
-        return _whole_or_listed(made)
+        return _whole_or_listed(self.struct())
 
     def struct(self, by: str | None = None, tag: str | None = None, fixed: str | None = None) -> Any:
         """A strict Struct. Objects of its union have `tag` under `by`; with `fixed` alone, `by` may be absent or that."""
@@ -87,12 +106,8 @@ class Shape:
             "Shape", fields, forbid_unknown_fields=True, gc=False, **({"tag_field": by, "tag": tag} if tag else {})
         )
 
-    @cached_property
-    def decoder(self) -> msgspec.json.Decoder[Any]:
-        return msgspec.json.Decoder(self.annotation)
 
-
-class OneOf:
+class OneOf(_Node):
     """Objects whose member `by` tells their shape; `otherwise` stands for one that lacks it. Objects of other kinds are
     taken as they are."""
 
@@ -112,10 +127,6 @@ class OneOf:
         kinds = tuple(shape.struct(self.by, tag) for tag, shape in self.shapes.items())
         return _whole_or_listed(Union[kinds])  # noqa: UP007 - made at run time
 
-    @cached_property
-    def decoder(self) -> msgspec.json.Decoder[Any]:
-        return msgspec.json.Decoder(self.annotation)
-
 
 def _whole_or_listed(kind: Any) -> Any:
     return Union[None, str, list[kind], kind]  # noqa: UP007 - made at run time
@@ -129,11 +140,7 @@ def _literal(value: dict[str, str]) -> Any:
 def unread(value: msgspec.Raw, shape: Shape | OneOf, at: str, *, numbered: bool = True) -> Iterable[str]:
     """The members of `value`, an object or an array of them, that `shape` does not read, by their whole path from `at`;
     null says nothing. `numbered`: each element of an array has its number."""
-    try:
-        shape.decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _unread(value, shape, at, numbered=numbered)
-    return ()
+    return () if shape.reads(value) else _unread(value, shape, at, numbered=numbered)
 
 
 def _unread(value: msgspec.Raw, shape: Shape | OneOf, at: str, *, numbered: bool) -> Iterable[str]:

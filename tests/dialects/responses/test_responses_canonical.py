@@ -275,7 +275,7 @@ class TestTools:
     def test_members_that_only_this_api_knows_are_named(self) -> None:
         deferred = {**self.FUNCTION, "name": "g", "defer_loading": True, "allowed_callers": None}
         request = canonical(tools=[self.FUNCTION, {"type": "namespace", "name": "sea", "tools": [deferred]}])
-        assert request.hints == ("tools[].defer_loading",)
+        assert request.hints == ("tools[].tools[].defer_loading",)
 
     def test_tools_among_the_items_join_the_others(self) -> None:
         request = canonical(

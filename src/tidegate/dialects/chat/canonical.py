@@ -300,7 +300,15 @@ def _contradicted(name: str, by: str) -> InvalidRequest:
 def _check_agreement(effort: str, budget: int | None, names: Mapping[str, str], *, wants_reasoning: bool) -> None:
     """Raises InvalidRequest where one member switches reasoning off and another one asks for it."""
     off = "effort" if effort == "none" else "reasoning_budget" if budget == 0 else ""
-    on = "reasons" if wants_reasoning else "effort" if effort not in ("", "none") else "reasoning_budget" if budget else ""
+    on = (
+        "reasons"
+        if wants_reasoning
+        else "effort"
+        if effort not in ("", "none")
+        else "reasoning_budget"
+        if budget
+        else ""
+    )
     if off and on and names[off] != names[on]:
         raise _contradicted(names[on], names[off])
 

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from tidegate.dialects.leftovers import ENGINE_MEMBERS, Leftovers
+from tidegate.dialects.responses.shapes import INPUT, ITEMS, MEMBERS, TOOLS
 from tidegate.dialects.responses.tools import ToolNames, flat_name, read_tools
 from tidegate.dialects.validation import invalid, missing
 from tidegate.dialects.websearch import CALL, FORCED
@@ -45,6 +46,7 @@ _NAMES: Final = {
     "reasoning_summary": "reasoning.summary",
     "breakpoint": "prompt_cache_breakpoint",
     "grammar": "tools[].format",
+    "phase": "input[].phase",
 }
 """Members of CanonicalRequest that this dialect calls otherwise."""
 
@@ -190,9 +192,12 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
         _READ,
         _REFUSED,
     )
-    items = _items(members, tools, names)
-    for name in names.unread:
-        left.hint(name)
+    items = _items(members, tools, names, left)
+    if "tools" in members:
+        left.look(members["tools"], TOOLS, "tools", numbered=False)
+    for name, shape in MEMBERS.items():
+        if name in members:
+            left.look(members[name], shape, name)
     thinking = _value(members, "reasoning", _thinking) or _Thinking()
     left.read(
         (
@@ -206,7 +211,6 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
     if thinking.mode not in (None, "standard"):
         left.refuse("reasoning.mode")
     text = _value(members, "text", _text) or _Text()
-    left.read(_members_of(members, "text"), _Text.__struct_fields__, at="text.")
     include = typed.include or []
     for name in include:
         if name not in (_LOGPROBS, _ENCRYPTED):
@@ -249,7 +253,7 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
         service_tier=typed.service_tier or "",
         prompt_cache_key=typed.prompt_cache_key or "",
         stream=typed.stream is True,
-        hints=tuple(left.hints),
+        hints=left.names,
         refused=tuple(left.refused),
         names=said,
     )
@@ -312,19 +316,32 @@ def _items_of(members: jsonio.Members) -> Iterable[tuple[msgspec.Raw, _Item]]:
     if bytes(memoryview(given)[:1]) == b"[":
         for index, value in enumerate(jsonio.elements(given)):
             at = f"input[{index}]"
-            kind = _read(value, _kind, at).type
-            yield value, (_read(value, _item, at) if kind in _READERS or kind in _WITH_TOOLS else _Item(type=kind))
+            yield value, _item_of(value, at)
 
 
-def _items(members: jsonio.Members, tools: list[Tool | HostedTool], names: ToolNames) -> list[Item]:
+def _item_of(value: msgspec.Raw, at: str) -> _Item:
+    """An item of a kind that is not read has its type alone."""
+    try:
+        return _item.decode(value)
+    except jsonio.UNREADABLE:
+        kind = _read(value, _kind, at).type
+        return _read(value, _item, at) if kind in _READERS or kind in _WITH_TOOLS else _Item(type=kind)
+
+
+def _items(members: jsonio.Members, tools: list[Tool | HostedTool], names: ToolNames, left: Leftovers) -> list[Item]:
     """`tools` grows by those that stand among the items."""
     given = members.get("input", jsonio.NULL)
     if bytes(memoryview(given)[:1]) == b'"':
         return [Message(role="user", content=[TextPart(text=jsonio.decode(given, _string))])]
     items: list[Item] = []
+    plain = INPUT.reads(given)
     for index, (value, item) in enumerate(_items_of(members)):
         at = f"input[{index}]"
+        if not plain and (shape := ITEMS.get(item.type)) is not None:
+            left.look(value, shape, at)
         if item.type == "additional_tools":
+            if item.tools is not None:
+                left.look(jsonio.members(value)["tools"], TOOLS, f"{at}.tools", numbered=False)
             known = {tool.name for tool in tools if isinstance(tool, Tool)}
             for tool in read_tools(item.tools or (), names, f"{at}.tools"):
                 if not isinstance(tool, Tool) or tool.name not in known:
@@ -332,13 +349,13 @@ def _items(members: jsonio.Members, tools: list[Tool | HostedTool], names: ToolN
             continue
         reader = _READERS.get(item.type)
         if reader is not None:
-            items.append(reader(item, at))
+            items.append(reader(item, at, left))
         else:
             items.append(OpaqueItem(type=item.type, value=value))
     return items
 
 
-def _message(item: _Item, at: str) -> Message:
+def _message(item: _Item, at: str, left: Leftovers) -> Message:
     if item.role not in _ROLES:
         raise invalid(
             f"{at}.role", f"'{item.role}' has no counterpart at this provider; expected 'user', 'assistant', 'system' or "
@@ -346,13 +363,13 @@ def _message(item: _Item, at: str) -> Message:
         )  # fmt: skip
     return Message(
         role=item.role,  # type: ignore[arg-type]
-        content=_content(item.content, f"{at}.content"),
+        content=_content(item.content, f"{at}.content", left),
         id=item.id or "",
         phase=item.phase or "",
     )
 
 
-def _call(item: _Item, at: str) -> FunctionCall:
+def _call(item: _Item, at: str, left: Leftovers) -> FunctionCall:
     """The name is the flat one, as the provider gets it among the tools; the namespace is in it."""
     if not item.call_id:
         raise missing(f"{at}.call_id")
@@ -368,7 +385,7 @@ def _call(item: _Item, at: str) -> FunctionCall:
     )
 
 
-def _call_output(item: _Item, at: str) -> FunctionOutput:
+def _call_output(item: _Item, at: str, left: Leftovers) -> FunctionOutput:
     if not item.call_id:
         raise missing(f"{at}.call_id")
     if jsonio.is_null(item.output):
@@ -377,7 +394,7 @@ def _call_output(item: _Item, at: str) -> FunctionOutput:
     if opening == b'"':
         content: list[Part] = [TextPart(text=jsonio.decode(item.output, _string))]
     elif opening == b"[":
-        content = _content(jsonio.elements(item.output), f"{at}.output")
+        content = _content(jsonio.elements(item.output), f"{at}.output", left)
     else:
         raise invalid(f"{at}.output", "expected a string or an array of content parts.", "invalid_type")
     return FunctionOutput(
@@ -388,7 +405,7 @@ def _call_output(item: _Item, at: str) -> FunctionOutput:
     )
 
 
-def _reasoning(item: _Item, at: str) -> Reasoning:
+def _reasoning(item: _Item, at: str, left: Leftovers) -> Reasoning:
     return Reasoning(
         summary=[
             _read(part, _part, f"{at}.summary[{index}]").text or "" for index, part in enumerate(item.summary or ())
@@ -402,7 +419,7 @@ def _reasoning(item: _Item, at: str) -> Reasoning:
     )
 
 
-_READERS: Final[dict[str, Callable[[_Item, str], Item]]] = {
+_READERS: Final[dict[str, Callable[[_Item, str, Leftovers], Item]]] = {
     "": _message,
     "message": _message,
     "function_call": _call,
@@ -413,13 +430,13 @@ _READERS: Final[dict[str, Callable[[_Item, str], Item]]] = {
 }
 
 
-def _content(given: str | list[msgspec.Raw] | None, at: str) -> list[Part]:
+def _content(given: str | list[msgspec.Raw] | None, at: str, left: Leftovers) -> list[Part]:
     if isinstance(given, str):
         return [TextPart(text=given)]
-    return [_content_part(value, f"{at}[{index}]") for index, value in enumerate(given or ())]
+    return [_content_part(value, f"{at}[{index}]", left) for index, value in enumerate(given or ())]
 
 
-def _content_part(value: msgspec.Raw, at: str) -> Part:
+def _content_part(value: msgspec.Raw, at: str, left: Leftovers) -> Part:
     part = _read(value, _part, at)
     mark = not jsonio.is_null(part.prompt_cache_breakpoint)
     match part.type:
@@ -434,6 +451,7 @@ def _content_part(value: msgspec.Raw, at: str) -> Part:
         case "input_image":
             if not part.image_url and not part.file_id:
                 raise missing(f"{at}.image_url", "An image is given by 'image_url' or 'file_id'.")
+            _first_of(part, ("image_url", "file_id"), at, left)
             return ImagePart(
                 url=part.image_url or "",
                 file_id="" if part.image_url else part.file_id or "",
@@ -441,11 +459,18 @@ def _content_part(value: msgspec.Raw, at: str) -> Part:
                 breakpoint=mark,
             )
         case "input_file":
+            _first_of(part, ("file_data", "file_url", "file_id"), at, left)
             return _file(part, at, mark)
         case "input_audio" if part.input_audio is not None:
             return AudioPart(data=part.input_audio.data, format=part.input_audio.format)
         case _:
             return OpaquePart(type=part.type, value=value)
+
+
+def _first_of(part: _Part, names: tuple[str, ...], at: str, left: Leftovers) -> None:
+    """Where the same thing is given twice, the first is taken."""
+    for name in [name for name in names if getattr(part, name)][1:]:
+        left.hint(f"{at}.{name}")
 
 
 def _file(part: _Part, at: str, mark: bool) -> FilePart:

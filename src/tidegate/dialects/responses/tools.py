@@ -36,14 +36,12 @@ _tool = jsonio.decoder(_Tool)
 class ToolNames:
     """Tools inside a namespace are flat everywhere but here: how the client calls them."""
 
-    __slots__ = ("_has_function", "_has_search", "_spaces", "unread")
+    __slots__ = ("_has_function", "_has_search", "_spaces")
 
     def __init__(self) -> None:
         self._has_search = False
         self._has_function = False
         self._spaces: dict[str, tuple[str, str]] = {}
-        self.unread: dict[str, None] = {}
-        """Members of tools that have no canonical form: how this API loads tools, and from where they may be called."""
 
     def add(self, namespace: str, name: str) -> str:
         """The flat name of the tool."""
@@ -120,9 +118,6 @@ def _canonical(tool: _Tool, value: msgspec.Raw, at: str, names: ToolNames, names
         "name": names.add(namespace, tool.name) if namespace else tool.name,
         "description": tool.description or "",
     }
-    for name, given in jsonio.members(value).items():
-        if name not in _Tool.__struct_fields__ and not jsonio.is_null(given):
-            names.unread[f"tools[].{name}"] = None
     if tool.type == "custom":
         return Tool(custom=True, format=_given(tool.format), **members)
     return Tool(parameters=_given(tool.parameters), strict=tool.strict, **members)
