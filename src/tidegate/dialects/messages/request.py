@@ -8,11 +8,12 @@ from msgspec import Meta
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
 from tidegate.dialects.envelope import Envelopes
-from tidegate.dialects.leftovers import ENGINE_MEMBERS
+from tidegate.dialects.leftovers import ENGINE_MEMBERS, Leftovers
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, InputMessage, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.foreign import open_envelopes
 from tidegate.dialects.messages.relay import MessagesStream, complete
+from tidegate.dialects.messages.shapes import MEMBERS, MESSAGES, TOOLS
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
@@ -129,15 +130,6 @@ _HINTS = {
 _REFUSED = ENGINE_MEMBERS | {"container", "mcp_servers", "inference_geo"}
 """Members without a canonical form that an answer depends on, or the place where it may be made."""
 
-_NESTED = {
-    "metadata": Metadata.__struct_fields__,
-    "output_config": OutputConfig.__struct_fields__,
-    "thinking": Thinking.__struct_fields__,
-    "tool_choice": Choice.__struct_fields__,
-}
-"""What is read of members that are objects."""
-
-
 class MessagesRequest(Received[MessagesBody]):
     """A validated request of this dialect."""
 
@@ -219,16 +211,19 @@ class MessagesRequest(Received[MessagesBody]):
                 request.items.extend(reader.user(blocks, message.role))
         names = dict(_NAMES)
         self._read_tools(request, reader, members)
-        self._read_thinking(request, names)
         left = reader.left
+        self._read_thinking(request, names, left)
         left.read(members.items(), MessagesBody.__struct_fields__, _REFUSED)
-        for name, known in _NESTED.items():
-            if getattr(typed, name) is not None:
-                left.read(jsonio.members(members[name]).items(), known, at=f"{name}.")
+        left.look(members["messages"], MESSAGES, "messages")
+        if typed.tools:
+            left.look(members["tools"], TOOLS, "tools", numbered=False)
+        for name, shape in MEMBERS.items():
+            if name in members:
+                left.look(members[name], shape, name)
         if typed.cache_control is not None:
             left.hint("cache_control")
         request.names = names
-        request.hints = tuple(left.hints)
+        request.hints = left.names
         request.refused = tuple(left.refused)
         return request
 
@@ -239,7 +234,6 @@ class MessagesRequest(Received[MessagesBody]):
                 if tool.type not in (None, "custom"):
                     request.tools.append(HostedTool(type=tool.type or "", value=value))
                     continue
-                reader.left.read(jsonio.members(value).items(), OfferedTool.__struct_fields__, at="tools[].")
                 request.tools.append(
                     Tool(
                         name=tool.name or "",
@@ -259,7 +253,7 @@ class MessagesRequest(Received[MessagesBody]):
         if choice.disable_parallel_tool_use is not None:
             request.parallel_tool_calls = not choice.disable_parallel_tool_use
 
-    def _read_thinking(self, request: CanonicalRequest, names: dict[str, str]) -> None:
+    def _read_thinking(self, request: CanonicalRequest, names: dict[str, str], left: Leftovers) -> None:
         config, thinking = self.typed.output_config, self.typed.thinking
         if config is not None:
             request.effort = config.effort or ""
@@ -270,6 +264,8 @@ class MessagesRequest(Received[MessagesBody]):
         if thinking is None:
             return
         if thinking.type in ("disabled", "between_tools"):
+            if request.effort:
+                left.hint("output_config.effort")  # it also tells Anthropic's models how much to say
             request.effort = "none"
             names["effort"] = "thinking"
             return
