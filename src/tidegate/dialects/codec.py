@@ -175,6 +175,12 @@ class Losses:
         if self._refused:
             raise unsupported(self._refused, self._destination)
 
+    def told_of(self, message: Message) -> None:
+        """What a message of another API than OpenAI's has no member for."""
+        for name in ("name", "phase"):
+            if getattr(message, name):
+                self.hint(name)
+
     def hosted(self, tool: HostedTool, why: str) -> None:
         """A tool that the target does not have. A search is only offered: the model may do without one of the web, and
         tools that wait to be found by one are all loaded at once."""

@@ -83,7 +83,7 @@ class Shape(_Node):
     """An object of which the members of `leaves` are read as they are, and those of `within` looked into, also where they
     are arrays of such objects. Where `main` names members, an object without any of them is taken as it is."""
 
-    def __init__(self, leaves: str = "", main: str = "", **within: "Shape | OneOf | Says") -> None:
+    def __init__(self, leaves: str = "", main: str = "", /, **within: "Shape | OneOf | Says") -> None:
         self.leaves = frozenset((*leaves.split(), *(name for name in main.split() if name not in within)))
         self.main = frozenset(main.split())
         self.within = within
@@ -103,7 +103,7 @@ class Shape(_Node):
         if by is not None and fixed is not None:
             fields.append((by, Union[Literal[fixed], None], None))  # noqa: UP007 - made at run time
         return msgspec.defstruct(
-            "Shape", fields, forbid_unknown_fields=True, gc=False, **({"tag_field": by, "tag": tag} if tag else {})
+            "Shape", fields, forbid_unknown_fields=True, gc=False, tag_field=by if tag else None, tag=tag
         )
 
 

@@ -153,7 +153,7 @@ VECTORS: dict[str, bytes] = {
     + frame("content_block_delta", index=0, delta={"type": "foam_delta", "text": {"height": 3}})
     + block(0, {"type": "foam", "height": 3}, {"type": "foam_delta", "foam": 1})
     + text(1, "x")
-    + end("ebb"),
+    + end(),
     "usage-first": start()
     + text(0, "x")
     + frame("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 5, "input_tokens": 12})

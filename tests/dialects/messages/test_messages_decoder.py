@@ -186,12 +186,23 @@ def test_a_custom_call_without_input_has_none() -> None:
         ("max_tokens", "length"),
         ("model_context_window_exceeded", "length"),
         ("refusal", "content_filter"),
-        ("something_new", "stop"),
     ],
 )
 def test_stop_reasons(reason: str, known: str) -> None:
     (ending,) = [event for event in decoded([start() + text(0, "x") + end(reason)]) if isinstance(event, ChoiceEnd)]
     assert ending.reason == known
+
+
+def test_a_stop_reason_that_nobody_knows_is_no_ending() -> None:
+    events = decoded([start() + text(0, "x") + end("something_new")])
+    assert TextDelta("x") in events
+    last = events[-1]
+    assert isinstance(last, Failed)
+    assert "stop_reason 'something_new'" in last.error.message
+    assert not any(isinstance(event, ChoiceEnd) for event in events)
+    body = {"type": "message", "content": [{"type": "text", "text": "x"}], "stop_reason": "something_new"}
+    with pytest.raises(WireError, match="something_new"):
+        decode_message(jsonio.encode(body), destination(), CanonicalRequest(model="m", items=[]))
 
 
 def test_a_pause_gives_back_all_that_was_said_block_by_block() -> None:

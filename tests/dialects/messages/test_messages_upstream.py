@@ -231,9 +231,16 @@ def test_a_history_with_calls_brings_their_tools() -> None:
 
 
 def test_what_the_api_refuses_at_the_edges_is_mended() -> None:
-    seal = Seal(kind="signature", data="s", text="t")
-    body = sent(request(user(), says("user", TextPart(text="")), words("assistant", "so \n"), Reasoning(seal=seal)))
+    body = sent(request(user(), says("user", TextPart(text="")), words("assistant", "so \n")))
     assert body["messages"] == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "so"}]
+
+
+@pytest.mark.parametrize("before", [[], [words("assistant", "so")]], ids=["alone", "behind a text"])
+def test_a_thought_at_the_end_of_a_turn_is_left_out_and_named(before: list[Item]) -> None:
+    seal = Seal(kind="signature", data="s", text="t")
+    body, dropped = encode(request(user(), *before, Reasoning(seal=seal), user("more")))
+    assert "thinking" not in json.dumps(body)
+    assert dropped == ("reasoning_items",)
 
 
 def test_a_conversation_without_messages_is_refused() -> None:

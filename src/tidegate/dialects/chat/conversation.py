@@ -73,6 +73,8 @@ class Conversation:
 
     def messages(self) -> list[dict[str, Any]]:
         for item in self._request.items:
+            if isinstance(item, Message) and item.phase:
+                self._losses.hint("phase")
             match item:
                 case Message(role="assistant"):
                     self._add_answer(item)

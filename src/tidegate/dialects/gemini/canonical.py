@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import re
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,7 @@ from tidegate.dialects.gemini.schema import (
     FunctionCallingConfig,
     FunctionDeclaration,
     FunctionResponse,
+    FunctionResponsePart,
     GeminiBody,
     GenerationConfig,
     Part,
@@ -25,6 +27,7 @@ from tidegate.dialects.gemini.schema import (
     listed,
 )
 from tidegate.dialects.gemini.searching import is_search_part, search_item
+from tidegate.dialects.gemini.shapes import CONTENTS, DECLARATIONS, MEMBERS
 from tidegate.dialects.leftovers import Leftovers
 from tidegate.dialects.validation import invalid
 from tidegate.dialects.websearch import CALL
@@ -73,10 +76,13 @@ _JSON_SCHEMA: Final = "_responseJsonSchema"
 _CONFIG: Final = _members_of(GenerationConfig) | {"responseFormat", _JSON_SCHEMA}
 _THINKING: Final = _members_of(ThinkingConfig)
 _CALLING: Final = _members_of(FunctionCallingConfig)
-_DECLARED: Final = _members_of(FunctionDeclaration) - {"response", "responseJsonSchema", "behavior"}
 _DATA: Final = _members_of(Part)
 _MAIN: Final = _DATA - {"thought", "thoughtSignature"}
-_BESIDE: Final = _DATA | {"partMetadata", "videoMetadata"}
+
+_NUMBER: Final = re.compile(r"\[\d+\]")
+
+_AS_NEEDED: Final = -1
+"""The `thinkingBudget` that the model finds itself (ai.google.dev/gemini-api/docs/thinking#set-budget)."""
 
 _LEVELS: Final = {"MINIMAL": "minimal", "LOW": "low", "MEDIUM": "medium", "HIGH": "high", "XHIGH": "xhigh"}
 _TIERS: Final = {"standard": "default", "unspecified": "", "service_tier_unspecified": ""}
@@ -104,11 +110,16 @@ def canonical(body: bytes, typed: GeminiBody, model: str, *, stream: bool) -> it
     raw = jsonio.decode(body, _raw_body)
     names = dict(_NAMES)
     left = Leftovers()
-    left.read(jsonio.members(body).items(), _TOP)
+    members = jsonio.members(body)
+    left.read(members.items(), _TOP)
     if typed.safety_settings:
         left.hint("safetySettings")
     if typed.cached_content:
         left.refuse("cachedContent")
+    left.look(members["contents"], CONTENTS, "contents")
+    for name, shape in MEMBERS.items():
+        if name in members:
+            left.look(members[name], shape, name)
     conversation = _Conversation(left)
     for place, (content, shown) in enumerate(zip(listed(typed.contents), listed(raw.contents), strict=True)):
         conversation.add(place, content, listed(shown.parts))
@@ -126,7 +137,7 @@ def canonical(body: bytes, typed: GeminiBody, model: str, *, stream: bool) -> it
     )
     if typed.generation_config is not None:
         _configure(request, names, typed.generation_config, raw.generation_config or {}, left)
-    request.hints = tuple(left.hints)
+    request.hints = left.names
     request.refused = tuple(left.refused)
     return request
 
@@ -174,7 +185,6 @@ class _Conversation:
         if not main:
             self._add_other(where, part, members)
             return
-        self._left.read(members.items(), _BESIDE, at="contents[].parts[].")
         if not jsonio.is_null(members.get("videoMetadata", jsonio.NULL)):
             self._left.refuse(f"{where}.videoMetadata")
         signature = _signature(part.thought_signature)
@@ -190,7 +200,7 @@ class _Conversation:
         else:
             if signature:
                 self._seal(signature)
-            self._add_said(role, _said(part))
+            self._add_said(role, self._said(part, where))
             if signature:
                 self._message = None
 
@@ -247,12 +257,21 @@ class _Conversation:
         call_id = found[0] if found is not None else result.id or ""
         text, is_error = _result_text(result.response or {})
         content: list[items.Part] = [items.TextPart(text=text)]
-        for part in result.parts or ():
-            if part.inline_data is not None:
-                content.append(_blob(part.inline_data))
-            elif part.file_data is not None:
-                content.append(_file(part.file_data))
+        for number, part in enumerate(result.parts or ()):
+            if part.inline_data is not None or part.file_data is not None:
+                content.append(self._said(part, f"{where}.functionResponse.parts[{number}]"))
         self.items.append(items.FunctionOutput(call_id=call_id, content=content, is_error=is_error, name=result.name))
+
+    def _said(self, part: Part | FunctionResponsePart, where: str) -> items.Part:
+        """Only a file has a name elsewhere."""
+        data = part.inline_data or part.file_data
+        if data is None:
+            return items.TextPart(text=getattr(part, "text", None) or "")
+        said = _blob(data) if isinstance(data, Blob) else _file(data)
+        if data.display_name and not isinstance(said, items.FilePart):
+            member = "inlineData" if isinstance(data, Blob) else "fileData"
+            self._left.hint(f"{where}.{member}.displayName")
+        return said
 
     def _add_other(self, where: str, part: Part, members: jsonio.Members) -> None:
         names = [
@@ -273,14 +292,6 @@ class _Conversation:
             return
         kind = OPAQUE_PREFIX + names[0]
         self.items.append(items.OpaqueItem(type=kind, value=jsonio.raw({"type": kind, "part": members})))
-
-
-def _said(part: Part) -> items.Part:
-    if part.inline_data is not None:
-        return _blob(part.inline_data)
-    if part.file_data is not None:
-        return _file(part.file_data)
-    return items.TextPart(text=part.text or "")
 
 
 def _blob(blob: Blob) -> items.Part:
@@ -345,10 +356,10 @@ def _tools(typed: GeminiBody, shown: list[jsonio.Members], left: Leftovers) -> l
     tools: list[items.Tool | items.HostedTool] = []
     for place, (tool, members) in enumerate(zip(listed(typed.tools), shown, strict=True)):
         for number, declared in enumerate(tool.function_declarations or ()):
-            tools.append(_declared(f"tools[{place}].functionDeclarations[{number}]", declared))
-        if tool.function_declarations:
-            for one in jsonio.elements(members["functionDeclarations"]):
-                left.read(jsonio.members(one).items(), _DECLARED, at="tools[].functionDeclarations[].")
+            tools.append(_declared(f"tools[{place}].functionDeclarations[{number}]", declared, left))
+        if "functionDeclarations" in members:
+            at = "tools[].functionDeclarations"
+            left.look(members["functionDeclarations"], DECLARATIONS, at, numbered=False)
         tools.extend(
             items.HostedTool(type=name, value=jsonio.raw({name: value}))
             for name, value in members.items()
@@ -357,22 +368,25 @@ def _tools(typed: GeminiBody, shown: list[jsonio.Members], left: Leftovers) -> l
     return tools
 
 
-def _declared(where: str, declared: FunctionDeclaration) -> items.Tool:
+def _declared(where: str, declared: FunctionDeclaration, left: Leftovers) -> items.Tool:
     parameters = declared.parameters_json_schema
     if jsonio.is_null(parameters):
         parameters = jsonio.EMPTY
         if not jsonio.is_null(declared.parameters):
-            parameters = _schema(f"{where}.parameters", declared.parameters)
+            parameters = _schema(f"{where}.parameters", declared.parameters, left)
     return items.Tool(name=declared.name, description=declared.description or "", parameters=parameters)
 
 
-def _schema(where: str, schema: msgspec.Raw) -> msgspec.Raw:
+def _schema(where: str, schema: msgspec.Raw, left: Leftovers) -> msgspec.Raw:
     try:
-        return json_schema(schema)
+        converted, lost = json_schema(schema)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
         raise invalid(where, "expected an object.", "invalid_type") from None
     except RecursionError:
         raise invalid(where, "the schema is nested too deeply.") from None
+    for name in lost:
+        left.hint(f"{_NUMBER.sub('[]', where)}.{name}")
+    return converted
 
 
 def _tool_choice(typed: ToolConfig | None, shown: jsonio.Members, left: Leftovers) -> items.ToolChoice | None:
@@ -440,6 +454,9 @@ def _configure(
         left.read(jsonio.members(shown["thinkingConfig"]).items(), _THINKING, at="generationConfig.thinkingConfig.")
         budget = thinking.thinking_budget
         request.reasoning_budget = budget if budget is not None and budget >= 0 else None
+        if budget == _AS_NEEDED:
+            request.reasons = True
+            names["reasons"] = names["reasoning_budget"]
         request.effort = _LEVELS.get((thinking.thinking_level or "").upper(), "")
         request.reasoning_summary = "auto" if thinking.include_thoughts else ""
 
@@ -463,7 +480,7 @@ def _format(config: GenerationConfig, shown: jsonio.Members, left: Leftovers) ->
     if jsonio.is_null(schema):
         schema = shown.get(_JSON_SCHEMA, jsonio.EMPTY)
     if jsonio.is_null(schema) and not jsonio.is_null(config.response_schema):
-        schema = _schema("generationConfig.responseSchema", config.response_schema)
+        schema = _schema("generationConfig.responseSchema", config.response_schema, left)
     if not jsonio.is_null(formats):
         try:
             (one,) = jsonio.elements(formats) if bytes(formats).lstrip()[:1] == b"[" else [formats]

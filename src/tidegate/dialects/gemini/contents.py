@@ -3,7 +3,7 @@
 from collections import defaultdict, deque
 from typing import Any, Final
 
-from tidegate.dialects.codec import Losses, json_object_or_none, text_of
+from tidegate.dialects.codec import Losses, json_object_or_none
 from tidegate.dialects.gemini.decoder import OPAQUE_PREFIX
 from tidegate.dialects.gemini.model import GeminiModel
 from tidegate.dialects.gemini.searching import search_parts
@@ -78,8 +78,8 @@ class Contents:
         return self._contents
 
     def _add(self, place: int, item: Item) -> None:
-        if isinstance(item, Message) and item.name:
-            self._losses.hint("name")
+        if isinstance(item, Message):
+            self._losses.told_of(item)
         match item:
             case Message(role="system" | "developer"):
                 self._instruct(item)
@@ -208,14 +208,16 @@ class Contents:
             self._contents.append({"role": "user", "parts": parts})
 
     def _result(self, call: FunctionCall, output: FunctionOutput, beside: list[_PartMembers]) -> _PartMembers:
-        text = text_of(output.content)
+        parts = self._all_parts(output.content)
+        # The result is one text or object; only what is no text may stand in `parts`.
+        text = "\n".join(part["text"] for part in parts if "text" in part)
         object_ = json_object_or_none(text)
         if output.is_error:
             response: Any = {"error": text}
         else:
             response = object_ if object_ is not None else {"output": text}
         members: _PartMembers = {"id": call.call_id, "name": _name(call), "response": response}
-        media = self._all_parts([part for part in output.content if not isinstance(part, TextPart)])
+        media = [part for part in parts if "text" not in part]
         if media and self._model.takes_media_in_results:
             members["parts"] = media
         else:

@@ -206,7 +206,6 @@ class GeminiDecoder:
         "_ended",
         "_id",
         "_keep_text",
-        "_one_call",
         "_sniffed",
         "_started",
         "_usage",
@@ -216,7 +215,6 @@ class GeminiDecoder:
     def __init__(self, destination: Destination, request: CanonicalRequest) -> None:
         self._destination = destination
         self._custom = frozenset(tool.name for tool in request.tools if isinstance(tool, Tool) and tool.custom)
-        self._one_call = request.parallel_tool_calls is False
         self._keep_text = any(isinstance(tool, HostedTool) for tool in request.tools)
         self._choices = request.n
         self._decoder = sse.FrameDecoder()
@@ -452,8 +450,6 @@ class GeminiDecoder:
         self, choice: int, state: _CandidateState, call: _FunctionCall, signature: str, data: bytes, out: list[Event]
     ) -> None:
         state.calls += 1
-        if self._one_call and state.calls > 1:
-            return  # the API cannot be told to make one call only (protocol §5.1)
         index = self._calls
         self._calls += 1
         ours = call.id if call.id and len(call.id) <= CALL_ID_LIMIT else call_id(self._id.encode() or data, index)

@@ -27,13 +27,18 @@ _NESTED: Final = frozenset({"items", "additionalProperties"})
 _NAMED: Final = {"properties": "properties", "defs": "$defs", "$defs": "$defs"}
 
 
-def json_schema(schema: msgspec.Raw) -> msgspec.Raw:
-    """The same schema in JSON Schema's words. Raises InvalidJSON or SchemaMismatch for what is no object."""
+_SAID_OTHERWISE: Final = frozenset({"type", "nullable"})
+
+
+def json_schema(schema: msgspec.Raw) -> tuple[msgspec.Raw, list[str]]:
+    """The same schema in JSON Schema's words, and the members that have none there, by their path. Raises InvalidJSON or
+    SchemaMismatch for what is no object."""
     jsonio.members(schema)
-    return jsonio.raw(_converted(jsonio.anything(schema)))
+    lost: list[str] = []
+    return jsonio.raw(_converted(jsonio.anything(schema), "", lost)), lost
 
 
-def _converted(schema: Any) -> Any:
+def _converted(schema: Any, at: str, lost: list[str]) -> Any:
     if not isinstance(schema, dict):
         return schema
     result: dict[str, Any] = {}
@@ -43,20 +48,23 @@ def _converted(schema: Any) -> Any:
     elif isinstance(kind, list):
         result["type"] = [one.lower() if isinstance(one, str) else one for one in kind]
     for name, value in schema.items():
+        inside = f"{at}{name}."
         if name in _NUMBERS and isinstance(value, str) and value.isascii() and value.isdigit():
             result[name] = int(value)
         elif name in _KEPT:
             result[name] = value
         elif name in _NESTED:
-            result[name] = _converted(value)
+            result[name] = _converted(value, inside, lost)
         elif name in _NAMED and isinstance(value, dict):
-            result[_NAMED[name]] = {key: _converted(inner) for key, inner in value.items()}
+            result[_NAMED[name]] = {key: _converted(one, f"{inside}{key}.", lost) for key, one in value.items()}
         elif name in ("anyOf", "any_of") and isinstance(value, list):
-            result["anyOf"] = [_converted(one) for one in value]
+            result["anyOf"] = [_converted(one, f"{at}{name}[{number}].", lost) for number, one in enumerate(value)]
         elif name in ("ref", "$ref"):
             result["$ref"] = value
         elif name == "example":
             result["examples"] = [value]
+        elif name not in _SAID_OTHERWISE and value is not None:
+            lost.append(f"{at}{name}")
     if schema.get("nullable") is True:
         _allow_null(result)
     return result

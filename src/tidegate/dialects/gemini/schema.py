@@ -13,6 +13,7 @@ __all__ = [
     "FunctionCallingConfig",
     "FunctionDeclaration",
     "FunctionResponse",
+    "FunctionResponsePart",
     "GeminiBody",
     "GenerationConfig",
     "Part",

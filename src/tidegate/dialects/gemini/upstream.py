@@ -103,6 +103,8 @@ def _put_tools(members: dict[str, Any], request: CanonicalRequest, model: Gemini
         for tool in request.tools
         if isinstance(tool, HostedTool) and (made := _hosted(tool, losses, possible=alone or model.combines_tools))
     ]
+    if declarations and request.parallel_tool_calls is False:
+        losses.hint("parallel_tool_calls")  # it has no such switch, and what the model says is not cut
     config: dict[str, Any] = {}
     if declarations and tools:
         config["includeServerSideToolInvocations"] = True  # a 400 without it
@@ -228,6 +230,8 @@ def _put_thinking(config: dict[str, Any], request: CanonicalRequest, model: Gemi
         effort, budget = "minimal", None
     if budget is not None:
         thinking["thinkingBudget"] = budget
+        if effort and not off:
+            losses.hint("effort")  # Google takes one of them
     elif effort and model.has_levels:
         thinking["thinkingLevel"] = model.level(effort)
     elif effort:

@@ -44,7 +44,8 @@ REASONS: dict[str, Reason] = {
     "model_context_window_exceeded": "length",
     "refusal": "content_filter",
 }
-"""Stop reasons. `refusal` is the provider's classifier, not the model. One that we do not know is `stop`."""
+"""Stop reasons. `refusal` is the provider's classifier, not the model. One that is
+not here is no ending."""
 
 _PAUSE = "pause_turn"
 """The provider's own tools have run for long, and no other dialect has a word for it: it is asked to go on (protocol §5.3)."""
@@ -341,7 +342,7 @@ class _Answer:
                 self._explanation = ""
 
     def finish(self, out: list[Event]) -> None:
-        """The ending. Raises WireError when no reason for it was given."""
+        """The ending. Raises WireError when no reason for it was given, or one that nobody here knows."""
         if not self.reason:
             raise WireError("the stream ended without a stop reason")
         self._begin("", out)
@@ -353,7 +354,9 @@ class _Answer:
         for block, given in list(self._searches.values()):
             self._put_search(block, given, None, out)
         self._searches.clear()
-        reason = REASONS.get(self.reason, "stop")
+        reason = REASONS.get(self.reason)
+        if reason is None:  # it may be a break as well as an end, and only an end is told as one
+            raise WireError(f"the answer ended for a reason that is not known (stop_reason '{self.reason[:64]}')")
         if reason == "content_filter" and self._explanation:
             out.append(RefusalDelta(self._explanation))
         out.append(ChoiceEnd(reason, stop_sequence=self._stop_sequence))

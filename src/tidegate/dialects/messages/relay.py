@@ -158,7 +158,8 @@ def _odd(data: bytes, error: Exception) -> _Frame:
 
 
 def _status(reason: str) -> str:
-    return "completed" if REASONS.get(reason, "stop") in ("stop", "tool_calls") else "incomplete"
+    """For the ledger: whether all was said, as far as the provider's reason tells."""
+    return "completed" if reason == "pause_turn" or REASONS.get(reason) in ("stop", "tool_calls") else "incomplete"
 
 
 class _Whole(msgspec.Struct):

@@ -130,6 +130,7 @@ _HINTS = {
 _REFUSED = ENGINE_MEMBERS | {"container", "mcp_servers", "inference_geo"}
 """Members without a canonical form that an answer depends on, or the place where it may be made."""
 
+
 class MessagesRequest(Received[MessagesBody]):
     """A validated request of this dialect."""
 

@@ -179,8 +179,8 @@ class _Conversation:
             if isinstance(item, FunctionOutput):
                 self._outputs.setdefault(item.call_id, deque()).append(item)
         for place, item in enumerate(items):
-            if isinstance(item, Message) and item.name:
-                self._losses.hint("name")
+            if isinstance(item, Message):
+                self._losses.told_of(item)
             match item:
                 case Message(role="user"):
                     self._finish_calls()
@@ -390,6 +390,7 @@ class _Conversation:
         for turn in self._turns:
             while turn.role == "assistant" and turn.blocks and turn.blocks[-1].get("type") in _THOUGHTS:
                 turn.blocks.pop()
+                self._losses.hint("reasoning_items")
         self._turns = [turn for turn in self._turns if turn.blocks]
         if self._turns and self._turns[-1].role == "assistant":
             last = self._turns[-1].blocks[-1]
