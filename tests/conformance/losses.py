@@ -517,6 +517,70 @@ LOSSES: Final = (
         },
     ),
     Loss(
+        what="the phase of a message",
+        providers=(*_CHATS, "anthropic", "google"),
+        refused=False,
+        asks={
+            "responses": (
+                "input[].phase",
+                {"input": [_USER, {"role": "assistant", "content": "a", "phase": "commentary"}, _USER]},
+            )
+        },
+    ),
+    Loss(
+        what="one call at a time",
+        providers=("google",),
+        refused=False,
+        asks={
+            "responses": (
+                "parallel_tool_calls",
+                {
+                    "tools": [{"type": "function", "name": "t", "parameters": _SCHEMA}],
+                    "parallel_tool_calls": False,
+                },
+            ),
+            "chat": (
+                "parallel_tool_calls",
+                {"tools": [{"type": "function", "function": {"name": "t"}}], "parallel_tool_calls": False},
+            ),
+            "messages": (
+                "tool_choice.disable_parallel_tool_use",
+                {
+                    "tools": [{"name": "t", "input_schema": _SCHEMA}],
+                    "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+                },
+            ),
+        },
+    ),
+    Loss(
+        what="the signature of a call that Google's chat endpoint gave",
+        providers=("openai", "anthropic"),
+        refused=False,
+        asks={
+            "chat": (
+                "messages[].tool_calls[].extra_content",
+                {
+                    "messages": [
+                        _USER,
+                        {
+                            "role": "assistant",
+                            "content": None,
+                            "tool_calls": [
+                                {
+                                    "id": "c",
+                                    "type": "function",
+                                    "function": {"name": "t", "arguments": "{}"},
+                                    "extra_content": {"google": {"thought_signature": "c2ln"}},
+                                }
+                            ],
+                        },
+                        {"role": "tool", "tool_call_id": "c", "content": "7"},
+                    ]
+                },
+            )
+        },
+    ),
+    Loss(
         what="that a tool failed",
         providers=("openai",),
         refused=False,

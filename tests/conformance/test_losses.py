@@ -200,15 +200,28 @@ UNKNOWN: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("reasoning.novelty", {"reasoning": {"novelty": 1}}),
         ("text.novelty", {"text": {"novelty": 1}}),
         ("tools[].novelty", {"tools": [{"type": "function", "name": "f", "novelty": 1}]}),
+        ("input[0].novelty", {"input": [{"role": "user", "content": "?", "novelty": 1}]}),
+        (
+            "input[0].content[0].novelty",
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": "?", "novelty": 1}]}]},
+        ),
     ],
     "chat": [
         ("client_metadata", {"client_metadata": {"a": "b"}}),
         ("tools[].function.novelty", {"tools": [{"type": "function", "function": {"name": "f", "novelty": 1}}]}),
+        (
+            "messages[0].content[0].novelty",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "?", "novelty": 1}]}]},
+        ),
     ],
     "messages": [
         ("client_metadata", {"client_metadata": {"a": "b"}}),
         ("metadata.novelty", {"metadata": {"novelty": 1}}),
         ("tools[].novelty", {"tools": [{"name": "f", "input_schema": {}, "novelty": 1}]}),
+        (
+            "messages[0].content[0].novelty",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "?", "novelty": 1}]}]},
+        ),
     ],
     "gemini": [
         ("clientMetadata", {"clientMetadata": {"a": "b"}}),
@@ -218,6 +231,8 @@ UNKNOWN: dict[str, list[tuple[str, dict[str, Any]]]] = {
             "tools[].functionDeclarations[].novelty",
             {"tools": [{"functionDeclarations": [{"name": "f", "novelty": 1}]}]},
         ),
+        ("contents[0].parts[0].novelty", {"contents": [{"parts": [{"text": "?", "novelty": 1}]}]}),
+        ("contents[0].parts[0].part_metadata", {"contents": [{"parts": [{"text": "?", "part_metadata": {}}]}]}),
     ],
 }
 

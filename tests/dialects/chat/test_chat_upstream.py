@@ -568,3 +568,13 @@ def test_reasoning_of_several_steps_stays_with_its_calls() -> None:
 
 def test_reasoning_that_nobody_can_read_leaves_no_empty_message() -> None:
     assert messages(said("user", "x"), Reasoning(summary=["s"])) == [{"role": "user", "content": "x"}]
+
+
+def test_the_phase_of_a_message_is_named() -> None:
+    assert dropped(asked(Message(role="assistant", content=[TextPart(text="a")], phase="commentary"))) == ["phase"]
+
+
+def test_a_budget_beside_an_effort_is_named() -> None:
+    both = asked(effort="low", reasoning_budget=3000)
+    assert body(both)["reasoning_effort"] == "low"
+    assert dropped(both) == ["reasoning_budget"]

@@ -657,3 +657,10 @@ def test_arguments_and_results_are_readable_text() -> None:
 def test_any_text_is_a_signature(signature: str) -> None:
     (message, *_) = conversation({"text": "t", "thought": True, "thoughtSignature": signature}, {"text": "x"})
     assert isinstance(message, Reasoning)
+
+
+def test_a_budget_that_the_model_finds_itself_is_a_wish_to_reason() -> None:
+    found = config(thinkingConfig={"thinkingBudget": -1})
+    assert (found.reasons, found.reasoning_budget, found.effort) == (True, None, "")
+    assert found.names["reasons"] == "generationConfig.thinkingConfig.thinkingBudget"
+    assert found.hints == ()

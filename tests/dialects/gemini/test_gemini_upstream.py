@@ -634,3 +634,43 @@ def test_reasoning_of_other_models_is_left_out_and_named() -> None:
     assert told(asked(*thought))[1] == []
     raw = message("?"), Reasoning(content=["hm"]), message("a", "assistant")
     assert told(asked(*raw))[1] == ["reasoning_items"]
+
+
+# -- what may not go without a word -----------------------------------------------------------------------------------
+
+
+def test_the_texts_of_one_result_are_its_text_line_by_line_and_never_parts_of_it() -> None:
+    content: list[Part] = [
+        TextPart(text="two tides"),
+        FilePart(text="high\nlow", filename="tides.txt"),
+        RefusalPart(refusal="no more"),
+        ImagePart(url="data:image/png;base64,AAAA"),
+    ]
+    output = FunctionOutput(call_id="a", content=content)
+    said = "two tides\ntides.txt\n\nhigh\nlow\nno more"
+    image = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
+    new = encode(asked(message("?"), call("a"), output))["contents"][2]["parts"]
+    assert new == [{"functionResponse": {"id": "a", "name": "tide", "response": {"output": said}, "parts": [image]}}]
+    old = contents(message("?"), call("a"), output)[2:]
+    assert old == [
+        ("user", [{"functionResponse": {"id": "a", "name": "tide", "response": {"output": said}}}]),
+        ("user", [image]),
+    ]
+
+
+def test_one_call_at_a_time_is_what_gemini_cannot_be_told() -> None:
+    tools: list[Tool | HostedTool] = [Tool(name="tide")]
+    assert told(asked(tools=tools, parallel_tool_calls=False))[1] == ["parallel_tool_calls"]
+    assert told(asked(tools=tools, parallel_tool_calls=True))[1] == []
+    assert told(asked(parallel_tool_calls=False))[1] == [], "without tools there is nothing to call"
+
+
+def test_of_an_effort_and_a_budget_google_takes_the_budget() -> None:
+    body, dropped = told(asked(effort="low", reasoning_budget=2048), OLD)
+    assert body["generationConfig"]["thinkingConfig"] == {"thinkingBudget": 2048}
+    assert dropped == ["effort"]
+
+
+def test_the_phase_of_a_message_is_named() -> None:
+    said = Message(role="assistant", content=[TextPart(text="a")], phase="commentary")
+    assert told(asked(message("?"), said, message("!")))[1] == ["phase"]

@@ -108,6 +108,19 @@ def test_an_envelope_that_cannot_be_opened_is_left_out_and_named(envelopes: Enve
     assert request.dropped == ("thinking",)
 
 
+def test_a_citation_that_this_gateway_made_is_left_out_and_anthropics_own_stays() -> None:
+    ours = {"type": "web_search_result_location", "url": "https://a.example", "cited_text": "", "encrypted_index": ""}
+    own = {**ours, "cited_text": "tide", "encrypted_index": "Eo8B"}
+    text = {"type": "text", "text": "high"}
+    said = [{**text, "citations": [ours, own]}, {**text, "citations": [ours]}, {**text, "citations": None}]
+    body, dropped = forwarded({"role": "assistant", "content": said}, {"role": "user", "content": "?"})
+    assert body["messages"][1]["content"] == [{**text, "citations": [own]}, text, said[2]]
+    assert dropped == ("citations",)
+    untouched, dropped = forwarded({"role": "assistant", "content": [{**text, "citations": [own]}]})
+    assert untouched["messages"][1]["content"] == [{**text, "citations": [own]}]
+    assert dropped == ()
+
+
 def test_a_history_without_envelopes_goes_on_as_it_came() -> None:
     messages = [assistant({"type": "thinking", "thinking": PREFIX, "signature": "EqQB"}), *step()]
     budget = {"type": "enabled", "budget_tokens": 1024}

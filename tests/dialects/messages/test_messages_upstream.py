@@ -703,3 +703,21 @@ def test_a_model_that_is_no_claude_takes_what_the_api_has_always_had() -> None:
 def test_some_models_always_think(model: str, always: bool) -> None:
     assert ANTHROPIC.traits_of(model).always_thinks is always
     assert Traits().always_thinks is False
+
+
+def test_the_phase_of_a_message_is_named() -> None:
+    said = Message(role="assistant", content=[TextPart(text="a")], phase="commentary")
+    assert encode(request(user(), said, user()))[1] == ("phase",)
+
+
+def test_a_budget_says_how_much_is_thought_also_beside_an_effort() -> None:
+    both = request(user(), effort="low", reasoning_budget=3000, max_output_tokens=8000)
+    body, dropped = encode(both)
+    assert body["thinking"]["budget_tokens"] == 3000
+    assert dropped == ("reasoning.effort",)
+
+
+def test_a_budget_that_has_no_room_is_cut_and_named() -> None:
+    body, dropped = encode(request(user(), reasoning_budget=6000, max_output_tokens=5000))
+    assert body["thinking"]["budget_tokens"] == 4000
+    assert dropped == ("reasoning_budget",)

@@ -198,12 +198,12 @@ class History:
     def _signed(self, message: HistoryMessage, place: int, number: int) -> Iterator[Reasoning]:
         """The signature of a call that Google's own chat endpoint gave (ai.google.dev/gemini-api/docs/thought-signatures)."""
         call = (message.tool_calls or [])[number]
-        extra = call.extra_content
-        google = extra.get("google") if isinstance(extra, dict) else None
-        signature = google.get("thought_signature") if isinstance(google, dict) else None
-        if isinstance(signature, str) and _BASE64.fullmatch(signature):
+        extra: Any = call.extra_content
+        google = extra.get("google") if isinstance(extra, dict) else extra
+        signature = google.get("thought_signature") if isinstance(google, dict) else google
+        if isinstance(google, dict) and isinstance(signature, str) and _BASE64.fullmatch(signature):
             yield Reasoning(seal=Seal(kind="thought_signature", data=signature, call_id=call.id or ""))
-        elif extra is not None and (not isinstance(google, dict) or signature is not None):
+        elif signature is not None:
             self._left.hint(f"messages[{place}].tool_calls[{number}].extra_content")
 
     def _content(self, message: HistoryMessage, place: int) -> list[Part]:

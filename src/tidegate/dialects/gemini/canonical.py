@@ -27,7 +27,7 @@ from tidegate.dialects.gemini.schema import (
     listed,
 )
 from tidegate.dialects.gemini.searching import is_search_part, search_item
-from tidegate.dialects.gemini.shapes import CONTENTS, DECLARATIONS, MEMBERS
+from tidegate.dialects.gemini.shapes import CONTENTS, DECLARATIONS, MEMBERS, RESPONSE_FORMAT
 from tidegate.dialects.leftovers import Leftovers
 from tidegate.dialects.validation import invalid
 from tidegate.dialects.websearch import CALL
@@ -374,6 +374,8 @@ def _declared(where: str, declared: FunctionDeclaration, left: Leftovers) -> ite
         parameters = jsonio.EMPTY
         if not jsonio.is_null(declared.parameters):
             parameters = _schema(f"{where}.parameters", declared.parameters, left)
+    elif not jsonio.is_null(declared.parameters):
+        left.hint("tools[].functionDeclarations[].parameters")
     return items.Tool(name=declared.name, description=declared.description or "", parameters=parameters)
 
 
@@ -479,7 +481,9 @@ def _format(config: GenerationConfig, shown: jsonio.Members, left: Leftovers) ->
     schema = config.response_json_schema
     if jsonio.is_null(schema):
         schema = shown.get(_JSON_SCHEMA, jsonio.EMPTY)
-    if jsonio.is_null(schema) and not jsonio.is_null(config.response_schema):
+    if not jsonio.is_null(schema) and not jsonio.is_null(config.response_schema):
+        left.hint("generationConfig.responseSchema")
+    elif not jsonio.is_null(config.response_schema):
         schema = _schema("generationConfig.responseSchema", config.response_schema, left)
     if not jsonio.is_null(formats):
         try:
@@ -488,6 +492,7 @@ def _format(config: GenerationConfig, shown: jsonio.Members, left: Leftovers) ->
         except (ValueError, jsonio.SchemaMismatch):
             left.refuse("generationConfig.responseFormat")
         else:
+            left.look(formats, RESPONSE_FORMAT, "generationConfig.responseFormat", numbered=False)
             mime, schema = asked.text.mime_type or mime, asked.text.schema or schema
     if mime in ("", "text/plain"):
         if not jsonio.is_null(schema):

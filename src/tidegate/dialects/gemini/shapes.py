@@ -5,7 +5,7 @@ from typing import Final
 
 from tidegate.dialects.shapes import OneOf, Says, Shape
 
-__all__ = ["CONTENTS", "DECLARATIONS", "MEMBERS"]
+__all__ = ["CONTENTS", "DECLARATIONS", "MEMBERS", "RESPONSE_FORMAT"]
 
 _BLOB: Final = Shape("mimeType data displayName")
 _FILE: Final = Shape("fileUri mimeType displayName")
@@ -24,6 +24,8 @@ CONTENTS: Final = Shape("role", parts=_PART)
 DECLARATIONS: Final = Shape(
     "name description parameters parametersJsonSchema", behavior=Says("BLOCKING", "UNSPECIFIED")
 )
+
+RESPONSE_FORMAT: Final = Shape(text=Shape("mimeType schema"))
 
 MEMBERS: Final[Mapping[str, Shape | OneOf]] = {"systemInstruction": CONTENTS}
 """Other members of the request that are objects."""

@@ -1,9 +1,10 @@
 """A client's history on its way to a provider of its own API, without what is not that provider's (protocol §5.4).
 
 A conversation may have been with another provider before. Its thoughts came to the client with signatures of this
-gateway, to which Anthropic answers 400.
+gateway, and its sources as citations of this gateway's, to both of which Anthropic answers 400.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,8 @@ from tidegate.wire import jsonio
 __all__ = ["open_envelopes"]
 
 _MARK: Final = PREFIX.encode()
+_OWN_CITATION: Final = re.compile(rb'"encrypted_index"\s*:\s*""')
+"""Anthropic's own citations of the web always have an index; those that the encoder makes have none."""
 _CLEARS_THINKING: Final = "clear_thinking"
 
 
@@ -27,16 +30,22 @@ class _Management(msgspec.Struct):
     edits: list[_Typed] | None = None
 
 
+class _Citation(msgspec.Struct):
+    encrypted_index: str | None = None
+
+
 _typed = jsonio.decoder(_Typed)
+_citations = jsonio.decoder(list[_Citation])
 _management = jsonio.decoder(_Management)
 
 
 def open_envelopes(
     members: jsonio.Members, messages: list[InputMessage], envelopes: Envelopes | None, destination: Destination
 ) -> tuple[str, ...]:
-    """Put the provider's own thoughts in the place of their envelopes, and take out all others; returns the names of what
-    is lost. Thoughts that were only shown are none of it. `messages` are those of `members`."""
-    if _MARK not in bytes(members["messages"]):
+    """Put the provider's own thoughts in the place of their envelopes, and take out all others, and the citations that this
+    gateway made; returns the names of what is lost. Thoughts that were only shown are none of it. `messages` are those of `members`."""
+    text = bytes(members["messages"])
+    if _MARK not in text and _OWN_CITATION.search(text) is None:
         return ()
     history = _History(envelopes, destination)
     kept = [
@@ -45,8 +54,10 @@ def open_envelopes(
     ]
     members["messages"] = jsonio.raw([message for message in kept if message is not None])
     if len(messages) > 1 and _begins_with(messages[-1], "tool_result") and history.headless[-2]:
-        return _without_thinking(members, lost=history.lost)
-    return ("thinking",) if history.lost else ()
+        names = _without_thinking(members, lost=history.lost)
+    else:
+        names = ("thinking",) if history.lost else ()
+    return (*names, "citations") if history.cited else names
 
 
 class _History:
@@ -55,23 +66,37 @@ class _History:
         self._provider = destination.provider
         self.lost = False
         """Something was left out that another provider wants back."""
+        self.cited = False
+        """Citations of this gateway's were left out."""
         self.headless: list[bool] = []
         """For each message, whether the thought that it began with was left out."""
 
     def message(self, raw: jsonio.Raw, message: InputMessage) -> Any:
         """The message for the provider; None when nothing is left of it."""
         content = message.content
-        if isinstance(content, str) or not any(map(_is_enveloped, content)):
+        if isinstance(content, str) or not any(_is_enveloped(block) or _is_cited(block) for block in content):
             self.headless.append(False)
             return raw
         members = jsonio.members(raw)
         found = [
-            self._opened(block) if _is_enveloped(block) else own
+            self._opened(block) if _is_enveloped(block) else self._uncited(own, block)
             for own, block in zip(jsonio.elements(members["content"]), content, strict=True)
         ]
         self.headless.append(found[0] is None)
         kept = [block for block in found if block is not None]
         return {**members, "content": kept} if kept else None
+
+    def _uncited(self, own: jsonio.Raw, block: ContentBlock) -> Any:
+        if not _is_cited(block):
+            return own
+        self.cited = True
+        members: dict[str, Any] = dict(jsonio.members(own))
+        read = jsonio.decode(block.citations, _citations)
+        known = zip(jsonio.elements(block.citations), read, strict=True)
+        members["citations"] = [one for one, citation in known if citation.encrypted_index != ""]
+        if not members["citations"]:
+            del members["citations"]
+        return members
 
     def _opened(self, block: ContentBlock) -> dict[str, Any] | None:
         envelope = block.signature if block.type == "thinking" else block.data
@@ -115,6 +140,16 @@ def _type_of(value: jsonio.Raw) -> str:
 
 def _begins_with(message: InputMessage, *kinds: str) -> bool:
     return not isinstance(message.content, str) and bool(message.content) and message.content[0].type in kinds
+
+
+def _is_cited(block: ContentBlock) -> bool:
+    """Whether the text has a citation that this gateway made."""
+    if block.type != "text" or jsonio.is_null(block.citations):
+        return False
+    try:
+        return any(one.encrypted_index == "" for one in jsonio.decode(block.citations, _citations))
+    except jsonio.SchemaMismatch:
+        return False
 
 
 def _is_enveloped(block: ContentBlock) -> bool:

@@ -100,10 +100,14 @@ def _put_budget(
     if room <= LEAST_BUDGET or _is_forced(body) or _goes_on_without_thought(body["messages"]):
         losses.hint(name)
         return False
-    wanted = request.reasoning_budget if not request.effort and request.reasoning_budget else _BUDGETS[level]
+    wanted = request.reasoning_budget or _BUDGETS[level]
     # A fifth of the limit stays for what is said.
-    budget = min(wanted, max(LEAST_BUDGET, room * 4 // 5), room - 1)
-    body["thinking"] = {"type": "enabled", "budget_tokens": max(LEAST_BUDGET, budget)}
+    budget = max(LEAST_BUDGET, min(wanted, max(LEAST_BUDGET, room * 4 // 5), room - 1))
+    body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    if request.reasoning_budget and request.effort and not destination.traits.efforts:
+        losses.hint("effort")  # the budget says it more exactly
+    if request.reasoning_budget and budget != request.reasoning_budget:
+        losses.hint("reasoning_budget")
     return True
 
 
