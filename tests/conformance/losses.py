@@ -178,7 +178,7 @@ LOSSES: Final = (
         },
     ),
     Loss(
-        what="items that stand for hosted tools",
+        what="items of tools that the client runs for one API",
         providers=(*_CHATS, "anthropic", "google"),
         asks={
             "responses": (
@@ -186,7 +186,7 @@ LOSSES: Final = (
                 {
                     "input": [
                         _USER,
-                        {"type": "file_search_call", "id": "fs_1", "status": "completed", "queries": []},
+                        {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}, "status": "completed"},
                         _USER,
                     ]
                 },
@@ -300,6 +300,23 @@ LOSSES: Final = (
                     "input": [
                         _USER,
                         {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search"}},
+                        _USER,
+                    ]
+                },
+            )
+        },
+    ),
+    Loss(
+        what="what a provider ran itself",
+        providers=(*_CHATS, "anthropic", "google"),
+        refused=False,
+        asks={
+            "responses": (
+                "input[].file_search_call",
+                {
+                    "input": [
+                        _USER,
+                        {"type": "file_search_call", "id": "fs_1", "status": "completed", "queries": []},
                         _USER,
                     ]
                 },
@@ -514,6 +531,26 @@ LOSSES: Final = (
                     "source": {"type": "base64", "media_type": "application/pdf", "data": "AAAA"},
                 },
             ),
+        },
+    ),
+    Loss(
+        what="what a namespace of tools is for",
+        providers=(*_CHATS, "anthropic", "google"),
+        refused=False,
+        asks={
+            "responses": (
+                "tools[].namespace.description",
+                {
+                    "tools": [
+                        {
+                            "type": "namespace",
+                            "name": "sea",
+                            "description": "Of the sea.",
+                            "tools": [{"type": "function", "name": "t", "parameters": _SCHEMA}],
+                        }
+                    ]
+                },
+            )
         },
     ),
     Loss(

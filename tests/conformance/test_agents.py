@@ -78,10 +78,23 @@ def spoken(items: list[Any]) -> str:
 
 CODEX_DROPS = {
     "openai": set(),
-    "compatible": {"client_metadata", "tools[].format", "tools.web_search", "reasoning.summary"},
-    "anthropic": {"client_metadata", "text.verbosity", "tools[].format", "tools[].search_content_types"},
+    "compatible": {
+        "client_metadata",
+        "tools[].namespace.description",
+        "tools[].format",
+        "tools.web_search",
+        "reasoning.summary",
+    },
+    "anthropic": {
+        "client_metadata",
+        "tools[].namespace.description",
+        "text.verbosity",
+        "tools[].format",
+        "tools[].search_content_types",
+    },
     "gemini": {
         "client_metadata",
+        "tools[].namespace.description",
         "tools[].format",
         "text.verbosity",
         "tools[].search_content_types",

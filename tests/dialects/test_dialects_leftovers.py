@@ -104,7 +104,7 @@ LEFT: list[tuple[str, Members, str]] = [
     ("responses", message({"type": "input_audio", "input_audio": {"data": "AA", "format": "wav", "foo": 1}}), "input[0].content[0].input_audio.foo"),
     ("responses", item({"type": "additional_tools", "role": "developer", "tools": [{**FUNCTION, "foo": 1}]}, TEXT and {"role": "user", "content": "?"}), "input[0].tools[].foo"),
     ("responses", {"input": "?", "tools": [{**FUNCTION, "foo": 1}]}, "tools[].foo"),
-    ("responses", {"input": "?", "tools": [{"type": "namespace", "name": "n", "description": "d", "tools": [FUNCTION]}]}, "tools[].description"),
+    ("responses", {"input": "?", "tools": [{"type": "namespace", "name": "n", "description": "d", "tools": [FUNCTION]}]}, "tools[].namespace.description"),
     ("responses", {"input": "?", "tools": [{"type": "custom", "name": "w", "format": {"type": "text", "foo": 1}}]}, "tools[].format.foo"),
     ("responses", {"input": "?", "tools": [FUNCTION], "tool_choice": {"type": "function", "name": "f", "w": 1}}, "tool_choice.w"),
     ("responses", {"input": "?", "text": {"format": {"type": "text", "foo": 1}}}, "text.format.foo"),

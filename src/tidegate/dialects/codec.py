@@ -64,6 +64,26 @@ _SEARCHES = ("web_search", "google_search", "googleSearch", "tool_search")
 """How the types of tools begin that search the web, or the client's other tools."""
 
 
+_PROVIDERS_OWN = frozenset(
+    {
+        "code_interpreter_call",
+        "file_search_call",
+        "image_generation_call",
+        "mcp_call",
+        "mcp_list_tools",
+        "program",
+        "program_output",
+    }
+)
+"""Items of the Responses API of which the client has done nothing (protocol §1.4)."""
+
+_CARRIED = ("anthropic:", "google:")
+"""How the types of items begin that hold what another API's provider said."""
+
+_WITHIN = {"messages": "messages[].content[]", "contents": "contents[].parts[]"}
+"""Where the clients of other APIs have what is an item here."""
+
+
 class StreamDecoder(Protocol):
     """A provider's stream in, canonical events out, by the laws of `wire.events`, for any split of the bytes.
 
@@ -180,6 +200,17 @@ class Losses:
         for name in ("name", "phase"):
             if getattr(message, name):
                 self.hint(name)
+
+    def item(self, item: OpaqueItem, why: str) -> None:
+        """An item that the target has no place for. What a provider ran and said itself comes back with the history of
+        every client: it is left out, and what was made of it stands in the words behind it. All else is refused; `why` is
+        a sentence."""
+        if item.type in _PROVIDERS_OWN or item.type.startswith(_CARRIED):
+            place = self._names.get("items", "items")
+            kind = item.type.removeprefix("anthropic:").removeprefix("google:")
+            self.hint(f"{_WITHIN.get(place, f'{place}[]')}.{kind}")
+        else:
+            self.refuse("items", why)
 
     def hosted(self, tool: HostedTool, why: str) -> None:
         """A tool that the target does not have. A search is only offered: the model may do without one of the web, and

@@ -378,10 +378,26 @@ def test_parts_without_a_place_are_refused_by_the_clients_name(part: Part) -> No
     assert lost == ["input"]
 
 
-def test_items_of_hosted_tools_are_refused_by_name() -> None:
-    item = OpaqueItem(type="file_search_call", value=jsonio.raw({}))
-    assert "file_search_call" in refused(asked(said("user", "x"), item)).message
+def test_items_that_the_client_has_a_part_in_are_refused_by_name() -> None:
+    item = OpaqueItem(type="shell_call", value=jsonio.raw({}))
+    assert "shell_call" in refused(asked(said("user", "x"), item)).message
     assert messages(said("user", "x"), item, allowed=True) == [{"role": "user", "content": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "name"),
+    [
+        ("file_search_call", "input", "input[].file_search_call"),
+        ("google:inlineData", "input", "input[].inlineData"),
+        ("anthropic:code_execution_tool_result", "messages", "messages[].content[].code_execution_tool_result"),
+        ("google:executableCode", "contents", "contents[].parts[].executableCode"),
+    ],
+)
+def test_what_a_provider_ran_itself_is_left_out_of_a_history_and_named(kind: str, items: str, name: str) -> None:
+    item = OpaqueItem(type=kind, value=jsonio.raw({}))
+    found, lost = sent(asked(said("user", "x"), item, names={"items": items}))
+    assert found["messages"] == [{"role": "user", "content": "x"}]
+    assert lost == [name]
 
 
 def test_a_search_of_the_past_is_left_out() -> None:

@@ -258,8 +258,9 @@ def test_empty_texts_are_left_out_beside_others() -> None:
 def test_items_of_googles_own_come_back_and_others_are_refused() -> None:
     own = OpaqueItem(type="google:toolCall", value=jsonio.raw({"part": {"toolCall": {"id": "1"}}}))
     assert contents(message("?"), own)[1] == ("model", [{"toolCall": {"id": "1"}}])
-    with pytest.raises(UnsupportedParameter, match="file_search_call"):
-        contents(message("?"), OpaqueItem(type="file_search_call", value=jsonio.raw({})))
+    with pytest.raises(UnsupportedParameter, match="shell_call"):
+        contents(message("?"), OpaqueItem(type="shell_call", value=jsonio.raw({})))
+    assert told(asked(message("?"), OpaqueItem(type="mcp_call", value=jsonio.raw({}))))[1] == ["items[].mcp_call"]
 
 
 def test_searches_of_googles_own_come_back_and_others_are_left_out() -> None:

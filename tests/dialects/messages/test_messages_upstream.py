@@ -292,8 +292,13 @@ def test_blocks_of_server_tools_come_back_as_they_were() -> None:
 
 
 def test_items_of_other_apis_are_refused() -> None:
-    item = OpaqueItem(type="file_search_call", value=jsonio.raw({"type": "file_search_call"}))
+    item = OpaqueItem(type="shell_call", value=jsonio.raw({"type": "shell_call"}))
     assert refused(request(user(), item, user())) == "input"
+
+
+def test_what_a_provider_ran_itself_is_left_out_of_a_history_and_named() -> None:
+    item = OpaqueItem(type="code_interpreter_call", value=jsonio.raw({"type": "code_interpreter_call"}))
+    assert encode(request(user(), item, user()))[1] == ("input[].code_interpreter_call",)
 
 
 @pytest.mark.parametrize(

@@ -167,9 +167,10 @@ class TestItems:
         assert dropped == ["web_search_call"]
 
     @pytest.mark.parametrize("kind", ["anthropic:server_tool_use", "google:executableCode"])
-    def test_items_of_other_apis_are_refused(self, kind: str) -> None:
-        with pytest.raises(errors.UnsupportedParameter):
-            encode(request(HELLO, OpaqueItem(type=kind, value=raw({"type": kind}))))
+    def test_items_of_other_apis_are_left_out_and_named(self, kind: str) -> None:
+        body, dropped = encode(request(HELLO, OpaqueItem(type=kind, value=raw({"type": kind}))))
+        assert len(body["input"]) == 1
+        assert dropped == [f"items[].{kind.partition(':')[2]}"]
 
 
 class TestParameters:

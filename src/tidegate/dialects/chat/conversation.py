@@ -90,7 +90,7 @@ class Conversation:
                 case OpaqueItem(type=kind) if kind == CALL:
                     self._losses.hint(CALL)
                 case OpaqueItem():
-                    self._losses.refuse("items", f"An item of type '{item.type}' has no place in a chat completion.")
+                    self._losses.item(item, f"An item of type '{item.type}' has no place in a chat completion.")
         self._close()
         out: list[dict[str, Any]] = []
         if self._request.instructions:

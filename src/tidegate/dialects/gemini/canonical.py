@@ -183,7 +183,7 @@ class _Conversation:
         if len(main) > 1:
             raise invalid(where, f"a part has one kind of content, and this one has {' and '.join(sorted(main))}.")
         if not main:
-            self._add_other(where, part, members)
+            self._add_other(where, role, part, members)
             return
         if not jsonio.is_null(members.get("videoMetadata", jsonio.NULL)):
             self._left.refuse(f"{where}.videoMetadata")
@@ -273,7 +273,7 @@ class _Conversation:
             self._left.hint(f"{where}.{member}.displayName")
         return said
 
-    def _add_other(self, where: str, part: Part, members: jsonio.Members) -> None:
+    def _add_other(self, where: str, role: str, part: Part, members: jsonio.Members) -> None:
         names = [
             name
             for name, value in members.items()
@@ -289,6 +289,9 @@ class _Conversation:
         self._message = None
         if is_search_part(members):
             self.items.append(items.OpaqueItem(type=CALL, value=search_item("", [members])))
+            return
+        if role != "model":
+            self._add_said(role, items.OpaquePart(type=names[0], value=jsonio.raw(members)))
             return
         kind = OPAQUE_PREFIX + names[0]
         self.items.append(items.OpaqueItem(type=kind, value=jsonio.raw({"type": kind, "part": members})))

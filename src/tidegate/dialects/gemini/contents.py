@@ -163,7 +163,7 @@ class Contents:
         if item.type.startswith(OPAQUE_PREFIX) and "part" in content:
             self._parts.append(dict(jsonio.members(content["part"])))
         else:
-            self._losses.refuse("items", f"An item of type '{item.type[:64]}' is not known to Gemini.")
+            self._losses.item(item, f"An item of type '{item.type[:64]}' is not known to Gemini.")
 
     def _close_text(self) -> None:
         if self._text_signature:

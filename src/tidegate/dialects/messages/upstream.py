@@ -303,7 +303,7 @@ class _Conversation:
         elif item.type == CALL:
             self._losses.hint(CALL)
         else:
-            self._losses.refuse("items", f"It has no items of type '{item.type}'.")
+            self._losses.item(item, f"It has no items of type '{item.type}'.")
 
     def _blocks(self, parts: list[Part], *, assistant: bool = False) -> list[Block]:
         found: list[Block] = []

@@ -195,6 +195,8 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
     items = _items(members, tools, names, left)
     if "tools" in members:
         left.look(members["tools"], TOOLS, "tools", numbered=False)
+    if names.described:
+        left.hint("tools[].namespace.description")
     for name, shape in MEMBERS.items():
         if name in members:
             left.look(members[name], shape, name)

@@ -7,7 +7,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from tidegate.dialects.dialect import Destination, unsupported
+from tidegate.dialects.dialect import Destination
 from tidegate.dialects.envelope import PREFIX, Envelopes
 from tidegate.dialects.responses.compacted import COMPACTION
 from tidegate.dialects.responses.foreign import may_be_foreign, own_items
@@ -213,10 +213,7 @@ class PromptRequest(Generic[Asked]):
         if isinstance(given, list) and may_be_foreign({item.type for item in given}):
             members["input"], searches, others = own_items(members["input"])
             left_out += ("input[].web_search_call",) if searches else ()
-            if others and not destination.drops:
-                why = [f"Items of type '{kind[:64]}' are another API's." for kind in dict.fromkeys(others)]
-                raise unsupported({"input": why}, destination)
-            left_out += ("input",) if others else ()
+            left_out += tuple(dict.fromkeys(f"input[].{kind.partition(':')[2]}" for kind in others))
         return left_out
 
     @property

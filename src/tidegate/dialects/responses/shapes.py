@@ -47,7 +47,7 @@ _FUNCTIONS: Final = {
     "function": Shape("name description parameters strict"),
     "custom": Shape("name description", format=OneOf("type", {"text": Shape(), "grammar": Shape("syntax definition")})),
 }
-TOOLS: Final = OneOf("type", {**_FUNCTIONS, "namespace": Shape("name", tools=OneOf("type", _FUNCTIONS))})
+TOOLS: Final = OneOf("type", {**_FUNCTIONS, "namespace": Shape("name description", tools=OneOf("type", _FUNCTIONS))})
 
 _FORCED: Final = Shape()
 

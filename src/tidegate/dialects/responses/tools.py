@@ -36,12 +36,14 @@ _tool = jsonio.decoder(_Tool)
 class ToolNames:
     """Tools inside a namespace are flat everywhere but here: how the client calls them."""
 
-    __slots__ = ("_has_function", "_has_search", "_spaces")
+    __slots__ = ("_has_function", "_has_search", "_spaces", "described")
 
     def __init__(self) -> None:
         self._has_search = False
         self._has_function = False
         self._spaces: dict[str, tuple[str, str]] = {}
+        self.described = False
+        """A namespace says what its tools are for, and there is no namespace elsewhere."""
 
     def add(self, namespace: str, name: str) -> str:
         """The flat name of the tool."""
@@ -92,6 +94,7 @@ def read_tools(values: Iterable[msgspec.Raw], names: ToolNames, path: str) -> li
         if tool.type == "namespace":
             if not tool.name:
                 raise missing(f"{at}.name")
+            names.described = names.described or bool(tool.description)
             for place, inner in enumerate(tool.tools or ()):
                 within = _read(inner, f"{at}.tools[{place}]")
                 found.append(_canonical(within, inner, f"{at}.tools[{place}]", names, tool.name))

@@ -317,7 +317,7 @@ def _reasoning(item: Reasoning, destination: Destination, losses: Losses) -> Any
 
 def _opaque(item: OpaqueItem, losses: Losses) -> Any:
     if is_foreign_type(item.type):
-        losses.refuse("items", f"Items of type '{item.type[:64]}' are another API's.")
+        losses.item(item, f"Items of type '{item.type[:64]}' are another API's.")
         return None
     members = jsonio.members(item.value)
     if is_foreign_search(item.type, members):
