@@ -253,6 +253,73 @@ def test_a_member_that_nobody_knows_is_left_out_and_named(
     assert name in dropped(ask(http, client, ECHO[provider], members))
 
 
+ECHO_OF_ALL: list[dict[str, Any]] = [
+    {"role": "user", "content": "?"},
+    {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [],
+        "content": None,
+        "encrypted_content": None,
+        "status": "completed",
+    },
+    {"type": "file_search_call", "id": "fs_1", "status": "completed", "queries": [], "results": None},
+    {
+        "type": "code_interpreter_call",
+        "id": "ci_1",
+        "status": "completed",
+        "code": "1",
+        "container_id": "c",
+        "outputs": [],
+    },
+    {"type": "mcp_call", "id": "mcp_1", "server_label": "s", "name": "n", "arguments": "{}", "output": "o"},
+    {"type": "anthropic:server_tool_use", "id": "at_1", "status": "completed", "anthropic_blocks": []},
+    {"type": "google:inlineData", "id": "gg_1", "status": "completed", "part": {"inlineData": {}}},
+    {
+        "type": "message",
+        "id": "msg_1",
+        "status": "completed",
+        "role": "assistant",
+        "phase": "commentary",
+        "content": [
+            {
+                "type": "output_text",
+                "text": "a",
+                "annotations": [{"type": "file_citation", "file_id": "f", "filename": "n", "index": 1}],
+                "logprobs": [{"token": "a", "logprob": 0, "bytes": [97], "top_logprobs": []}],
+            }
+        ],
+    },
+    {
+        "type": "function_call",
+        "id": "fc_1",
+        "call_id": "c",
+        "name": "t",
+        "arguments": "{}",
+        "status": "completed",
+        "caller": {"type": "direct"},
+    },
+    {"type": "function_call_output", "id": "fco_1", "call_id": "c", "output": "7", "status": "completed", "name": "t"},
+]
+
+
+@pytest.mark.parametrize("provider", SPEAKS)
+def test_an_echo_of_any_answer_is_never_refused(http: httpx.Client, provider: str) -> None:
+    """Clients send items back as they got them, whoever made them."""
+    names = dropped(ask(http, "responses", ECHO[provider], {"input": ECHO_OF_ALL}))
+    ran = {f"input[].{one}" for one in ("file_search_call", "code_interpreter_call", "mcp_call")}
+    foreign = {"input[].server_tool_use", "input[].inlineData"}
+    match provider:
+        case "openai":
+            assert set(names) == foreign | {"reasoning_items"}
+        case "anthropic":
+            assert set(names) == ran | (foreign - {"input[].server_tool_use"}) | {"input[].phase", "reasoning_items"}
+        case "google":
+            assert set(names) == ran | (foreign - {"input[].inlineData"}) | {"input[].phase"}
+        case _:
+            assert set(names) == ran | foreign | {"input[].phase", "reasoning_items"}
+
+
 @pytest.mark.parametrize("client", UNKNOWN)
 def test_a_member_that_nobody_knows_goes_on_to_a_provider_of_the_same_dialect(
     gateway: Running, http: httpx.Client, client: str

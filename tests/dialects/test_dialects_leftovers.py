@@ -151,6 +151,7 @@ LEFT: list[tuple[str, Members, str]] = [
     ("gemini", part(inlineData={**BLOB, "displayName": "a.png"}), "contents[0].parts[0].inlineData.displayName"),
     ("gemini", part(fileData={"fileUri": "https://a.example/a", "mimeType": "image/png", "displayName": "a"}), "contents[0].parts[0].fileData.displayName"),
     ("gemini", {**part(text="?"), "systemInstruction": {"parts": [{"text": "s", "foo": 1}]}}, "systemInstruction.parts[0].foo"),
+    ("gemini", part(inlineData=BLOB, thought=True), "contents[0].parts[0].thought"),
     ("gemini", declared(foo=1), "tools[].functionDeclarations[].foo"),
     ("gemini", declared(parameters={"type": "OBJECT"}, parametersJsonSchema={}), "tools[].functionDeclarations[].parameters"),
     ("gemini", declared(behavior="NON_BLOCKING"), "tools[].functionDeclarations[].behavior"),
@@ -250,6 +251,20 @@ def test_a_signature_of_googles_chat_endpoint_is_named_elsewhere(endpoint: Endpo
     body, dropped = crossed(SIGNED, endpoint)
     assert "c2ln" not in json.dumps(body)
     assert dropped == ("messages[].tool_calls[].extra_content",)
+
+
+PICTURE: Members = {"url": "data:image/png;base64,AAAA"}
+DRAWN = assistant(content=None, images=[{"type": "image_url", "image_url": PICTURE}])
+DRAWN["messages"].append({"role": "user", "content": "?"})
+
+
+@pytest.mark.parametrize("endpoint", ["messages", "responses"])
+def test_an_image_that_a_model_made_is_no_reason_to_refuse_its_history(endpoint: Endpoint) -> None:
+    body, dropped = crossed(DRAWN, endpoint)
+    assert "AAAA" not in json.dumps(body)
+    assert [one["role"] for one in body.get("messages") or body["input"]][-1] == "user"
+    assert all(one["content"] for one in body.get("messages") or body["input"])
+    assert dropped == ("messages[].images",)
 
 
 def test_what_many_items_have_has_one_name() -> None:

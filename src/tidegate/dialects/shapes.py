@@ -19,6 +19,8 @@ __all__ = ["HARMLESS", "OneOf", "Says", "Shape", "placed", "unread"]
 HARMLESS: Final[Mapping[str, str]] = {
     "input[].id": "Ids of items and messages are the gateway's own or another provider's; calls are found by `call_id`.",
     "messages[].id": "As above; chat has no ids of messages, but clients keep some.",
+    "input[].name": "In the output of a call: it is the name of the call, which is there.",
+    "messages[].name": "In the result of a call: it is the name of the call, which is there. Any other name is named.",
     "input[].status": "`completed` says only that the item is whole. Any other status is named.",
     "input[].caller": "`direct` is how the model calls every tool. Any other caller is named.",
     "messages[].content[].caller": "As above.",

@@ -415,17 +415,25 @@ def test_what_the_assistant_said_comes_back_whole() -> None:
             "content": [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "b"}],
             "refusal": "c",
             "images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}, 7],
-            "audio": {"id": "audio_1"},
         }
     )
     assert isinstance(message, Message)
-    assert message.content[:-1] == [
+    assert message.content == [
         TextPart(text="a"),
         RefusalPart(refusal="b"),
         RefusalPart(refusal="c"),
         ImagePart(url="data:image/png;base64,AA=="),
     ]
-    assert isinstance(message.content[-1], OpaquePart)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [({"id": "audio_1"}, ""), ({"id": "audio_1", "transcript": "high tide"}, "high tide"), ("odd", "")],
+)
+def test_a_sound_that_a_model_made_is_named_and_its_words_stay(said: Any, text: str) -> None:
+    found = canonical(messages=[USER, {"role": "assistant", "content": None, "audio": said}])
+    assert found.hints == ("messages[1].audio",)
+    assert found.items[1] == Message(role="assistant", content=[TextPart(text=text)] if text else [])
 
 
 # -- reasoning ----------------------------------------------------------------------------------------------------

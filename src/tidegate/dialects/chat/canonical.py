@@ -160,6 +160,7 @@ _NAMES: Mapping[str, str] = {
     "grammar": "tools[].custom.format",
     "reasoning_items": "reasoning_content",
     "reasoning.encrypted_content": "reasoning_details",
+    "said_media": "messages[].images",
     "thought_signature": "messages[].tool_calls[].extra_content",
 }
 

@@ -159,7 +159,10 @@ class History:
             content.append(RefusalPart(refusal=message.refusal))
         content.extend(_images(message.images))
         if message.audio is not None:
-            content.append(OpaquePart(type="audio", value=jsonio.raw(message.audio)))
+            self._left.hint(f"messages[{place}].audio")  # only the provider that said it has it
+            said = message.audio.get("transcript") if isinstance(message.audio, dict) else None
+            if isinstance(said, str) and said and not content:
+                content.append(TextPart(text=said))
         if calls or thoughts:
             content = [part for part in content if not isinstance(part, TextPart) or part.text]
         yield from _before(thoughts, text=False, calls=0)

@@ -58,6 +58,7 @@ _NAMES: Final = {
     "effort": "generationConfig.thinkingConfig.thinkingLevel",
     "reasoning_budget": "generationConfig.thinkingConfig.thinkingBudget",
     "reasoning_summary": "generationConfig.thinkingConfig.includeThoughts",
+    "said_media": "contents[].parts[].inlineData",
     "reasoning_items": "thoughtSignature",
     "reasoning.encrypted_content": "thoughtSignature",
 }
@@ -198,6 +199,8 @@ class _Conversation:
         elif part.text == "" and part.thought_signature is not None:
             self._seal(signature)
         else:
+            if part.thought is True:
+                self._left.hint(f"{where}.thought")  # elsewhere only words are thoughts
             if signature:
                 self._seal(signature)
             self._add_said(role, self._said(part, where))

@@ -117,6 +117,7 @@ _NAMES = {
     "breakpoint": "cache_control",
     "filename": "title",
     "prompt_cache_breakpoint": "cache_control",
+    "said_media": "messages[].content[].image",
     "reasoning_items": "thinking",
     "reasoning.encrypted_content": "thinking",
 }

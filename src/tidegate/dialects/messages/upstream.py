@@ -322,8 +322,10 @@ class _Conversation:
         match part:
             case TextPart(text=text) | RefusalPart(refusal=text):
                 return {"type": "text", "text": text} if text.strip() else None
-            case ImagePart() | FilePart() if assistant:
-                self._losses.refuse("items", "An assistant's message has only text.")
+            case ImagePart() | FilePart() | AudioPart() if assistant:
+                self._losses.hint(
+                    "said_media"
+                )  # a model made it: it comes back with the history, and here an answer is text
             case ImagePart():
                 return self._image(part)
             case FilePart():

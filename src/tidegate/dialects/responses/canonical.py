@@ -47,6 +47,7 @@ _NAMES: Final = {
     "breakpoint": "prompt_cache_breakpoint",
     "grammar": "tools[].format",
     "phase": "input[].phase",
+    "said_media": "input[].content[].input_image",
 }
 """Members of CanonicalRequest that this dialect calls otherwise."""
 

@@ -263,6 +263,8 @@ def _item(item: Item, destination: Destination, losses: Losses) -> Any:
                 losses.hint("name")
             members: dict[str, Any] = {"type": "message", "role": item.role}
             members["content"] = _parts(item.content, losses, answer=item.role == "assistant")
+            if item.content and not members["content"]:
+                return None  # all of it was left out
             if item.phase:
                 members["phase"] = item.phase
             return members
@@ -356,8 +358,8 @@ def _part(part: Part, losses: Losses, *, answer: bool) -> Any:
             return {"type": "input_text", "text": part.refusal}
         case OpaquePart() if part.type in _OPAQUE_PARTS:
             return part.value
-        case ImagePart() | FilePart() if answer:
-            losses.refuse("items", "An assistant's message takes text only.")
+        case ImagePart() | FilePart() | AudioPart() if answer:
+            losses.hint("said_media")  # a model made it: it comes back with the history, and here an answer is text
             return None
         case ImagePart():
             where = {"file_id": part.file_id} if part.file_id else {"image_url": part.url}
