@@ -153,11 +153,12 @@ class History:
 
     def _assistant(self, message: HistoryMessage, place: int) -> Iterator[Item]:
         thoughts = _reasoning(message)
-        calls = list(self._calls(message, place))
+        calls = list(self._calls(message, place)) if message.tool_calls or message.function_call is not None else []
         content = self._content(message, place)
         if message.refusal:
             content.append(RefusalPart(refusal=message.refusal))
-        content.extend(_images(message.images))
+        if message.images is not None:
+            content.extend(_images(message.images))
         if message.audio is not None:
             self._left.hint(f"messages[{place}].audio")  # only the provider that said it has it
             said = message.audio.get("transcript") if isinstance(message.audio, dict) else None
@@ -165,13 +166,17 @@ class History:
                 content.append(TextPart(text=said))
         if calls or thoughts:
             content = [part for part in content if not isinstance(part, TextPart) or part.text]
-        yield from _before(thoughts, text=False, calls=0)
+        if thoughts:
+            yield from _before(thoughts, text=False, calls=0)
         if content or not (calls or thoughts):
             yield Message(role="assistant", content=content, name=message.name or "")
         for number, call in enumerate(calls):
-            yield from _before(thoughts, text=True, calls=number)
-            if number < len(message.tool_calls or ()):
-                yield from self._signed(message, place, number)
+            if thoughts:
+                yield from _before(thoughts, text=True, calls=number)
+            if message.tool_calls and number < len(message.tool_calls):
+                extra = message.tool_calls[number].extra_content
+                if extra is not None:
+                    yield from self._signed(extra, call, f"messages[{place}].tool_calls[{number}].extra_content")
             yield call
         for thought in thoughts:
             yield thought.item
@@ -198,16 +203,14 @@ class History:
                 arguments=message.function_call.arguments or "",
             )
 
-    def _signed(self, message: HistoryMessage, place: int, number: int) -> Iterator[Reasoning]:
+    def _signed(self, extra: Any, call: FunctionCall, where: str) -> Iterator[Reasoning]:
         """The signature of a call that Google's own chat endpoint gave (ai.google.dev/gemini-api/docs/thought-signatures)."""
-        call = (message.tool_calls or [])[number]
-        extra: Any = call.extra_content
         google = extra.get("google") if isinstance(extra, dict) else extra
         signature = google.get("thought_signature") if isinstance(google, dict) else google
         if isinstance(google, dict) and isinstance(signature, str) and _BASE64.fullmatch(signature):
-            yield Reasoning(seal=Seal(kind="thought_signature", data=signature, call_id=call.id or ""))
+            yield Reasoning(seal=Seal(kind="thought_signature", data=signature, call_id=call.call_id))
         elif signature is not None:
-            self._left.hint(f"messages[{place}].tool_calls[{number}].extra_content")
+            self._left.hint(where)
 
     def _content(self, message: HistoryMessage, place: int) -> list[Part]:
         content = message.content
@@ -294,6 +297,8 @@ def _images(given: Any) -> Iterator[ImagePart]:
 def _reasoning(message: HistoryMessage) -> list[_Placed]:
     """The reasoning of an assistant message: an item for each opaque entry, the text with the first. Vendors' members
     are read loosely: a shape that we do not know is no reason to refuse a history."""
+    if message.reasoning_content is None and message.reasoning is None and message.reasoning_details is None:
+        return []
     text = next((one for one in (message.reasoning_content, message.reasoning) if isinstance(one, str) and one), "")
     placed: list[_Placed] = []
     details = message.reasoning_details

@@ -186,7 +186,7 @@ class _Conversation:
         if not main:
             self._add_other(where, role, part, members)
             return
-        if not jsonio.is_null(members.get("videoMetadata", jsonio.NULL)):
+        if "videoMetadata" in members and not jsonio.is_null(members["videoMetadata"]):
             self._left.refuse(f"{where}.videoMetadata")
         signature = _signature(part.thought_signature)
         if part.function_call is not None:

@@ -1,6 +1,7 @@
 """Content blocks of a client's Messages request, and what they are in the canonical form."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -85,14 +86,25 @@ _enabled = jsonio.decoder(Enabled)
 class Blocks:
     """The blocks of one list, each with its own bytes, and where the list stands in the request."""
 
-    def __init__(self, blocks: list[ContentBlock], raws: list[msgspec.Raw], path: str) -> None:
+    def __init__(self, blocks: list[ContentBlock], content: msgspec.Raw, path: str) -> None:
+        """`content` is the list as it came."""
         self._blocks = blocks
-        self._raws = raws
+        self._content = content
+        self._raws: list[msgspec.Raw] | None = None
         self.path = path
 
-    def __iter__(self) -> Iterator[tuple[ContentBlock, msgspec.Raw, str]]:
-        for place, (block, raw) in enumerate(zip(self._blocks, self._raws, strict=True)):
-            yield block, raw, f"{self.path}[{place}]"
+    def __iter__(self) -> Iterator[tuple[ContentBlock, "_Own", str]]:
+        for place, block in enumerate(self._blocks):
+            yield block, partial(self._own, place), f"{self.path}[{place}]"
+
+    def _own(self, place: int) -> msgspec.Raw:
+        """Few blocks are wanted as they came."""
+        if self._raws is None:
+            self._raws = jsonio.elements(self._content)
+        return self._raws[place]
+
+
+_Own = Callable[[], msgspec.Raw]
 
 
 class Reader:
@@ -126,11 +138,11 @@ class Reader:
             item: Item
             match block.type:
                 case "server_tool_use" if block.name == "web_search":
-                    searches[block.id or ""] = raw
+                    searches[block.id or ""] = raw()
                     continue
                 case "web_search_tool_result" if block.tool_use_id in searches:
                     own = block.tool_use_id or ""
-                    item = OpaqueItem(type=CALL, value=search_item(own, searches.pop(own), raw))
+                    item = OpaqueItem(type=CALL, value=search_item(own, searches.pop(own), raw()))
                 case "tool_use":
                     text = bytes(block.input).decode()
                     item = FunctionCall(call_id=block.id or "", name=block.name or "", arguments=text)
@@ -149,7 +161,7 @@ class Reader:
                 case kind:
                     own = block.id or block.tool_use_id or ""
                     kind = f"anthropic:{kind}"
-                    item = OpaqueItem(type=kind, value=carrying(kind, own, [raw]))
+                    item = OpaqueItem(type=kind, value=carrying(kind, own, [raw()]))
             items.append(item)
         items.extend(OpaqueItem(type=CALL, value=search_item(own, use, None)) for own, use in searches.items())
         return items
@@ -157,7 +169,7 @@ class Reader:
     def parts(self, blocks: Blocks) -> list[Part]:
         return [part for block, raw, path in blocks for part in self._parts_of(block, raw, path)]
 
-    def _parts_of(self, block: ContentBlock, raw: msgspec.Raw, path: str) -> list[Part]:
+    def _parts_of(self, block: ContentBlock, raw: _Own, path: str) -> list[Part]:
         """Mostly one part: a document's context is a text before it. Raises InvalidRequest."""
         marked = block.cache_control is not None
         source = block.source
@@ -183,7 +195,7 @@ class Reader:
                 return [TextPart(text=f"{head}\n\n{said}", breakpoint=marked)]
             case _:
                 pass
-        return [OpaquePart(type=block.type, value=raw)]
+        return [OpaquePart(type=block.type, value=raw())]
 
     def _document(self, block: ContentBlock, source: Source, path: str) -> list[Part]:
         marked = block.cache_control is not None
@@ -221,7 +233,7 @@ class Reader:
         try:
             if bytes(content).lstrip()[:1] == b'"':
                 return [TextPart(text=jsonio.decode(content, _text))]
-            return self.parts(Blocks(jsonio.decode(content, _block_list), jsonio.elements(content), path))
+            return self.parts(Blocks(jsonio.decode(content, _block_list), content, path))
         except (jsonio.SchemaMismatch, jsonio.InvalidJSON) as error:
             inner = getattr(error, "path", "")
             place = f"{path}{inner}" if inner.startswith("[") else path

@@ -199,14 +199,14 @@ class MessagesRequest(Received[MessagesBody]):
             if len(typed.system) == 1 and typed.system[0].cache_control is None:
                 request.instructions = typed.system[0].text or ""
             else:
-                system = Blocks(typed.system, jsonio.elements(members["system"]), "system")
+                system = Blocks(typed.system, members["system"], "system")
                 request.items.append(Message(role="system", content=reader.parts(system)))
         raws = jsonio.decode(members["messages"], _raw_messages)
         for place, (message, raw) in enumerate(zip(typed.messages, raws, strict=True)):
             if isinstance(message.content, str):
                 request.items.append(Message(role=message.role, content=[TextPart(text=message.content)]))
                 continue
-            blocks = Blocks(message.content, jsonio.elements(raw.content), f"messages[{place}].content")
+            blocks = Blocks(message.content, raw.content, f"messages[{place}].content")
             if message.role == "assistant":
                 request.items.extend(reader.assistant(blocks))
             else:
