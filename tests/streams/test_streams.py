@@ -12,7 +12,6 @@ from tidegate.dialects.resume import Resume
 from tidegate.streams.follow import Deleted, follow, replay
 from tidegate.streams.journal import BATCH_S, Journal
 from tidegate.streams.run import MEMORY_BYTES, Run
-from tidegate.wire.errors import StorageUnavailable
 
 
 class Shelf:
