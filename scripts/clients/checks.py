@@ -46,7 +46,6 @@ TOML: Final = f"""
 port = 0
 [defaults]
 model = "openai/echo"
-unsupported = "drop"
 [providers.openai]
 base_url = "{{sim}}"
 credentials = ["sk-of-the-provider"]
