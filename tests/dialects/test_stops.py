@@ -151,6 +151,15 @@ def test_log_probabilities_go_with_the_text_that_is_let_through() -> None:
     assert stream.cut
 
 
+def test_text_without_log_probabilities_has_none_wherever_it_is_cut() -> None:
+    stream = StopFilter(["END"])
+    entry = jsonio.raw({"token": "aE", "logprob": -1, "bytes": [97, 69], "top_logprobs": []})
+    assert stream.feed([TextDelta("aE", 0, [entry])]) == [TextDelta("a")]
+    assert stream.feed([TextDelta("x")]) == [TextDelta("Ex", 0, [entry])]
+    assert stream.feed([TextDelta("E"), MessageEnd()]) == [TextDelta("E"), MessageEnd()]
+    assert stream.feed([TextDelta("bEND")])[0] == TextDelta("b")
+
+
 def test_the_parts_of_a_character_are_told_with_it() -> None:
     def half(*octets: int) -> msgspec.Raw:
         return jsonio.raw({"token": "\\x", "logprob": -1, "bytes": list(octets), "top_logprobs": []})

@@ -60,6 +60,9 @@ def _check_items(events: list[Any], *, cut: bool) -> list[Any]:
             open_items[at] = event["item"]
             continue
         at = event["output_index"]
+        if kind == "response.output_text.annotation.added" and at in done:
+            _annotate(done[at], event)
+            continue
         item = open_items[at]
         if kind == "response.output_item.done":
             assert event["item"]["id"] == item["id"]
@@ -93,3 +96,11 @@ def _check_items(events: list[Any], *, cut: bool) -> list[Any]:
     assert cut or not open_items, "items were left open"
     assert cut or not parts, "parts were left open"
     return [done[at] for at in sorted(done)]
+
+
+def _annotate(item: Any, event: Any) -> None:
+    """A source that was named when its message was over: only the snapshot of the end can have it."""
+    assert event["item_id"] == item["id"]
+    annotations = item["content"][event["content_index"]]["annotations"]
+    assert event["annotation_index"] == len(annotations)
+    annotations.append(event["annotation"])

@@ -269,14 +269,15 @@ class Collector:
                     call_id=event.call_id, name=event.name, arguments="", custom=event.custom, namespace=event.namespace
                 )
                 self._calls[event.index] = call
-                self._of(event.choice).append(call)
+                self._put(call, event.choice)
             case ToolCallDelta():
                 self._calls[event.index].arguments += event.text
             case MediaDelta():
                 url = data_url(event.media_type, event.data)
                 self._message(event.choice).content.append(ImagePart(url=url))
+                self._messages.pop(event.choice)
             case Opaque():
-                self._of(0).append(OpaqueItem(type=event.type, value=event.item))
+                self._put(OpaqueItem(type=event.type, value=event.item), 0)
             case UsageReport():
                 self._usage = event.usage
             case ChoiceEnd():
@@ -311,6 +312,11 @@ class Collector:
     def _of(self, choice: int) -> list[Item]:
         return self._items.setdefault(choice, [])
 
+    def _put(self, item: Item, choice: int) -> None:
+        """An item that is no message: the one that is open ends before it, and words behind it are another's."""
+        self._messages.pop(choice, None)
+        self._of(choice).append(item)
+
     def _message(self, choice: int) -> Message:
         message = self._messages.get(choice)
         if message is None:
@@ -328,8 +334,13 @@ class Collector:
         """The text that an annotation belongs to: some providers tell sources last, when the message is closed."""
         if choice not in self._messages:
             for item in reversed(self._of(choice)):
-                if isinstance(item, Message) and item.content and isinstance(item.content[-1], TextPart):
-                    return item.content[-1]
+                said = (
+                    [part for part in item.content if not isinstance(part, ImagePart)]
+                    if isinstance(item, Message)
+                    else []
+                )
+                if said and isinstance(said[-1], TextPart):
+                    return said[-1]
         return self._part(choice, TextPart)
 
     def _open_reasoning(self, choice: int) -> Reasoning:

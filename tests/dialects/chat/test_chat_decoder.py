@@ -696,6 +696,59 @@ def test_logprobs_of_a_token_without_text_are_kept() -> None:
     assert len(text.logprobs) == 1
 
 
+def with_logprobs(delta: dict[str, Any], *tokens: str) -> bytes:
+    entries = [{"token": token, "logprob": -0.1, "bytes": None, "top_logprobs": []} for token in tokens]
+    return frame({"id": "c", "choices": [{"index": 0, "delta": delta, "logprobs": {"content": entries}}]})
+
+
+def tokens_of(events: list[Event]) -> list[tuple[str, list[str]]]:
+    """The texts, and the tokens whose log probabilities go with them."""
+    found = [(event.text, event.logprobs or []) for event in events if isinstance(event, TextDelta)]
+    return [(text, [plain(one)["token"] for one in entries]) for text, entries in found]
+
+
+def test_logprobs_of_a_last_token_without_text_are_told_at_the_end() -> None:
+    data = with_logprobs({"content": "x"}, "x") + with_logprobs({"content": ""}, "<eos>") + stream({})
+    assert tokens_of(decoded(data)) == [("x", ["x"]), ("", ["<eos>"])]
+    [message] = items_of(decoded(data))
+    assert isinstance(message, Message)
+    [part] = message.content
+    assert isinstance(part, TextPart)
+    assert (part.text, len(part.logprobs)) == ("x", 2)
+
+
+def test_logprobs_of_calls_and_thoughts_belong_to_no_text() -> None:
+    call = with_logprobs(calls(tool(0, "a", "f", "{}")), "{}")
+    assert tokens_of(decoded(call + stream({}, finish="tool_calls"))) == []
+    thought = with_logprobs({"reasoning_content": "hm"}, "hm")
+    said = with_logprobs({"content": "x"}, "x")
+    assert tokens_of(decoded(thought + said + call + said + stream({}))) == [("x", ["x"]), ("x", ["x"])]
+
+
+@pytest.mark.parametrize("before", [[], [{"reasoning_details": [{"type": "reasoning.encrypted", "data": "AAA="}]}]])
+def test_what_only_looks_like_a_tag_is_said_before_the_call_that_follows(before: list[dict[str, Any]]) -> None:
+    events = decoded(stream(*before, {"content": " <thi"}, calls(tool(0, "a", "f", "{}")), finish="tool_calls"))
+    assert text_of(events) == " <thi"
+    assert events.index(TextDelta(" <thi")) < events.index(ToolCallStart(0, "a", "f"))
+
+
+def test_white_space_waits_for_its_text_beyond_what_stands_between() -> None:
+    cited = {"annotations": [{"type": "url_citation", "url_citation": {"url": "https://a", "title": "A"}}]}
+    assert text_of(decoded(stream({"content": "\n"}, cited, {"content": "x"}))) == "\nx"
+    assert text_of(decoded(stream({"content": "\n"}, calls(tool(0, "a", "f", "{}")), finish="tool_calls"))) == ""
+
+
+@pytest.mark.parametrize(
+    "delta", [{"content": "b"}, {"refusal": "no"}, {"images": [{"image_url": {"url": "data:image/png;base64,AA=="}}]}]
+)
+def test_a_complete_call_ends_before_the_words_that_follow_it(delta: dict[str, Any]) -> None:
+    events = decoded(
+        stream(calls(tool(0, "a", "f", '{"x":1}')), calls(tool(1, "b", "g", "{")), delta, calls(tool(1, args="}")))
+    )
+    said = next(place for place, event in enumerate(events) if isinstance(event, TextDelta | RefusalDelta | MediaDelta))
+    assert events.index(ToolCallEnd(0)) < said < events.index(ToolCallEnd(1))
+
+
 def test_images_are_media() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     linked = {"type": "image_url", "image_url": {"url": "https://pictures.example/1.png"}}

@@ -292,6 +292,19 @@ def test_searches_of_googles_own_come_back_and_others_are_left_out() -> None:
         ],
         [{"text": "high", "thoughtSignature": "QUJD"}],
         [{"text": "high"}, {"text": "", "thoughtSignature": "QUJD"}],
+        [{"text": "high"}, {"text": "", "thoughtSignature": "QUJD"}, {"text": "low"}],
+        [{"text": "high"}, {"text": "", "thoughtSignature": "QUJD"}, {"text": "low", "thoughtSignature": "REVG"}],
+        [
+            {"text": "", "thoughtSignature": "QUJD"},
+            {"functionCall": {"id": "c1", "name": "tide", "args": {}}, "thoughtSignature": "REVG"},
+        ],
+        [
+            {"text": "high"},
+            {"text": "", "thoughtSignature": "QUJD"},
+            {"text": "", "thoughtSignature": "R0hJ"},
+            {"functionCall": {"id": "c1", "name": "tide", "args": {}}, "thoughtSignature": "REVG"},
+        ],
+        [{"text": "", "thoughtSignature": "QUJD"}, {"toolCall": {"id": "1"}}],
         [
             {"text": "high"},
             {"functionCall": {"id": "c1", "name": "tide", "args": {}}, "thoughtSignature": "QUJD"},
@@ -312,6 +325,15 @@ def test_signatures_come_back_on_exactly_the_parts_that_had_them(parts: list[Any
     answered = collector.output().choices[0].items
     outputs = [result(item.call_id) for item in answered if isinstance(item, FunctionCall)]
     assert contents(message("?"), *answered, *outputs, model=model)[1] == ("model", parts)
+
+
+def test_a_signature_alone_is_not_given_to_a_text_further_on() -> None:
+    parts: list[Any] = [{"text": "", "thoughtSignature": "QUJD"}, {"text": "hm", "thought": True}, {"text": "high"}]
+    collector = Collector()
+    for event in decode([frames(*(chunk(candidate(part)) for part in parts), end())]):
+        collector.add(event)
+    answered = collector.output().choices[0].items
+    assert contents(message("?"), *answered)[1] == ("model", [parts[0], parts[2]])
 
 
 def test_foreign_calls_get_googles_own_stand_in_where_signatures_are_demanded() -> None:

@@ -623,7 +623,7 @@ def _comparable(found: Output) -> Any:
         match item:
             case Message():
                 items += [
-                    ("image", part.url) if isinstance(part, ImagePart) else msgspec.to_builtins(part)
+                    ("image", part.url) if isinstance(part, ImagePart) else json.loads(msgspec.json.encode(part))
                     for part in item.content
                 ]
             case OpaqueItem():

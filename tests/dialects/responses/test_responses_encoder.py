@@ -125,8 +125,53 @@ class TestText:
         assert [event["annotation_index"] for event in added] == [0, 1]
         assert final(out)["output"][0]["content"][0]["annotations"] == [CITATION, CITATION]
 
-    def test_annotations_after_a_call_are_not_lost(self) -> None:
-        out = sent(answer(TextDelta("a"), *called(0, "{}"), Annotation(raw(CITATION))))
+    @pytest.mark.parametrize(
+        "between",
+        [
+            called(0, "{}"),
+            [MessageEnd(), ReasoningDelta("hm"), ReasoningEnd()],
+            [MessageEnd(), ReasoningDelta("hm"), ReasoningEnd(), *called(0, "{}")],
+            [MediaDelta("image/png", "aGk=")],
+            [
+                Opaque(
+                    "web_search_call",
+                    raw({"type": "web_search_call", "id": "ws_1", "status": "completed", "action": ACTION}),
+                )
+            ],
+            [MessageEnd()],
+        ],
+        ids=["call", "thought", "thought and call", "image", "search", "nothing"],
+    )
+    def test_sources_that_are_named_late_belong_to_the_text_that_was_said(self, between: list[Event]) -> None:
+        entry = {"token": "é", "logprob": -0.5, "bytes": [195, 169], "top_logprobs": []}
+        said = [TextDelta("caf"), TextDelta("é", 0, [raw(entry), raw(entry)])]
+        two = {**CITATION, "url": "https://b.example"}
+        events = answer(*said, *between, Annotation(raw(CITATION)), Annotation(raw(two)))
+        out = sent(events)
+        first, *others = final(out)["output"]
+        assert first["content"] == [
+            {"type": "output_text", "text": "café", "annotations": [CITATION, two], "logprobs": [entry, entry]}
+        ]
+        assert "message" not in [item["type"] for item in others], "an empty message would pass for the answer"
+        added = [event for event in told(out) if event["type"].endswith("annotation.added")]
+        assert [
+            (one["item_id"], one["output_index"], one["content_index"], one["annotation_index"]) for one in added
+        ] == [
+            (first["id"], 0, 0, 0),
+            (first["id"], 0, 0, 1),
+        ]
+
+    def test_a_source_after_sources_of_its_text_is_one_more(self) -> None:
+        out = sent(answer(TextDelta("a"), Annotation(raw(CITATION)), *called(0, "{}"), Annotation(raw(CITATION))))
+        assert final(out)["output"][0]["content"][0]["annotations"] == [CITATION, CITATION]
+
+    def test_a_source_that_is_named_late_leaves_the_cut_where_it_is(self) -> None:
+        events = [TextDelta("a"), *called(0, '{"x":'), Annotation(raw(CITATION))]
+        message, call = final(sent(answer(*events, reason="length")))["output"]
+        assert (message["status"], call["status"]) == ("completed", "incomplete")
+
+    def test_a_source_of_no_text_has_a_message_of_its_own(self) -> None:
+        out = sent(answer(*called(0, "{}"), Annotation(raw(CITATION)), reason="tool_calls"))
         assert final(out)["output"][-1]["content"][0]["annotations"] == [CITATION]
 
     def test_logprobs_stand_in_deltas_and_at_the_end_with_bytes(self) -> None:
@@ -566,8 +611,8 @@ def answers(draw: st.DrawFn) -> list[Event]:
     """Answers as the dialects with items and without have them: reasoning first, then text, then calls; several turns."""
     events: list[Event] = []
     index = 0
-    for _ in range(draw(st.integers(0, 3))):
-        kind = draw(st.sampled_from(["reasoning", "text", "refusal", "call", "opaque", "image"]))
+    for _ in range(draw(st.integers(0, 4))):
+        kind = draw(st.sampled_from(["reasoning", "text", "refusal", "call", "opaque", "image", "source"]))
         words = draw(st.lists(WORDS, min_size=1, max_size=4))
         match kind:
             case "reasoning":
@@ -588,6 +633,8 @@ def answers(draw: st.DrawFn) -> list[Event]:
             case "opaque":
                 item = {"type": "web_search_call", "id": f"ws_{len(events)}", "status": "completed", "action": ACTION}
                 events.append(Opaque("web_search_call", raw(item)))
+            case "source":
+                events += [Annotation(raw(CITATION)), MessageEnd()]
             case _:
                 events += [MediaDelta("image/png", "aGk="), MessageEnd()]
     return events

@@ -88,7 +88,7 @@ class _Called:
 class _Voice:
     """One choice of the answer."""
 
-    __slots__ = ("by_id", "by_index", "calls", "choice", "cited", "details", "last", "logprobs", "message", "reason", "reasoning", "spoke", "stopped_by", "think", "thoughts")  # fmt: skip
+    __slots__ = ("by_id", "by_index", "called", "calls", "choice", "cited", "details", "last", "logprobs", "message", "reason", "reasoning", "spoke", "stopped_by", "think", "thoughts")  # fmt: skip
 
     def __init__(self, choice: int, *, tags: bool) -> None:
         self.choice = choice
@@ -108,6 +108,8 @@ class _Voice:
         self.logprobs: list[msgspec.Raw] = []
         """Those whose text is not out yet."""
         self.calls: list[_Called] = []
+        self.called = False
+        """A call was told of, and nothing else was said since."""
         self.by_index: dict[int, _Called] = {}
         self.by_id: dict[str, _Called] = {}
         self.last: _Called | None = None
@@ -262,7 +264,7 @@ class ChatDecoder:
             self._think(voice, thought, out)
         if delta.reasoning_details:
             self._take_details(voice, delta.reasoning_details, out, spoken=bool(thought))
-        if logprobs is not None and logprobs.content:
+        if logprobs is not None and logprobs.content and (delta.content or not thought):
             for token in logprobs.content:
                 _check_utf8(token)
             voice.logprobs.extend(logprobs.content)
@@ -270,6 +272,7 @@ class ChatDecoder:
             self._take_text(voice, delta.content, out)
         if delta.refusal:
             self._speak(voice, out)
+            self._go_on_behind_calls(voice, out)
             voice.message = True
             out.append(RefusalDelta(delta.refusal, voice.choice))
         if delta.annotations:
@@ -345,6 +348,8 @@ class ChatDecoder:
         if not voice.message:
             self._end_reasoning(voice, out)
             voice.message = True
+        if voice.called:
+            self._go_on_behind_calls(voice, out)
         voice.spoke = True
         if voice.logprobs:
             out.append(TextDelta(text, voice.choice, voice.logprobs))
@@ -367,12 +372,24 @@ class ChatDecoder:
         """Something else than reasoning and text is about to be said."""
         voice.spoke = True
         if voice.think is not None:
-            thought, text = voice.think.eof() if voice.reasoning else ("", "")
+            thought, text = voice.think.eof()
             if thought:
                 self._reason_aloud(voice, thought, out)
             if text.strip():
+                voice.think = None  # it only looked like the beginning of a tag
                 self._take_text(voice, text, out)
+            elif text:
+                voice.think.feed(text)  # white space, before the text that may still come
         self._end_reasoning(voice, out)
+
+    def _go_on_behind_calls(self, voice: _Voice, out: list[Event]) -> None:
+        """Words follow: the calls before them that are complete end here, so that clients who get whole calls get them in
+        their place. One of which nobody knows yet ends later."""
+        if voice.called:
+            voice.called = False
+            for called in voice.calls:
+                if called.started and not called.ended and called.is_complete():
+                    self._end_call(called, out)
 
     def _take_annotations(self, voice: _Voice, value: msgspec.Raw, out: list[Event]) -> None:
         for given in _list(value):
@@ -393,6 +410,7 @@ class ChatDecoder:
             self._speak(voice, out)
             found = parse_data_url(url)
             if found is not None:
+                self._go_on_behind_calls(voice, out)
                 voice.message = True
                 out.append(MediaDelta(*found, voice.choice))
             else:
@@ -419,6 +437,7 @@ class ChatDecoder:
                 raise WireError("the stream goes on with a tool call that was complete")
             return
         voice.last = called
+        voice.logprobs.clear()  # those of a call's tokens belong to no text
         called.name = called.name or name
         if text:
             self._hold(len(text))
@@ -426,6 +445,7 @@ class ChatDecoder:
             called.said = called.said or not text.isspace()
         if called.started:
             if text:
+                voice.called = True
                 self._pass_on(called, text, out)
         elif called.name:
             self._start_call(voice, called, out)
@@ -447,6 +467,7 @@ class ChatDecoder:
 
     def _start_call(self, voice: _Voice, called: _Called, out: list[Event]) -> None:
         self._speak(voice, out)
+        voice.called = True
         for other in voice.calls:
             if other is not called and other.started and not other.ended and other.is_complete():
                 self._end_call(other, out)

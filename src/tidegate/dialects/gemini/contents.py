@@ -146,11 +146,11 @@ class Contents:
             self._parts.append({"text": seal.text, "thought": True, "thoughtSignature": seal.data})
         elif seal.anchor == "media":
             self._media_signature = seal.data
-        elif _is_said(self._items, place - 1) and (seal.anchor == "behind" or not _is_said(self._items, place + 1)):
-            self._parts.append({"text": "", "thoughtSignature": seal.data})
         else:
             self._close_text()
             self._text_signature = seal.data
+            if seal.anchor == "behind" or not _is_said(self._items, place + 1):
+                self._close_text()  # it had a part of its own, without words
 
     def _opaque(self, item: OpaqueItem) -> None:
         if item.type == CALL:
@@ -276,9 +276,7 @@ def _name(call: FunctionCall) -> str:
 
 
 def _is_said(items: list[Item], place: int) -> bool:
-    if not 0 <= place < len(items):
-        return False
-    item = items[place]
+    item = items[place] if place < len(items) else None
     return isinstance(item, Message) and item.role == "assistant"
 
 

@@ -72,12 +72,14 @@ class _Part:
     """An open part of a message or of reasoning. `text` is the inside of a JSON string: pieces need no second encoding,
     and a byte of the answer costs about a byte of memory."""
 
-    __slots__ = ("annotations", "at", "head", "kind", "logprobs", "source", "tail", "text")
+    __slots__ = ("annotations", "at", "head", "kind", "logprobs", "source", "tail", "text", "where")
 
     def __init__(self, kind: str, at: int, source: int = 0) -> None:
         self.kind = kind
         self.at = at
         """`content_index`, or `summary_index`."""
+        self.where = b""
+        """The members of an event that name the part."""
         self.source = source
         """The provider's own number of the part."""
         self.text = bytearray()
@@ -86,6 +88,26 @@ class _Part:
         self.head = b""
         """A delta's frame before the text, and `tail` behind it, up to the sequence number."""
         self.tail = b""
+
+
+class _Said:
+    """The last text of a choice, once its item is closed: some providers name sources when they have gone on to something
+    else."""
+
+    __slots__ = ("annotations", "at", "item", "kind", "where")
+
+    def __init__(self, item: int, part: _Part) -> None:
+        self.kind = part.kind
+        self.item = item
+        self.where = part.where
+        self.annotations = part.annotations
+        self.at = len(b'],"logprobs":[') + sum(map(len, part.logprobs)) + max(0, len(part.logprobs) - 1) + len(b"]}]}")
+        """Bytes from the end of the item to the end of its annotations."""
+
+    def within(self, value: bytes) -> bytes:
+        """The item's `value` with the annotation that was added last."""
+        comma = b"," if len(self.annotations) > 1 else b""
+        return b"%b%b%b%b" % (value[: -self.at], comma, self.annotations[-1], value[-self.at :])
 
 
 class _Item:
@@ -136,6 +158,9 @@ class ResponsesEncoder:
     breaks off inside its arguments, until the next event tells whether the token limit cut it: such an item is
     `incomplete` (protocol §1.7).
 
+    A source that is named when its message is over is told of the item that it belongs to, and stands in the snapshot of the
+    end: an item of its own, without words, would pass for the answer.
+
     `encode` raises WireError, at the beginning of a call and with nothing lost, once an answer is longer than
     `HELD_LIMIT` bytes: its last event has to repeat all of it.
     """
@@ -160,6 +185,7 @@ class ResponsesEncoder:
         "_pending",
         "_reasoning",
         "_refused",
+        "_said",
         "_searches",
         "_sequence",
         "_size",
@@ -193,6 +219,7 @@ class ResponsesEncoder:
         """By choice: the part of a message that takes text now, if nothing stands between."""
         self._messages: dict[int, _Message] = {}
         self._message_parts: dict[int, _Part] = {}
+        self._said: dict[int, _Said] = {}
         self._reasoning: dict[int, _Reasoning] = {}
         self._thoughts: dict[int, _Part] = {}
         self._calls: dict[int, _Call] = {}
@@ -322,16 +349,24 @@ class ResponsesEncoder:
             self._delta(part.head, piece, part.tail)
 
     def _on_annotation(self, event: Annotation) -> None:
-        part = self._message_part(event.choice, "output_text")
-        value = bytes(event.value)
-        message = self._messages[event.choice]
+        choice, value = event.choice, bytes(event.value)
         self._beside += len(value)
+        part: _Part | _Said | None = None
+        if choice not in self._messages:
+            pending = self._pending
+            if isinstance(pending, _Message) and pending.choice == choice:
+                part = self._message_parts[choice]
+            if part is None or part.kind != "output_text":
+                part = self._said.get(choice)
+        if part is None:
+            part = self._message_part(choice, "output_text")
         self._event(
             b"response.output_text.annotation.added",
-            b'%b,"content_index":%d,"annotation_index":%d,"annotation":%b'
-            % (message.where, part.at, len(part.annotations), value),
+            b'%b,"annotation_index":%d,"annotation":%b' % (part.where, len(part.annotations), value),
         )
         part.annotations.append(value)
+        if isinstance(part, _Said):
+            self._finished[part.item] = part.within(self._finished[part.item])
 
     def _on_message_end(self, event: MessageEnd) -> None:
         message = self._messages.pop(event.choice, None)
@@ -354,10 +389,11 @@ class ResponsesEncoder:
             self._end_part(message, part)
         part = self._message_parts[choice] = _Part(kind, len(message.parts))
         stem = b"response.output_text" if kind == "output_text" else b"response.refusal"
-        part.head = self._delta_head(stem, b'%b,"content_index":%d' % (message.where, part.at))
+        part.where = b'%b,"content_index":%d' % (message.where, part.at)
+        part.head = self._delta_head(stem, part.where)
         part.tail = b',"logprobs":[],"sequence_number":' if kind == "output_text" else b',"sequence_number":'
         empty = text_part(b"") if kind == "output_text" else refusal_part(b"")
-        self._event(b"response.content_part.added", self._of_part(message, part, empty))
+        self._event(b"response.content_part.added", b'%b,"part":%b' % (part.where, empty))
         self._parts_now(choice, part)
         return part
 
@@ -369,19 +405,15 @@ class ResponsesEncoder:
         self._parts.pop(message.choice, None)
         self._message_parts.pop(message.choice, None)
         text = bytes(part.text)
-        where = b'%b,"content_index":%d' % (message.where, part.at)
         if part.kind == "output_text":
             whole = text_part(text, part.annotations, part.logprobs)
             logprobs = b",".join(part.logprobs)
-            self._event(b"response.output_text.done", b'%b,"text":"%b","logprobs":[%b]' % (where, text, logprobs))
+            self._event(b"response.output_text.done", b'%b,"text":"%b","logprobs":[%b]' % (part.where, text, logprobs))
         else:
             whole = refusal_part(text)
-            self._event(b"response.refusal.done", b'%b,"refusal":"%b"' % (where, text))
-        self._event(b"response.content_part.done", self._of_part(message, part, whole))
+            self._event(b"response.refusal.done", b'%b,"refusal":"%b"' % (part.where, text))
+        self._event(b"response.content_part.done", b'%b,"part":%b' % (part.where, whole))
         message.parts.append(whole)
-
-    def _of_part(self, item: _Item, part: _Part, value: bytes) -> bytes:
-        return b'%b,"content_index":%d,"part":%b' % (item.where, part.at, value)
 
     def _close_message(self, message: _Message, status: Status) -> None:
         self._messages.pop(message.choice, None)
@@ -389,6 +421,8 @@ class ResponsesEncoder:
         if part is not None:
             self._end_part(message, part)
         self._done(message, message_item(message.id, status, message.parts))
+        if part is not None and part.kind == "output_text":
+            self._said[message.choice] = _Said(message.at, part)
 
     # -- reasoning ----------------------------------------------------------------------------------------------
 
@@ -430,21 +464,22 @@ class ResponsesEncoder:
         part.tail = b',"sequence_number":'
         if event.kind == "summary":
             part.at = len(item.summary)
-            where = b'%b,"summary_index":%d' % (item.where, part.at)
-            part.head = self._delta_head(b"response.reasoning_summary_text", where)
-            self._event(b"response.reasoning_summary_part.added", where + b',"part":{"type":"summary_text","text":""}')
+            part.where = b'%b,"summary_index":%d' % (item.where, part.at)
+            part.head = self._delta_head(b"response.reasoning_summary_text", part.where)
+            self._event(
+                b"response.reasoning_summary_part.added", part.where + b',"part":{"type":"summary_text","text":""}'
+            )
         else:
             part.at = len(item.content)
-            where = b'%b,"content_index":%d' % (item.where, part.at)
-            part.head = self._delta_head(self._thought, where)
-            self._event(b"response.content_part.added", where + b',"part":{"type":"reasoning_text","text":""}')
+            part.where = b'%b,"content_index":%d' % (item.where, part.at)
+            part.head = self._delta_head(self._thought, part.where)
+            self._event(b"response.content_part.added", part.where + b',"part":{"type":"reasoning_text","text":""}')
         return part
 
     def _end_thought(self, item: _Reasoning, part: _Part) -> None:
         self._thoughts.pop(item.choice, None)
-        text = bytes(part.text)
+        where, text = part.where, bytes(part.text)
         if part.kind == "summary":
-            where = b'%b,"summary_index":%d' % (item.where, part.at)
             self._event(b"response.reasoning_summary_text.done", b'%b,"text":"%b"' % (where, text))
             self._event(
                 b"response.reasoning_summary_part.done",
@@ -452,7 +487,6 @@ class ResponsesEncoder:
             )
             item.summary.append(text)
         else:
-            where = b'%b,"content_index":%d' % (item.where, part.at)
             self._event(self._thought + b".done", b'%b,"text":"%b"' % (where, text))
             self._event(
                 b"response.content_part.done", b'%b,"part":{"type":"reasoning_text","text":"%b"}' % (where, text)
