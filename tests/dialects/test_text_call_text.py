@@ -68,7 +68,7 @@ def test_an_answer_in_one_body_keeps_the_order(events: list[Event]) -> None:
 
 def test_items_and_images_keep_their_places_in_one_body() -> None:
     item = raw({"type": "web_search_call", "id": "ws_1"})
-    events = [
+    events: list[Event] = [
         TextDelta("A"),
         Opaque("web_search_call", item),
         TextDelta("B"),

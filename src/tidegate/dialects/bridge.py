@@ -263,7 +263,7 @@ class Bridge:
             seal = Seal(kind="encrypted", data=item.encrypted)
         if seal is not None and seal.kind == "shown":
             words = item.content or item.summary
-            return Reasoning(content=words, id=item.id) if _reads_words(destination) else None
+            return Reasoning(content=words, id=item.id) if destination.reads_thoughts else None
         if seal is not None and seal.kind == "summary":
             seal = None  # what stands for a conversation is no thought
         if seal is None:
@@ -485,13 +485,6 @@ class BridgedStream(Events):
             next_.go_on(msgspec.structs.replace(begun, held=held + begun.held))
         elif isinstance(last, MessagesEncoder) and isinstance(next_, MessagesStream) and last.begun:
             next_.go_on()  # also where it is still held: then it goes out before the relay's first frame
-
-
-def _reads_words(destination: Destination) -> bool:
-    """Whether the deployment reads the plain words of earlier thoughts, whoever thought them."""
-    if destination.endpoint == "chat":
-        return bool(destination.quirks.reasoning_back)
-    return destination.endpoint == "responses" and not destination.encrypted_reasoning
 
 
 def _has_stop(destination: Destination) -> bool:

@@ -160,6 +160,13 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     speech: Speech = Speech()
     quirks: Quirks = Quirks()
 
+    @property
+    def reads_thoughts(self) -> bool:
+        """Whether the deployment reads the plain words of earlier thoughts, whoever thought them."""
+        if self.endpoint == "chat":
+            return bool(self.quirks.reasoning_back)
+        return self.endpoint == "responses" and not self.encrypted_reasoning
+
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What is fixed about a request once it is admitted. Ids and the clock are given: a dialect has neither of its own."""
@@ -265,7 +272,7 @@ class Received(Generic[Body]):
 class Standalone(Request, WholeRequest, Protocol):
     """A request that the gateway can answer itself, where the provider does not know the question."""
 
-    def estimate(self, call: Call) -> "Answer":
+    def estimate(self, destination: Destination) -> "Answer":
         """The body for the client, as good as it can be made without the provider."""
 
 

@@ -472,7 +472,7 @@ class Exchange:
             return
         if self._dialect.estimates and self._translates_to(path, request) is not None:
             self._path = path
-            self._respond(cast("Standalone", request).estimate(self._call))
+            self._respond(cast("Standalone", request).estimate(path.destination))
             return
         self._send_own(path, request)
 

@@ -697,14 +697,16 @@ def test_logprobs_of_a_token_without_text_are_kept() -> None:
 
 
 def with_logprobs(delta: dict[str, Any], *tokens: str) -> bytes:
-    entries = [{"token": token, "logprob": -0.1, "bytes": None, "top_logprobs": []} for token in tokens]
+    entries: list[dict[str, Any]] = [
+        {"token": token, "logprob": -0.1, "bytes": None, "top_logprobs": []} for token in tokens
+    ]
     return frame({"id": "c", "choices": [{"index": 0, "delta": delta, "logprobs": {"content": entries}}]})
 
 
 def tokens_of(events: list[Event]) -> list[tuple[str, list[str]]]:
     """The texts, and the tokens whose log probabilities go with them."""
-    found = [(event.text, event.logprobs or []) for event in events if isinstance(event, TextDelta)]
-    return [(text, [plain(one)["token"] for one in entries]) for text, entries in found]
+    found = [event for event in events if isinstance(event, TextDelta)]
+    return [(event.text, [plain(one)["token"] for one in event.logprobs or ()]) for event in found]
 
 
 def test_logprobs_of_a_last_token_without_text_are_told_at_the_end() -> None:

@@ -83,6 +83,7 @@ class GeminiCounting(GeminiDialect):
 
     operation = ":countTokens"
     estimates = True
+    seals = True
     body_type = GeminiCountBody  # type: ignore[assignment]
 
     def __init__(self, path: str, *, model: str) -> None:

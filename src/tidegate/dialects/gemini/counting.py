@@ -4,14 +4,18 @@ A provider of Google's counts itself. For any other the gateway estimates, as fo
 `messages.counting`).
 """
 
+import base64
 from collections.abc import Iterator
 
 import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.envelope import Envelopes
+from tidegate.dialects.gemini.canonical import standard_base64
 from tidegate.dialects.gemini.foreign import without_envelopes
-from tidegate.dialects.gemini.schema import Blob, Content, GeminiBody, Tool, listed
+from tidegate.dialects.gemini.schema import Blob, Content, GeminiBody, Part, Tool, listed
 from tidegate.dialects.gemini.spelling import camel_case, told_as_written
+from tidegate.dialects.thoughts import are_sent
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import WireError
@@ -49,7 +53,7 @@ _counted = jsonio.decoder(_Counted)
 class GeminiCountRequest:
     """A validated request for a count (see :class:`tidegate.dialects.dialect.Standalone`)."""
 
-    __slots__ = ("_body", "_camel", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "_camel", "dropped", "envelopes", "model", "stream", "typed")
 
     wants_stream = False
     wants_stop = False
@@ -60,6 +64,7 @@ class GeminiCountRequest:
         self._body = body
         self._camel = camel
         self.dropped: tuple[str, ...] = ()
+        self.envelopes: Envelopes | None = None
         self.typed = typed
         self.model: str | None = model or None
         self.stream: bool | None = None
@@ -91,8 +96,9 @@ class GeminiCountRequest:
             raise WireError(f"the provider's answer cannot be read: {error}") from None
         return Answer(body, Usage(), "completed")
 
-    def estimate(self, call: Call) -> Answer:
-        """Texts, calls and schemas by their bytes in JSON; what is base64 by what it stands for."""
+    def estimate(self, destination: Destination) -> Answer:
+        """Texts, calls and schemas by their bytes in JSON; what is base64 by what it stands for. Of earlier thoughts count
+        those that `destination` gets again."""
         members = jsonio.members(self._camel)
         whole = members.get(_WHOLE[0], jsonio.NULL)
         if not jsonio.is_null(whole):
@@ -102,8 +108,39 @@ class GeminiCountRequest:
         for blob in _blobs(listed(_contents(self.typed))):
             size -= len(blob.data)
             tokens += IMAGE_TOKENS if blob.mime_type.startswith("image/") else len(blob.data) // MEDIA_BYTES_PER_TOKEN
+        size -= self._unread(destination)
         counted = max(1, tokens + estimate_tokens(size))
         return Answer(jsonio.encode({"totalTokens": counted}), Usage(estimated=True), "completed")
+
+
+    def _unread(self, destination: Destination) -> int:
+        """Bytes of signatures, and of thoughts that do not go to `destination`. A thought's signature stands on the last
+        of its parts, or on the part behind it (see `gemini.canonical`)."""
+        unread = waiting = 0
+        for part in _parts(listed(_contents(self.typed))):
+            signature = part.thought_signature or ""
+            unread += len(signature)
+            if part.thought is True and part.text is not None:
+                waiting += len(jsonio.encode(part.text)) - 2
+                if not signature:
+                    continue
+            if not are_sent(_carried(signature), self.envelopes, destination, "gemini"):
+                unread += waiting
+            waiting = 0
+        return unread if destination.reads_thoughts else unread + waiting
+
+
+def _carried(signature: str) -> str:
+    """The envelope that our encoder put into base64; a signature of Google's own as it is."""
+    try:
+        return base64.b64decode(standard_base64(signature), validate=True).decode("ascii")
+    except ValueError:
+        return signature
+
+
+def _parts(contents: list[Content]) -> Iterator[Part]:
+    for content in contents:
+        yield from listed(content.parts)
 
 
 def _contents(typed: GeminiCountBody) -> list[Content] | Content | None:
@@ -112,14 +149,13 @@ def _contents(typed: GeminiCountBody) -> list[Content] | Content | None:
 
 def _blobs(contents: list[Content]) -> Iterator[Blob]:
     """Data in the conversation, also in the results of functions."""
-    for content in contents:
-        for part in listed(content.parts):
-            if part.inline_data is not None:
-                yield part.inline_data
-            if part.function_response is not None:
-                for one in part.function_response.parts or ():
-                    if one.inline_data is not None:
-                        yield one.inline_data
+    for part in _parts(contents):
+        if part.inline_data is not None:
+            yield part.inline_data
+        if part.function_response is not None:
+            for one in part.function_response.parts or ():
+                if one.inline_data is not None:
+                    yield one.inline_data
 
 
 def parse_count(body: bytes, *, model: str) -> GeminiCountRequest:

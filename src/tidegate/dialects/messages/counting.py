@@ -13,6 +13,7 @@ from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.messages.blocks import ContentBlock, Source
 from tidegate.dialects.messages.foreign import open_envelopes
 from tidegate.dialects.messages.request import PromptBody, check_prompt
+from tidegate.dialects.thoughts import are_sent
 from tidegate.dialects.validation import parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import WireError
@@ -27,6 +28,7 @@ DOCUMENT_BYTES_PER_TOKEN = 40
 """Base64 of a PDF for one token: a page of some 80 KB has about 2,000 (PDF support guide: 1,500 to 3,000)."""
 
 _COUNTED = ("system", "messages", "tools")
+_THOUGHTS = ("thinking", "redacted_thinking")
 
 
 class CountBody(PromptBody):
@@ -73,8 +75,9 @@ class CountRequest:
             raise WireError(f"the provider's answer cannot be read: {error}") from None
         return Answer(body, Usage(), "completed")
 
-    def estimate(self, call: Call) -> Answer:
-        """Texts, calls and schemas by their bytes in JSON; what is base64 by what it stands for."""
+    def estimate(self, destination: Destination) -> Answer:
+        """Texts, calls and schemas by their bytes in JSON; what is base64 by what it stands for. Of earlier thoughts count
+        those that `destination` gets again."""
         members = jsonio.members(self._body)
         size = sum(len(bytes(members[name])) for name in _COUNTED if name in members)
         tokens = 0
@@ -84,6 +87,12 @@ class CountRequest:
                     data = len(source.data or "") if source.type == "base64" else 0
                     size -= data
                     tokens += IMAGE_TOKENS if image else data // DOCUMENT_BYTES_PER_TOKEN
+                for block in message.content:
+                    if block.type in _THOUGHTS:
+                        carried = block.signature or block.data or ""
+                        size -= len(carried)
+                        if block.thinking and not are_sent(carried, self.envelopes, destination, "messages"):
+                            size -= len(jsonio.encode(block.thinking)) - 2
         counted = max(1, tokens + estimate_tokens(size))
         return Answer(jsonio.encode({"input_tokens": counted}), Usage(estimated=True), "completed")
 

@@ -14,6 +14,7 @@ from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.responses.compacted import told
 from tidegate.dialects.responses.prompt import PromptBody, PromptRequest, check_prompt
 from tidegate.dialects.responses.request import Reasoning, Text, Tool, ToolChoice, check_text, check_tools
+from tidegate.dialects.thoughts import are_sent
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import WireError
@@ -74,13 +75,14 @@ class InputTokensRequest(PromptRequest[InputTokensBody]):
             raise WireError(f"the provider's answer cannot be read: {error}") from None
         return _answer(found.input_tokens, Usage())
 
-    def estimate(self, call: Call) -> Answer:
-        """Words, calls and schemas by their bytes in JSON; what is base64 by what it stands for. Raises NotFound and
-        InvalidRequest for what the prompt builds on and is not there."""
+    def estimate(self, destination: Destination) -> Answer:
+        """Words, calls and schemas by their bytes in JSON; what is base64 by what it stands for. Of earlier thoughts count
+        those that `destination` gets again. Raises NotFound and InvalidRequest for what the prompt builds on and is not
+        there."""
         self._refuse_state_we_lack("providers are")
         members = self._whole()
         size = sum(len(members[name]) for name in _COUNTED if not jsonio.is_null(members.get(name, jsonio.EMPTY)))
-        tally = _Tally(self.envelopes)
+        tally = _Tally(self.envelopes, destination)
         try:
             tally.look(jsonio.anything(members.get("input", jsonio.NULL)))
         except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
@@ -89,10 +91,11 @@ class InputTokensRequest(PromptRequest[InputTokensBody]):
 
 
 class _Tally:
-    """What in a prompt is no text: its size, and the tokens that it stands for."""
+    """What in a prompt is no text for the provider: its size, and the tokens that it stands for."""
 
-    def __init__(self, envelopes: Envelopes | None) -> None:
+    def __init__(self, envelopes: Envelopes | None, destination: Destination) -> None:
         self._envelopes = envelopes
+        self._destination = destination
         self.binary = 0
         self.tokens = 0
 
@@ -110,6 +113,9 @@ class _Tally:
         kind = content.get("type")
         if kind == "input_image":
             self.tokens += IMAGE_TOKENS
+        elif kind == "reasoning" and not self._is_read(content):
+            said = [part for name in ("summary", "content") for part in content.get(name) or () if isinstance(part, dict)]
+            self.binary += sum(len(jsonio.encode(part["text"])) - 2 for part in said if isinstance(part.get("text"), str))
         for name, inner in content.items():
             if not isinstance(inner, str):
                 continue
@@ -121,6 +127,10 @@ class _Tally:
             elif (kind, name) == ("input_file", "file_data"):
                 self.binary += len(inner)
                 self.tokens += len(inner) // FILE_BYTES_PER_TOKEN
+
+    def _is_read(self, thought: dict[str, Any]) -> bool:
+        carried = thought.get("encrypted_content")
+        return are_sent(carried if isinstance(carried, str) else "", self._envelopes, self._destination, "responses")
 
     def _summary(self, sealed: str) -> int:
         """A compaction of the gateway's own is a message in the end."""
