@@ -382,8 +382,9 @@ class GeminiDecoder:
             self._read_call(choice, state, part.function_call, signature, where[0], out)
         elif (blob := part.inline_data) is not None and blob.mime_type.startswith("image/"):
             self._close_reasoning(choice, state, signature, "media", out)
-            state.open_message()
             out.append(MediaDelta(blob.mime_type, blob.data, choice))
+            state.message_open = False  # a text behind it is another's
+            out.append(MessageEnd(choice))
         elif part.text is None:
             self._read_opaque(choice, state, signature, where, out)
         elif part.thought is True:

@@ -115,6 +115,9 @@ class GeminiEncoder:
                     out.append(self._text(event.choice, event.text, b""))
             elif isinstance(event, ReasoningDelta):
                 if self._thoughts:
+                    candidate = self._candidate(event.choice)
+                    if candidate.signature:  # of an earlier thought
+                        out.append(self._parts(event.choice, [{"text": ""}]))
                     out.append(self._text(event.choice, event.text, b',"thought":true'))
             else:
                 self._encode_other(event, out)
