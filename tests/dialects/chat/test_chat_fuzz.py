@@ -83,7 +83,10 @@ def misshapen(value: Any, seed: int) -> Any:
     chance = random.Random(seed)
     value = json.loads(json.dumps(value))
     for _ in range(chance.randint(1, 2)):
-        node, key = chance.choice(list(nodes(value)))
+        found = list(nodes(value))
+        if not found:
+            break
+        node, key = chance.choice(found)
         if isinstance(node, dict) and chance.random() < 0.2:
             node.pop(key)
         else:

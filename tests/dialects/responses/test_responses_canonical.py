@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.dialects import common
 from tidegate.dialects.codec import Losses
-from tidegate.dialects.responses import ResponsesDialect
+from tidegate.dialects.responses import CompactDialect, ResponsesDialect
 from tidegate.dialects.responses.upstream import ResponsesUpstream
 from tidegate.dialects.websearch import FORCED
 from tidegate.wire import errors
@@ -442,3 +442,11 @@ class TestParameters:
     def test_state_that_nobody_holds_is_refused(self, members: dict[str, Any], kind: type[Exception]) -> None:
         with pytest.raises(kind):
             canonical(**members)
+
+
+@pytest.mark.parametrize(("members", "param"), [({"tools": 3}, "tools"), ({"reasoning": "x"}, "reasoning")])
+def test_a_compaction_with_members_of_a_response_names_the_odd_one(members: dict[str, Any], param: str) -> None:
+    request = CompactDialect().parse(json.dumps({"model": "m", "input": "?", **members}).encode())
+    with pytest.raises(errors.InvalidRequest) as caught:
+        request.canonical()
+    assert caught.value.param == param

@@ -112,7 +112,6 @@ class GeminiCountRequest:
         counted = max(1, tokens + estimate_tokens(size))
         return Answer(jsonio.encode({"totalTokens": counted}), Usage(estimated=True), "completed")
 
-
     def _unread(self, destination: Destination) -> int:
         """Bytes of signatures, and of thoughts that do not go to `destination`. A thought's signature stands on the last
         of its parts, or on the part behind it (see `gemini.canonical`)."""

@@ -16,7 +16,7 @@ from tidegate.dialects.responses.compacted import COMPACTION
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.output import item_id
 from tidegate.dialects.responses.prompt import PromptBody, PromptRequest, check_prompt
-from tidegate.dialects.responses.request import ResponsesBody
+from tidegate.dialects.responses.request import ResponsesBody, parse_request
 from tidegate.dialects.responses.sealing import sealed_output
 from tidegate.dialects.responses.state import kept_items
 from tidegate.dialects.usage import read_usage_object
@@ -116,10 +116,12 @@ class CompactRequest(PromptRequest[CompactBody]):
 
     def canonical(self) -> CanonicalRequest:
         """The conversation with what was done in it put into words, and the question for a summary behind it. There are no
-        tools: calls without any are refused by some APIs."""
+        tools: calls without any are refused by some APIs. Members that this operation does not have are read as those of a
+        response, as agents send them."""
         self._refuse_state_we_lack("providers without this operation are")
         members = self._whole()
         members.pop("stream", None)
+        parse_request(jsonio.encode(members), generates=False)
         typed = ResponsesBody(
             model=self.typed.model,
             instructions=self.typed.instructions,

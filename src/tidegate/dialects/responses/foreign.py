@@ -18,7 +18,7 @@ _CARRIERS: Final = frozenset({"anthropic_blocks", "google_parts"})
 
 
 class _Type(msgspec.Struct):
-    type: str = ""
+    type: str | None = None
 
 
 _type = jsonio.decoder(_Type)
@@ -45,7 +45,7 @@ def own_items(value: msgspec.Raw) -> tuple[msgspec.Raw, bool, list[str]]:
     searches = False
     others: list[str] = []
     for item in jsonio.elements(value):
-        kind = jsonio.decode(item, _type).type
+        kind = jsonio.decode(item, _type).type or ""
         if is_foreign_type(kind):
             others.append(kind)
         elif kind == CALL and is_foreign_search(kind, jsonio.members(item)):

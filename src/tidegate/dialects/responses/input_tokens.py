@@ -114,8 +114,7 @@ class _Tally:
         if kind == "input_image":
             self.tokens += IMAGE_TOKENS
         elif kind == "reasoning" and not self._is_read(content):
-            said = [part for name in ("summary", "content") for part in content.get(name) or () if isinstance(part, dict)]
-            self.binary += sum(len(jsonio.encode(part["text"])) - 2 for part in said if isinstance(part.get("text"), str))
+            self.binary += sum(map(_size, (*_said(content, "summary"), *_said(content, "content"))))
         for name, inner in content.items():
             if not isinstance(inner, str):
                 continue
@@ -138,6 +137,16 @@ class _Tally:
         if found is None or found.seal.kind != "summary":
             return 0
         return estimate_tokens(len(told(found.seal.data).encode()))
+
+
+def _said(thought: dict[str, Any], name: str) -> list[Any]:
+    parts = thought.get(name)
+    return [part.get("text") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+
+
+def _size(text: Any) -> int:
+    """Bytes of a text within JSON."""
+    return len(jsonio.encode(text)) - 2 if isinstance(text, str) else 0
 
 
 def _answer(tokens: int, usage: Usage) -> Answer:
