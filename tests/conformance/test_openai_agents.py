@@ -21,6 +21,7 @@ from openai.types.shared import Reasoning
 
 from tests.support.providers import FOUR, PATHS, PROVIDERS, asked_path
 from tests.support.running import Running
+from tests.support.strict import check_event
 
 QUIET = RunConfig(tracing_disabled=True)
 
@@ -55,6 +56,9 @@ def run(
                 return await Runner.run(agent, "How is it?", run_config=QUIET), []
             streamed = Runner.run_streamed(agent, "How is it?", run_config=QUIET)
             raw = [event async for event in streamed.stream_events() if event.type == "raw_response_event"]
+            if not chat:  # those of chat are the framework's own
+                for event in raw:
+                    check_event(event.data)
             return streamed, [str(event.data.type) for event in raw]
 
     return asyncio.run(whole())

@@ -120,4 +120,4 @@ def test_gemini_gets_its_own_history_as_it_came() -> None:
 def test_items_without_a_type_stand_beside_another_apis() -> None:
     said = {"type": None, "role": "user", "content": "x"}
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed", "google_parts": []}
-    assert responses(said, search) == ([said], ("web_search_call",))
+    assert responses(said, search) == ([said], ("input[].web_search_call",))
