@@ -1,5 +1,6 @@
 """The locks pin everything by hash, agree with pyproject.toml and each other, and name no machine and no registry."""
 
+import json
 import re
 import tomllib
 from dataclasses import dataclass
@@ -141,3 +142,15 @@ def test_a_loose_requirement_is_refused(lock: str) -> None:
 )
 def test_an_address_or_a_path_is_found(line: str) -> None:
     assert foreign_lines(f"a==1 \\\n    {HASH}\n    # via -c requirements/run.txt\n{line}\n") == [line]
+
+
+def test_the_agents_are_locked_by_hash_and_without_addresses() -> None:
+    folder = ROOT / "scripts" / "clients"
+    wanted = json.loads((folder / "package.json").read_text("utf-8"))["dependencies"]
+    text = (folder / "package-lock.json").read_text("utf-8")
+    packages = json.loads(text)["packages"]
+    assert packages.pop("")["dependencies"] == wanted
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    assert all(one["integrity"].startswith("sha512-") for one in packages.values())
+    assert "resolved" not in text
+    assert "://" not in text

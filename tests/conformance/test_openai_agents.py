@@ -58,7 +58,7 @@ def run(
             raw = [event async for event in streamed.stream_events() if event.type == "raw_response_event"]
             if not chat:  # those of chat are the framework's own
                 for event in raw:
-                    check_event(event.data)
+                    check_event(event.data.to_dict())
             return streamed, [str(event.data.type) for event in raw]
 
     return asyncio.run(whole())

@@ -99,6 +99,23 @@ def test_every_signature_goes_back_on_its_own_part() -> None:
     ]
 
 
+def test_places_of_sources_behind_an_image_are_those_in_the_text_behind_it() -> None:
+    grounding = {
+        "groundingChunks": [{"web": {"uri": "https://a", "title": "a"}}],
+        "groundingSupports": [{"segment": {"startIndex": 1, "endIndex": 3}, "groundingChunkIndices": [0]}],
+    }
+    image = {"inlineData": {"mimeType": "image/png", "data": "aGk="}}
+    chunks = [samples.chunk(samples.candidate(part)) for part in ({"text": "A"}, image, {"text": "BC"})]
+    events = samples.decode([samples.frames(*chunks, samples.end(groundingMetadata=grounding))])
+    request = ResponsesDialect().parse(common.body("responses", stream=True))
+    encoder = request.encoder(common.call())
+    encoder.attempt(common.destination(endpoint="chat"))
+    first, _, last = final(encoder.encode(events))["output"]
+    assert first["content"][0]["annotations"] == []
+    (cited,) = last["content"][0]["annotations"]
+    assert (last["content"][0]["text"], cited["start_index"], cited["end_index"]) == ("BC", 0, 2)
+
+
 def test_sources_stay_with_the_last_text_although_a_signature_follows_it() -> None:
     grounding = {
         "groundingChunks": [{"web": {"uri": "https://a", "title": "a"}}],

@@ -89,6 +89,23 @@ def official(data: bytes, kind: str = "text/event-stream") -> list[types.Generat
         return list(client.models.generate_content_stream(model="tide", contents="a"))
 
 
+def test_a_seal_without_words_stands_before_the_thought_that_follows_it() -> None:
+    events: list[Event] = [
+        ReasoningEnd(encrypted="tgr1_a"),
+        ReasoningDelta("hm"),
+        ReasoningEnd(encrypted="tgr1_b"),
+        TextDelta("42"),
+    ]
+    parts = [
+        part
+        for chunk in chunks(stream([Started("tide-1"), *events, *END]))
+        for part in chunk["candidates"][0]["content"]["parts"]
+    ]
+    sealed = [base64.b64decode(part.get("thoughtSignature", "")) for part in parts]
+    assert [part["text"] for part in parts] == ["", "hm", "42", ""]
+    assert sealed == [b"tgr1_a", b"", b"tgr1_b", b""]
+
+
 def test_each_text_is_a_chunk_and_the_last_one_has_reason_and_usage() -> None:
     data = stream([Started("tide-1"), TextDelta("潮"), Ping(), TextDelta('"汐"\n'), MessageEnd(), *END])
     identity = {"modelVersion": "tide-1", "responseId": "5a" * 24}

@@ -314,6 +314,10 @@ def test_searches_of_googles_own_come_back_and_others_are_left_out() -> None:
             {"functionCall": {"id": "c1", "name": "tide", "args": {}}, "thoughtSignature": "QUJD"},
         ],
         [{"inlineData": {"mimeType": "image/png", "data": "aGk="}, "thoughtSignature": "QUJD"}],
+        [
+            {"inlineData": {"mimeType": "image/png", "data": "aGk="}, "thoughtSignature": "QUJD"},
+            {"text": "high", "thoughtSignature": "REVG"},
+        ],
         [{"toolCall": {"id": "1"}, "thoughtSignature": "QUJD"}, {"text": "a"}],
     ],
 )
