@@ -22,7 +22,7 @@ from tests.dialects.gemini import samples
 from tests.dialects.gemini.test_gemini_bridge import BODY as GEMINI
 from tests.dialects.gemini.test_gemini_decoder import STREAMS as OF_GEMINI
 from tests.dialects.messages import streams
-from tests.dialects.responses.test_responses_canonical import WHOLE as RESPONSES
+from tests.dialects.responses.test_responses_canonical import WHOLE as OF_A_RESPONSE
 from tests.dialects.speech import samples as speech
 from tests.dialects.test_dialects_answers import WHOLE
 from tests.dialects.test_dialects_fuzz import mutated
@@ -94,6 +94,8 @@ MESSAGES = {
 THOUGHT = {"text": "hm", "thought": True, "thoughtSignature": base64.b64encode(b"tgr1_x").decode()}
 CONTENTS = [*GEMINI["contents"], {"role": "model", "parts": [THOUGHT, {"text": "汐"}, {"toolCall": {"id": "1"}}]}]
 EMBED = {"content": {"parts": [{"text": "潮"}]}, "taskType": "RETRIEVAL_QUERY", "outputDimensionality": 8}
+ANSWERED = {"type": "custom_tool_call_output", "call_id": "c", "output": "x"}
+RESPONSES: dict[str, Any] = {**OF_A_RESPONSE, "input": [*OF_A_RESPONSE["input"], ANSWERED]}
 MEMBERS = ("model", "input", "instructions", "tools", "text", "reasoning")
 PROMPT = {name: RESPONSES[name] for name in MEMBERS if name in RESPONSES}
 
