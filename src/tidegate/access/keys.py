@@ -3,13 +3,19 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final, Literal
 
 import msgspec
 
+from tidegate.config.limits import NO_LIMITS, Limits
 from tidegate.config.schema import KeyConfig
 from tidegate.wire.errors import Forbidden, InvalidKey
 
-__all__ = ["KEY_HEADERS", "OPEN", "KeyRing", "Principal"]
+__all__ = ["DEFAULT", "KEY_HEADERS", "OPEN", "KeyRing", "Principal", "Scope"]
+
+DEFAULT: Final = "default"
+"""Name of the organization, and of the project in it, that are always there."""
 
 KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 """Headers, besides `authorization`, in which clients of one API or another send their key."""
@@ -17,10 +23,24 @@ KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 _HINT = "Send it in the header 'Authorization: Bearer <key>', or in x-api-key, api-key or x-goog-api-key."
 
 
+class Scope(msgspec.Struct, frozen=True, gc=False):
+    """One of those that a request counts against, with what it may use."""
+
+    level: Literal["organization", "project", "key", "end_user"]
+    id: str
+    """The organization's name, `organization/project`, or the key's id; of an end user the project's id, a slash and
+    the name that the request gives."""
+    limits: Limits
+
+
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who a request is charged to, and what holds for it."""
 
     key: str
+    """Name of the key; empty in open mode."""
+    key_id: str = ""
+    """What the key is known by as long as it exists: of a key in the configuration its name."""
+    organization: str = DEFAULT
     project: str
     model: str = ""
     profile: str = ""
@@ -28,6 +48,16 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """`refuse` or `drop`; empty where the key does not say."""
     models: tuple[str, ...] = ()
     """Patterns of allowed model names; empty allows all."""
+    endpoints: tuple[str, ...] = ()
+    """Names of the allowed endpoints; empty allows all."""
+    addresses: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks from which the key may be used; empty allows all."""
+    expires_at: float | None = None
+    """Unix time from which on the key is refused."""
+    scopes: tuple[Scope, ...] = ()
+    """Organization, project and key, in this order, as far as they have limits."""
+    end_user_limits: Limits = NO_LIMITS
+    """Limits of each single end user of this key's project."""
 
     def authorise(self, model: str) -> None:
         """Raises Forbidden when this principal may not use the model that it named."""
@@ -39,7 +69,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-OPEN = Principal(key="", project="default")
+OPEN = Principal(key="", project=DEFAULT)
 """Everybody, as long as no key is configured."""
 
 
@@ -51,6 +81,7 @@ class KeyRing:
         self._principals = {
             key.sha256(): Principal(
                 key=key.name,
+                key_id=key.name,
                 project=key.project,
                 model=key.model,
                 profile=key.profile or "",
