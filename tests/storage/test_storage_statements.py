@@ -9,6 +9,7 @@ import pytest
 
 from tests.storage.stage import Place, run
 from tidegate.storage import (
+    access,
     conversations,
     crypto,
     idempotency,
@@ -23,8 +24,32 @@ from tidegate.storage import (
 )
 from tidegate.storage.statement import Sql
 
-MODULES = (conversations, crypto, idempotency, items, journal, ledger, processes, reseal, retention, runs, tenants)
-LARGE = {"runs", "items", "segments", "conversations", "conversation_items", "idempotency", "ledger"}
+MODULES = (
+    access,
+    conversations,
+    crypto,
+    idempotency,
+    items,
+    journal,
+    ledger,
+    processes,
+    reseal,
+    retention,
+    runs,
+    tenants,
+)
+LARGE = {
+    "runs",
+    "items",
+    "segments",
+    "conversations",
+    "conversation_items",
+    "idempotency",
+    "ledger",
+    "virtual_keys",
+    "key_texts",
+    "audit",
+}
 
 
 def found(value: object) -> Iterator[Sql]:

@@ -459,6 +459,19 @@ class Storage:
         await self._writer.settle_all()
         return await self._read(partial(ledger.read, tenant, after, limit))
 
+    # -- control data -------------------------------------------------------------------------------------------
+
+    async def change(self, work: Callable[[], Work[T]]) -> T:
+        """Run work that changes what operators own (see `storage.access`); it is on the disk when this returns.
+
+        Raises StorageUnavailable.
+        """
+        return await self._execute(work)
+
+    async def look(self, work: Callable[[], Work[T]]) -> T:
+        """Run work that reads it. Raises StorageUnavailable."""
+        return await self._read(work)
+
     # -- keys of encryption -------------------------------------------------------------------------------------
 
     async def rewrap(self) -> int:

@@ -217,3 +217,95 @@ ledger = Table(
     Column("entry", LargeBinary, nullable=False),
 )
 Index("ledger_request", ledger.c.request_id, unique=True)
+
+# -- access: who may use the gateway, and who may change that --------------------------------------------------------
+
+organizations = Table(
+    "organizations",
+    metadata,
+    _key("number"),
+    Column("name", Text, nullable=False),
+    Column("settings", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("deleted_at", Double),  # the name is not given away again: what its projects stored may still be there
+    UniqueConstraint("name", name="organizations_name"),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    _key("number"),
+    Column("organization", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("settings", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("deleted_at", Double),
+    UniqueConstraint("organization", "name", name="projects_name"),
+)
+
+# `changed` is the version (`counters`, 'access') in which the row was last changed. Rows stay for ever: usage names them.
+virtual_keys = Table(
+    "virtual_keys",
+    metadata,
+    _key("number"),
+    Column("id", Text, nullable=False),
+    Column("organization", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("settings", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("changed", BigInteger, nullable=False),
+)
+Index("virtual_keys_id", virtual_keys.c.id, unique=True)
+Index("virtual_keys_changed", virtual_keys.c.changed)
+Index("virtual_keys_project", virtual_keys.c.organization, virtual_keys.c.project, virtual_keys.c.name)
+Index("virtual_keys_name", virtual_keys.c.name)
+
+admins = Table(
+    "admins",
+    metadata,
+    _key("number"),
+    Column("id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+)
+Index("admins_id", admins.c.id, unique=True)
+
+# The texts that open a virtual key or an admin key, as keyed digests. `pepper` says which secret they were made with.
+key_texts = Table(
+    "key_texts",
+    metadata,
+    _key("number"),
+    Column("owner", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("pepper", Text, nullable=False),
+    Column("last4", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+)
+Index("key_texts_digest", key_texts.c.digest, unique=True)
+Index("key_texts_owner", key_texts.c.owner)
+
+# Only grows: triggers refuse to change or remove a row.
+audit = Table(
+    "audit",
+    metadata,
+    _key("number"),
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("actor_name", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+)

@@ -186,3 +186,101 @@ CREATE UNIQUE INDEX ledger_request ON ledger (request_id);
 
 UPDATE alembic_version SET version_num='0002' WHERE alembic_version.version_num = '0001';
 
+-- Running upgrade 0002 -> 0003
+
+INSERT INTO counters (name, next) VALUES ('access', 1);
+
+CREATE TABLE organizations (
+    number INTEGER NOT NULL, 
+    name TEXT NOT NULL, 
+    settings BLOB NOT NULL, 
+    created_at DOUBLE NOT NULL, 
+    created_by TEXT NOT NULL, 
+    deleted_at DOUBLE, 
+    PRIMARY KEY (number), 
+    CONSTRAINT organizations_name UNIQUE (name)
+);
+
+CREATE TABLE projects (
+    number INTEGER NOT NULL, 
+    organization TEXT NOT NULL, 
+    name TEXT NOT NULL, 
+    settings BLOB NOT NULL, 
+    created_at DOUBLE NOT NULL, 
+    created_by TEXT NOT NULL, 
+    deleted_at DOUBLE, 
+    PRIMARY KEY (number), 
+    CONSTRAINT projects_name UNIQUE (organization, name)
+);
+
+CREATE TABLE virtual_keys (
+    number INTEGER NOT NULL, 
+    id TEXT NOT NULL, 
+    organization TEXT NOT NULL, 
+    project TEXT NOT NULL, 
+    name TEXT NOT NULL, 
+    settings BLOB NOT NULL, 
+    created_at DOUBLE NOT NULL, 
+    created_by TEXT NOT NULL, 
+    expires_at DOUBLE, 
+    revoked_at DOUBLE, 
+    changed BIGINT NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE UNIQUE INDEX virtual_keys_id ON virtual_keys (id);
+
+CREATE INDEX virtual_keys_changed ON virtual_keys (changed);
+
+CREATE INDEX virtual_keys_project ON virtual_keys (organization, project, name);
+
+CREATE INDEX virtual_keys_name ON virtual_keys (name);
+
+CREATE TABLE admins (
+    number INTEGER NOT NULL, 
+    id TEXT NOT NULL, 
+    name TEXT NOT NULL, 
+    role TEXT NOT NULL, 
+    created_at DOUBLE NOT NULL, 
+    created_by TEXT NOT NULL, 
+    expires_at DOUBLE, 
+    revoked_at DOUBLE, 
+    PRIMARY KEY (number)
+);
+
+CREATE UNIQUE INDEX admins_id ON admins (id);
+
+CREATE TABLE key_texts (
+    number INTEGER NOT NULL, 
+    owner TEXT NOT NULL, 
+    digest BLOB NOT NULL, 
+    pepper TEXT NOT NULL, 
+    last4 TEXT NOT NULL, 
+    created_at DOUBLE NOT NULL, 
+    expires_at DOUBLE, 
+    PRIMARY KEY (number)
+);
+
+CREATE UNIQUE INDEX key_texts_digest ON key_texts (digest);
+
+CREATE INDEX key_texts_owner ON key_texts (owner);
+
+CREATE TABLE audit (
+    number INTEGER NOT NULL, 
+    at DOUBLE NOT NULL, 
+    actor TEXT NOT NULL, 
+    actor_name TEXT NOT NULL, 
+    action TEXT NOT NULL, 
+    target TEXT NOT NULL, 
+    "before" TEXT NOT NULL, 
+    "after" TEXT NOT NULL, 
+    request_id TEXT NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+
+CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+
+UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
+
