@@ -1,15 +1,21 @@
-"""Who calls: virtual keys from the configuration, looked up by digest."""
+"""Who calls: virtual keys from the configuration and the database, looked up by digest in memory."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import hmac
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, Literal
 
 import msgspec
 
+from tidegate.access.directory import Directory, key_settings
+from tidegate.access.keytext import ADMIN, is_well_formed, prefix_of
+from tidegate.access.pepper import Pepper
 from tidegate.config.limits import NO_LIMITS, Limits
 from tidegate.config.schema import KeyConfig
+from tidegate.storage.access import AdminRow, KeyRow, TextRow
 from tidegate.wire.errors import Forbidden, InvalidKey
 
 __all__ = ["DEFAULT", "KEY_HEADERS", "OPEN", "KeyRing", "Principal", "Scope"]
@@ -20,7 +26,11 @@ DEFAULT: Final = "default"
 KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 """Headers, besides `authorization`, in which clients of one API or another send their key."""
 
+REMEMBERED: Final = 65_536
+"""Most managed keys that are found by one plain digest; the others take a keyed one more."""
+
 _HINT = "Send it in the header 'Authorization: Bearer <key>', or in x-api-key, api-key or x-goog-api-key."
+_NO_TEXT = TextRow("", bytes(32), "", "", 0.0, None)
 
 
 class Scope(msgspec.Struct, frozen=True, gc=False):
@@ -59,6 +69,28 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     end_user_limits: Limits = NO_LIMITS
     """Limits of each single end user of this key's project."""
 
+    def permit(self, client: str, endpoint: str) -> None:
+        """Raises Forbidden when this principal may not call from the address `client`, or not use the endpoint. Without
+        an endpoint, only the address is looked at."""
+        if self.addresses and not self._may_come_from(client):
+            raise Forbidden(
+                f"The key '{self.key}' may not be used from the address {client or 'of this request'}.",
+                code="address_not_allowed",
+            )
+        if endpoint and self.endpoints and endpoint not in self.endpoints:
+            raise Forbidden(
+                f"The key '{self.key}' may not use the endpoint '{endpoint}'. It may use: {', '.join(self.endpoints)}.",
+                code="endpoint_not_allowed",
+            )
+
+    def _may_come_from(self, client: str) -> bool:
+        try:
+            address = ip_address(client.partition("%")[0])
+        except ValueError:
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self.addresses)
+
     def authorise(self, model: str) -> None:
         """Raises Forbidden when this principal may not use the model that it named."""
         if self.models and not any(fnmatchcase(model, pattern) for pattern in self.models):
@@ -74,40 +106,129 @@ OPEN = Principal(key="", project=DEFAULT)
 
 
 class KeyRing:
-    """All keys by the SHA-256 of their text. Keys are random, so that a plain digest gives nothing away, and a lookup
-    by digest takes the same time for near misses as for anything else."""
+    """All keys. Those of the configuration are found by the SHA-256 of their text; they are random, so that a plain digest
+    gives nothing away. Managed ones are found by a keyed digest, and from then on by the plain one as well. A lookup by
+    digest takes the same time for near misses as for anything else.
 
-    def __init__(self, keys: Iterable[KeyConfig]) -> None:
-        self._principals = {
-            key.sha256(): Principal(
-                key=key.name,
-                key_id=key.name,
-                project=key.project,
-                model=key.model,
-                profile=key.profile or "",
-                unsupported=key.unsupported or "",
-                models=key.models,
-            )
-            for key in keys
-        }
+    A ring is good for one configuration and one version of the directory; a change of either makes a new one.
+    """
 
-    @property
-    def open(self) -> bool:
-        """True while no key is configured: everybody who reaches the port may call."""
-        return not self._principals
+    def __init__(
+        self,
+        keys: Iterable[KeyConfig],
+        directory: Directory | None = None,
+        peppers: Sequence[Pepper] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock` gives the Unix time."""
+        self._directory = directory or Directory()
+        self._peppers = tuple(peppers)
+        self._clock = clock
+        self._known = {key.sha256(): self._configured(key) for key in keys}
+        self._most_known = len(self._known) + REMEMBERED
+        self.open = not self._known and not self._directory.has_keys
+        """True while there is no key: everybody who reaches the port may call."""
 
     def authenticate(self, headers: Mapping[bytes, bytes], given: bytes | None = None) -> Principal:
         """The principal of a request. `headers` holds the lower-case names, `given` is a key that stands in the address.
         Raises InvalidKey."""
-        if not self._principals:
+        if self.open:
             return OPEN
         key = _extract(headers, given)
         if key is None:
             raise InvalidKey(f"You did not provide an API key. {_HINT}")
-        principal = self._principals.get(hashlib.sha256(key).digest())
-        if principal is None:
-            raise InvalidKey(f"The API key that you provided is not known to this gateway. {_HINT}")
+        digest = hashlib.sha256(key).digest()
+        principal = self._known.get(digest) or self._find(key, digest)
+        if principal.expires_at is not None and self._clock() >= principal.expires_at:
+            raise InvalidKey("The API key that you provided has expired.")
         return principal
+
+    def authenticate_admin(self, headers: Mapping[bytes, bytes]) -> AdminRow | Principal:
+        """Who sends a request to the admin API: an admin, or the holder of a virtual key. Raises InvalidKey, also in open
+        mode."""
+        key = _extract(headers, None)
+        if key is None:
+            raise InvalidKey("You did not provide an admin key. Send it in the header 'Authorization: Bearer <key>'.")
+        if prefix_of(key) != ADMIN:
+            if self.open:
+                raise _unknown()
+            return self.authenticate(headers)
+        text = self._text(key)
+        admin = self._directory.admins.get(text.owner) if text is not None else None
+        if admin is None:
+            raise _unknown()
+        if admin.expires_at is not None and self._clock() >= admin.expires_at:
+            raise InvalidKey("The admin key that you provided has expired.")
+        return admin
+
+    def _text(self, key: bytes) -> TextRow | None:
+        """The text of a managed key. Every key that is looked for costs the same, whether it is found or not."""
+        if prefix_of(key) and not is_well_formed(key):
+            raise InvalidKey("The API key that you provided is mistyped or cut: its checksum does not match.")
+        found: TextRow | None = None
+        for pepper in self._peppers:
+            digest = pepper.digest(key)
+            text = self._directory.text(digest)
+            if hmac.compare_digest(digest, (text or _NO_TEXT).digest):
+                found = text
+        return found
+
+    def _find(self, key: bytes, digest: bytes) -> Principal:
+        if prefix_of(key) == ADMIN:
+            raise InvalidKey("This is an admin key, which opens only /admin/v1. Use a virtual key.")
+        text = self._text(key)
+        row = self._directory.keys.get(text.owner) if text is not None else None
+        if text is None or row is None:
+            raise _unknown()
+        principal = self._managed(row, text)
+        if len(self._known) < self._most_known:
+            self._known[digest] = principal
+        return principal
+
+    def _managed(self, row: KeyRow, text: TextRow) -> Principal:
+        kept = key_settings(row)
+        ends = [end for end in (row.expires_at, text.expires_at) if end is not None]
+        return Principal(
+            key=row.name,
+            key_id=row.id,
+            organization=row.organization,
+            project=row.project,
+            model=kept.model,
+            profile=kept.profile or "",
+            unsupported=kept.unsupported or "",
+            models=kept.models,
+            endpoints=kept.endpoints,
+            addresses=tuple(ip_network(one) for one in kept.addresses),
+            expires_at=min(ends) if ends else None,
+            scopes=self._scopes(row.organization, row.project, row.id, kept.limits),
+            end_user_limits=self._directory.project_settings(row.organization, row.project).end_user_limits,
+        )
+
+    def _configured(self, key: KeyConfig) -> Principal:
+        return Principal(
+            key=key.name,
+            key_id=key.name,
+            project=key.project,
+            model=key.model,
+            profile=key.profile or "",
+            unsupported=key.unsupported or "",
+            models=key.models,
+            scopes=self._scopes(DEFAULT, key.project, key.name, NO_LIMITS),
+            end_user_limits=self._directory.project_settings(DEFAULT, key.project).end_user_limits,
+        )
+
+    def _scopes(self, organization: str, project: str, key_id: str, limits: Limits) -> tuple[Scope, ...]:
+        directory = self._directory
+        all_scopes = (
+            Scope("organization", organization, directory.organization_limits(organization)),
+            Scope("project", f"{organization}/{project}", directory.project_settings(organization, project).limits),
+            Scope("key", key_id, limits),
+        )
+        return tuple(scope for scope in all_scopes if scope.limits != NO_LIMITS)
+
+
+def _unknown() -> InvalidKey:
+    return InvalidKey(f"The API key that you provided is not known to this gateway, or was revoked. {_HINT}")
 
 
 def _extract(headers: Mapping[bytes, bytes], given: bytes | None) -> bytes | None:

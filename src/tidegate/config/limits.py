@@ -11,9 +11,9 @@ __all__ = ["NO_LIMITS", "Limits", "Windows"]
 class Windows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Most of something within the running minute, day and month (UTC); unset sets no limit."""
 
-    minute: Annotated[float | None, Meta(description="Most in a minute.", ge=0)] = None
-    day: Annotated[float | None, Meta(description="Most in a day (UTC).", ge=0)] = None
-    month: Annotated[float | None, Meta(description="Most in a calendar month (UTC).", ge=0)] = None
+    minute: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="Most in a minute.")] = None
+    day: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="Most in a day (UTC).")] = None
+    month: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="Most in a calendar month (UTC).")] = None
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -22,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     requests: Annotated[Windows, Meta(description="Requests.")] = Windows()
     tokens: Annotated[Windows, Meta(description="Input and output tokens together.")] = Windows()
     cost: Annotated[Windows, Meta(description="Cost in US dollars: the budget.")] = Windows()
-    streams: Annotated[int | None, Meta(description="Requests under way at once.", ge=0)] = None
+    streams: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Requests under way at once.")] = None
 
 
 NO_LIMITS = Limits()

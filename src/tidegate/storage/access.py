@@ -5,7 +5,7 @@ what came after it. Counting comes first, so that on a server changes follow one
 Rows are inserted as they are given: ids, times and digests are made above.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -129,6 +129,10 @@ class Act(NamedTuple):
     actor_name: str
     action: str
     request_id: str
+
+
+KeyDigest = Callable[[KeyRow, Sequence[TextRow]], str]
+"""Makes the digest of a key for the audit log, from its row and its texts, the newest first."""
 
 
 class Changes(NamedTuple):
@@ -423,7 +427,7 @@ def texts(owner: str) -> Work[list[TextRow]]:
     return [_text(row) for row in rows]
 
 
-def create_key(act: Act, new: KeyRow, text: NewText, digest: Callable[[KeyRow], str]) -> Work[KeyRow | Refusal]:
+def create_key(act: Act, new: KeyRow, text: NewText, digest: KeyDigest) -> Work[KeyRow | Refusal]:
     """Of `new` the number, who made it and when are not looked at."""
     version = yield from _counted()
     if isinstance((yield from _organization(new.organization)), Refusal) or isinstance(
@@ -445,13 +449,11 @@ def create_key(act: Act, new: KeyRow, text: NewText, digest: Callable[[KeyRow], 
     )
     yield _INSERT_TEXT(owner=new.id, digest=text.digest, pepper=text.pepper, last=text.last4, at=act.at)
     made = KeyRow(*row)
-    yield from _record(act, new.id, "", digest(made))
+    yield from _record(act, new.id, "", digest(made, (yield from texts(new.id))))
     return made
 
 
-def change_key(
-    act: Act, id_: str, edit: Callable[[KeyRow], KeyRow], digest: Callable[[KeyRow], str]
-) -> Work[KeyRow | Refusal]:
+def change_key(act: Act, id_: str, edit: Callable[[KeyRow], KeyRow], digest: KeyDigest) -> Work[KeyRow | Refusal]:
     """`edit` gives the row as it is to be; its name, settings and expiry are taken."""
     version = yield from _counted()
     before = yield from key(id_)
@@ -464,36 +466,37 @@ def change_key(
         name=new.name, settings=new.settings, expires_at=new.expires_at, version=version, number=before.number
     )
     after = KeyRow(*row)
-    yield from _record(act, id_, digest(before), digest(after))
+    found = yield from texts(id_)
+    yield from _record(act, id_, digest(before, found), digest(after, found))
     return after
 
 
-def rotate_key(
-    act: Act, id_: str, text: NewText, until: float, digest: Callable[[KeyRow], str]
-) -> Work[KeyRow | Refusal]:
+def rotate_key(act: Act, id_: str, text: NewText, until: float, digest: KeyDigest) -> Work[KeyRow | Refusal]:
     """Give a key a new text; the ones before it hold until then at most."""
     version = yield from _counted()
     found = yield from key(id_)
     if found is None or found.revoked_at is not None:
         return Refusal.UNKNOWN
+    before = yield from texts(id_)
     yield _END_TEXTS(owner=id_, until=until)
     yield _DROP_TEXTS(owner=id_, at=act.at)
     yield _INSERT_TEXT(owner=id_, digest=text.digest, pepper=text.pepper, last=text.last4, at=act.at)
     yield _TOUCH_KEY(version=version, number=found.number)
-    yield from _record(act, id_, digest(found), digest(found))
+    yield from _record(act, id_, digest(found, before), digest(found, (yield from texts(id_))))
     return found
 
 
-def revoke_key(act: Act, id_: str, digest: Callable[[KeyRow], str]) -> Work[KeyRow | Refusal]:
+def revoke_key(act: Act, id_: str, digest: KeyDigest) -> Work[KeyRow | Refusal]:
     """Take a key out of use for ever. One that is revoked already stays as it is."""
     version = yield from _counted()
     before = yield from key(id_)
     if before is None or before.revoked_at is not None:
         return before or Refusal.UNKNOWN
+    found = yield from texts(id_)
     [row] = yield _REVOKE_KEY(at=act.at, version=version, number=before.number)
     yield _DROP_ALL_TEXTS(owner=id_)
     after = KeyRow(*row)
-    yield from _record(act, id_, digest(before), digest(after))
+    yield from _record(act, id_, digest(before, found), digest(after, ()))
     return after
 
 

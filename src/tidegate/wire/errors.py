@@ -11,6 +11,7 @@
     │   │   └── ModelNotFound
     │   ├── MethodNotAllowed        405
     │   ├── RequestTimeout          408
+    │   ├── Conflict                409
     │   ├── BodyTooLarge            413
     │   ├── TargetTooLong           414
     │   ├── UnsupportedEncoding     415
@@ -20,6 +21,7 @@
     │   │   └── WebSocketVersion
     │   ├── QueueFull               429, too many requests wait on one connection
     │   ├── StorageQuotaExceeded    429, a key has stored what it may
+    │   ├── TooManyFailures         429, an address came with too many unknown keys
     │   ├── HeadersTooLarge         431
     │   └── ClientGone              499, never sent, only recorded
     │       └── Cancelled
@@ -54,6 +56,7 @@ __all__ = [
     "CallerError",
     "Cancelled",
     "ClientGone",
+    "Conflict",
     "ExpectationFailed",
     "Forbidden",
     "GatewayError",
@@ -75,6 +78,7 @@ __all__ = [
     "StorageUnavailable",
     "TargetTooLong",
     "TidegateError",
+    "TooManyFailures",
     "UnsupportedEncoding",
     "UnsupportedParameter",
     "UpgradeRefused",
@@ -258,6 +262,13 @@ class RequestTimeout(CallerError):
     anthropic_type = "timeout_error"
 
 
+class Conflict(CallerError):
+    """409: what is there stands against what was asked."""
+
+    status = 409
+    default_code = "conflict"
+
+
 class BodyTooLarge(CallerError):
     """413: the body is over the cap."""
 
@@ -342,6 +353,15 @@ class StorageQuotaExceeded(CallerError):
     status = 429
     type = "insufficient_quota"
     default_code = "storage_quota_exceeded"
+
+
+class TooManyFailures(CallerError):
+    """429: an address came with too many keys that are not known."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "too_many_unknown_keys"
+    anthropic_type = "rate_limit_error"
 
 
 class ClientGone(CallerError):
