@@ -18,7 +18,7 @@ from tidegate.config.problem import ConfigInvalid
 from tidegate.config.schema import Config
 
 if TYPE_CHECKING:
-    from tidegate.gateway.models import Model
+    from tidegate.server.compose import Announcement
 
 __all__ = ["main"]
 
@@ -59,10 +59,11 @@ def serve(path: str | None, host: str | None, port: int | None) -> None:
     config = _load(path, command_line)
     try:
         sock = bind(config)
+        server = make_server(config, os.environ, _announce)
     except CannotListen as error:
         raise _Usage(str(error)) from None
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn has drained, and then repeats the signal
-        make_server(config, os.environ, _announce).run(sockets=[sock])
+        server.run(sockets=[sock])
     click.echo("Stopped.")
 
 
@@ -178,8 +179,9 @@ _OWN_SERVERS = {
 }
 
 
-def _announce(config: Config, port: int, models: "list[Model]") -> None:
+def _announce(announcement: "Announcement") -> None:
     """What a person needs to know after the start: the address, who answers, and a line to try."""
+    config, port, models = announcement.config, announcement.port, announcement.models
     host = config.server.host
     shown_host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host  # noqa: S104
     address = f"http://{shown_host}:{port}"
@@ -194,6 +196,15 @@ def _announce(config: Config, port: int, models: "list[Model]") -> None:
         where = record.base_url or _OWN_SERVERS.get(record.kind, "")
         note = "" if provider.credentials or not record.needs_credential else "  (no credential)"
         lines.append(f"  {name:<{width}}  {where}{note}")
+    if announcement.admin_port is not None:
+        lines += ["", f"The admin API listens on http://{config.admin.host or '127.0.0.1'}:{announcement.admin_port}"]
+    if announcement.admin_key is not None:
+        lines += [
+            "",
+            "The key of the first admin, an owner. It is shown now and never again:",
+            f"  {announcement.admin_key}",
+            "If it is lost, make another one here with `tidegate admins create`.",
+        ]
     real = [one.id for one in models if one.owned_by not in _OWN_SERVERS]
     model = config.defaults.model or next(iter(real or [one.id for one in models]), "")
     if not model:
@@ -201,7 +212,7 @@ def _announce(config: Config, port: int, models: "list[Model]") -> None:
             lines += ["", "No model is known yet: GET /v1/models lists them once a provider answers."]
         click.echo("\n".join([*lines, ""]))
         return
-    key = ' \\\n  -H "Authorization: Bearer $TIDEGATE_API_KEY"' if config.keys else ""
+    key = ' \\\n  -H "Authorization: Bearer $TIDEGATE_API_KEY"' if announcement.needs_key else ""
     path, question = _example(config, model)
     body = json.dumps({"model": model, **question})
     lines += [

@@ -16,7 +16,7 @@ import uvloop
 from tidegate.config.automatic import automatic
 from tidegate.config.load import load
 from tidegate.config.schema import Config
-from tidegate.server.compose import Server, bind, make_server
+from tidegate.server.compose import Announcement, Server, bind, make_server
 from tidegate.sim import SimServer
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ class Running:
         self.loop: asyncio.AbstractEventLoop
         self.sim: SimServer
         self.server: Server
+        self.announcement: Announcement
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -96,8 +97,12 @@ class Running:
             config = self._load(sim)
             self.listener = bind(config)
             self.port = self.listener.getsockname()[1]
-            self.server = make_server(config, self._environment, lambda *_: self._ready.set(), log_stream=self._log)
+            self.server = make_server(config, self._environment, self._on_ready, log_stream=self._log)
             await self.server.serve(sockets=[self.listener])
+
+    def _on_ready(self, announcement: Announcement) -> None:
+        self.announcement = announcement
+        self._ready.set()
 
     def _load(self, sim: SimServer) -> Config:
         if self._toml is None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tidegate.config.checks import is_installed
+from tidegate.config.checks import HasManagedKeys, is_installed, no_managed_keys
 from tidegate.config.load import build
 from tidegate.config.schema import Config
 from tidegate.providers.record import Provider
@@ -22,6 +22,7 @@ def automatic(
     *,
     command_line: Mapping[str, object] | None = None,
     installed: Callable[[Provider], bool] = is_installed,
+    has_managed_keys: HasManagedKeys = no_managed_keys,
 ) -> Config:
     """A provider for each credential in the environment, in the registry's order, then the local audio engine where its
     packages are installed, and `sim`. Open on loopback.
@@ -57,7 +58,14 @@ def automatic(
         _choose(defaults, "sim")
     providers["sim"] = {}
     raw: dict[str, object] = {"providers": providers, "defaults": defaults}
-    return build(raw, "", env, place=lambda path: came_from.get(path, "default"), command_line=command_line or {})
+    return build(
+        raw,
+        "",
+        env,
+        place=lambda path: came_from.get(path, "default"),
+        command_line=command_line or {},
+        has_managed_keys=has_managed_keys,
+    )
 
 
 def _choose(defaults: dict[str, str], kind: str) -> None:

@@ -1,7 +1,7 @@
 """Faults that no single value shows: addresses, credentials, keys, and what only adds up to a mistake together."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Final
@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from tidegate.config.names import check_models
 from tidegate.config.problem import Problem, join
-from tidegate.config.schema import HASHED, Document, KeyConfig, ProviderConfig, Server
+from tidegate.config.schema import HASHED, Admin, Document, KeyConfig, ProviderConfig, Server
 from tidegate.providers.record import Provider
 from tidegate.providers.registry import REGISTRY
 
@@ -27,9 +27,27 @@ _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "api-key", "x-api-key"}
 _HOW_TO_MAKE_ONE: Final = "make one with `openssl rand -hex 32`"
 
 
-def check(document: Document) -> Iterator[Problem]:
+HasManagedKeys = Callable[[Document], bool]
+"""Tells whether the database of a configuration holds keys. It is asked only where that decides something."""
+
+
+def no_managed_keys(document: Document) -> bool:
+    """For when the database is not looked at."""
+    return False
+
+
+def check(document: Document, has_managed_keys: HasManagedKeys = no_managed_keys) -> Iterator[Problem]:
     """Every fault of a document whose kinds, addresses and credentials have been filled in."""
-    yield from _server(document.server, has_keys=bool(document.keys))
+    server = document.server
+    if not document.keys and not server.allow_open and not is_loopback(server.host) and not has_managed_keys(document):
+        yield Problem(
+            path="server.host",
+            message=f"{server.host} can be reached from other machines, and no key protects your credentials: "
+            "make one with `tidegate keys create`, add a [[keys]] entry or set the environment variable TIDEGATE_KEY, "
+            "listen on 127.0.0.1, or set `server.allow_open = true` if everyone who reaches the port may use it",
+        )
+    yield from _server(server)
+    yield from _admin(document.admin, server)
     for name, provider in document.providers.items():
         yield from _provider(name, provider, join("providers", name))
         if _is_own_address(provider.base_url, document.server):
@@ -68,14 +86,16 @@ def _is_own_address(url: str, server: Server) -> bool:
     return port == server.port and is_loopback(parts.hostname) and (everywhere or is_loopback(server.host))
 
 
-def _server(server: Server, *, has_keys: bool) -> Iterator[Problem]:
-    if not has_keys and not server.allow_open and not is_loopback(server.host):
+def _admin(admin: Admin, server: Server) -> Iterator[Problem]:
+    if admin.host and admin.port is None:
+        yield Problem(path="admin.host", message="stands without `admin.port`; a listener of its own needs both")
+    if admin.port and admin.address == (server.host, server.port):
         yield Problem(
-            path="server.host",
-            message=f"{server.host} can be reached from other machines, and no key protects your credentials: "
-            "add a [[keys]] entry or set the environment variable TIDEGATE_KEY, listen on 127.0.0.1, "
-            "or set `server.allow_open = true` if everyone who reaches the port may use it",
+            path="admin.port", message="is the port of `[server]`; leave it out to serve the admin API there as well"
         )
+
+
+def _server(server: Server) -> Iterator[Problem]:
     for number, origin in enumerate(server.cors_origins):
         parts = _split(origin)
         if (

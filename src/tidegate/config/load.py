@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from tidegate.config.checks import check
+from tidegate.config.checks import HasManagedKeys, check, no_managed_keys
 from tidegate.config.decode import decode
 from tidegate.config.locate import Locator, parse_path
 from tidegate.config.problem import ConfigInvalid, Problem, join, nearest
@@ -43,12 +43,13 @@ def load(
     command_line: Mapping[str, object] | None = None,
     read: ReadText | None = None,
     folder: str = "",
+    has_managed_keys: HasManagedKeys = no_managed_keys,
 ) -> Config:
     """The checked configuration. Raises `ConfigInvalid` with every problem at once.
 
     `command_line` maps paths such as `server.port` to values that stand above the environment, which stands above the
     file. `read` fetches the text of a credentials file; without it such a file is a problem. Relative paths in the
-    document are taken from `folder`.
+    document are taken from `folder`. `has_managed_keys` looks into the database that the document names.
     """
     try:
         raw = tomllib.loads(text)
@@ -61,7 +62,16 @@ def load(
         return f"{source}:{line}" if line else source
 
     try:
-        return build(raw, source, env, place=place, command_line=command_line or {}, read=read, folder=folder)
+        return build(
+            raw,
+            source,
+            env,
+            place=place,
+            command_line=command_line or {},
+            read=read,
+            folder=folder,
+            has_managed_keys=has_managed_keys,
+        )
     except ConfigInvalid as invalid:
         problems = [
             problem if problem.origin else msgspec.structs.replace(problem, line=locator.line(problem.path))
@@ -71,7 +81,13 @@ def load(
         raise ConfigInvalid(problems, source) from None
 
 
-def load_file(path: str, env: Mapping[str, str], *, command_line: Mapping[str, object] | None = None) -> Config:
+def load_file(
+    path: str,
+    env: Mapping[str, str],
+    *,
+    command_line: Mapping[str, object] | None = None,
+    has_managed_keys: HasManagedKeys = no_managed_keys,
+) -> Config:
     """Reads the file, and the credentials files it names, and loads it. Raises `ConfigInvalid` or `OSError`."""
     with open(path, "rb") as file:
         data = file.read()
@@ -86,7 +102,7 @@ def load_file(path: str, env: Mapping[str, str], *, command_line: Mapping[str, o
             return file.read()
 
     folder = os.path.dirname(os.path.abspath(path))
-    return load(text, path, env, command_line=command_line, read=read, folder=folder)
+    return load(text, path, env, command_line=command_line, read=read, folder=folder, has_managed_keys=has_managed_keys)
 
 
 def find_file(env: Mapping[str, str]) -> str | None:
@@ -103,6 +119,7 @@ def build(
     command_line: Mapping[str, object],
     read: ReadText | None = None,
     folder: str = "",
+    has_managed_keys: HasManagedKeys = no_managed_keys,
 ) -> Config:
     """The snapshot from parsed TOML; `place` says where a path was written. Raises `ConfigInvalid`."""
     problems: list[Problem] = []
@@ -124,7 +141,7 @@ def build(
         server = msgspec.structs.replace(server, data_dir=os.path.join(folder, server.data_dir))
     document = msgspec.structs.replace(document, providers=providers, server=server)
     spoilt = {problem.path for problem in problems}
-    problems.extend(problem for problem in check(document) if not _follows(problem.path, spoilt))
+    problems.extend(problem for problem in check(document, has_managed_keys) if not _follows(problem.path, spoilt))
     if problems:
         raise ConfigInvalid([_with_origin(_scrubbed(problem, used, env), origins) for problem in problems], source)
     sections: dict[str, Any] = {name: getattr(document, name) for name in Document.__struct_fields__}

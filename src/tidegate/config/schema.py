@@ -528,6 +528,29 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     ] = "fail_open"
 
 
+class Admin(msgspec.Struct, frozen=True, kw_only=True):
+    """The API under `/admin/v1`, by which keys, projects and admins are managed."""
+
+    enabled: Annotated[bool, Meta(description="Serve it at all.")] = True
+    host: Annotated[
+        str,
+        Meta(description="Address of a listener of its own, together with `port`. Empty: 127.0.0.1."),
+    ] = ""
+    port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(
+            description="Port of a listener of its own; 0 takes any free one. Unset: it is served on the port of the rest."
+        ),
+    ] = None
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of its own listener; None when it has none."""
+        if not self.enabled or self.port is None:
+            return None
+        return self.host or "127.0.0.1", self.port
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A `tidegate.toml`."""
 
@@ -546,6 +569,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Keys that clients present. As soon as there is one, every request needs one."),
     ] = ()
     models: Annotated[dict[str, ModelConfig], Meta(description="Model aliases.")] = {}
+    admin: Annotated[
+        Admin, Meta(description="The API under `/admin/v1`, by which keys, projects and admins are managed.")
+    ] = Admin()
     egress: Annotated[Egress, Meta(description="What is fetched on behalf of clients.")] = Egress()
     storage: Annotated[Storage, Meta(description="What is kept of answers, where, and for how long.")] = Storage()
     logging: Annotated[Logging, Meta(description="What is logged, and how.")] = Logging()

@@ -14,7 +14,7 @@ from msgspec import inspect
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 
-__all__ = ["convert", "invalid", "missing", "parse"]
+__all__ = ["convert", "invalid", "missing", "parse", "unknown"]
 
 T = TypeVar("T")
 
@@ -61,6 +61,8 @@ def parse(
             raise InvalidRequest(f"The {what} must be a JSON object.", code="invalid_json") from None
         if error.missing:
             raise missing(error.path, hints.get(error.path, "")) from None
+        if error.unknown:
+            raise unknown(error.path) from None
         raise _mismatch(using.type, error) from None
 
 
@@ -76,6 +78,12 @@ def missing(param: str, hint: str = "") -> InvalidRequest:
     """A required member is absent."""
     message = f"Missing required parameter: '{param}'."
     return InvalidRequest(f"{message} {hint}" if hint else message, param=param, code="missing_required_parameter")
+
+
+def unknown(param: str) -> InvalidRequest:
+    """A member that there is not, where such are forbidden."""
+    shown = param if len(param) <= 100 else f"{param[:100]}…"
+    return InvalidRequest(f"Unknown parameter: '{shown}'.", param=shown, code="unknown_parameter")
 
 
 def invalid(param: str, why: str, code: str = "invalid_value") -> InvalidRequest:
@@ -113,7 +121,7 @@ def _describe_path(type_: Any, path: str) -> str:
 def _step(here: inspect.Type, segment: str) -> inspect.Type | None:
     for option in _options(here):
         if segment.startswith("["):
-            if isinstance(option, inspect.ListType):
+            if isinstance(option, inspect.ListType | inspect.VarTupleType):
                 return option.item_type
             if isinstance(option, inspect.DictType):
                 return option.value_type
@@ -128,7 +136,7 @@ def _options(type_: inspect.Type) -> tuple[inspect.Type, ...]:
     if isinstance(type_, inspect.Metadata):
         return _options(type_.type)
     if isinstance(type_, inspect.UnionType):
-        return type_.types
+        return tuple(option for each in type_.types for option in _options(each))
     return (type_,)
 
 
@@ -150,11 +158,13 @@ def _describe_one(type_: inspect.Type) -> str:
             return f"{noun} of at most {type_.le:g}"
         return noun
     if isinstance(type_, inspect.StrType):
+        if type_.pattern is not None:
+            return f"a string of at most {type_.max_length} characters that matches {type_.pattern}"
         if type_.max_length is not None:
             least = f"{type_.min_length} to" if type_.min_length else "at most"
             return f"a string of {least} {type_.max_length} characters"
         return "a string"
-    if isinstance(type_, inspect.ListType):
+    if isinstance(type_, inspect.ListType | inspect.VarTupleType):
         bounds = []
         if type_.min_length:
             bounds.append(f"at least {_items(type_.min_length)}")

@@ -255,7 +255,7 @@ class Exchange:
         request = self._parse(body)
         self._request: AnyRequest | None = request
         if self._dialect.seals:
-            cast("SealedRequest", request).envelopes = self._gateway.envelopes(principal.project)
+            cast("SealedRequest", request).envelopes = self._gateway.envelopes(principal)
         end_user = request.end_user
         if end_user:
             self._end_user = end_user[:END_USER_LIMIT]
@@ -329,7 +329,7 @@ class Exchange:
 
     def _build_bridge(self, request: BridgedRequest) -> None:
         """Some attempt will go to a provider of another dialect."""
-        bridge = self._bridge = Bridge(request, self._call, envelopes=self._gateway.envelopes(self._principal.project))
+        bridge = self._bridge = Bridge(request, self._call, envelopes=self._gateway.envelopes(self._principal))
         if self._stream is not None:
             self._stream = bridge.open(self._stream)
 

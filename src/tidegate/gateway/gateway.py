@@ -4,7 +4,9 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping
 
-from tidegate.access.keys import Principal
+from tidegate.access.administration import Administration
+from tidegate.access.failures import Failures
+from tidegate.access.keys import KeyRing, Principal
 from tidegate.access.usage import UsageEntry
 from tidegate.config.schema import Config
 from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
@@ -12,13 +14,15 @@ from tidegate.gateway.exchange import Exchange
 from tidegate.gateway.keeper import Keeper
 from tidegate.gateway.models import Model, fetch_listings
 from tidegate.gateway.snapshot import Snapshot
+from tidegate.gateway.tenant import envelope_name
+from tidegate.storage.access import AdminRow
 from tidegate.storage.storage import Storage
 from tidegate.telemetry.log import LineWriter, get_logger
 from tidegate.telemetry.metrics import Metrics
 from tidegate.upstream.media import EgressPolicy, MediaFetcher
 from tidegate.upstream.provider import Upstream
 from tidegate.upstream.wheel import Wheel
-from tidegate.wire.errors import ShuttingDown
+from tidegate.wire.errors import InvalidKey, ShuttingDown
 
 __all__ = ["Gateway"]
 
@@ -36,6 +40,7 @@ class Gateway:
         request_log: LineWriter | None = None,
         envelope_key: bytes | None = None,
         storage: Storage | None = None,
+        administration: Administration | None = None,
     ) -> None:
         """`embedded` gives the base URLs of servers that this process runs itself, by kind. Without an `envelope_key`
         the reasoning that clients carry is good for as long as the process lives.
@@ -57,23 +62,49 @@ class Gateway:
         self._envelopes: dict[str, Envelopes] = {}
         self.media = self._fetcher(config)
         self.keeper = None if storage is None else Keeper(loop, storage, config.storage)
+        self.administration = administration
+        self._failures = Failures()
         self._environment = os.environ if environment is None else environment
         self._embedded = dict(embedded or {})
         self._request_log = request_log
         self._listing: asyncio.Task[None] | None = None
         self.snapshot = self._build(config)
+        if administration is not None:
+            administration.on_change = self.refresh_keys
         self._register_gauges()
         if storage is not None:
             storage.register_gauges(self.metrics)
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    def authenticate(self, headers: Mapping[bytes, bytes], given: bytes | None = None) -> Principal:
-        """Who calls; `given` is a key that stands in the address. Raises InvalidKey."""
-        return self.snapshot.keys.authenticate(headers, given)
+    def authenticate(
+        self, headers: Mapping[bytes, bytes], given: bytes | None = None, *, client: str = "", endpoint: str = ""
+    ) -> Principal:
+        """Who calls, from the address `client`; `given` is a key that stands in the address of the request. Raises
+        InvalidKey, Forbidden when the key may not be used from there or for the endpoint, and TooManyFailures."""
+        try:
+            principal = self.snapshot.keys.authenticate(headers, given)
+        except InvalidKey:
+            self._failures.note(client)
+            raise
+        if principal.addresses or principal.endpoints:
+            principal.permit(client, endpoint)
+        return principal
 
-    def envelopes(self, tenant: str) -> Envelopes:
-        """In which this tenant's clients carry what only providers can read."""
+    def authenticate_admin(self, headers: Mapping[bytes, bytes], client: str) -> AdminRow | Principal:
+        """Who sends a request to the admin API: an admin, or the holder of a virtual key. Raises as `authenticate`."""
+        try:
+            found = self.snapshot.keys.authenticate_admin(headers)
+        except InvalidKey:
+            self._failures.note(client)
+            raise
+        if isinstance(found, Principal) and found.addresses:
+            found.permit(client, "")
+        return found
+
+    def envelopes(self, principal: Principal) -> Envelopes:
+        """In which the clients of this caller's tenant carry what only providers can read."""
+        tenant = envelope_name(principal)
         found = self._envelopes.get(tenant)
         if found is None:
             found = self._envelopes[tenant] = Envelopes(self._sealer, tenant)
@@ -127,8 +158,12 @@ class Gateway:
         """Swap in a configuration that differs by more providers only; connections stay."""
         old = self.snapshot
         upstreams = {name: old.upstreams.get(name) or self._upstream(name, config) for name in config.providers}
-        self.snapshot = Snapshot(config, upstreams, old.listings)
+        self.snapshot = Snapshot(config, upstreams, old.listings, old.keys)
         self.refresh_models(name for name in upstreams if name not in old.upstreams)
+
+    def refresh_keys(self) -> None:
+        """Swap in the keys as they are managed now. Running requests go on with what they began with."""
+        self.snapshot = self.snapshot.with_keys(self._ring(self.snapshot.config))
 
     def refresh_models(self, only: Iterable[str] | None = None) -> None:
         """Ask providers for their lists, in the background."""
@@ -182,7 +217,13 @@ class Gateway:
     def _build(self, config: Config) -> Snapshot:
         upstreams = {name: self._upstream(name, config) for name in config.providers}
         listings = {name: provider.models or None for name, provider in config.providers.items()}
-        return Snapshot(config, upstreams, listings)
+        return Snapshot(config, upstreams, listings, self._ring(config))
+
+    def _ring(self, config: Config) -> KeyRing:
+        administration = self.administration
+        if administration is None:
+            return KeyRing(config.keys)
+        return KeyRing(config.keys, administration.directory, administration.peppers)
 
     def _upstream(self, name: str, config: Config) -> Upstream:
         settings = config.providers[name]
@@ -210,7 +251,7 @@ class Gateway:
             if upstream.config.models:
                 known[name] = tuple(Model(id=one, created=0, owned_by=name) for one in upstream.config.models)
         self.models = {**{k: v for k, v in self.models.items() if k in snapshot.upstreams}, **known}
-        self.snapshot = snapshot.with_listings(
+        self.snapshot = self.snapshot.with_listings(
             {
                 name: None if name not in self.models else [one.id for one in self.models[name]]
                 for name in snapshot.upstreams

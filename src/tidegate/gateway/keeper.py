@@ -287,13 +287,13 @@ class Keeper:
     def _response(
         self, request: ResponsesRequest, call: Call, principal: Principal, model: str, paths: Sequence[Path]
     ) -> Recording:
-        self.quota.check(tenant_of(principal), principal.key)
+        self.quota.check(tenant_of(principal), principal.key_id)
         kept = request.kept = Kept()
         inputs = [Item(name, content) for name, content in request.kept_items(new_item_id)]
         new = NewRun(
             id=call.response_id,
             tenant=tenant_of(principal),
-            key=principal.key,
+            key=principal.key_id,
             dialect="responses",
             model=model,
             deployment=paths[0].name,
@@ -308,7 +308,7 @@ class Keeper:
         new = NewRun(
             id=_stream_ids.take().decode("ascii"),
             tenant=tenant_of(principal),
-            key=principal.key,
+            key=principal.key_id,
             dialect=dialect,
             model=model,
             deployment=paths[0].name,

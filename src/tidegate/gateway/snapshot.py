@@ -1,5 +1,6 @@
 """Everything that a request is decided by, immutable: a reload makes a new one and swaps it in whole."""
 
+import copy
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
@@ -50,12 +51,16 @@ class Snapshot:
     """One state of the configuration, together with what providers are known to offer."""
 
     def __init__(
-        self, config: Config, upstreams: Mapping[str, Upstream], listings: Mapping[str, Iterable[str] | None]
+        self,
+        config: Config,
+        upstreams: Mapping[str, Upstream],
+        listings: Mapping[str, Iterable[str] | None],
+        keys: KeyRing,
     ) -> None:
         self.config = config
         self.upstreams = dict(upstreams)
         self.listings = {name: None if ids is None else tuple(ids) for name, ids in listings.items()}
-        self.keys = KeyRing(config.keys)
+        self.keys = keys
         self.profile: Profile = PROFILES[config.defaults.profile]
         defaults = config.defaults
         self.default_model = defaults.model
@@ -87,7 +92,13 @@ class Snapshot:
 
     def with_listings(self, listings: Mapping[str, Iterable[str] | None]) -> "Snapshot":
         """The same configuration, with other knowledge of what providers offer."""
-        return Snapshot(self.config, self.upstreams, {**self.listings, **listings})
+        return Snapshot(self.config, self.upstreams, {**self.listings, **listings}, self.keys)
+
+    def with_keys(self, keys: KeyRing) -> "Snapshot":
+        """The same, with other keys. What was worked out of the rest is shared."""
+        other = copy.copy(self)
+        other.keys = keys
+        return other
 
     def plan(self, model: str, endpoint: Endpoint, path: str, unsupported: str) -> list[Path]:
         """The attempts for a model name, best first; weighted targets are drawn anew each time.

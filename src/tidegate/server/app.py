@@ -1,15 +1,15 @@
 """Everything that is not hot: an ordinary Starlette application, and the object that holds both lanes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from tidegate import __version__
 from tidegate.dialects.dialect import Dialect
@@ -31,7 +31,7 @@ from tidegate.wire.errors import Internal, InvalidRequest, MethodNotAllowed, Not
 if TYPE_CHECKING:
     from tidegate.server.compose import Lifespan
 
-__all__ = ["Application"]
+__all__ = ["AdminApplication", "Application"]
 
 _VERSION_TWICE = re.compile(r"/v1(?:beta)?(/v1(?:beta)?/.*)")
 _GOOGLE_METHODS = (":batchGenerateContent", ":predict")
@@ -46,6 +46,39 @@ _PLANNED = ("/v1/audio/", "/v1/images", "/v1/files", "/v1/batches")
 """Paths of neighbouring APIs that clients are known to try."""
 
 
+ADMIN = "/admin/v1"
+"""What the paths of the admin API begin with."""
+
+PUBLIC: Final = None
+"""In the place of an endpoint: nobody is asked for a key."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class ColdRoute(NamedTuple):
+    """A route that is not relayed, and who may use it: whoever has a key that may use `endpoint`, which may be empty."""
+
+    method: str
+    path: str
+    endpoint: str | None
+    handler: Handler
+
+
+class LazyAdmin:
+    """The admin API, loaded when it is first asked for: most gateways start many more times than they are managed."""
+
+    def __init__(self, app: "Application") -> None:
+        self._app = app
+        self._router: AsgiApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._router is None:
+            from tidegate.server.admin.router import make_router
+
+            self._router = cast("AsgiApp", make_router(lambda: self._app.gateway))
+        await self._router(scope, receive, send)
+
+
 class Application:
     """What uvicorn is given: the hot routes for our protocol class, the cold ones as ASGI.
 
@@ -57,6 +90,7 @@ class Application:
 
     def __init__(self, lifespan: "Lifespan") -> None:
         self._lifespan = lifespan
+        self._has_admin = lifespan.config.admin.enabled and lifespan.config.admin.address is None
         self.hot: Mapping[bytes, Dialect] = {dialect.path.encode("ascii"): dialect for dialect in CLIENT_DIALECTS}
         self.websockets: frozenset[bytes] = frozenset({b"/v1/responses"})
         """The paths that can be gone on with as WebSocket."""
@@ -71,34 +105,58 @@ class Application:
     def _starlette(self) -> Starlette:
         stored = StoredResponses(lambda: self.gateway)
         conversations = Conversations(lambda: self.gateway)
-        cold = [
-            ("/", ["GET"], self._index),
-            ("/healthz", ["GET"], self._healthz),
-            ("/readyz", ["GET"], self._readyz),
-            ("/metrics", ["GET"], self._metrics),
-            ("/openapi.json", ["GET"], self._openapi),
-            ("/v1/models", ["GET"], self._models),
-            ("/v1/models/{model:path}", ["GET"], self._model),
-            ("/v1beta/models", ["GET"], self._models),
-            ("/v1beta/models/{model:path}", ["GET"], self._model),
-            ("/v1/responses/{id}", ["GET"], stored.retrieve),
-            ("/v1/responses/{id}", ["DELETE"], stored.delete),
-            ("/v1/responses/{id}/cancel", ["POST"], stored.cancel),
-            ("/v1/responses/{id}/input_items", ["GET"], stored.input_items),
-            ("/v1/streams/{id}", ["GET"], stored.stream),
-            ("/v1/streams/{id}", ["DELETE"], stored.delete_stream),
-            ("/v1/conversations", ["POST"], conversations.create),
-            ("/v1/conversations/{id}", ["GET"], conversations.retrieve),
-            ("/v1/conversations/{id}", ["POST"], conversations.change),
-            ("/v1/conversations/{id}", ["DELETE"], conversations.delete),
-            ("/v1/conversations/{id}/items", ["POST"], conversations.add_items),
-            ("/v1/conversations/{id}/items", ["GET"], conversations.list_items),
-            ("/v1/conversations/{id}/items/{item_id}", ["GET"], conversations.retrieve_item),
-            ("/v1/conversations/{id}/items/{item_id}", ["DELETE"], conversations.delete_item),
+        self.cold_routes: tuple[ColdRoute, ...] = (
+            ColdRoute("GET", "/", PUBLIC, self._index),
+            ColdRoute("GET", "/healthz", PUBLIC, self._healthz),
+            ColdRoute("GET", "/readyz", PUBLIC, self._readyz),
+            ColdRoute("GET", "/metrics", PUBLIC, self._metrics),
+            ColdRoute("GET", "/openapi.json", PUBLIC, self._openapi),
+            ColdRoute("GET", "/v1/models", "", self._models),
+            ColdRoute("GET", "/v1/models/{model:path}", "", self._model),
+            ColdRoute("GET", "/v1beta/models", "", self._models),
+            ColdRoute("GET", "/v1beta/models/{model:path}", "", self._model),
+            ColdRoute("GET", "/v1/responses/{id}", "responses", stored.retrieve),
+            ColdRoute("DELETE", "/v1/responses/{id}", "responses", stored.delete),
+            ColdRoute("POST", "/v1/responses/{id}/cancel", "responses", stored.cancel),
+            ColdRoute("GET", "/v1/responses/{id}/input_items", "responses", stored.input_items),
+            ColdRoute("GET", "/v1/streams/{id}", "", stored.stream),
+            ColdRoute("DELETE", "/v1/streams/{id}", "", stored.delete_stream),
+            ColdRoute("POST", "/v1/conversations", "responses", conversations.create),
+            ColdRoute("GET", "/v1/conversations/{id}", "responses", conversations.retrieve),
+            ColdRoute("POST", "/v1/conversations/{id}", "responses", conversations.change),
+            ColdRoute("DELETE", "/v1/conversations/{id}", "responses", conversations.delete),
+            ColdRoute("POST", "/v1/conversations/{id}/items", "responses", conversations.add_items),
+            ColdRoute("GET", "/v1/conversations/{id}/items", "responses", conversations.list_items),
+            ColdRoute("GET", "/v1/conversations/{id}/items/{item_id}", "responses", conversations.retrieve_item),
+            ColdRoute("DELETE", "/v1/conversations/{id}/items/{item_id}", "responses", conversations.delete_item),
+            *(ColdRoute("POST", one.path, PUBLIC, self._not_hot) for one in CLIENT_DIALECTS),
+        )
+        self._paths = [one.path for one in self.cold_routes if "{" not in one.path]
+        routes: list[BaseRoute] = [
+            Route(one.path, self._guarded(one), methods=[one.method]) for one in self.cold_routes
         ]
-        self._paths = [*(path for path, _, _ in cold if "{" not in path), *(one.path for one in CLIENT_DIALECTS)]
-        routes = [Route(path, endpoint, methods=methods) for path, methods, endpoint in cold]
-        routes += [Route(one.path, self._not_hot, methods=["POST"]) for one in CLIENT_DIALECTS]
+        if self._has_admin:
+            routes.append(Mount(ADMIN, app=LazyAdmin(self)))
+        return self._assembled(routes)
+
+    def _guarded(self, route: "ColdRoute") -> Handler:
+        """The route's handler, behind the question who asks; `request.state.principal` has the answer."""
+        if route.endpoint is PUBLIC:
+            return route.handler
+        endpoint, handler = route.endpoint, route.handler
+
+        async def guarded(request: Request) -> Response:
+            request.state.principal = self.gateway.authenticate(
+                dict(request.headers.raw),
+                key_in(b"?" + request.scope["query_string"]),
+                client=request.client.host if request.client is not None else "",
+                endpoint=endpoint,
+            )
+            return await handler(request)
+
+        return guarded
+
+    def _assembled(self, routes: list[BaseRoute]) -> Starlette:
         app = Starlette(
             routes=routes,
             exception_handlers={TidegateError: _on_error, HTTPException: self._on_http_exception, Exception: _on_bug},
@@ -136,13 +194,11 @@ class Application:
         return _json(document())
 
     async def _models(self, request: Request) -> Response:
-        self._authenticate(request)
         known = await self.gateway.models_known()
         found = models.listing(self.gateway.snapshot, known)
         return _json(models.google_list(found) if _is_google(request) else models.as_list(found))
 
     async def _model(self, request: Request) -> Response:
-        self._authenticate(request)
         if gemini_at(request.scope["raw_path"]) is not None:
             raise MethodNotAllowed(f"{request.method} is not allowed on {request.url.path}; use POST.", "POST")
         known = await self.gateway.models_known()
@@ -152,9 +208,6 @@ class Application:
     async def _not_hot(self, request: Request) -> Response:
         """A relayed endpoint reached by another spelling of its path, such as percent-encoding."""
         raise InvalidRequest(f"Send this request to {request.url.path}, spelled exactly so.", code="invalid_path")
-
-    def _authenticate(self, request: Request) -> None:
-        self.gateway.authenticate(dict(request.headers.raw), key_in(b"?" + request.scope["query_string"]))
 
     # -- errors -------------------------------------------------------------------------------------------------
 
@@ -196,6 +249,30 @@ class Application:
                 return f"{message} The path is {tail}."
         near = get_close_matches(bare, self._paths, n=1, cutoff=0.75)
         return f"{message} Did you mean {near[0]}?" if near else f"{message} GET /openapi.json lists what there is."
+
+
+class AdminApplication(Application):
+    """What the admin API's own listener is given."""
+
+    def __init__(self, main: Application, lifespan: "Lifespan") -> None:
+        super().__init__(lifespan)
+        self._main = main
+        self.hot = {}
+        self.websockets = frozenset()
+
+    @property
+    def gateway(self) -> Gateway:  # type: ignore[override]
+        return self._main.gateway
+
+    @property
+    def spools(self) -> Spools:  # type: ignore[override]
+        return self._main.spools
+
+    def _starlette(self) -> Starlette:
+        self.cold_routes = (ColdRoute("GET", "/healthz", PUBLIC, self._healthz),)
+        self._paths = ["/healthz"]
+        routes: list[BaseRoute] = [Route(one.path, one.handler, methods=[one.method]) for one in self.cold_routes]
+        return self._assembled([*routes, Mount(ADMIN, app=LazyAdmin(self))])
 
 
 async def _on_bug(request: Request, exc: Exception) -> Response:

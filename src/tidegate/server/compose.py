@@ -2,37 +2,41 @@
 
 import asyncio
 import contextlib
+import copy
 import gc
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
 import uvicorn
 
+from tidegate.access.administration import Administration
 from tidegate.config.load import load_file
 from tidegate.config.problem import ConfigInvalid
-from tidegate.config.schema import Config
+from tidegate.config.schema import Config, Document
 from tidegate.gateway.gateway import Gateway
 from tidegate.gateway.models import Model, listing
-from tidegate.server.app import Application
+from tidegate.server.app import AdminApplication, Application
 from tidegate.server.connection import Connection
 from tidegate.server.cycle import Receive, Send
 from tidegate.server.database import open_storage
 from tidegate.server.discovery import discover
 from tidegate.server.envelope_key import KeyUnusable, envelope_key
+from tidegate.server.pepper import peppers
 from tidegate.server.spool import Spools
 from tidegate.storage.records import StorageUnusable
 from tidegate.storage.storage import Storage
 from tidegate.telemetry import log
 from tidegate.upstream.provider import ProviderUnusable
+from tidegate.wire.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from tidegate.local_audio import LocalAudio
     from tidegate.sim import SimServer
 
-__all__ = ["CannotListen", "Lifespan", "Server", "bind", "make_server"]
+__all__ = ["Announcement", "CannotListen", "Lifespan", "Server", "bind", "make_server"]
 
 GARBAGE_THRESHOLD = 20_000
 """Allocations between collections of the youngest generation: the hot path makes few cycles."""
@@ -47,8 +51,22 @@ FLUSH_LOOK_S = 0.02
 ANNOUNCE_WAIT_S = 1.0
 """How long the announcement waits for providers' model lists. The gateway answers meanwhile."""
 
-Announce = Callable[[Config, int, list[Model]], None]
-"""Told when the gateway answers: the configuration, the port, and the models that are known."""
+
+class Announcement(NamedTuple):
+    """What is known when the gateway answers."""
+
+    config: Config
+    port: int
+    models: list[Model]
+    needs_key: bool
+    admin_port: int | None
+    """Port of the admin API's own listener."""
+    admin_key: str | None
+    """The key of the first admin, where it was just made: it is shown now and never again."""
+
+
+Announce = Callable[[Announcement], None]
+"""Told when the gateway answers."""
 
 
 class CannotListen(OSError):
@@ -57,7 +75,10 @@ class CannotListen(OSError):
 
 def bind(config: Config) -> socket.socket:
     """The listening socket. Raises CannotListen."""
-    host, port = config.server.host, config.server.port
+    return _bind(config.server.host, config.server.port, "--port, TIDEGATE_PORT or server.port")
+
+
+def _bind(host: str, port: int, setting: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -66,9 +87,7 @@ def bind(config: Config) -> socket.socket:
     except (OSError, OverflowError) as error:
         sock.close()
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise CannotListen(
-            f"Cannot listen on {host}:{port}: {reason}. Choose another port with --port, TIDEGATE_PORT or server.port."
-        ) from None
+        raise CannotListen(f"Cannot listen on {host}:{port}: {reason}. Choose another port with {setting}.") from None
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         # Accepted sockets inherit it. Without it the kernel takes megabytes for a client that does not read.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
@@ -81,8 +100,11 @@ def make_server(
 ) -> "Server":
     """A server that is ready to run. Everything that needs the event loop starts in the lifespan.
 
-    Logs go to `log_stream`, or to standard error.
+    Logs go to `log_stream`, or to standard error. Raises CannotListen when the admin API has an address of its own that
+    cannot be bound.
     """
+    address = config.admin.address
+    admin_socket = None if address is None else _bind(*address, "admin.port")
     lifespan = Lifespan(config, environment, log_stream or sys.stderr)
     app = Application(lifespan)
     settings = uvicorn.Config(
@@ -101,21 +123,42 @@ def make_server(
     )
     # uvicorn declares whole seconds and hands the number to asyncio.wait_for, which takes any.
     settings.timeout_graceful_shutdown = float(config.server.drain)  # type: ignore[assignment]
-    return Server(settings, lifespan, announce)
+    return Server(settings, lifespan, announce, admin_socket)
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, which also announces the address, looks for local servers, and reloads on SIGHUP."""
 
-    def __init__(self, config: uvicorn.Config, lifespan: "Lifespan", announce: Announce) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        lifespan: "Lifespan",
+        announce: Announce,
+        admin_socket: socket.socket | None = None,
+    ) -> None:
         super().__init__(config)
         self._parts = lifespan
         self._announce = announce
+        self._admin_socket = admin_socket
+        self.admin_port = None if admin_socket is None else int(admin_socket.getsockname()[1])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         ports = [sock.getsockname()[1] for server in self.servers for sock in server.sockets]
-        self._parts.after_listening(ports, self._announce)
+        await self._listen_for_admins()
+        self._parts.after_listening(ports, self._announce, self.admin_port)
+
+    async def _listen_for_admins(self) -> None:
+        if self._admin_socket is None or not self.servers:
+            return
+        config = copy.copy(self.config)
+        config.app = AdminApplication(cast("Application", self.config.app), self._parts)
+        loop = asyncio.get_running_loop()
+        self.servers.append(
+            await loop.create_server(
+                lambda: Connection(config, self.server_state, self.lifespan.state), sock=self._admin_socket
+            )
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._parts.begin_drain()
@@ -149,6 +192,9 @@ class Lifespan:
         self._lines: log.LineWriter | None = None
         self._spools: Spools | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._administration: Administration | None = None
+        self._first_key: str | None = None
+        self._admin_port: int | None = None
 
     async def run(self, app: Application, receive: Receive, send: Send) -> None:
         """The ASGI lifespan protocol."""
@@ -156,7 +202,7 @@ class Lifespan:
         try:
             app.gateway = await self._start()
             self._spools = app.spools = Spools(app.gateway.loop, self.config.server.data_dir)
-        except (ProviderUnusable, KeyUnusable, StorageUnusable) as error:
+        except (ProviderUnusable, KeyUnusable, StorageUnusable, StorageUnavailable) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -164,10 +210,13 @@ class Lifespan:
         await self._stop()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def after_listening(self, ports: list[int], announce: Announce) -> None:
+    def after_listening(self, ports: list[int], announce: Announce, admin_port: int | None = None) -> None:
         """The address is open: say so, then do what must not hold up the first request."""
         assert self.gateway is not None
+        self._admin_port = admin_port
         loop = asyncio.get_running_loop()
+        if self._administration is not None:
+            self._keep(loop.create_task(self._administration.watch()))
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
             # Only the main thread of a POSIX system has signals.
             loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -178,8 +227,7 @@ class Lifespan:
             task = loop.create_task(self._discover(ports, announce))
         else:
             task = loop.create_task(self._announce(ports, announce))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(task)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
@@ -194,7 +242,9 @@ class Lifespan:
 
     def reload(self) -> None:
         """Read the file again, in the background. A bad one changes nothing, and is reported in full."""
-        task = asyncio.get_running_loop().create_task(self.reload_now())
+        self._keep(asyncio.get_running_loop().create_task(self.reload_now()))
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -206,7 +256,7 @@ class Lifespan:
             logger.warning("reload_ignored", reason="there is no configuration file")
             return
         try:
-            fresh = load_file(self.config.source, self.environment)
+            fresh = load_file(self.config.source, self.environment, has_managed_keys=self._has_managed_keys)
             self.gateway.reload(fresh, embedded=await self._embedded(fresh))
             if self._audio is not None:
                 self._audio.start()
@@ -228,6 +278,15 @@ class Lifespan:
             self._lines = log.LineWriter(loop, format_, self._log_stream)
             self._lines.start()
         self._storage = await open_storage(self.config, self.environment)
+        if self._storage is not None:
+            administration = self._administration = Administration(
+                self._storage,
+                peppers(self.config, self.environment),
+                file_projects=lambda: frozenset(key.project for key in self.config.keys),
+            )
+            await administration.start()
+            if self.config.admin.enabled:
+                self._first_key = await administration.create_first_admin()
         embedded = await self._embedded(self.config)
         self.gateway = Gateway(
             loop,
@@ -237,9 +296,13 @@ class Lifespan:
             request_log=self._lines,
             envelope_key=envelope_key(self.config, self.environment),
             storage=self._storage,
+            administration=self._administration,
         )
         await self.gateway.prepare()
         return self.gateway
+
+    def _has_managed_keys(self, document: Document) -> bool:
+        return self._administration is not None and self._administration.directory.has_keys
 
     async def _embedded(self, config: Config) -> dict[str, str]:
         """The base URLs of the servers that this process runs itself; they are started when first configured."""
@@ -276,7 +339,18 @@ class Lifespan:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANNOUNCE_WAIT_S):
                 known = await self.gateway.models_known()
-        announce(self.config, ports[0], listing(self.gateway.snapshot, known))
+        snapshot = self.gateway.snapshot
+        first_key, self._first_key = self._first_key, None
+        announce(
+            Announcement(
+                self.config,
+                ports[0],
+                listing(snapshot, known),
+                not snapshot.keys.open,
+                self._admin_port,
+                first_key,
+            )
+        )
 
     async def _stop(self) -> None:
         for task in list(self._tasks):

@@ -101,6 +101,7 @@ class Connection(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._server = server_state
         self._state = app_state
+        self.client = ""
         self._reader = Reader(self, app, self._loop)
         self._transport: asyncio.Transport | None = None
         self._request: Incoming | None = None
@@ -120,7 +121,6 @@ class Connection(asyncio.Protocol):
         self._date_source: object = None
         self.keep_alive = True
         self.chunked = True
-        self.client = ""
         self.look_at = UNWATCHED
 
     # -- transport ----------------------------------------------------------------------------------------------

@@ -37,12 +37,12 @@ class Conversations:
     async def create(self, request: Request) -> Response:
         """`POST /v1/conversations`."""
         keeper, principal, tenant = admitted(self._gateway(), request)
-        keeper.quota.check(tenant, principal.key)
+        keeper.quota.check(tenant, principal.key_id)
         items, metadata = parse_conversation(await request.body(), new_item_id)
         name = _ids.take().decode("ascii")
         now = time.time()
         await keeper.storage.create_conversation(
-            tenant, name, created_at=now, key=principal.key, metadata=metadata, items=[Item(*item) for item in items]
+            tenant, name, created_at=now, key=principal.key_id, metadata=metadata, items=[Item(*item) for item in items]
         )
         return _json(conversation_object(name, now, metadata))
 
@@ -67,7 +67,7 @@ class Conversations:
     async def add_items(self, request: Request) -> Response:
         """`POST /v1/conversations/{id}/items`."""
         keeper, principal, tenant = admitted(self._gateway(), request)
-        keeper.quota.check(tenant, principal.key)
+        keeper.quota.check(tenant, principal.key_id)
         storage, name = keeper.storage, request.path_params["id"]
         check_include(request)
         items = parse_items(await request.body(), new_item_id)

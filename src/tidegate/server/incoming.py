@@ -6,7 +6,7 @@ two servers could disagree about where the request ends (RFC 9112 §11.2).
 
 import re
 from hmac import compare_digest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -69,6 +69,13 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 
 _request_ids = IdSupply(b"req_", 16)
+
+
+class Peer(Protocol):
+    """The other end of a connection."""
+
+    client: str
+    """Its address."""
 
 
 class Incoming(msgspec.Struct, gc=False):
@@ -136,14 +143,16 @@ class Judge:
         "_dialect",
         "_host",
         "_limit",
+        "_peer",
         "_principal",
         "_settings",
         "_snapshot",
         "_url",
     )
 
-    def __init__(self, app: "Application", settings: "Settings") -> None:
+    def __init__(self, app: "Application", settings: "Settings", peer: "Peer") -> None:
         self._app = app
+        self._peer = peer
         self._settings = settings
         self._snapshot: Snapshot | None = None
         self._url = self._host = self._authorization = b""
@@ -195,7 +204,8 @@ class Judge:
         if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
             # RFC 9112 §6.1: nobody knows where a body of another coding ends, and HTTP/1.0 knows no codings.
             raise errors.AmbiguousRequest("The only transfer coding accepted is 'chunked', in HTTP/1.1.")
-        incoming.origin = check_origin(snapshot, host, fields.get(b"origin"))
+        if self._app.hot:  # the admin API alone asks everybody for a key, so that no page can use it
+            incoming.origin = check_origin(snapshot, host, fields.get(b"origin"))
         if offers_websocket(fields):
             self._decide_upgrade(incoming, fields)
             return 0
@@ -206,16 +216,18 @@ class Judge:
         google: Dialect | None = None
         if incoming.method == b"POST":
             dialect = self._app.hot.get(incoming.url.partition(b"?")[0])
-            if dialect is None:
+            if dialect is None and self._app.hot:
                 dialect = google = gemini_at(incoming.url)
         if dialect is None:
             if incoming.method == b"POST" and incoming.url.startswith(_ITEMS):
-                snapshot.keys.authenticate(fields)
+                self._app.gateway.authenticate(fields, client=self._peer.client, endpoint="responses")
                 return self._settings.max_body
             return min(self._settings.max_body, COLD_BODY_LIMIT)
         incoming.dialect = dialect
         given = key_in(incoming.url) if google is not None else None
-        incoming.principal = snapshot.keys.authenticate(fields, given)
+        incoming.principal = self._app.gateway.authenticate(
+            fields, given, client=self._peer.client, endpoint=dialect.name
+        )
         limit = int(self._settings.max_upload if dialect.takes_form else self._settings.max_body)
         if usual and version == "1.1" and url == incoming.url:
             self._snapshot = snapshot
@@ -235,7 +247,7 @@ class Judge:
             raise errors.UpgradeRefused("A WebSocket begins with a request in HTTP/1.1 (RFC 6455 §4.1).")
         if fields.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in fields:
             raise errors.AmbiguousRequest("The request that begins a WebSocket has no body.")
-        self._app.gateway.snapshot.keys.authenticate(fields)
+        self._app.gateway.authenticate(fields, client=self._peer.client, endpoint="responses")
         if self._app.gateway.draining:
             raise errors.ShuttingDown("The gateway is shutting down; open the WebSocket again.")
         incoming.websocket = True

@@ -39,6 +39,9 @@ nobody needs and which would go round the cap on the body (CVE-2024-22019)."""
 class Receiver(Protocol):
     """Who is given the requests."""
 
+    client: str
+    """The address that they come from."""
+
     def receive(self, incoming: Incoming) -> None:
         """A complete request, or one that is refused (`incoming.refusal`). May not raise."""
 
@@ -75,7 +78,7 @@ class Reader:
         self._receiver = receiver
         self._app = app
         self._settings = app.gateway.snapshot.config.server
-        self._judge = Judge(app, self._settings)
+        self._judge = Judge(app, self._settings, receiver)
         self._max_head = int(self._settings.max_header_bytes)
         self._counts_head = False
         """The head that is being read may be longer than allowed: it is not within one short read."""

@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from tidegate.access.keys import Principal
-from tidegate.dialects.gemini import key_in
 from tidegate.dialects.responses.includes import check_includes
 from tidegate.dialects.validation import invalid
 from tidegate.gateway.gateway import Gateway
@@ -87,8 +86,8 @@ class StoredResponses:
 
 
 def admitted(gateway: Gateway, request: Request) -> tuple[Keeper, Principal, Tenant]:
-    """Who asks, and where to look. Raises InvalidKey, and NotFound where nothing is kept."""
-    principal = gateway.authenticate(dict(request.headers.raw), key_in(b"?" + request.scope["query_string"]))
+    """Who asks, and where to look. Raises NotFound where nothing is kept."""
+    principal: Principal = request.state.principal
     if gateway.keeper is None:
         raise NotFound(
             "This gateway keeps no responses and conversations (storage.url), so that there is nothing to read.",

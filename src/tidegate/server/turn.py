@@ -84,7 +84,7 @@ class Turn:
         session = self._session
         try:
             # A key that was withdrawn since the connection was opened is of no use any more.
-            principal = session.gateway.authenticate(session.fields)
+            principal = session.gateway.authenticate(session.fields, client=session.client, endpoint="responses")
         except TidegateError as error:
             entry = refused(
                 error, error.http_status, request_id=self._request_id, endpoint="responses", client=session.client

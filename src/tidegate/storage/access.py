@@ -201,10 +201,16 @@ _KEY_TEXTS = Sql("""
 """)
 
 
+def has_keys() -> Work[bool]:
+    """Whether there is any key, also a revoked one."""
+    [[found]] = yield _HAS_KEYS()
+    return bool(found)
+
+
 def changes(after: int) -> Work[Changes]:
     """What came behind a version; behind none, everything that is in force."""
     found = yield from version()
-    [[has_keys]] = yield _HAS_KEYS()
+    any_keys = yield from has_keys()
     organizations = yield _ORGANIZATIONS()
     projects = yield _PROJECTS()
     admins = yield _ADMINS()
@@ -212,7 +218,7 @@ def changes(after: int) -> Work[Changes]:
     texts = [*(yield _ADMIN_TEXTS()), *(yield _KEY_TEXTS(after=after))]
     return Changes(
         found,
-        bool(has_keys),
+        any_keys,
         [OrganizationRow(*row) for row in organizations],
         [ProjectRow(*row) for row in projects],
         [AdminRow(*row) for row in admins],

@@ -60,6 +60,7 @@ _string = msgspec.json.Decoder(str)
 _AT_BYTE = re.compile(r"\(byte (\d+)\)")
 _AT_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _HALF_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.+)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
 
 
@@ -74,14 +75,15 @@ class InvalidJSON(ValueError):
 class SchemaMismatch(ValueError):
     """JSON, but not of the expected shape. `path` is in API notation, as in `tools[0].type`; empty for the root.
 
-    `missing` is True when `path` names a required member that is absent.
+    `missing` is True when `path` names a required member that is absent, `unknown` when it names one that there is not.
     """
 
-    def __init__(self, what: str, path: str, *, missing: bool = False) -> None:
+    def __init__(self, what: str, path: str, *, missing: bool = False, unknown: bool = False) -> None:
         super().__init__(f"{what} at {path}" if path else what)
         self.what = what
         self.path = path
         self.missing = missing
+        self.unknown = unknown
 
 
 def decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
@@ -218,4 +220,8 @@ def _schema_mismatch(message: str) -> SchemaMismatch:
     if absent:
         name = absent.group("name")
         return SchemaMismatch("a required member is missing", f"{path}.{name}" if path else name, missing=True)
+    stranger = _UNKNOWN.match(what)
+    if stranger:
+        name = stranger.group("name")
+        return SchemaMismatch("there is no such member", f"{path}.{name}" if path else name, unknown=True)
     return SchemaMismatch(what, path)
