@@ -210,8 +210,8 @@ class Administration:
         )
         if refusal is Refusal.IN_USE:
             raise Conflict(
-                f"The organization '{name}' still has projects. Delete them first: GET "
-                f"/admin/v1/organizations/{name}/projects lists them.",
+                f"The organization '{name}' still has projects. Delete them first; `tidegate projects list "
+                f"--organization {name}`, or GET /admin/v1/organizations/{name}/projects, lists them.",
                 code="organization_in_use",
             )
         if refusal is not None:
@@ -278,8 +278,8 @@ class Administration:
         )
         if refusal is Refusal.IN_USE:
             raise Conflict(
-                f"The project '{name}' still has keys. Revoke them first: GET /admin/v1/keys?organization={organization}"
-                f"&project={name} lists them.",
+                f"The project '{name}' still has keys. Revoke them first; `tidegate keys list --organization {organization} "
+                f"--project {name}`, or GET /admin/v1/keys?organization={organization}&project={name}, lists them.",
                 code="project_in_use",
             )
         if refusal is not None:

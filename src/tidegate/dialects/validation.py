@@ -71,6 +71,10 @@ def convert(values: Mapping[str, Any], into: type[T]) -> T:
     try:
         return jsonio.convert(values, into)
     except jsonio.SchemaMismatch as error:
+        if error.missing:
+            raise missing(error.path) from None
+        if error.unknown:
+            raise unknown(error.path) from None
         raise _mismatch(into, error) from None
 
 

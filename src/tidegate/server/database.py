@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -60,22 +60,18 @@ def database_url(config: Document, environment: Mapping[str, str], *, make_folde
     return f"sqlite:///{(folder / FILE).absolute()}"
 
 
-def has_managed_keys(environment: Mapping[str, str]) -> Callable[[Document], bool]:
-    """What tells of a configuration whether its database holds keys, without making or changing one. Blocks; not for an
-    event loop. A database that cannot be read holds none: whoever starts the gateway learns the reason then."""
-
-    def look(config: Document) -> bool:
-        try:
-            url = database_url(config, environment)
-            if url is None:
-                return False
-            if url.startswith("sqlite:"):
-                return _sqlite_has_keys(Path(unquote(url.removeprefix("sqlite:///"))))
-            return asyncio.run(_server_has_keys(url))
-        except (OSError, sqlite3.Error, ImportError):
+def has_managed_keys(config: Document, environment: Mapping[str, str]) -> bool:
+    """Whether the database of a configuration holds keys; it is neither made nor changed. Blocks; not for an event loop.
+    One that cannot be read holds none: whoever starts the gateway learns the reason then."""
+    try:
+        url = database_url(config, environment)
+        if url is None:
             return False
-
-    return look
+        if url.startswith("sqlite:"):
+            return _sqlite_has_keys(Path(unquote(url.removeprefix("sqlite:///"))))
+        return asyncio.run(_server_has_keys(url))
+    except (OSError, sqlite3.Error, ImportError):
+        return False
 
 
 def _sqlite_has_keys(path: Path) -> bool:

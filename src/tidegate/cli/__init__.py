@@ -1,4 +1,4 @@
-"""The command line: `tidegate serve`, `tidegate config …`, `tidegate sim`."""
+"""The command line: `tidegate serve`, `tidegate config …`, `tidegate keys …` and its like, `tidegate sim`."""
 
 import contextlib
 import json
@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tidegate import __version__
+from tidegate.cli.access import GROUPS
 from tidegate.config.automatic import automatic
 from tidegate.config.jsonschema import json_schema
 from tidegate.config.load import find_file, load_file
 from tidegate.config.origin import flatten
 from tidegate.config.problem import ConfigInvalid
-from tidegate.config.schema import Config
+from tidegate.config.schema import Config, Document
 
 if TYPE_CHECKING:
     from tidegate.server.compose import Announcement
 
-__all__ = ["main"]
+__all__ = ["UsageError", "load_config", "main"]
 
 
-class _Usage(click.ClickException):
+class UsageError(click.ClickException):
     """An error that the person at the keyboard can mend: message only, no traceback."""
 
     exit_code = 2
@@ -34,6 +35,9 @@ class _Usage(click.ClickException):
 def main() -> None:
     """Tidegate: one address that speaks the APIs of OpenAI, Anthropic and Gemini, and any provider behind it."""
 
+
+for _group in GROUPS:
+    main.add_command(_group)
 
 _config_option = click.option(
     "--config",
@@ -56,12 +60,12 @@ def serve(path: str | None, host: str | None, port: int | None) -> None:
         command_line["server.host"] = host
     if port is not None:
         command_line["server.port"] = port
-    config = _load(path, command_line)
+    config = load_config(path, command_line)
     try:
         sock = bind(config)
         server = make_server(config, os.environ, _announce)
     except CannotListen as error:
-        raise _Usage(str(error)) from None
+        raise UsageError(str(error)) from None
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn has drained, and then repeats the signal
         server.run(sockets=[sock])
     click.echo("Stopped.")
@@ -99,7 +103,7 @@ def config_check(path: str | None, as_json: bool) -> None:
 @click.option("--changed", is_flag=True, help="Only values that are not defaults.")
 def config_show(path: str | None, as_json: bool, changed: bool) -> None:
     """Print every effective value and where it came from. Secrets are masked."""
-    shown = [one for one in flatten(_load(path, {})) if not changed or one.origin != "default"]
+    shown = [one for one in flatten(load_config(path)) if not changed or one.origin != "default"]
     if as_json:
         click.echo(
             json.dumps(
@@ -140,7 +144,7 @@ def sim(host: str, port: int, list_scripts: bool, as_json: bool) -> None:
     try:
         simulator.serve(host, port, lambda base_url: click.echo(f"The simulator listens on {base_url}"))
     except simulator.CannotListen as error:
-        raise _Usage(f"{error} Choose another port with --port.") from None
+        raise UsageError(f"{error} Choose another port with --port.") from None
 
 
 def _sim_catalogue() -> dict[str, dict[str, str]]:
@@ -152,21 +156,35 @@ def _sim_catalogue() -> dict[str, dict[str, str]]:
     }
 
 
-def _load(path: str | None, command_line: Mapping[str, object]) -> Config:
+def load_config(
+    path: str | None, command_line: Mapping[str, object] | None = None, *, will_have_keys: bool = False
+) -> Config:
+    """The configuration. `will_have_keys`: it is not to be served, so that it may be one that has no key yet.
+
+    Raises UsageError.
+    """
     try:
-        return _read(path, command_line)
+        return _read(path, command_line or {}, will_have_keys=will_have_keys)
     except ConfigInvalid as error:
-        raise _Usage(error.render()) from None
+        raise UsageError(error.render()) from None
 
 
-def _read(path: str | None, command_line: Mapping[str, object]) -> Config:
+def _read(path: str | None, command_line: Mapping[str, object], *, will_have_keys: bool = False) -> Config:
     path = path or find_file(os.environ)
+
+    def has_managed_keys(document: Document) -> bool:
+        if will_have_keys:
+            return True
+        from tidegate.server.database import has_managed_keys  # only where it decides whether the gateway may start
+
+        return has_managed_keys(document, os.environ)
+
     if path is None:
-        return automatic(os.environ, command_line=command_line)
+        return automatic(os.environ, command_line=command_line, has_managed_keys=has_managed_keys)
     try:
-        return load_file(path, os.environ, command_line=command_line)
+        return load_file(path, os.environ, command_line=command_line, has_managed_keys=has_managed_keys)
     except OSError as error:
-        raise _Usage(f"Cannot read {path}: {error.strerror or error}.") from None
+        raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from None
 
 
 def _problem(problem: Any) -> dict[str, Any]:
