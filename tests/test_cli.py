@@ -1,9 +1,11 @@
 """The command line, as a program of its own."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +54,101 @@ def test_the_line_to_try_gets_an_answer(tmp_path: Path, keys: bool) -> None:
         finally:
             process.terminate()
     assert "event: response.completed" in done.stdout
+
+
+class Shell:
+    """`tidegate` commands in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, *arguments: str, config: str = "") -> "subprocess.CompletedProcess[str]":
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self._folder), "TIDEGATE_DATA": str(self._folder)}
+        if config:
+            (self._folder / "tidegate.toml").write_text(config, "utf-8")
+        return subprocess.run(
+            [sys.executable, "-m", "tidegate", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            cwd=self._folder,
+            env=environment,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        done = self(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def test_a_key_lives_its_life_on_the_command_line(shell: Shell) -> None:
+    shown = shell("keys", "create", "app", "--limit", "requests.minute=60", "--metadata", "team=harbour")
+    assert shown.returncode == 0
+    assert "never again" in shown.stdout
+    made = shell.json("keys", "show", "app")
+    assert (made["limits"], made["metadata"]) == ({"requests": {"minute": 60}}, {"team": "harbour"})
+    assert "key" not in made
+    rotated = shell.json("keys", "rotate", made["id"], "--overlap", "1h")
+    assert rotated["earlier"][0]["last4"] == made["last4"]
+    changed = shell.json("keys", "update", "app", "--name", "web", "--clear", "limits", "--allow-model", "sim/*")
+    assert (changed["name"], changed["limits"], changed["models"]) == ("web", {}, ["sim/*"])
+    assert shell.json("keys", "revoke", "web")["status"] == "revoked"
+    assert shell.json("keys", "list")["data"] == []
+    assert "web" in shell("keys", "list", "--revoked").stdout
+    actions = [entry["action"] for entry in shell.json("audit")["data"]]
+    assert actions == ["key.revoke", "key.change", "key.rotate", "key.create"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "status"),
+    [
+        (("keys", "show", "nobody"), "no key 'nobody'", 1),
+        (("keys", "create", "x", "--project", "nowhere"), "no project 'nowhere'", 1),
+        (("keys", "create", "x", "--limit", "requests.hour=3"), "limits.requests.hour", 1),
+        (("keys", "create", "x", "--limit", "requests"), "NAME=VALUE", 2),
+        (("keys", "create", "x", "--expires-in", "soon"), "a duration", 2),
+        (("keys", "create", "x", "--allow-endpoint", "chats"), "endpoints", 1),
+        (("keys", "update", "x", "--clear", "model", "--default-model", "m"), "another option", 2),
+        (("organizations", "delete", "default"), "always there", 1),
+        (("admins", "revoke", "nobody"), "no admin", 1),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(
+    shell: Shell, arguments: tuple[str, ...], words: str, status: int
+) -> None:
+    done = shell(*arguments)
+    assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (status, True, False), done.stderr
+
+
+def test_errors_are_json_where_json_is_asked_for(shell: Shell) -> None:
+    done = shell("keys", "show", "nobody", "--json")
+    assert json.loads(done.stderr)["error"]["code"] == "not_found"
+
+
+@pytest.mark.row("S9")
+def test_a_public_address_takes_a_managed_key_and_is_refused_without(shell: Shell) -> None:
+    public = '[server]\nhost = "0.0.0.0"\nport = 0\n[providers.sim]\n'
+    refused = shell("config", "check", config=public)
+    assert (refused.returncode, "tidegate keys create" in refused.stderr) == (1, True)
+    assert not list(shell._folder.glob("*.db")), "looking makes no database"
+    assert shell("keys", "create", "app").returncode == 0
+    assert shell("config", "check").returncode == 0
+    assert shell("keys", "revoke", "app").returncode == 0
+    assert shell("config", "check").returncode == 0, "whoever has no key is refused, so that it is safe"
+
+
+def test_nothing_is_managed_where_nothing_is_kept(shell: Shell) -> None:
+    done = shell("keys", "list", config='[storage]\nurl = "off"\n[providers.sim]\n')
+    assert (done.returncode, "storage.url" in done.stderr) == (2, True)
+
+
+def test_what_starts_a_gateway_does_not_load_what_manages_one() -> None:
+    code = "import sys, tidegate.cli, tidegate.server.compose; print([n for n in sys.modules if 'server.admin' in n or n == 'rich' or n == 'sqlalchemy'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

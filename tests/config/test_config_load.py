@@ -86,6 +86,8 @@ def test_no_section_is_passed_over() -> None:
         secret = "${APP_KEY}"
         [models.fast]
         target = "lab/m"
+        [admin]
+        port = 9081
         [egress]
         fetch_media = false
         [storage]
@@ -289,6 +291,8 @@ name = "app"
 secret = "key-0123456789abcdef0123456789abcd"
 [models.fast]
 target = "sim/echo"
+[admin]
+port = 8081
 [egress]
 allow_private = true
 [storage]

@@ -42,6 +42,11 @@ def calls_the_gateway(block: Block) -> bool:
     return PRINTED in block.code and (shell or block.language in ("python", "js"))
 
 
+def manages(block: Block) -> bool:
+    """Whether it makes or changes what is managed."""
+    return "TIDEGATE_ADMIN_KEY" in block.code or block.code.startswith("tidegate ")
+
+
 def by_place(chosen: list[Block]) -> list[ParameterSet]:
     """The blocks as parameters of a test, each named by its place."""
     return [pytest.param(block, id=block.where) for block in chosen]
@@ -53,6 +58,17 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("data")
     with Running(LIKE_NO_FILE.replace("{data}", str(folder))) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
+    """Another one, in which keys may be made, and an owner's key: examples may revoke the first one."""
+    folder = tmp_path_factory.mktemp("managed")
+    with Running(LIKE_NO_FILE.replace("{data}", str(folder))) as running:
+        first = {"authorization": f"Bearer {running.announcement.admin_key}"}
+        new = {"name": "reader", "role": "owner"}
+        made = httpx.post(f"{running.origin}/admin/v1/admins", json=new, headers=first, trust_env=False)
+        yield running, made.json()["key"]
 
 
 @pytest.mark.parametrize("block", by_place(TOML))
@@ -68,7 +84,33 @@ def test_every_example_that_calls_the_gateway_is_run_or_says_why_not() -> None:
     assert len(RUNNABLE) > 12
 
 
-@pytest.mark.parametrize("block", by_place(RUNNABLE))
+@pytest.mark.parametrize("block", by_place([block for block in RUNNABLE if manages(block)]))
+def test_every_example_of_managing_runs_and_gives_what_is_promised(block: Block, managed: tuple[Running, str]) -> None:
+    assert block.expected is not None
+    gateway, key = managed
+    folder = gateway.server._parts.config.server.data_dir
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONUTF8": "1",
+        "NO_PROXY": "*",
+        "TIDEGATE_DATA": folder,
+        "TIDEGATE_ADMIN_KEY": key,
+    }
+    code = f"set -e\n{block.code.replace(PRINTED, gateway.origin)}"
+    done = subprocess.run(
+        ["sh", "-c", code],
+        capture_output=True,
+        timeout=SECONDS,
+        env=environment,
+        check=False,
+        encoding="utf-8",
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    assert block.expected in done.stdout
+
+
+@pytest.mark.parametrize("block", by_place([block for block in RUNNABLE if not manages(block)]))
 def test_every_example_runs_and_gives_what_is_promised(block: Block, live: Running, tmp_path: Path) -> None:
     """In a folder of its own, where it may leave files."""
     assert block.expected is not None

@@ -95,7 +95,7 @@ def test_the_clients_key_has_one_name_in_all_examples(page: Path) -> None:
         if block.language == "toml"
         for name in re.findall(r'^secret = "(?:sha256:)?\$\{(\w+)\}"', block.code, re.MULTILINE)
     }
-    assert sent | kept <= {"TIDEGATE_API_KEY", "TIDEGATE_API_KEY_SHA256"}
+    assert sent | kept <= {"TIDEGATE_API_KEY", "TIDEGATE_API_KEY_SHA256", "TIDEGATE_ADMIN_KEY"}
 
 
 @pytest.mark.parametrize("page", pages("zh"), ids=lambda page: page.relative_to(ROOT).as_posix())

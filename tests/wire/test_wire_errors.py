@@ -27,6 +27,7 @@ TABLE: dict[str, tuple[int, str, str | None, str, bool, str]] = {
     "ModelNotFound": (404, "invalid_request_error", "model_not_found", "not_found_error", False, "caller"),
     "MethodNotAllowed": (405, "invalid_request_error", "method_not_allowed", "invalid_request_error", False, "caller"),
     "RequestTimeout": (408, "invalid_request_error", "request_timeout", "timeout_error", False, "caller"),
+    "Conflict": (409, "invalid_request_error", "conflict", "invalid_request_error", False, "caller"),
     "BodyTooLarge": (413, "invalid_request_error", "body_too_large", "request_too_large", False, "caller"),
     "TargetTooLong": (414, "invalid_request_error", "target_too_long", "invalid_request_error", False, "caller"),
     "UnsupportedEncoding": (
@@ -64,6 +65,7 @@ TABLE: dict[str, tuple[int, str, str | None, str, bool, str]] = {
         False,
         "caller",
     ),
+    "TooManyFailures": (429, "rate_limit_error", "too_many_unknown_keys", "rate_limit_error", False, "caller"),
     "HeadersTooLarge": (431, "invalid_request_error", "headers_too_large", "invalid_request_error", False, "caller"),
     "ClientGone": (499, "invalid_request_error", "client_gone", "invalid_request_error", False, "caller"),
     "Cancelled": (499, "invalid_request_error", "cancelled", "invalid_request_error", False, "caller"),
@@ -169,7 +171,7 @@ def test_without_a_number_of_seconds_there_is_no_retry_after(seconds: float | No
 def test_clients_are_kept_from_repeating_what_cannot_get_better(name: str) -> None:
     error = make(name)
     kept = dict(error.headers()).get(b"x-should-retry")
-    repeated = error.http_status == 429 or error.http_status >= 500  # by the official SDKs, of their own accord
+    repeated = error.http_status in (409, 429) or error.http_status >= 500  # by the official SDKs, of their own accord
     assert kept == (b"false" if repeated and not error.may_retry else None)
 
 
