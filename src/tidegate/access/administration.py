@@ -5,6 +5,7 @@ within `WATCH_S`. An outage of the database leaves everything as it was last kno
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -58,7 +59,7 @@ from tidegate.storage.statement import Work
 from tidegate.storage.storage import Storage
 from tidegate.telemetry.log import get_logger
 from tidegate.wire import jsonio
-from tidegate.wire.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable, TidegateError
+from tidegate.wire.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
 
 __all__ = ["HOUSE", "Actor", "Administration"]
 
@@ -152,12 +153,13 @@ class Administration:
                     await self.refresh()
             except StorageUnavailable:
                 continue  # the storage has told it; what is known holds
-            except TidegateError as error:
-                get_logger().error("access_not_refreshed", reason=error.message)
+            except Exception:  # whatever it was, revocations must go on to be seen
+                get_logger().exception("access_not_refreshed")
 
     async def _change(self, work: Callable[[], Work[T]]) -> T:
         done = await self._storage.change(work)
-        await self.refresh()
+        with contextlib.suppress(StorageUnavailable):  # it is done all the same, and will be seen when that is over
+            await self.refresh()
         return done
 
     def _act(self, actor: Actor, action: str) -> Act:

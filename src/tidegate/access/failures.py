@@ -1,4 +1,4 @@
-"""How often an address may come with a key that is not known.
+"""How often an address may come without a key that is known.
 
 Nobody guesses 256 bits; what is held back is the noise, and the log lines that go with it. A key that is known is served
 whatever others behind the same address do.
@@ -47,7 +47,7 @@ class Failures:
             del self._left[next(iter(self._left))]
         if is_over:
             raise TooManyFailures(
-                "Too many requests from this address came with keys that are not known here.",
+                "Too many requests from this address came without a key that is known here.",
                 retry_after=(1 - left) / per_s,
             )
 

@@ -247,6 +247,8 @@ class Application:
             tail = "/v1/" + bare.rpartition("/v1/")[2]
             if tail in self._paths:
                 return f"{message} The path is {tail}."
+        if bare.startswith(f"{ADMIN}/"):
+            return f"{message} GET {ADMIN}/openapi.json lists what there is."
         near = get_close_matches(bare, self._paths, n=1, cutoff=0.75)
         return f"{message} Did you mean {near[0]}?" if near else f"{message} GET /openapi.json lists what there is."
 
@@ -300,7 +302,7 @@ def _is_google(request: Request) -> bool:
         request.scope["path"].startswith(GOOGLE)
         or "x-goog-api-client" in request.headers
         or "x-goog-api-key" in request.headers
-        or has_key(b"?" + request.scope["query_string"])
+        or (has_key(b"?" + request.scope["query_string"]) and not request.scope["path"].startswith(ADMIN))
     )
 
 

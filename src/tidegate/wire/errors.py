@@ -21,7 +21,7 @@
     │   │   └── WebSocketVersion
     │   ├── QueueFull               429, too many requests wait on one connection
     │   ├── StorageQuotaExceeded    429, a key has stored what it may
-    │   ├── TooManyFailures         429, an address came with too many unknown keys
+    │   ├── TooManyFailures         429, an address came too often without a known key
     │   ├── HeadersTooLarge         431
     │   └── ClientGone              499, never sent, only recorded
     │       └── Cancelled
@@ -356,7 +356,7 @@ class StorageQuotaExceeded(CallerError):
 
 
 class TooManyFailures(CallerError):
-    """429: an address came with too many keys that are not known."""
+    """429: an address came too often without a key that is known."""
 
     status = 429
     type = "rate_limit_error"
