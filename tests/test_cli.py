@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tidegate.access.keytext import PATTERN
 
 KEY = "0123456789abcdef0123456789abcdef"
 CONFIG = """
@@ -46,7 +49,8 @@ def test_the_line_to_try_gets_an_answer(tmp_path: Path, keys: bool) -> None:
         env=environment,
     ) as process:
         try:
-            _, _, command = announced(process).partition("Try it:\n")
+            told, _, command = announced(process).partition("Try it:\n")
+            assert re.search(PATTERN, told), "the first admin's key is shown"
             assert ("$TIDEGATE_API_KEY" in command) is keys
             done = subprocess.run(
                 ["sh", "-c", command], capture_output=True, text=True, timeout=30, env=environment, check=True

@@ -22,6 +22,8 @@ from tidegate.access.objects import (
 )
 from tidegate.access.pepper import Pepper
 from tidegate.config.limits import Limits, Windows
+from tidegate.config.load import load
+from tidegate.server.database import has_managed_keys
 from tidegate.storage.storage import Storage
 from tidegate.wire.errors import Conflict, InvalidKey, NotFound, StorageUnavailable
 
@@ -361,6 +363,28 @@ def test_keys_of_a_former_pepper_open_as_long_as_it_is_given(place: Place) -> No
                 await without.create_key(WHO, NewKey(name="none"))
 
     run(scenario)
+
+
+def test_it_is_known_before_a_start_whether_there_are_keys(place: Place) -> None:
+    async def scenario() -> None:
+        async with managing(place) as one:
+            await one.create_key(WHO, NewKey(name="app"))
+
+    config = load(f'[storage]\nurl = "{place.url}"\n', "tidegate.toml", {})
+    assert not has_managed_keys(config, {})
+    run(scenario)
+    assert has_managed_keys(config, {})
+
+
+@pytest.mark.parametrize(
+    "url", ["off", "sqlite:////nowhere/tidegate.db", "postgresql://nobody@127.0.0.1:9/none", "mysql://x"]
+)
+def test_a_database_that_cannot_be_read_holds_no_keys(url: str) -> None:
+    assert not has_managed_keys(load(f'[storage]\nurl = "{url}"\n', "tidegate.toml", {}), {})
+
+
+def test_a_database_without_tables_holds_no_keys(empty_postgresql: Place) -> None:
+    assert not has_managed_keys(load(f'[storage]\nurl = "{empty_postgresql.url}"\n', "tidegate.toml", {}), {})
 
 
 def test_a_key_that_is_shown_has_no_member_of_its_text(place: Place) -> None:
