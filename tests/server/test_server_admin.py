@@ -8,12 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from tests.support.running import SIM_ONLY, Running
 from tidegate.access.keytext import PATTERN
 from tidegate.access.objects import ROLES
-from tidegate.server.admin.call import Entry
+from tidegate.server.admin.call import Call, Entry
 from tidegate.server.admin.router import make_router
 from tidegate.server.admin.table import PREFIX, TABLE
 from tidegate.server.app import ADMIN, PUBLIC, Application
@@ -320,6 +321,28 @@ def test_the_description_covers_the_table(callers: Callers) -> None:
     for name, schema in found["components"]["schemas"].items():
         if name.startswith("New") or name.endswith(("Change", "Rotation")):
             assert schema["additionalProperties"] is False, name
+
+
+def test_a_route_may_answer_with_more_than_json(callers: Callers) -> None:
+    async def export(call: Call) -> Response:
+        return PlainTextResponse(
+            f"{call.request.query_params['by']},{type(call.caller).__name__}", media_type="text/csv"
+        )
+
+    app: Any = callers.gateway.server.config.app
+    [mount] = [route for route in app.cold.routes if isinstance(route, Mount)]
+    admin: Any = mount.app
+    table = (Entry("GET", "/export", "viewer", export, "Export", str, reads_query=True),)
+    whole = admin._router
+    admin._router = make_router(lambda: app.gateway, table)
+    try:
+        answer = callers["viewer"].get(f"{PREFIX}/export?by=key")
+        assert (answer.text, answer.headers["content-type"]) == ("key,AdminRow", "text/csv; charset=utf-8")
+        assert answer.headers["cache-control"] == "no-store"
+        assert callers["key"].get(f"{PREFIX}/export?by=key").status_code == 403
+        assert callers["nobody"].get(f"{PREFIX}/export?by=key").status_code == 401
+    finally:
+        admin._router = whole
 
 
 # --- where it listens --------------------------------------------------------------------------------------------

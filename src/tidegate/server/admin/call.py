@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from tidegate.access.administration import Actor, Administration
 from tidegate.access.keys import Principal
@@ -25,26 +27,27 @@ _RANK: Final[Mapping[str, int]] = {name: rank for rank, name in enumerate(("key"
 class Call:
     """See the module."""
 
-    __slots__ = ("_query", "administration", "body", "caller", "gateway", "path", "request_id")
+    __slots__ = ("_query", "administration", "body", "caller", "gateway", "path", "request", "request_id")
 
     def __init__(
         self,
         gateway: Gateway,
         administration: Administration,
         caller: AdminRow | Principal,
-        path: Mapping[str, str],
+        request: Request,
         query: msgspec.Struct | None,
         body: msgspec.Struct | None,
-        request_id: str,
     ) -> None:
         self.gateway = gateway
         self.administration = administration
         self.caller = caller
-        self.path = path
+        self.request = request
+        """For handlers that read the query by themselves."""
+        self.path: Mapping[str, str] = request.path_params
         self._query = query
         self.body: Any = body
         """The body, as the Struct that the table names."""
-        self.request_id = request_id
+        self.request_id: str = request.scope["state"]["request_id"]
 
     def query(self, kind: type[S]) -> S:
         """The query, as the Struct that the table names."""
@@ -58,7 +61,8 @@ class Call:
         return Actor(self.caller.id, self.caller.name, self.request_id)
 
 
-Handler = Callable[[Call], Awaitable[msgspec.Struct | Mapping[str, Any]]]
+Handler = Callable[[Call], Awaitable[msgspec.Struct | Mapping[str, Any] | Response]]
+"""Gives what is to be sent as JSON, or the whole answer where that is no JSON, or too long to be in memory."""
 
 
 class Entry(NamedTuple):
@@ -74,6 +78,8 @@ class Entry(NamedTuple):
     body_optional: bool = False
     query: type[msgspec.Struct] | None = None
     status: int = 200
+    reads_query: bool = False
+    """The handler reads the query by itself; `query` only describes it."""
 
 
 def check_role(caller: AdminRow | Principal, needs: Needs) -> None:

@@ -4,7 +4,7 @@ Nothing of what a request says is looked at before it is known that its sender m
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -25,10 +25,10 @@ __all__ = ["make_router"]
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def make_router(gateway: Callable[[], Gateway]) -> Router:
-    """The routes of the table. `gateway` gives the one that is there now."""
+def make_router(gateway: Callable[[], Gateway], table: Sequence[Entry] = TABLE) -> Router:
+    """The routes of a table. `gateway` gives the one that is there now."""
     by_path: dict[str, dict[str, Entry]] = {}
-    for entry in TABLE:
+    for entry in table:
         by_path.setdefault(entry.path, {})[entry.method] = entry
     routes = [Route(path, _Endpoint(gateway, entries), methods=list(entries)) for path, entries in by_path.items()]
     return Router(routes, redirect_slashes=False)
@@ -65,12 +65,14 @@ class _Endpoint:
             gateway,
             administration,
             caller,
-            request.path_params,
-            _read_query(entry, request),
+            request,
+            None if entry.reads_query else _read_query(entry, request),
             await _read_body(entry, request),
-            request.scope["state"]["request_id"],
         )
         answer = await entry.handler(call)
+        if isinstance(answer, Response):
+            answer.headers.setdefault("cache-control", "no-store")
+            return answer
         return Response(
             jsonio.encode(answer), entry.status, media_type="application/json", headers={"cache-control": "no-store"}
         )
