@@ -251,3 +251,22 @@ def test_only_known_addresses_are_let_guess(tmp_path: Path) -> None:
         assert held.error["code"] == "too_many_unknown_keys"
         assert int(held.headers["retry-after"]) >= 1
         assert ask(gateway, CONFIGURED).status == 200
+
+
+def test_a_public_gateway_may_lose_its_configured_keys_only_when_there_are_managed_ones(tmp_path: Path) -> None:
+    path = tmp_path / "tidegate.toml"
+    without = storing(tmp_path / "data").replace("[server]\n", '[server]\nhost = "0.0.0.0"\n')
+    keyed = f'{without}[[keys]]\nname = "configured"\nsecret = "{CONFIGURED}"\n'
+    with Running(keyed, path=path) as gateway:
+        path.write_text(path.read_text("utf-8").partition("[[keys]]")[0], "utf-8")
+        gateway.call(gateway.server._parts.reload)
+        [line] = wait_for(lambda: [one for one in gateway.log_lines if one["event"] == "reload_refused"])
+        assert "tidegate keys create" in line["reason"]
+        assert ask(gateway, CONFIGURED).status == 200
+        admin = Admin(gateway)
+        made = admin.make("managed")
+        gateway.call(gateway.server._parts.reload)
+        assert wait_for(lambda: [one for one in gateway.log_lines if one["event"] == "reloaded"])
+        assert ask(gateway, CONFIGURED).status == 401
+        assert ask(gateway, made["key"]).status == 200
+        admin.http.close()

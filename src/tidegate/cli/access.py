@@ -90,7 +90,7 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
-        return str(os.getuid())
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
 
 
 # -- options --------------------------------------------------------------------------------------------------------
