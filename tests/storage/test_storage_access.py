@@ -104,6 +104,7 @@ def test_a_key_is_made_found_changed_rotated_and_revoked(place: Place) -> None:
             assert (await one.key(made.id)).earlier == ()
             revoked = await one.revoke_key(WHO, made.id)
             assert (revoked.status, revoked.revoked_at) == ("revoked", int(clock.now))
+            assert (revoked.last4, revoked.earlier) == (rotated.key[-4:], ())
             with pytest.raises(InvalidKey, match="revoked"):
                 ring(one, clock).authenticate(bearer(rotated.key))
             assert await one.revoke_key(WHO, made.id) == revoked

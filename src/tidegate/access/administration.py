@@ -300,7 +300,7 @@ class Administration:
         rows = await self._storage.look(
             partial(access.keys, organization, project, revoked=revoked, before=before, count=limit + 1)
         )
-        shown = [self._key(row) for row in rows[:limit]]
+        shown = [self._key(row, await self._texts(row)) for row in rows[:limit]]
         return _as_page(shown, "id", has_more=len(rows) > limit)
 
     async def key(self, id_: str) -> Key:
@@ -308,7 +308,7 @@ class Administration:
         row = await self._storage.look(partial(access.key, id_)) if _is_id(id_, _KEY_ID) else None
         if row is None:
             raise _no_key(id_)
-        return self._key(row)
+        return self._key(row, await self._texts(row))
 
     async def find_key(self, name: str) -> Key:
         """The key with this id, or the only one with this name that is not revoked. Raises NotFound, and Conflict when
@@ -323,7 +323,7 @@ class Administration:
             raise Conflict(
                 f"Several keys have the name '{name}': {ids}. Say which one by its id.", code="name_not_unique"
             )
-        return self._key(rows[0])
+        return self._key(rows[0], await self._texts(rows[0]))
 
     async def create_key(self, actor: Actor, new: NewKey) -> KeyWithText:
         """A new key. Raises NotFound for an unknown project, Conflict when the name is taken, and InvalidRequest."""
@@ -366,7 +366,7 @@ class Administration:
             raise _name_refused("key", str(change.name), done)
         if isinstance(done, Refusal):
             raise _no_key(id_)
-        return self._key(done)
+        return self._key(done, await self._texts(done))
 
     async def rotate_key(self, actor: Actor, id_: str, overlap_s: float) -> KeyWithText:
         """Give a key a new text; the old one holds for `overlap_s` seconds more. Raises NotFound."""
@@ -385,7 +385,13 @@ class Administration:
         done = await self._change(partial(access.revoke_key, act, self._known_id(id_), self._key_digest))
         if isinstance(done, Refusal):
             raise _no_key(id_)
-        return self._key(done)
+        return self._key(done, await self._texts(done))
+
+    async def _texts(self, row: KeyRow) -> Sequence[TextRow]:
+        """The texts of a key; those of revoked ones are not in memory."""
+        if row.revoked_at is None:
+            return self.directory.texts_of(row.id)
+        return await self._storage.look(partial(access.texts, row.id))
 
     @staticmethod
     def _known_id(id_: str) -> str:
@@ -401,18 +407,17 @@ class Administration:
         pepper = self.peppers[0]
         return NewText(pepper.digest(text.encode("ascii")), pepper.version, text[-4:])
 
-    def _key(self, row: KeyRow, texts: Sequence[TextRow] | None = None) -> Key:
+    def _key(self, row: KeyRow, texts: Sequence[TextRow]) -> Key:
         return Key(**self._key_members(row, texts))
 
     def _with_text(self, row: KeyRow, text: str) -> KeyWithText:
-        return KeyWithText(**self._key_members(row, None), key=text)
+        members = self._key_members(row, self.directory.texts_of(row.id))
+        return KeyWithText(**{**members, "last4": text[-4:]}, key=text)
 
     def _key_digest(self, row: KeyRow, texts: Sequence[TextRow]) -> str:
         return digest(self._key(row, texts))
 
-    def _key_members(self, row: KeyRow, texts: Sequence[TextRow] | None) -> dict[str, Any]:
-        if texts is None:
-            texts = self.directory.texts_of(row.id)
+    def _key_members(self, row: KeyRow, texts: Sequence[TextRow]) -> dict[str, Any]:
         now = self._clock()
         newest = max(texts, key=lambda text: (text.expires_at is None, text.created_at), default=None)
         kept = key_settings(row)

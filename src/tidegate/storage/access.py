@@ -493,16 +493,17 @@ def rotate_key(act: Act, id_: str, text: NewText, until: float, digest: KeyDiges
 
 
 def revoke_key(act: Act, id_: str, digest: KeyDigest) -> Work[KeyRow | Refusal]:
-    """Take a key out of use for ever. One that is revoked already stays as it is."""
+    """Take a key out of use for ever. One that is revoked already stays as it is. What is known of its text stays too, so
+    that people can tell which one it was."""
     version = yield from _counted()
     before = yield from key(id_)
     if before is None or before.revoked_at is not None:
         return before or Refusal.UNKNOWN
     found = yield from texts(id_)
     [row] = yield _REVOKE_KEY(at=act.at, version=version, number=before.number)
-    yield _DROP_ALL_TEXTS(owner=id_)
+    yield _END_TEXTS(owner=id_, until=act.at)
     after = KeyRow(*row)
-    yield from _record(act, id_, digest(before, found), digest(after, ()))
+    yield from _record(act, id_, digest(before, found), digest(after, (yield from texts(id_))))
     return after
 
 
