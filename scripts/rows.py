@@ -5,19 +5,19 @@ the state, and where it is proven. `python -m scripts.rows --sync` writes them, 
 """
 
 import argparse
-import ast
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from scripts import marks
+from scripts.marks import ROOT
+
 TABLES = tuple(ROOT / "docs" / language / "rows.md" for language in ("en", "zh"))
-TESTS = ROOT / "tests"
 
 ROWS = tuple(f"S{number}" for number in range(1, 92))
 WORKING, PLANNED = "working", "planned"
+_WHICH = "write row ids out, from S1 to S91"
 
 # Rows that are not finished, whatever tests already name them. Take a row out when its last part works.
 UNFINISHED: frozenset[str] = frozenset()
@@ -43,58 +43,13 @@ def read_rows(table: str) -> list[Row]:
 
 
 def marked_rows(source: str) -> set[str]:
-    """The ids in every `pytest.mark.row(...)` that marks a test, a test class, a parameter set or the module.
-
-    A test that is always skipped, or expected to fail, proves nothing. Raises ValueError for an id that is no row.
-    """
-    found: set[str] = set()
-    _collect(ast.parse(source).body, found)
-    return found
+    """The rows that the marks of a test file name. Raises ValueError for an id that is no row."""
+    return marks.marked(source, "row", ROWS, _WHICH)
 
 
-def _collect(statements: list[ast.stmt], found: set[str]) -> None:
-    for statement in statements:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            decorators = statement.decorator_list
-            if not statement.name.lower().startswith("test") or any(_is_moot(each) for each in decorators):
-                continue
-            for decorator in decorators:
-                found |= _ids(decorator)
-            if isinstance(statement, ast.ClassDef):
-                _collect(statement.body, found)
-        elif isinstance(statement, ast.Assign | ast.AnnAssign):
-            found |= _ids(statement)
-
-
-def _is_moot(decorator: ast.expr) -> bool:
-    target = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return _dotted(target).endswith(("mark.skip", "mark.xfail"))
-
-
-def _ids(marked: ast.AST) -> set[str]:
-    found = set()
-    for node in ast.walk(marked):
-        if not (isinstance(node, ast.Call) and _dotted(node.func).endswith("mark.row")):
-            continue
-        for argument in node.args:
-            if not (isinstance(argument, ast.Constant) and argument.value in ROWS):
-                raise ValueError(f"line {node.lineno}: {ast.unparse(node)}: write row ids out, from S1 to S91")
-            found.add(str(argument.value))
-    return found
-
-
-def proofs(tests: Path = TESTS) -> dict[str, list[str]]:
+def proofs() -> dict[str, list[str]]:
     """For each row, the test files that name it, relative to the tests' folder."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(tests.rglob("test_*.py")):
-        name = path.relative_to(tests).as_posix()
-        try:
-            rows = marked_rows(path.read_text("utf-8"))
-        except ValueError as error:
-            raise ValueError(f"tests/{name}, {error}") from error
-        for row in rows:
-            found.setdefault(row, []).append(name)
-    return found
+    return marks.proofs("row", ROWS, _WHICH)
 
 
 def synced(table: str, proven: dict[str, list[str]], unfinished: Iterable[str] = UNFINISHED) -> str:
@@ -128,12 +83,6 @@ def main() -> int:
         if arguments.sync and before != after:
             path.write_text(after, "utf-8")
     return 1 if stale and arguments.check else 0
-
-
-def _dotted(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}"
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 if __name__ == "__main__":
