@@ -159,12 +159,19 @@ class Connection(asyncio.Protocol):
         wait_for_event: bool,
     ) -> None:
         """Start an exchange: `deliver` is given the body, `receiver` is told of everything else. The first part of
-        `request` is its head.
+        `request` is its head, and names the origin that this connection leads to, or nothing is sent (P8).
 
         `wait_for_event` arms the first-event clock until :meth:`saw_event`; without it only the total clock, which ends
         at loop time `total_at`, runs until the head has come (design §9, non-streaming calls).
         """
         self.fresh = True
+        head = request[0]
+        assert isinstance(head, bytes)
+        if not head.startswith(self._pool.host_line, head.find(b"\r\n")):
+            # Its credential belongs to that other origin. Whatever mistake of ours led here ends here.
+            self._shut()
+            receiver.upstream_failed(errors.Internal("The request was made for another origin, and was not sent."))
+            return
         transport = self._transport
         if transport is None or transport.is_closing():  # closed, and the loop has not told us yet
             self._shut()
@@ -182,8 +189,6 @@ class Connection(asyncio.Protocol):
         self._head_bytes = self._dry_bytes = self._status = 0
         self._head_since = 0.0
         self._final_head = self._ended = self._until_eof = False
-        head = request[0]
-        assert isinstance(head, bytes)
         transport.write(head)
         if len(request) > 1:
             outgoing = Outgoing(request[1:])

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+from tidegate.upstream.addresses import is_metadata
 from tidegate.upstream.connection import Connection
 from tidegate.upstream.proxy import Proxy
 from tidegate.wire import errors
@@ -152,7 +153,12 @@ class Route:
         if lookup is None:
             lookup = self._lookup = asyncio.ensure_future(self._resolver(host, port))
             lookup.add_done_callback(self._looked_up)
-        return await asyncio.shield(lookup)
+        found = await asyncio.shield(lookup)
+        if any(is_metadata(str(address[0])) for _, _, _, _, address in found):
+            raise errors.UpstreamUnreachable(
+                f"{host} leads to a metadata service, which hands out credentials and is no provider."
+            )
+        return found
 
     def _looked_up(self, lookup: "asyncio.Future[list[tuple[Any, ...]]]") -> None:
         self._lookup = None

@@ -21,13 +21,22 @@ class Pool:
     The newest is taken first, so that a burst's surplus ages out; a provider's FIN removes a connection at once.
     """
 
-    __slots__ = ("_connect", "_idle", "_limit", "_loop", "_open", "_opening", "closing", "name", "wheel")
+    __slots__ = ("_connect", "_idle", "_limit", "_loop", "_open", "_opening", "closing", "host_line", "name", "wheel")
 
     def __init__(
-        self, name: str, connect: Connect, wheel: Wheel, loop: asyncio.AbstractEventLoop, *, limit: int
+        self,
+        name: str,
+        connect: Connect,
+        wheel: Wheel,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        authority: str,
+        limit: int,
     ) -> None:
-        """`name` is the provider's, for error messages."""
+        """`name` is the provider's, for error messages; `authority` is where `connect` leads."""
         self.name = name
+        self.host_line = f"\r\nhost: {authority}\r\n".encode("ascii")
+        """What follows the request line of everything that is sent here."""
         self._connect = connect
         self._idle: dict[Connection, None] = {}  # a set that remembers its order
         self._open: set[Connection] = set()

@@ -97,7 +97,7 @@ class Upstream:
             proxy_context=proxy_context,
             resolver=resolver,
         )
-        self.pool = Pool(name, route.connect, wheel, loop, limit=max_connections)
+        self.pool = Pool(name, route.connect, wheel, loop, authority=self._authority, limit=max_connections)
         credentials: list[str | None] = [secret.reveal() for secret in config.credentials]
         known = [*credentials, *(secret.reveal() for secret in config.headers.values())]
         self._secrets = [secret for secret in known if secret is not None and len(secret) >= SHORTEST_SECRET]
@@ -132,9 +132,9 @@ class Upstream:
         """The same with a body in parts, whose answer may be of any type unless it streams."""
         head = self._head(endpoint, model, "", stream=stream)
         fields = {b"content-type: ": body.content_type, **({} if stream else {b"accept: ": b"*/*"})}
-        first, *lines = head.split(b"\r\n")
+        first, host, *lines = head.split(b"\r\n")
         kept = (line for line in lines if not line.startswith(tuple(fields)))
-        head = b"\r\n".join((first, *(name + value for name, value in fields.items()), *kept))
+        head = b"\r\n".join((first, host, *(name + value for name, value in fields.items()), *kept))
         return [b"%b%d\r\n\r\n" % (head, body.size), *body.parts]
 
     def _head(self, endpoint: Endpoint, model: str, operation: str, *, stream: bool) -> bytes:
