@@ -4,9 +4,10 @@ A gateway stands inside a network, often beside a metadata service that hands ou
 become a look into it, whatever spelling, name or redirect leads there.
 """
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-__all__ = ["refusal"]
+__all__ = ["is_metadata", "refusal"]
 
 _METADATA = frozenset(
     ip_address(text)
@@ -21,6 +22,34 @@ _METADATA = frozenset(
     )
 )
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
+_NOT_GLOBAL = tuple(
+    ip_network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # shared by a carrier's customers
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",  # protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # relays of 6to4, given up
+        "192.168.0.0/16",
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/3",
+        "2001::/23",  # protocol assignments
+        "2001:db8::/32",  # documentation
+        "3fff::/20",  # documentation
+    )
+)
+"""What the registries do not call globally reachable. Written out: `ipaddress.is_global` has another opinion in each
+release of Python (CVE-2024-4032)."""
+
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+"""All of IPv6 that is handed out (RFC 4291 §2.4)."""
+
 _TUNNELS = (
     (IPv6Network("2002::/16"), "6to4"),
     (IPv6Network("2001::/32"), "Teredo"),
@@ -55,11 +84,42 @@ def refusal(address: str, *, allow_private: bool) -> str | None:
         return "it is link-local, multicast or unspecified"
     if isinstance(ip, IPv4Address) and ip in _THIS_NETWORK:
         return "it means this network"
-    if not allow_private and not ip.is_global:
+    if not allow_private and not _is_global(ip):
         return "it is private"
     if ip.is_reserved and not ip.is_loopback:
         return "it is reserved"
     return None
+
+
+def _is_global(ip: IPv4Address | IPv6Address) -> bool:
+    if isinstance(ip, IPv6Address) and ip not in _GLOBAL_UNICAST:
+        return False
+    return not any(ip in network for network in _NOT_GLOBAL)
+
+
+def is_metadata(address: str) -> bool:
+    """Whether `address`, as the resolver gives it, is that of a metadata service, also behind a translator. No provider
+    lives there, whoever configured it."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return not _METADATA.isdisjoint(_meanings(ip))
+
+
+def _meanings(ip: IPv4Address | IPv6Address) -> Iterator[IPv4Address | IPv6Address]:
+    """The address itself, and the IPv4 address that it may stand for."""
+    yield ip
+    if not isinstance(ip, IPv6Address):
+        return
+    if ip.ipv4_mapped is not None:
+        yield ip.ipv4_mapped
+    elif ip.sixtofour is not None:
+        yield ip.sixtofour
+    elif ip.teredo is not None:
+        yield from ip.teredo
+    elif _tunnel(ip) is not None:
+        yield IPv4Address(int(ip) & 0xFFFFFFFF)
 
 
 def _tunnel(ip: IPv6Address) -> str | None:

@@ -133,10 +133,10 @@ class MediaFetcher:
 
     async def _get(self, where: str, url: str, param: str) -> Fetched:
         scheme, host, port, target = _parts(where, url, param)
-        pool = self._pool(scheme, host, port)
         authority = f"[{host}]" if ":" in host else host
         if port != _PORTS[scheme]:
             authority += f":{port}"
+        pool = self._pool(scheme, host, port, authority)
         head = (
             f"GET {target} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: tidegate/{__version__}\r\naccept: */*\r\n"
             "accept-encoding: identity\r\nconnection: close\r\n\r\n"
@@ -151,10 +151,10 @@ class MediaFetcher:
         finally:
             pool.close()
 
-    def _pool(self, scheme: str, host: str, port: int) -> Pool:
+    def _pool(self, scheme: str, host: str, port: int, authority: str) -> Pool:
         context = tls_context(None) if scheme == "https" else None
         route = Route(self._loop, host=host, port=port, context=context, resolver=self._checked)
-        return Pool(_NAME, route.connect, self._wheel, self._loop, limit=1)
+        return Pool(_NAME, route.connect, self._wheel, self._loop, authority=authority, limit=1)
 
     async def _checked(self, host: str, port: int) -> list[tuple[Any, ...]]:
         """The addresses of a name, all of which must be allowed: one that is not shows what the name is for."""
