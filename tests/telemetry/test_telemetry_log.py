@@ -1,15 +1,18 @@
 """Lines of what happens: where they go, in which form, and what they cost a gateway that has none to write."""
 
+import asyncio
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
-from tidegate.telemetry.log import Format, configure, get_logger
+from tidegate.telemetry.log import Format, LineWriter, configure, get_logger
 
 SECRET = "sk-do-not-print-me"
 
@@ -103,3 +106,35 @@ print("structlog" in sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "True"]
     assert "trouble" in done.stderr
+
+
+TERMINAL = "a\x1b[2J\x9b31m\x07\x85b\u2028c"
+"""What would clear a screen, colour it, ring, and end a line where some programs see an end."""
+
+
+class Entry(msgspec.Struct):
+    model: str
+
+
+@pytest.mark.security("SEC-INJ-LOG")
+@pytest.mark.parametrize("format_", ["json", "console"])
+def test_no_text_commands_the_terminal_that_shows_the_log(format_: Format) -> None:
+    stream = written(format_)
+    try:
+        raise ValueError(TERMINAL)
+    except ValueError:
+        get_logger().exception("it_broke", path=TERMINAL)
+    logging.getLogger("uvicorn.error").warning("odd %s", TERMINAL)
+
+    async def write() -> None:
+        lines = LineWriter(asyncio.get_running_loop(), format_, stream)
+        lines.start()
+        lines.write(Entry(model=TERMINAL))
+        lines.close()
+
+    asyncio.run(write())
+    text = stream.getvalue()
+    assert text.count("[2J") == 4
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", text)
+    if format_ == "json":
+        assert TERMINAL in [json.loads(line).get("path") for line in text.splitlines()]

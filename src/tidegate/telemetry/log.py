@@ -10,6 +10,7 @@ start, and 6 MB). It is loaded with the first line.
 import asyncio
 import logging
 import queue
+import re
 import sys
 import threading
 import time
@@ -29,6 +30,8 @@ Format = Literal["console", "json"]
 Processor = Callable[
     [Any, str, MutableMapping[str, Any]], Mapping[str, Any] | str | bytes | bytearray | tuple[Any, ...]
 ]
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 BATCH_LINES = 100
 BATCH_DELAY_S = 0.2
@@ -136,11 +139,33 @@ def _renderer(output: _Output) -> Processor:
         return _render_json
     from structlog.dev import ConsoleRenderer, plain_traceback
 
-    return ConsoleRenderer(colors=output.target.isatty(), exception_formatter=plain_traceback)
+    render = ConsoleRenderer(colors=output.target.isatty(), exception_formatter=plain_traceback)
+
+    def harmless(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+        for name, value in event.items():
+            if isinstance(value, str) and not value.isprintable():
+                event[name] = _without_controls(value) if name == "exception" else _in_ascii(value)
+        return render(logger, method, event)
+
+    return harmless
 
 
 def _render_json(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+    return _without_controls(msgspec.json.encode(event, enc_hook=repr).decode())
+
+
+def _without_controls(text: str) -> str:
+    """`text` as it is, but for what would command a terminal, or end a line where only some see an end. JSON stays the
+    same JSON: it has such characters in strings alone."""
+    return _CONTROLS.sub(_escaped, text)
+
+
+def _escaped(found: "re.Match[str]") -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
+def _in_ascii(text: str) -> str:
+    return _without_controls(jsonio.encode(text).decode())
 
 
 class LineWriter:
@@ -221,7 +246,8 @@ def _json_lines(batch: list[tuple[float, msgspec.Struct]]) -> str:
             b'{"timestamp":"%b.%03dZ","level":"info","event":"request",%b\n'
             % (text, (at - second) * 1000, encode(entry)[1:])
         )
-    return b"".join(lines).decode()
+    made = b"".join(lines).decode()
+    return made if made.isascii() else _without_controls(made)
 
 
 def _console_lines(batch: list[tuple[float, msgspec.Struct]]) -> str:
@@ -241,7 +267,7 @@ def _console_line(at: float, entry: msgspec.Struct) -> str:
 def _one_word(value: Any) -> str:
     """Names of models and end users come from clients: they must not be able to write lines of their own."""
     text = str(value)
-    return text if text.isprintable() and " " not in text else jsonio.encode(text).decode()
+    return text if text.isprintable() and " " not in text else _in_ascii(text)
 
 
 def _iso(at: float) -> str:
