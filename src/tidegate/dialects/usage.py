@@ -7,10 +7,10 @@ import msgspec
 from tidegate.wire import jsonio
 from tidegate.wire.events import Usage
 
-__all__ = ["MOST_TOKENS", "UsageObject", "read_usage", "read_usage_object"]
+__all__ = ["MOST_TOKENS", "UsageObject", "credible", "read_usage", "read_usage_object"]
 
-MOST_TOKENS = 2**53 - 1
-"""More tokens than this are no count but noise; it is also the largest whole number that every JSON reader keeps."""
+MOST_TOKENS = 10**9
+"""More tokens than this are no count of one answer but noise: a hundred times what any model takes."""
 
 
 class Details(msgspec.Struct, gc=False):
@@ -40,12 +40,13 @@ _NO_DETAILS = Details()
 
 
 def read_usage(found: UsageObject | None) -> Usage | None:
-    """The figures of a `usage` object; None when there are none to speak of."""
+    """The figures of a `usage` object; None when there are none to speak of, or none that can be believed: then the
+    gateway counts for itself, instead of charging nothing or a fortune."""
     if found is None:
         return None
     given = found.prompt_tokens if found.prompt_tokens is not None else found.input_tokens
     taken = found.completion_tokens if found.completion_tokens is not None else found.output_tokens
-    if given is None and taken is None:
+    if (given is None and taken is None) or not (credible(given) and credible(taken)):
         return None
     given_details = found.prompt_tokens_details or found.input_tokens_details or _NO_DETAILS
     taken_details = found.completion_tokens_details or found.output_tokens_details or _NO_DETAILS
@@ -57,6 +58,11 @@ def read_usage(found: UsageObject | None) -> Usage | None:
         cache_write_tokens=_count(given_details.cache_write_tokens),
         reasoning_tokens=_count(taken_details.reasoning_tokens),
     )
+
+
+def credible(value: float | None) -> bool:
+    """Whether a provider that says this may have counted; it may have said nothing."""
+    return value is None or 0 <= value <= MOST_TOKENS
 
 
 def read_usage_object(value: bytes | msgspec.Raw) -> Usage | None:

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from tidegate.dialects.usage import MOST_TOKENS, credible
 from tidegate.wire import jsonio
 from tidegate.wire.errors import (
     CallerError,
@@ -73,6 +74,8 @@ def read_usage(metadata: msgspec.Raw) -> Usage | None:
     except jsonio.UNREADABLE:
         return None
     if found.prompt_token_count is None and found.candidates_token_count is None and found.thoughts_token_count is None:
+        return None
+    if not (credible(found.prompt_token_count) and credible(found.candidates_token_count)):
         return None
     thoughts = _count(found.thoughts_token_count)
     return Usage(
@@ -164,4 +167,4 @@ def _status(error: TidegateError) -> str:
 
 
 def _count(value: float | None) -> int:
-    return 0 if value is None else int(min(max(value, 0), _MOST))
+    return 0 if value is None else int(min(max(value, 0), MOST_TOKENS))

@@ -4,12 +4,11 @@ from typing import Any
 
 import msgspec
 
+from tidegate.dialects.usage import MOST_TOKENS, credible
 from tidegate.wire import jsonio
 from tidegate.wire.events import Usage
 
 __all__ = ["Figures", "as_messages"]
-
-_MOST = 2**53 - 1
 
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
@@ -31,7 +30,7 @@ _usage_object = jsonio.decoder(_UsageObject)
 
 class Figures:
     """What a provider has said so far of one answer. Each `usage` object is cumulative: what it says stands, what it
-    leaves out stays (protocol §5.3)."""
+    leaves out, or what can be no count, stays (protocol §5.3)."""
 
     __slots__ = ("_counts", "_thinking")
 
@@ -55,11 +54,11 @@ class Figures:
             given = _loosely(value)
         for name in _COUNTS:
             count = getattr(given, name)
-            if count is not None:
-                self._counts[name] = int(min(max(count, 0), _MOST))
+            if count is not None and credible(count):
+                self._counts[name] = int(count)
         if given.output_tokens_details is not None and given.output_tokens_details.thinking_tokens is not None:
-            self._thinking = int(min(max(given.output_tokens_details.thinking_tokens, 0), _MOST))
-        return given.output_tokens is not None
+            self._thinking = int(min(max(given.output_tokens_details.thinking_tokens, 0), MOST_TOKENS))
+        return given.output_tokens is not None and credible(given.output_tokens)
 
     def usage(self) -> Usage:
         counts = self._counts
@@ -104,5 +103,5 @@ def _loosely(value: msgspec.Raw) -> _UsageObject:
 
 
 def _number(value: Any) -> float | None:
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST_TOKENS
     return float(value) if fits else None
