@@ -14,7 +14,7 @@ from msgspec import inspect
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 
-__all__ = ["convert", "invalid", "missing", "parse", "unknown"]
+__all__ = ["convert", "invalid", "missing", "parse", "too_deep", "unknown"]
 
 T = TypeVar("T")
 
@@ -93,6 +93,11 @@ def unknown(param: str) -> InvalidRequest:
 def invalid(param: str, why: str, code: str = "invalid_value") -> InvalidRequest:
     """A member has a value that is not allowed; `why` is a sentence that says what is."""
     return InvalidRequest(f"Invalid '{param}': {why}", param=param, code=code)
+
+
+def too_deep() -> InvalidRequest:
+    """The body was read as a whole, but a part of it is more than the stack takes where it is looked at."""
+    return InvalidRequest("The request body is not valid JSON: the text is nested too deeply.", code="invalid_json")
 
 
 def _mismatch(type_: Any, error: jsonio.SchemaMismatch) -> InvalidRequest:

@@ -35,7 +35,7 @@ from tidegate.dialects.dialect import (
 from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses.prompt import PromptRequest
-from tidegate.dialects.validation import invalid, missing
+from tidegate.dialects.validation import invalid, missing, too_deep
 from tidegate.gateway.asked import profile_named, relayed, resume_grace, total_clock
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.downstream import Downstream
@@ -52,7 +52,7 @@ from tidegate.gateway.told import rate_limits, wait_told
 from tidegate.upstream.attempt import Attempt
 from tidegate.upstream.connection import Clocks, Headers
 from tidegate.upstream.wheel import UNWATCHED
-from tidegate.wire import errors
+from tidegate.wire import errors, jsonio
 from tidegate.wire.events import Usage
 from tidegate.wire.forms import Form, Part, Upload
 
@@ -877,12 +877,16 @@ class Exchange:
 
     def _on_bug(self, bug: Exception) -> None:
         """Our own mistake must not look like a parser error, and must not hang: it is logged and told as a 500."""
+        if isinstance(bug, RecursionError | jsonio.TooDeep) and not self._attempts:
+            # Before anything was sent only the client's own text can be that deep.
+            self._break_quietly(too_deep())
+            return
         self._gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
         self._drop_attempt()
         if not self._settled:
             self._break_quietly(errors.Internal("The gateway failed on this request; its log has the details."))
 
-    def _break_quietly(self, error: errors.Internal) -> None:
+    def _break_quietly(self, error: errors.TidegateError) -> None:
         try:
             self._break(error)
         except Exception:

@@ -16,6 +16,7 @@ from tidegate.dialects.dialect import Dialect
 from tidegate.dialects.gemini import error_body as google_error
 from tidegate.dialects.gemini import gemini_at, has_key, key_in
 from tidegate.dialects.messages import error_body as anthropic_error
+from tidegate.dialects.validation import too_deep
 from tidegate.gateway import models
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.gateway import Gateway
@@ -159,7 +160,13 @@ class Application:
     def _assembled(self, routes: list[BaseRoute]) -> Starlette:
         app = Starlette(
             routes=routes,
-            exception_handlers={TidegateError: _on_error, HTTPException: self._on_http_exception, Exception: _on_bug},
+            exception_handlers={
+                TidegateError: _on_error,
+                HTTPException: self._on_http_exception,
+                RecursionError: _on_depth,
+                jsonio.TooDeep: _on_depth,
+                Exception: _on_bug,
+            },
         )
         app.router.redirect_slashes = False  # a redirected POST loses its body in many clients (S1)
         return app
@@ -280,6 +287,11 @@ class AdminApplication(Application):
 async def _on_bug(request: Request, exc: Exception) -> Response:
     """Starlette raises the exception again after this answer, so that it reaches the log."""
     return await _on_error(request, Internal("The gateway failed on this request; its log has the details."))
+
+
+async def _on_depth(request: Request, exc: Exception) -> Response:
+    """Nothing of ours is that deep: the body is."""
+    return await _on_error(request, too_deep())
 
 
 async def _on_error(request: Request, exc: Exception) -> Response:

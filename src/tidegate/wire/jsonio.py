@@ -19,6 +19,7 @@ __all__ = [
     "Members",
     "Raw",
     "SchemaMismatch",
+    "TooDeep",
     "absent",
     "anything",
     "check_utf8",
@@ -72,6 +73,14 @@ class InvalidJSON(ValueError):
         self.position = position
 
 
+class TooDeep(InvalidJSON):
+    """Nested beyond what the stack takes. How deep that is depends on who reads, and from where: what was read once, as a
+    whole, may be too deep for whoever looks at a part of it later."""
+
+    def __init__(self) -> None:
+        super().__init__("the text is nested too deeply", None)
+
+
 class SchemaMismatch(ValueError):
     """JSON, but not of the expected shape. `path` is in API notation, as in `tools[0].type`; empty for the root.
 
@@ -102,7 +111,7 @@ def decode(data: bytes | msgspec.Raw, using: msgspec.json.Decoder[T]) -> T:
     except UnicodeDecodeError:
         raise _not_utf8(data) from None
     except RecursionError:
-        raise InvalidJSON("the text is nested too deeply", None) from None
+        raise TooDeep from None
 
 
 def convert(values: Any, into: type[T]) -> T:
