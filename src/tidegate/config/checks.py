@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from tidegate.config.names import check_models
 from tidegate.config.problem import Problem, join
-from tidegate.config.schema import HASHED, Admin, Document, KeyConfig, ProviderConfig, Server
+from tidegate.config.schema import HASHED, Admin, Document, KeyConfig, ProviderConfig, Server, Storage
 from tidegate.providers.record import Provider
 from tidegate.providers.registry import REGISTRY
 
@@ -56,6 +56,7 @@ def check(document: Document, has_managed_keys: HasManagedKeys = no_managed_keys
                 message=f"is Tidegate's own address; set another `server.port` than {document.server.port}",
             )
     yield from _keys(document.keys)
+    yield from _master_keys(document.storage)
     yield from check_models(document)
 
 
@@ -230,6 +231,19 @@ def _keys(keys: tuple[KeyConfig, ...]) -> Iterator[Problem]:
         digests.setdefault(digest, number)
 
 
+def _master_keys(storage: Storage) -> Iterator[Problem]:
+    """What is encrypted is as safe as the secret that it is encrypted under."""
+    seen: set[str] = set()
+    for number, key in enumerate(storage.master_keys):
+        path, text = f"storage.master_keys[{number}]", key.reveal()
+        weakness = _guessable(text)
+        if weakness:
+            yield Problem(path=path, message=weakness)
+        elif text in seen:
+            yield Problem(path=path, message="is the same as an earlier one")
+        seen.add(text)
+
+
 def _weakness(secret: str) -> str:
     """Why a key's secret is refused, or an empty string."""
     if secret.startswith(HASHED):
@@ -238,6 +252,11 @@ def _weakness(secret: str) -> str:
         return f"`{HASHED}` is followed by the 64 hexadecimal digits, in lower case, of the key's SHA-256 digest"
     if not re.fullmatch(r"[!-~]*", secret):
         return "has a space or a character that an Authorization header cannot carry"
+    return _guessable(secret)
+
+
+def _guessable(secret: str) -> str:
+    """Why a secret is no secret, or an empty string."""
     if len(secret) < MIN_SECRET_LENGTH:
         return f"is shorter than {MIN_SECRET_LENGTH} characters; {_HOW_TO_MAKE_ONE}"
     if _PLACEHOLDER.search(secret) or len(set(secret)) < 8:

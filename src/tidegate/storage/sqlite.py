@@ -7,6 +7,7 @@ Only the writer checkpoints: versions before 3.51.3 can damage a file when two c
 """
 
 import asyncio
+import os
 import sqlite3
 import sys
 import threading
@@ -175,7 +176,8 @@ class SQLiteEngine:
         path = self._presence_path(process)
         # Locked before it has its name: nobody may find it unlocked.
         draft = path.with_name(f"{path.name}-draft")
-        file = draft.open("wb")
+        # For the owner alone: whoever may read a file may lock it.
+        file = os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             draft.rename(path)
