@@ -16,7 +16,7 @@ __all__ = ["SPOKEN_FORMATS", "Fields", "TranscriptionFields", "TranslationFields
 SPOKEN_FORMATS = frozenset({"json", "text", "diarized_json"})
 """Formats of which a stream is: it has the text and who spoke it, and no room for times."""
 
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _BRACKETS = re.compile(r"\[\d*\]$")
 
 Temperature = Annotated[float, Meta(ge=0, le=1)]
