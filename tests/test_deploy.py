@@ -54,6 +54,7 @@ def test_the_wheel_can_be_built_from_what_is_copied() -> None:
     assert {"pyproject.toml", "src", project["readme"], *project["license-files"]} <= set(copied())
 
 
+@pytest.mark.security("SEC-SUPPLY-IMAGE")
 def test_the_base_image_is_one_pinned_slim_tag_that_the_package_supports() -> None:
     [base] = {argument.split()[0] for argument in arguments("FROM")}
     matched = re.fullmatch(r"python:3\.(\d+)-slim-\w+", base)
@@ -61,6 +62,7 @@ def test_the_base_image_is_one_pinned_slim_tag_that_the_package_supports() -> No
     assert int(matched[1]) >= 11
 
 
+@pytest.mark.security("SEC-SUPPLY-LOCKS")
 def test_everything_is_installed_from_the_hash_locks() -> None:
     installs = [line for argument in arguments("RUN") for line in argument.split("&&") if "pip install" in line]
     assert installs
@@ -68,6 +70,7 @@ def test_everything_is_installed_from_the_hash_locks() -> None:
         assert "--require-hashes" in line or "--no-index" in line, line
 
 
+@pytest.mark.security("SEC-SUPPLY-IMAGE")
 def test_the_image_runs_as_an_ordinary_user_with_its_data_in_a_volume() -> None:
     assert arguments("USER") == ["10001:10001"]
     assert arguments("VOLUME") == ["/data"]
@@ -76,6 +79,7 @@ def test_the_image_runs_as_an_ordinary_user_with_its_data_in_a_volume() -> None:
     assert "/healthz" in arguments("HEALTHCHECK")[0]
 
 
+@pytest.mark.security("SEC-API8-BIND")
 def test_compose_publishes_on_loopback_only_and_insists_on_a_key() -> None:
     service = compose_service()
     assert service["ports"] == ["127.0.0.1:8080:8080"]

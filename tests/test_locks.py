@@ -70,6 +70,7 @@ def declared(lock: str) -> list[Requirement]:
     return [Requirement(each) for each in wanted[lock]]
 
 
+@pytest.mark.security("SEC-SUPPLY-LOCKS")
 @pytest.mark.parametrize("lock", [*LOCKS, "local-audio", "engine"])
 def test_every_requirement_is_pinned_by_hash(lock: str) -> None:
     assert len(read_pins(lock_text(lock))) >= 5
@@ -93,6 +94,7 @@ def test_the_locks_agree_where_they_overlap() -> None:
         assert not astray, f"in {lock}.txt but not in dev.txt; run `make lock`: {sorted(astray)}"
 
 
+@pytest.mark.security("SEC-SUPPLY-LOCKS")
 @pytest.mark.parametrize("lock", [*LOCKS, "local-audio", "engine"])
 def test_the_lock_names_no_registry_and_no_path(lock: str) -> None:
     assert foreign_lines(lock_text(lock)) == []

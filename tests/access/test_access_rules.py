@@ -54,6 +54,7 @@ def narrow(gateway: Running) -> Iterator[Api]:
         yield client
 
 
+@pytest.mark.security("SEC-API5-MODEL")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_model_outside_the_keys_list_is_403_and_never_called(narrow: Api, endpoint: str, stream: bool) -> None:
@@ -79,12 +80,14 @@ def test_what_the_list_allows_is_served_and_charged_to_the_key(
     assert (entry["key"], entry["project"]) == ("narrow", "harbour")
 
 
+@pytest.mark.security("SEC-API5-MODEL")
 def test_the_default_model_is_no_way_around_the_list(gateway: Running) -> None:
     with Api(gateway, authorization=f"Bearer {KEYS['lost']}") as api:
         assert api.ask("chat", None).status == 403
         assert api.ask("chat", "sim/lorem").status == 200
 
 
+@pytest.mark.security("SEC-API2-DIGEST")
 def test_a_key_given_as_its_digest_works_and_the_digest_itself_does_not(gateway: Running) -> None:
     with Api(gateway, authorization=f"Bearer {KEYS['hashed']}") as api:
         assert api.ask("chat").status == 200

@@ -162,6 +162,7 @@ def test_a_credential_of_the_environment_goes_to_another_region_of_the_same_prov
     assert loaded(text, {"MOONSHOT_API_KEY": "k"}).providers["moonshot"].credentials
 
 
+@pytest.mark.security("SEC-CRED-ENVIRONMENT")
 def test_a_credential_of_the_environment_does_not_go_to_a_changed_address() -> None:
     text = '[providers.openai]\nbase_url = "https://elsewhere.example.com/v1"'
     with pytest.raises(ConfigInvalid) as caught:

@@ -1,5 +1,7 @@
 """`tidegate config show`: every effective value, where it came from, and no secret."""
 
+import pytest
+
 from tidegate.config.automatic import automatic
 from tidegate.config.load import load
 from tidegate.config.origin import Shown, flatten
@@ -82,6 +84,7 @@ def test_each_value_knows_where_it_came_from() -> None:
     }
 
 
+@pytest.mark.security("SEC-LOG-CONFIG")
 def test_no_secret_is_shown() -> None:
     text = "\n".join(f"{line.path} = {line.value}" for line in shown().values())
     assert "canary" not in text

@@ -134,6 +134,7 @@ def test_a_reference_without_a_name_is_refused() -> None:
     assert "name of an environment variable" in only(LAB + 'headers = { x = "${}" }').message
 
 
+@pytest.mark.security("SEC-LOG-CONFIG")
 def test_what_came_from_the_environment_is_never_quoted() -> None:
     problem = only('[server]\nport = "${PORT_NAME}"\n')
     assert "canary" not in problem.render("tidegate.toml")
@@ -145,6 +146,7 @@ def test_a_secret_in_the_wrong_place_is_named_by_its_variable(line: str) -> None
     assert KEY not in problem.render("t")
 
 
+@pytest.mark.security("SEC-API8-SECRETS")
 @pytest.mark.parametrize(
     "secret", ["q8-Zk", "change-me-change-me-change-me-change-me", "a" * 40, KEY + " x", KEY + "é"]
 )
@@ -175,6 +177,7 @@ def test_a_key_that_fails_leaves_the_numbers_of_the_others() -> None:
     assert [problem.path for problem in problems_of(text)] == ["keys[0].secret", "keys[1].secret"]
 
 
+@pytest.mark.security("SEC-API8-BIND")
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", ""])
 @pytest.mark.row("S9")
 def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
@@ -241,6 +244,7 @@ def test_a_server_without_an_address_is_refused() -> None:
     assert "openai-compatible" in only("[providers.lab]").message
 
 
+@pytest.mark.security("SEC-DOS-LOOP")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
 def test_calls_do_not_come_back_to_tidegate_itself(host: str) -> None:
     problem = only(f"[providers.lab]\nbase_url = 'http://{host}:8080/v1'")
@@ -268,6 +272,7 @@ def test_a_credential_is_one_word_and_stands_once(credentials: str, path: str) -
     assert only(LAB + f"credentials = {credentials}").path == f"providers.lab.{path}"
 
 
+@pytest.mark.security("SEC-INJ-CONFIG")
 @pytest.mark.parametrize(
     "headers",
     [

@@ -13,6 +13,7 @@ TEXT = "sk-canary-0123456789abcdefghij"
 SECRET = Secret(TEXT)
 
 
+@pytest.mark.security("SEC-LOG-SECRET")
 @pytest.mark.parametrize(
     "shown",
     [
@@ -37,6 +38,7 @@ def test_the_mask_for_people_keeps_four_characters_of_a_long_one_and_none_of_a_s
     assert Secret("short").masked() == "********"
 
 
+@pytest.mark.security("SEC-LOG-SECRET")
 @pytest.mark.parametrize(
     "encode", [pickle.dumps, copy.deepcopy, msgspec.json.encode, msgspec.msgpack.encode, json.dumps]
 )

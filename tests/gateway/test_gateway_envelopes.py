@@ -93,6 +93,7 @@ def test_it_comes_back_byte_for_byte_to_the_provider_that_made_it(api: Api, stre
     assert sent["summary"] == item["summary"]
 
 
+@pytest.mark.security("SEC-API1-ENVELOPE")
 @pytest.mark.parametrize("model", ["mirror/echo", "talker/echo", "anthropic/echo"])
 def test_another_provider_never_gets_it_and_the_client_is_told(api: Api, model: str) -> None:
     item = thought(api.ask("responses", "openai/reasoning", **ASKED))
@@ -103,6 +104,7 @@ def test_another_provider_never_gets_it_and_the_client_is_told(api: Api, model: 
     assert "gAAAAAB" not in api.upstream.body.decode()
 
 
+@pytest.mark.security("SEC-API1-ENVELOPE")
 def test_another_project_cannot_use_it(api: Api, other: Api) -> None:
     item = thought(api.ask("responses", "openai/reasoning", **ASKED))
     reply = again(other, "openai/echo", item)

@@ -77,6 +77,7 @@ def test_what_the_provider_says_about_the_request_is_passed_on(api: Api, stream:
     assert (error["type"], error["code"]) == ("invalid_request_error", "context_length_exceeded")
 
 
+@pytest.mark.security("SEC-API10-REDACT")
 @pytest.mark.parametrize("status", [401, 403])
 def test_what_the_provider_says_about_our_credential_is_not(api: Api, status: int) -> None:
     reply = failed(api, "chat", f"sim/echo?status={status}&message=Incorrect+key+sk-secret", stream=False)
@@ -294,6 +295,7 @@ def test_an_odd_provider_is_understood(api: Api, endpoint: str, oddity: str, str
     assert api.gateway.usage(reply.request_id)["ending"] == "completed"
 
 
+@pytest.mark.security("SEC-SMUGGLE-UPSTREAM")
 def test_bytes_after_a_whole_answer_do_not_reach_the_next_client(api: Api) -> None:
     for _ in range(5):
         reply = api.ask("responses", "sim/echo?fault=unsolicited", say="mine")

@@ -36,6 +36,7 @@ def test_a_request_id_of_the_client_is_kept(api: Api) -> None:
     assert api.gateway.usage("my-own-id-17")["ending"] == "completed"
 
 
+@pytest.mark.security("SEC-INJ-BODY")
 def test_a_model_name_cannot_write_headers(api: Api) -> None:
     name = "sim/echo\r\nset-cookie: a=b\r\n潮"
     reply = api.ask("chat", name)
@@ -61,6 +62,7 @@ def dropped(names: list[str]) -> str:
     return reply.headers["tidegate-dropped"]
 
 
+@pytest.mark.security("SEC-INJ-BODY")
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -83,6 +85,7 @@ def test_more_dropped_members_than_a_header_holds_are_counted() -> None:
     assert (len(found), found[0], found[-1]) == (65, "member_0", "... and 6 more")
 
 
+@pytest.mark.security("SEC-API10-HEADERS")
 @pytest.mark.parametrize("status", ["200 OK", "429 Too Many Requests"])
 def test_limits_of_the_provider_are_shown_as_the_providers(status: str) -> None:
     fields = (
@@ -115,6 +118,7 @@ def test_limits_of_a_deployment_that_failed_are_not_those_of_the_next() -> None:
     assert "x-upstream-ratelimit-limit-requests" not in reply.headers
 
 
+@pytest.mark.security("SEC-CRED-CLIENT")
 def test_headers_of_the_client_stay_here(api: Api) -> None:
     given = {
         "authorization": "Bearer client-secret",
@@ -182,6 +186,7 @@ def test_a_timeout_never_raises_the_total_clock() -> None:
         assert (reply.status, "0.3 s" in reply.error["message"]) == (504, True)
 
 
+@pytest.mark.security("SEC-CRED-OWN")
 def test_credentials_go_to_their_own_provider_in_turn() -> None:
     keys = ["sk-one-0123456789abcdef0123456789", "sk-two-0123456789abcdef0123456789"]
     toml = f"""[server]\nport = 0\n[providers.openai]\nbase_url = "{{sim}}"\ncredentials = {keys!r}

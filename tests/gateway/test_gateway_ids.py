@@ -2,9 +2,12 @@
 
 import re
 
+import pytest
+
 from tidegate.gateway.ids import BATCH, IdSupply
 
 
+@pytest.mark.security("SEC-API1-IDS")
 def test_every_id_is_new() -> None:
     supply = IdSupply(b"req_", 16)
     taken = [supply.take() for _ in range(3 * BATCH + 1)]

@@ -114,6 +114,7 @@ def test_they_do_not_travel_with_requests_of_another_api(gateway: Running) -> No
     assert seen.headers["anthropic-version"] == VERSION
 
 
+@pytest.mark.security("SEC-INJ-RELAYED")
 @pytest.mark.parametrize("value", ["caf\xe9", "a\tb", "x" * 5000])
 def test_a_header_that_cannot_go_on_is_refused(gateway: Running, value: str) -> None:
     asked = {"model": "claude/echo", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}]}

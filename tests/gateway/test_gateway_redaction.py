@@ -17,6 +17,7 @@ credentials = ["{SECRET}"]
 """
 
 
+@pytest.mark.security("SEC-API10-REDACT")
 @pytest.mark.parametrize("status", [400, 404, 429, 500])
 @pytest.mark.parametrize("member", ["message", "code"])
 def test_a_credential_that_the_provider_repeats_stays_here(status: int, member: str) -> None:

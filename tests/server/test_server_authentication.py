@@ -43,6 +43,7 @@ def test_a_known_key_is_taken_in_every_form(keyed: Running, header: str) -> None
         assert client.ask(get("/v1/models", header)).status == 200
 
 
+@pytest.mark.security("SEC-API2-MALFORMED")
 @pytest.mark.row("S7", "S10")
 @pytest.mark.parametrize(
     ("headers", "says"),
@@ -94,6 +95,7 @@ def test_the_same_key_in_two_headers_is_one_key(keyed: Running) -> None:
         )
 
 
+@pytest.mark.security("SEC-API2-ORDER")
 def test_the_401_comes_before_the_body(keyed: Running) -> None:
     """Who has no key cannot make us hold a body."""
     with Raw(keyed) as client:
@@ -131,6 +133,7 @@ def test_health_needs_no_key(keyed: Running) -> None:
             assert client.ask(get(path)).status == 200
 
 
+@pytest.mark.security("SEC-CRED-CLIENT")
 def test_a_key_does_not_reach_the_provider(keyed: Running) -> None:
     with Raw(keyed) as client:
         marker = b'{"model":"sim/echo","input":"whose key is it"}'
@@ -139,6 +142,7 @@ def test_a_key_does_not_reach_the_provider(keyed: Running) -> None:
     assert KEY not in str(call.headers)
 
 
+@pytest.mark.security("SEC-API2-REQUEST")
 @pytest.mark.parametrize("headers", [(), (f"Authorization: Bearer {OTHER}",), (f"Authorization: Bearer {KEY}x",)])
 def test_a_key_counts_for_its_own_request_only(keyed: Running, headers: tuple[str, ...]) -> None:
     with Raw(keyed) as client:
@@ -147,6 +151,7 @@ def test_a_key_counts_for_its_own_request_only(keyed: Running, headers: tuple[st
         assert client.ask(post(HELLO, *headers)).status == 401
 
 
+@pytest.mark.security("SEC-API2-REVOKED")
 def test_a_key_that_a_reload_takes_away_is_refused_on_open_connections(tmp_path: Path) -> None:
     path = tmp_path / "tidegate.toml"
     keys = '{}\n[[keys]]\nname = "app"\nsecret = "{}"\n'
@@ -163,6 +168,7 @@ GEMINI = "/v1beta/models/sim/echo:generateContent"
 CONTENTS = b'{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}'
 
 
+@pytest.mark.security("SEC-API2-REQUEST")
 @pytest.mark.parametrize("header", ["x-goog-api-key", "x-api-key", "api-key"])
 @pytest.mark.parametrize(("path", "body"), [("/v1/responses", HELLO), (GEMINI, CONTENTS)])
 def test_no_request_is_let_in_by_the_key_of_another_one_on_its_connection(
@@ -192,6 +198,7 @@ def test_any_bytes_in_a_query_are_a_key_or_none(keyed: Running, query: str) -> N
             assert client.ask(sent).status == 401
 
 
+@pytest.mark.security("SEC-API2-TWO-KEYS")
 @pytest.mark.parametrize(("given", "header"), [(KEY, OTHER), (OTHER, KEY)])
 def test_a_key_in_the_address_and_another_one_in_a_header_are_two(keyed: Running, given: str, header: str) -> None:
     for sent in (
@@ -204,6 +211,7 @@ def test_a_key_in_the_address_and_another_one_in_a_header_are_two(keyed: Running
         assert b"two different" in refusal.body
 
 
+@pytest.mark.security("SEC-API2-TWO-KEYS")
 @pytest.mark.parametrize("second", [KEY, OTHER])
 def test_two_keys_in_one_address_are_ambiguous(keyed: Running, second: str) -> None:
     for path in (GEMINI, "/v1beta/models/sim/echo:countTokens", "/v1beta/models", "/v1/models"):
@@ -217,6 +225,7 @@ def test_two_keys_in_one_address_are_ambiguous(keyed: Running, second: str) -> N
             assert error["status"] == "INVALID_ARGUMENT"
 
 
+@pytest.mark.security("SEC-API5-ROUTE")
 @pytest.mark.row("S7")
 @pytest.mark.parametrize(
     "path",

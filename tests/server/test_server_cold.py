@@ -291,6 +291,7 @@ def test_an_application_that_breaks_in_its_body_is_cut_and_never_looks_complete(
         assert not sent.endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.security("SEC-API8-DEBUG")
 def test_a_broken_route_of_ours_is_a_500_in_the_envelope(own: Running) -> None:
     async def boom(request: Request) -> Response:
         raise RuntimeError("boom")

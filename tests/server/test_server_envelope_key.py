@@ -25,6 +25,7 @@ def test_it_is_made_once_and_survives(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["envelope.key"]
 
 
+@pytest.mark.security("SEC-API8-FILES")
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
 def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
     envelope_key(config(tmp_path / "data"), {})

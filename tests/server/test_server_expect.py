@@ -43,6 +43,7 @@ def test_a_body_of_a_cold_route_is_asked_for_too(gateway: Running) -> None:
         assert client.ask(HELLO).status == 404
 
 
+@pytest.mark.security("SEC-API2-ORDER")
 @pytest.mark.parametrize(
     ("headers", "status"),
     [((), 401), (("Authorization: Bearer wrong",), 401), ((f"Authorization: Bearer {KEY}",), 100)],

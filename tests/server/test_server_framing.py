@@ -85,6 +85,7 @@ AMBIGUOUS = {
 }
 
 
+@pytest.mark.security("SEC-SMUGGLE-FRAMING")
 @pytest.mark.parametrize("sent", AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
 def test_ambiguous_framing_is_refused_and_nothing_behind_it_is_read(gateway: Running, sent: bytes) -> None:
     before = [one for one in gateway.sim.requests if one.method == "POST"]
@@ -97,6 +98,7 @@ def test_ambiguous_framing_is_refused_and_nothing_behind_it_is_read(gateway: Run
     assert [one for one in gateway.sim.requests if one.method == "POST"] == before
 
 
+@pytest.mark.security("SEC-SMUGGLE-FRAMING")
 @pytest.mark.parametrize("sent", AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
 def test_the_same_refusal_comes_when_the_bytes_come_one_by_one(gateway: Running, sent: bytes) -> None:
     with Raw(gateway) as client:
@@ -120,6 +122,7 @@ def test_a_chunked_body_is_read(gateway: Running) -> None:
         assert second.status == 200
 
 
+@pytest.mark.security("SEC-SMUGGLE-TRAILER")
 def test_a_trailer_is_never_taken_for_a_header(keyed: Running) -> None:
     """Else it would come past whatever a proxy in front has checked (RFC 9110 §6.5.1)."""
     trailer = b"0\r\nAuthorization: Bearer sk-test-0123456789abcdef0123456789abcdef\r\n\r\n"
@@ -135,6 +138,7 @@ def test_an_absolute_target_is_served_like_its_path(gateway: Running) -> None:
         assert client.ask(get("http://localhost")).json["name"] == "tidegate"
 
 
+@pytest.mark.security("SEC-SMUGGLE-CONNECT")
 def test_connect_is_refused(gateway: Running) -> None:
     with Raw(gateway) as client:
         refusal = client.ask(request("CONNECT", "example.com:443"))
@@ -149,6 +153,7 @@ def test_options_of_the_whole_server_is_answered_in_the_envelope(gateway: Runnin
         assert client.ask(request("OPTIONS", "*")).code == "unknown_path"
 
 
+@pytest.mark.security("SEC-SMUGGLE-UPGRADE")
 def test_an_offer_of_http2_is_passed_over_and_its_body_read(gateway: Running) -> None:
     """Java's client and `curl --http2` offer it with every request (RFC 9110 §7.8)."""
     offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA")
@@ -187,6 +192,7 @@ def test_an_upgrade_that_connection_does_not_name_is_no_offer(gateway: Running) 
         assert client.ask(get("/healthz", "Upgrade: websocket")).json == {"status": "ok"}
 
 
+@pytest.mark.security("SEC-BOMB-COMPRESSED")
 def test_a_compressed_body_is_refused(gateway: Running) -> None:
     with Raw(gateway) as client:
         refusal = client.ask(post(b"\x1f\x8b", "Content-Encoding: gzip"))

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +62,7 @@ def test_where_the_reads_are_cut_makes_no_difference(
     assert len(final[0]) == len(requests) + (ending != b"")
 
 
+@pytest.mark.security("SEC-DOS-FUZZ")
 @FUZZ
 @given(st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=3), st.data())
 def test_no_mutation_of_a_request_is_our_fault(gateway: Running, requests: list[bytes], data: st.DataObject) -> None:

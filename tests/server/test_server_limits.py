@@ -34,6 +34,7 @@ def one_long_name() -> Iterator[bytes]:
         yield b"a" * 1000
 
 
+@pytest.mark.security("SEC-API4-HEAD")
 @pytest.mark.parametrize("parts", [many_headers, one_long_header, one_long_name])
 @pytest.mark.parametrize("whole", [True, False], ids=["in one write", "in many writes"])
 def test_a_head_over_the_cap_is_refused_while_it_comes(tight: Running, parts: object, whole: bool) -> None:
@@ -64,6 +65,7 @@ def test_a_request_target_over_the_cap_is_refused(gateway: Running) -> None:
         assert refusal.closes
 
 
+@pytest.mark.security("SEC-API4-HEAD")
 def test_a_request_target_without_end_is_refused(gateway: Running) -> None:
     with Raw(gateway) as client:
         client.send(b"GET /")
@@ -84,6 +86,7 @@ def test_a_body_that_is_announced_over_the_cap_is_refused_before_it_comes(tight:
         assert refusal.closes
 
 
+@pytest.mark.security("SEC-API4-BODY")
 def test_a_chunked_body_is_refused_as_soon_as_it_is_over_the_cap(tight: Running) -> None:
     with Raw(tight) as client:
         client.send(H + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -123,6 +126,7 @@ def test_a_refused_client_that_never_stops_sending_is_left_after_a_while(tight: 
         assert wait_for(lambda: not tight.server.server_state.connections, 4)
 
 
+@pytest.mark.security("SEC-API4-BODY")
 def test_chunk_extensions_do_not_go_round_the_cap(tight: Running) -> None:
     with Raw(tight) as client:
         client.send(H + b"Transfer-Encoding: chunked\r\n\r\n2;")
@@ -131,6 +135,7 @@ def test_chunk_extensions_do_not_go_round_the_cap(tight: Running) -> None:
         assert client.response().status == 413
 
 
+@pytest.mark.security("SEC-API4-BODY")
 def test_trailers_do_not_go_round_the_cap(tight: Running) -> None:
     for parts in ([b"X-%d: 0123456789\r\n" % number for number in range(2000)], [b"X: ", *[b"a" * 1000] * 100]):
         with Raw(tight) as client:
@@ -164,6 +169,7 @@ def test_a_head_that_comes_too_slowly_is_refused(tight: Running) -> None:
         assert client.rest() == b""
 
 
+@pytest.mark.security("SEC-API4-SLOW")
 def test_a_head_that_drips_is_refused(tight: Running) -> None:
     with Raw(tight) as client:
         client.send(H)
@@ -190,6 +196,7 @@ def test_a_body_that_stalls_is_refused(tight: Running) -> None:
         assert refusal.closes
 
 
+@pytest.mark.security("SEC-API4-SLOW")
 def test_a_body_that_trickles_below_the_least_rate_is_refused(tight: Running) -> None:
     with Raw(tight) as client:
         client.send(H + b"Content-Length: 60000\r\n\r\n")
@@ -250,6 +257,7 @@ def test_a_path_that_takes_no_body_does_not_collect_one(gateway: Running) -> Non
         assert refusal.closes
 
 
+@pytest.mark.security("SEC-API4-BODY")
 def test_a_body_in_tiny_chunks_is_kept_as_one_buffer(gateway: Running) -> None:
     before = _resident()
     body = b'{"model": "sim/echo", "input": "%b"}' % (b"x" * 3_000_000)

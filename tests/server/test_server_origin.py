@@ -18,6 +18,7 @@ def allowing(request: pytest.FixtureRequest) -> object:
         yield running
 
 
+@pytest.mark.security("SEC-API8-HOST")
 @pytest.mark.parametrize(
     "host",
     [
@@ -57,6 +58,7 @@ def test_open_mode_answers_an_old_client_that_names_no_host(gateway: Running) ->
         assert client.ask(b"GET /healthz HTTP/1.0\r\n\r\n").status == 200
 
 
+@pytest.mark.security("SEC-API8-ORIGIN")
 @pytest.mark.parametrize(
     "origin",
     [
@@ -146,6 +148,7 @@ def test_a_preflight_of_an_allowed_page_needs_no_key(allowing: Running) -> None:
             assert answer["x-request-id"]
 
 
+@pytest.mark.security("SEC-API8-CORS")
 def test_an_unlisted_page_gets_no_leave(allowing: Running) -> None:
     for other in ("https://evil.example", f"{PAGE}.evil.example", f"{PAGE}:8443", "http://chat.example.com", "null"):
         with Raw(allowing) as client:

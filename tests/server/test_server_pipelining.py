@@ -50,6 +50,7 @@ def test_the_order_holds_when_the_requests_come_in_small_pieces(gateway: Running
             assert client.response().json["output"][0]["content"][0]["text"] == f"n{number}"
 
 
+@pytest.mark.security("SEC-API4-QUEUE")
 def test_more_than_sixteen_waiting_requests_close_the_connection_after_the_last_of_them(gateway: Running) -> None:
     with Raw(gateway) as client:
         client.send(
@@ -62,6 +63,7 @@ def test_more_than_sixteen_waiting_requests_close_the_connection_after_the_last_
         assert client.rest() == b""
 
 
+@pytest.mark.security("SEC-API4-QUEUE")
 def test_more_than_a_mebibyte_of_waiting_requests_closes_the_connection(gateway: Running) -> None:
     with Raw(gateway) as client:
         big = echo("x" * 700_000)

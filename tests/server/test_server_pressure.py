@@ -56,6 +56,7 @@ def test_a_client_that_does_not_read_stops_the_reading_from_the_provider(gateway
     assert wait_for(lambda: not provider_is_held_up(gateway))
 
 
+@pytest.mark.security("SEC-API4-SLOW")
 def test_a_client_that_refuses_to_read_is_dropped_and_no_other(stalling: Running) -> None:
     with Raw(stalling, receive_buffer=65536) as stuck, Raw(stalling) as other:
         started = time.monotonic()

@@ -89,6 +89,7 @@ def answers(planted: Running) -> list[Response]:
     return found
 
 
+@pytest.mark.security("SEC-LOG-CANARY")
 def test_no_secret_and_no_prompt_reaches_a_log(planted: Running, answers: list[Response]) -> None:
     assert wait_for(lambda: len([one for one in planted.log_lines if one["event"] == "request"]) >= 2 * len(MODELS))
     log = planted._log.getvalue()
@@ -96,6 +97,7 @@ def test_no_secret_and_no_prompt_reaches_a_log(planted: Running, answers: list[R
         assert canary not in log
 
 
+@pytest.mark.security("SEC-LOG-METRICS")
 def test_no_secret_and_no_prompt_reaches_the_metrics(planted: Running, answers: list[Response]) -> None:
     metrics = ask(planted, get("/metrics")).body.decode()
     assert "tidegate" in metrics
@@ -103,6 +105,7 @@ def test_no_secret_and_no_prompt_reaches_the_metrics(planted: Running, answers: 
         assert canary not in metrics
 
 
+@pytest.mark.security("SEC-LOG-CANARY")
 def test_no_secret_reaches_an_answer_and_no_prompt_an_error(answers: list[Response]) -> None:
     assert {answer.status for answer in answers} >= {200, 400, 401, 404, 502}
     for answer in answers:
@@ -113,6 +116,7 @@ def test_no_secret_reaches_an_answer_and_no_prompt_an_error(answers: list[Respon
             assert PROMPT not in answer.error["message"]
 
 
+@pytest.mark.security("SEC-CRED-CLIENT")
 def test_the_credential_did_reach_the_provider_and_the_key_did_not(planted: Running, answers: list[Response]) -> None:
     calls = [one for one in planted.sim.requests if one.method == "POST"]
     assert calls

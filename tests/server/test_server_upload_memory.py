@@ -40,6 +40,7 @@ def send(process: Process, size: int, model: str, **fields: str) -> None:
     assert f"{size} {digest.hexdigest()}" in answer.body.decode()
 
 
+@pytest.mark.security("SEC-API4-MEMORY")
 @pytest.mark.row("S84")
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc to read a peak")
 @pytest.mark.parametrize("model", ["sim/echo", "secure/echo"], ids=["plain", "TLS"])

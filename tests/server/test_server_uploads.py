@@ -92,6 +92,7 @@ def test_a_body_that_trickles_is_read(gateway: Running) -> None:
         assert client.response().json["text"] == echo_of(b"sound")
 
 
+@pytest.mark.security("SEC-API8-FILES")
 def test_the_file_has_no_name_and_only_its_owner_could_have_read_it(gateway: Running, folder: Path) -> None:
     body = form(LARGE)
     with Raw(gateway) as client:
@@ -166,6 +167,7 @@ def test_the_remembered_cap_is_that_of_the_path(gateway: Running) -> None:
 # -- refusals -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.security("SEC-API2-ORDER")
 def test_the_key_is_looked_at_before_the_form(keyed: Running) -> None:
     json = post(b'{"model": "sim/echo"}', "Content-Type: application/json", path=TRANSCRIPTIONS)
     with Raw(keyed) as client:

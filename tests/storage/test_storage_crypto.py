@@ -105,6 +105,7 @@ def test_a_changed_master_key_seals_what_is_new_and_opens_what_is_old(place: Pla
     run(scenario)
 
 
+@pytest.mark.security("SEC-REST-ROTATE")
 @pytest.mark.parametrize(("before", "after"), [((), (FIRST,)), ((FIRST,), (SECOND, FIRST))])
 def test_resealing_leaves_nothing_under_the_old_key(
     place: Place, before: tuple[str, ...], after: tuple[str, ...]
@@ -132,6 +133,7 @@ def test_resealing_leaves_nothing_under_the_old_key(
     run(scenario)
 
 
+@pytest.mark.security("SEC-REST-KEY")
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
@@ -164,6 +166,7 @@ def test_a_process_with_a_newer_key_is_understood_by_those_that_know_it(place: P
     run(scenario)
 
 
+@pytest.mark.security("SEC-REST-BOUND")
 def test_content_that_was_changed_or_moved_is_not_shown(place: Place) -> None:
     async def scenario() -> None:
         async with place.open(FIRST) as storage:
@@ -211,6 +214,7 @@ def test_what_was_never_sealed_does_not_open(sealed: bytes) -> None:
         Box(bytes(32), 1, "run", 7, OURS).open(sealed, "item 0")
 
 
+@pytest.mark.security("SEC-REST-CONTENT")
 def test_equal_content_is_sealed_differently_each_time() -> None:
     box = Box(bytes(32), 1, "run", 7, OURS)
     assert len({box.seal(b"same", "item 0") for _ in range(100)}) == 100

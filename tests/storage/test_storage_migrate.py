@@ -261,6 +261,7 @@ def test_a_database_that_does_not_exist_on_the_server_is_named(
 # --- how the schema is kept --------------------------------------------------------------------------------------
 
 
+@pytest.mark.security("SEC-API8-FILES")
 def test_only_the_owner_can_read_the_file(sqlite: Place) -> None:
     async def scenario() -> None:
         async with sqlite.open() as storage:

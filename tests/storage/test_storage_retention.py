@@ -4,6 +4,8 @@ import asyncio
 import random
 import time
 
+import pytest
+
 from tests.storage.stage import HOUR_S, OURS, THEIRS, Place, ending, eventually, item, new_run, put, run
 from tidegate.storage.records import Ref, Run
 from tidegate.storage.storage import Storage
@@ -106,6 +108,7 @@ def test_what_was_doomed_before_a_crash_is_removed_after_it(place: Place) -> Non
     run(scenario)
 
 
+@pytest.mark.security("SEC-REST-DELETED")
 def test_deleted_content_is_not_left_in_the_file(sqlite: Place) -> None:
     canary = b"CANARY-" * 20
 

@@ -260,6 +260,7 @@ def test_numbers_never_run_out_and_never_repeat(place: Place, monkeypatch: pytes
     run(scenario)
 
 
+@pytest.mark.security("SEC-API1-PREDICATE")
 def test_no_function_shows_or_changes_what_belongs_to_another_tenant(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
@@ -307,6 +308,7 @@ def test_no_function_shows_or_changes_what_belongs_to_another_tenant(place: Plac
     run(scenario)
 
 
+@pytest.mark.security("SEC-API1-PREDICATE")
 def test_a_run_that_names_a_parent_of_another_tenant_does_not_reach_it(place: Place) -> None:
     """Even if a caller mixed tenants up, the chain ends there."""
 

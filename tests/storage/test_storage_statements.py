@@ -108,6 +108,7 @@ def test_postgresql_knows_the_type_of_every_value(postgresql: Place, module: Mod
     run(scenario)
 
 
+@pytest.mark.security("SEC-INJ-SQL")
 def test_a_statement_is_bound_by_name_and_never_by_text() -> None:
     sql = Sql("SELECT :b, :a, :b WHERE {now} > 0")
     assert sql.names == ("b", "a")

@@ -29,6 +29,7 @@ def on_disk(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.glob("tidegate.db*"))
 
 
+@pytest.mark.security("SEC-REST-CONTENT")
 def test_nothing_of_a_conversation_can_be_read_in_the_file(tmp_path: Path) -> None:
     with keeping(tmp_path / "open") as gateway:
         ask(gateway).responses.create(model="lab/echo", input=CANARY)
@@ -42,6 +43,7 @@ def test_nothing_of_a_conversation_can_be_read_in_the_file(tmp_path: Path) -> No
     assert CANARY.encode() not in on_disk(tmp_path / "sealed")
 
 
+@pytest.mark.security("SEC-REST-ROTATE")
 def test_a_master_key_is_changed_by_putting_the_new_one_first(tmp_path: Path) -> None:
     with keeping(tmp_path, OLD) as gateway:
         given = ask(gateway).responses.create(model="lab/echo", input=CANARY)

@@ -71,6 +71,7 @@ def test_a_key_that_filled_its_share_at_another_gateway_is_known_here(tmp_path: 
         asyncio.run(scene())
 
 
+@pytest.mark.security("SEC-API4-STORED")
 def test_a_key_that_has_its_share_stores_no_more(tmp_path: Path) -> None:
     with Running(TOML.replace("{data}", str(tmp_path))) as gateway:
         app = openai.OpenAI(base_url=gateway.url, api_key="key-0123456789abcdef0123456789abcd", max_retries=0)

@@ -52,6 +52,7 @@ def test_lines_below_the_level_are_left_out() -> None:
     assert json.loads(stream.getvalue())["event"] == "c"
 
 
+@pytest.mark.security("SEC-LOG-CANARY")
 @pytest.mark.parametrize("format_", ["json", "console"])
 def test_an_exception_has_its_traceback_and_no_values(format_: Format) -> None:
     """Values of local variables may be secrets and prompts."""

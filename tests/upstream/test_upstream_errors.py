@@ -121,6 +121,7 @@ def test_an_answer_that_is_cut() -> None:
     assert message == "Provider 'lab': closed the connection before its answer was complete."
 
 
+@pytest.mark.security("SEC-CRED-REDIRECT")
 def test_a_redirect() -> None:
     async def thief(peer: Peer) -> None:
         stolen.append(await peer.request())

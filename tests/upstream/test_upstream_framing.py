@@ -183,6 +183,7 @@ def test_a_long_stream_with_framing_in_reads_of_its_own_is_no_flood() -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-SMUGGLE-UPSTREAM")
 @pytest.mark.parametrize("extra", [b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", b"H", b"junk", b"\0"])
 @pytest.mark.parametrize("together", [True, False])
 def test_bytes_after_the_end_are_in_no_answer_and_end_the_connection(extra: bytes, together: bool) -> None:

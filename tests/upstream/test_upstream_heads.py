@@ -111,12 +111,14 @@ def test_the_operators_headers_come_in_place_of_ours() -> None:
     assert fields["authorization"] == "Token t"
 
 
+@pytest.mark.security("SEC-INJ-CONFIG")
 @pytest.mark.parametrize("name", ["Host", "content-length", "Transfer-Encoding", "connection", "a b", "", "x:", "x\n"])
 def test_a_header_that_would_change_the_framing_is_refused(name: str) -> None:
     with pytest.raises(ProviderUnusable, match=r"providers\.lab: the header"):
         upstream(headers={name: Secret("canary")})
 
 
+@pytest.mark.security("SEC-INJ-CONFIG")
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_no_header_can_smuggle(name: str, value: str) -> None:
     try:
@@ -129,6 +131,7 @@ def test_no_header_can_smuggle(name: str, value: str) -> None:
     assert raw.replace(b"\r\n", b"").count(b"\r") == 0
 
 
+@pytest.mark.security("SEC-INJ-CONFIG")
 @given(st.text(min_size=1, max_size=30))
 def test_no_credential_can_smuggle(credential: str) -> None:
     try:
@@ -139,6 +142,7 @@ def test_no_credential_can_smuggle(credential: str) -> None:
     assert raw.replace(b"\r\n", b"").count(b"\n") == 0
 
 
+@pytest.mark.security("SEC-INJ-CONFIG")
 @given(st.text(max_size=30))
 def test_no_path_can_smuggle(path: str) -> None:
     one = upstream(paths={"chat": f"/{path}"})
@@ -180,6 +184,7 @@ def test_a_get_has_no_body() -> None:
     assert b"content-" not in raw
 
 
+@pytest.mark.security("SEC-CRED-REDIRECT")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(status: int) -> None:
     """The credential belongs to one origin; an answer cannot send it to another."""
@@ -262,6 +267,7 @@ def test_a_path_may_name_the_model_and_the_method() -> None:
     assert whole.startswith("POST /v1/models/gemini-3-flash:generateContent HTTP/1.1\r\n")
 
 
+@pytest.mark.security("SEC-INJ-PATH")
 @pytest.mark.parametrize(
     ("model", "target"),
     [

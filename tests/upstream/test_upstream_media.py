@@ -32,12 +32,14 @@ PRIVATE = [
 PUBLIC = ["1.1.1.1", "8.8.8.8", "93.184.216.34", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "::ffff:8.8.8.8"]
 
 
+@pytest.mark.security("SEC-API7-ADDRESS")
 @pytest.mark.parametrize("address", NEVER)
 def test_some_addresses_are_never_allowed(address: str) -> None:
     assert refusal(address, allow_private=False)
     assert refusal(address, allow_private=True)
 
 
+@pytest.mark.security("SEC-API7-ADDRESS")
 @pytest.mark.parametrize("address", PRIVATE)
 def test_private_addresses_are_a_choice(address: str) -> None:
     assert refusal(address, allow_private=False)
@@ -139,6 +141,7 @@ def test_an_image_comes_back_as_a_data_url_and_nothing_of_ours_goes_along() -> N
     run(scenario)
 
 
+@pytest.mark.security("SEC-API7-ADDRESS")
 @pytest.mark.parametrize(
     "url",
     [
@@ -166,6 +169,7 @@ def test_no_spelling_of_a_private_address_is_fetched(url: str) -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-API7-SCHEME")
 @pytest.mark.parametrize(
     "url",
     [
@@ -190,6 +194,7 @@ def test_other_schemes_and_odd_urls_are_refused(url: str) -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-API7-REDIRECT")
 def test_each_redirect_is_checked_again() -> None:
     async def scenario() -> None:
         names = {"inner.test": ["169.254.169.254"]}
@@ -201,6 +206,7 @@ def test_each_redirect_is_checked_again() -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-API7-REDIRECT")
 def test_a_redirect_is_followed_but_not_for_ever() -> None:
     async def scenario() -> None:
         async with fetching() as (site, fetcher):
@@ -214,6 +220,7 @@ def test_a_redirect_is_followed_but_not_for_ever() -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-API7-REBIND")
 def test_a_name_that_answers_differently_the_second_time_gains_nothing() -> None:
     async def scenario() -> None:
         names = {"rebind.test": ["127.0.0.1", "169.254.169.254"]}
@@ -225,6 +232,7 @@ def test_a_name_that_answers_differently_the_second_time_gains_nothing() -> None
     run(scenario)
 
 
+@pytest.mark.security("SEC-API7-TYPE")
 @pytest.mark.parametrize(
     ("head", "says"),
     [
@@ -246,6 +254,7 @@ def test_what_is_no_media_is_said_plainly(head: str, says: str) -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-API7-CAPS")
 def test_size_and_time_have_limits() -> None:
     async def scenario() -> None:
         policy = EgressPolicy(allow_private=True, max_bytes=100, timeout_s=0.3)
@@ -257,6 +266,7 @@ def test_size_and_time_have_limits() -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-API7-SWITCH")
 def test_fetching_can_be_switched_off() -> None:
     async def scenario() -> None:
         async with fetching(EgressPolicy(fetch=False)) as (site, fetcher):
@@ -276,6 +286,7 @@ def test_a_redirect_to_what_is_no_url_is_the_fault_of_the_url(location: str) -> 
     run(scenario)
 
 
+@pytest.mark.security("SEC-API7-CAPS")
 def test_one_request_makes_us_fetch_only_so_much() -> None:
     """A gateway must not be the amplifier of somebody who has found a door."""
 
@@ -316,6 +327,7 @@ def test_the_files_of_a_request_have_a_size_together(monkeypatch: pytest.MonkeyP
     run(scenario)
 
 
+@pytest.mark.security("SEC-API7-CAPS")
 def test_names_that_nobody_answers_for_do_not_take_all_threads_of_the_lookup() -> None:
     async def scenario() -> None:
         asked = 0

@@ -93,6 +93,7 @@ def test_plain_http_names_the_whole_address(secure: bool, loop: str, certificate
     run(scenario, loop)
 
 
+@pytest.mark.security("SEC-CRED-PROXY")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("secure", [False, True])
 def test_https_goes_through_a_tunnel_that_hides_the_credential(
@@ -125,6 +126,7 @@ def test_https_goes_through_a_tunnel_that_hides_the_credential(
     run(scenario, loop)
 
 
+@pytest.mark.security("SEC-CRED-PROXY")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_the_tunnel_ends_at_the_provider_we_meant(loop: str, certificates: Certificates) -> None:
     async def scenario() -> None:
@@ -144,6 +146,7 @@ def test_the_tunnel_ends_at_the_provider_we_meant(loop: str, certificates: Certi
     run(scenario, loop)
 
 
+@pytest.mark.security("SEC-CRED-PROXY")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
     ("answer", "words"),

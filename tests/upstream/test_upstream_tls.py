@@ -67,6 +67,7 @@ def test_an_unknown_authority_is_refused(loop: str, certificates: Certificates) 
     run(scenario, loop)
 
 
+@pytest.mark.security("SEC-CRED-TLS")
 def test_a_self_signed_certificate_is_refused(tmp_path: Path) -> None:
     lone = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -82,6 +83,7 @@ def test_a_self_signed_certificate_is_refused(tmp_path: Path) -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-CRED-TLS")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_another_hosts_certificate_is_refused(loop: str, certificates: Certificates) -> None:
     async def scenario() -> None:
@@ -94,6 +96,7 @@ def test_another_hosts_certificate_is_refused(loop: str, certificates: Certifica
     run(scenario, loop)
 
 
+@pytest.mark.security("SEC-CRED-TLS")
 def test_an_expired_certificate_is_refused(certificates: Certificates) -> None:
     past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 

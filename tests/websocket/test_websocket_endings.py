@@ -176,6 +176,7 @@ OLD = "sk-old-0123456789abcdef0123456789abcdef"
 KEYS = SIM_ONLY + '[[keys]]\nname = "app"\nsecret = "{key}"\n'
 
 
+@pytest.mark.security("SEC-API2-REVOKED")
 def test_a_key_that_was_withdrawn_is_of_no_use_on_a_connection_that_is_open(tmp_path: Path) -> None:
     file = tmp_path / "tidegate.toml"
     bearer = {"authorization": f"Bearer {OLD}"}

@@ -72,6 +72,7 @@ def frames(chance: random.Random) -> bytes:
     return mutated(chance, out) if chance.random() < 0.4 else out
 
 
+@pytest.mark.security("SEC-DOS-FUZZ")
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_breaks_whatever_comes(gateway: Running, seed: int) -> None:
     chance = random.Random(seed)

@@ -113,6 +113,7 @@ def test_a_query_does_not_change_the_path(gateway: Running) -> None:
 # -- who may ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.security("SEC-API5-ROUTE")
 @pytest.mark.parametrize(
     "headers", [(), ("Authorization: Bearer sk-wrong",), ("Authorization: Basic eDp5",), ("X-Api-Key: sk-wrong",)]
 )
@@ -132,6 +133,7 @@ def test_the_key_stands_where_it_does_over_http(keyed: Running, headers: dict[st
     assert keyed.usage(first["headers"]["x-request-id"])["key"] == "app"
 
 
+@pytest.mark.security("SEC-API8-ORIGIN")
 def test_in_open_mode_no_foreign_page_gets_one(gateway: Running) -> None:
     calls = len(gateway.sim.requests)
     answer = refused(gateway, opening(*HEADERS, "Origin: https://evil.example.com") + masked(CREATE))
@@ -144,6 +146,7 @@ def test_in_open_mode_no_foreign_page_gets_one(gateway: Running) -> None:
         assert client.response(input="x")
 
 
+@pytest.mark.security("SEC-API8-HOST")
 def test_in_open_mode_the_host_must_be_this_machine(gateway: Running) -> None:
     answer = refused(gateway, get("/v1/responses", *HEADERS, host="rebound.example.com"))
     assert (answer.status, answer.code) == (403, "host_not_allowed")

@@ -75,6 +75,7 @@ def test_the_largest_message_is_taken(tight: Running) -> None:
         assert client.rest()[-1]["type"] == "response.completed"
 
 
+@pytest.mark.security("SEC-API4-BODY")
 def test_a_message_that_is_far_too_large_is_not_read_into_memory(tight: Running) -> None:
     with Bare(tight) as client:
         client.send(b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"mask")
@@ -82,6 +83,7 @@ def test_a_message_that_is_far_too_large_is_not_read_into_memory(tight: Running)
         assert client.close_frame().code == 1009
 
 
+@pytest.mark.security("SEC-API4-QUEUE")
 def test_what_waits_in_a_lane_is_limited_in_bytes_too(tight: Running) -> None:
     with Socket(tight) as client:
         client.create("sim/lorem?chunks=1&delay=700", input="x")
@@ -156,6 +158,7 @@ def test_a_message_that_stalls_is_given_up(tight: Running, begin: bytes) -> None
         assert client.frame()[1][:2] == (1008).to_bytes(2, "big")
 
 
+@pytest.mark.security("SEC-API4-SLOW")
 def test_a_message_that_trickles_is_given_up(tight: Running) -> None:
     with Bare(tight) as client:
         client.sock.settimeout(0.1)
