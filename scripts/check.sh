@@ -17,7 +17,7 @@ step "lint" "$bin/ruff" check .
 step "formatting" "$bin/ruff" format --check .
 step "types" "$bin/mypy"
 step "import direction, locks, documentation, deployment files" \
-    "$bin/python" -m pytest tests/test_architecture.py tests/test_locks.py tests/test_docs.py tests/test_deploy.py \
+    "$bin/python" -m pytest tests/test_architecture.py tests/test_locks.py tests/test_docs.py tests/test_matrix.py tests/test_deploy.py \
     tests/docs/test_docs_complete.py tests/docs/test_docs_pages.py
 
 [ -z "$failed" ] || { echo "failed:$failed"; exit 1; }
