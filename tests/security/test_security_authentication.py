@@ -163,6 +163,7 @@ def test_whatever_stands_in_a_key_header_lets_nobody_in(shared: Running, name: s
     assert A_KEY not in answer.body.decode("utf-8", "replace")
 
 
+@pytest.mark.alone
 @pytest.mark.security("SEC-API2-TIMING")
 def test_a_key_that_is_nearly_right_is_refused_like_any_other(shared: Running) -> None:
     """By the same words, and in the same time as far as a client can measure: a lookup by digest knows no nearness."""

@@ -152,6 +152,7 @@ def test_numbers_of_any_length_are_read_in_no_time(reading: Running, member: str
         assert answer.status == 200 or len(answer.body) < 3000
 
 
+@pytest.mark.alone
 @pytest.mark.security("SEC-BOMB-MEMBERS")
 def test_many_small_things_do_not_become_much_memory(reading: Running) -> None:
     many = 200_000

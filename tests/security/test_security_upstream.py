@@ -165,6 +165,7 @@ def now_kb() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
+@pytest.mark.alone
 @pytest.mark.security("SEC-BOMB-UPSTREAM")
 def test_no_answer_of_a_provider_takes_much_memory(api: Api, provider: Changing) -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\nconnection: close\r\n"
