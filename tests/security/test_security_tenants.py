@@ -56,6 +56,9 @@ def owned(shared: Running) -> Iterator[Belongings]:
     listed = ask(shared, "GET", f"/v1/conversations/{made.json['id']}/items", A_KEY)
     has.items.append(listed.json["data"][0]["id"])
     assert (len(has.responses), len(has.items)) == (3, 3)
+    # Tenant B has things of its own: one that has never stored anything is unknown, and finds nothing for that reason.
+    assert ask(shared, "POST", "/v1/responses", B_KEY, {"input": "of b"}).status == 200
+    assert ask(shared, "POST", "/v1/conversations", B_KEY, BODY).status == 200
     yield has
     ask(shared, "POST", f"/v1/responses/{has.responses[2]}/cancel", A_KEY)
 
@@ -180,6 +183,9 @@ def test_an_idempotency_key_is_the_tenants_own(shared: Running, owned: Belonging
             used = ask(shared, "POST", "/v1/responses", key, body, "Idempotency-Key: shared-name")
             answers[key, body["input"]] = used
     assert answers[A_KEY, CANARY].json["id"] != answers[B_KEY, CANARY].json["id"]
+    for key in (A_KEY, B_KEY):  # asked again, each gets its own answer again
+        again = ask(shared, "POST", "/v1/responses", key, {"input": CANARY}, "Idempotency-Key: shared-name")
+        assert again.body == answers[key, CANARY].body
     assert answers[B_KEY, "another"].status == 422
     fresh = ask(shared, "POST", "/v1/responses", A_KEY, {"input": CANARY}, "Idempotency-Key: of-a")
     assert fresh.status == 200

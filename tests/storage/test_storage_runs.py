@@ -271,6 +271,8 @@ def test_no_function_shows_or_changes_what_belongs_to_another_tenant(place: Plac
                 OURS, "conv_1", created_at=1.0, metadata=b"{}", items=[item("x", "i1")]
             )
             await storage.claim(OURS, "name", digest=b"d", run_id="resp_x", expires_at=2e9)
+            # A tenant that has never stored anything is unknown, and would find nothing for that reason alone.
+            assert (await storage.claim(THEIRS, "own", digest=b"d", run_id="resp_t", expires_at=2e9)).is_new
             ids = (made.new.id, live.new.id)
             before = [
                 await place.query(f"SELECT * FROM {table} ORDER BY 1") for table in ("runs", "items", "conversations")
