@@ -125,7 +125,7 @@ def test_no_text_commands_the_terminal_that_shows_the_log(format_: Format) -> No
         raise ValueError(TERMINAL)
     except ValueError:
         get_logger().exception("it_broke", path=TERMINAL)
-    logging.getLogger("uvicorn.error").warning("odd %s", TERMINAL)
+    logging.getLogger("some.library").warning("odd %s", TERMINAL)
 
     async def write() -> None:
         lines = LineWriter(asyncio.get_running_loop(), format_, stream)
