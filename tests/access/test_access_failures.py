@@ -23,6 +23,7 @@ def spend(failures: Failures, client: str) -> int:
     raise AssertionError("never held back")
 
 
+@pytest.mark.security("SEC-API2-GUESS")
 def test_an_address_that_fails_too_often_is_told_when_to_come_back() -> None:
     clock = Clock()
     failures = Failures(clock)

@@ -107,6 +107,7 @@ def test_profile_and_unsupported_of_a_key_hold(gateway: Running, admin: Admin) -
     assert reply.content.endswith(b"data: [DONE]\n\n")
 
 
+@pytest.mark.security("SEC-API2-REVOKED")
 def test_a_revoked_key_is_refused_at_once_also_on_an_open_connection(gateway: Running, admin: Admin) -> None:
     made = admin.make("short-lived")
     with Api(gateway, authorization=f"Bearer {made['key']}") as api:
@@ -147,6 +148,7 @@ def test_after_a_rotation_both_texts_hold_for_as_long_as_was_said(gateway: Runni
     assert ask(gateway, last["key"]).status == 200
 
 
+@pytest.mark.security("SEC-API2-REVOKED")
 def test_an_expired_key_is_refused(gateway: Running, admin: Admin) -> None:
     made = admin.make("past", expires_at=int(time.time()) - 5)
     assert made["status"] == "expired"
@@ -157,6 +159,7 @@ def test_an_expired_key_is_refused(gateway: Running, admin: Admin) -> None:
     assert ask(gateway, made["key"]).status == 200
 
 
+@pytest.mark.security("SEC-API1-OBJECT")
 def test_projects_and_organizations_do_not_see_each_others_responses(gateway: Running, admin: Admin) -> None:
     admin.post("/organizations", {"name": "acme"})
     keys = []
@@ -174,6 +177,7 @@ def test_projects_and_organizations_do_not_see_each_others_responses(gateway: Ru
     assert read(CONFIGURED) == 404
 
 
+@pytest.mark.security("SEC-API1-ENVELOPE")
 def test_a_key_of_the_other_organization_cannot_open_an_envelope(gateway: Running) -> None:
     def look() -> tuple[object, object, object]:
         from tidegate.access.keys import Principal
@@ -238,6 +242,7 @@ def test_a_change_on_the_command_line_holds_within_a_second(tmp_path: Path) -> N
         assert ask(gateway, made["key"]).status == 200
 
 
+@pytest.mark.security("SEC-API2-GUESS")
 def test_only_known_addresses_are_let_guess(tmp_path: Path) -> None:
     """From this machine many failures are borne, and a known key is served even when they are too many."""
     from tidegate.access import failures

@@ -13,7 +13,7 @@ from tests.support.canned import Canned, json_answer
 from tests.support.raw import HELLO, Raw, Response, get, post
 from tests.support.running import Running
 
-LINE = re.compile(rb"[a-z0-9-]+: [\x20-\x7e\x80-\xff]*")
+LINE = re.compile(rb"[a-z0-9-]+: [\t\x20-\x7e\x80-\xff]*")
 OURS = re.compile(
     rb"date|content-type|content-length|transfer-encoding|connection|cache-control|x-accel-buffering|x-request-id|vary|"
     rb"retry-after|x-should-retry|www-authenticate|allow|openai-processing-ms|request-id|"

@@ -8,7 +8,7 @@ from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from pkgutil import walk_packages
-from re import _constants, _parser  # type: ignore[attr-defined] # there is no other way to see what a pattern does
+from re import _constants, _parser
 from typing import Any
 
 import pytest

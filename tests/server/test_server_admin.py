@@ -90,6 +90,7 @@ def error(answer: httpx.Response) -> Any:
 # --- who may do what ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.security("SEC-API5-ROLES")
 def test_every_route_of_the_gateway_says_who_may_use_it(gateway: Running) -> None:
     app = gateway.server.config.app
     assert isinstance(app, Application)
@@ -116,6 +117,7 @@ def test_every_route_of_the_gateway_says_who_may_use_it(gateway: Running) -> Non
     assert public - hot == {"/", "/healthz", "/readyz", "/metrics", "/openapi.json"}
 
 
+@pytest.mark.security("SEC-API5-ROUTE")
 def test_every_route_that_is_not_public_asks_for_a_key(gateway: Running, callers: Callers) -> None:
     app = gateway.server.config.app
     assert isinstance(app, Application)
@@ -127,6 +129,7 @@ def test_every_route_that_is_not_public_asks_for_a_key(gateway: Running, callers
         assert callers["nobody"].post(hot.decode(), content=b"{").status_code == 401
 
 
+@pytest.mark.security("SEC-API5-ROLES")
 @each_route
 def test_a_route_is_open_from_its_role_on(callers: Callers, entry: Entry) -> None:
     order = ("nobody", "key", *ROLES)
@@ -191,6 +194,7 @@ ELSEWHERE = {
 }
 
 
+@pytest.mark.security("SEC-API3-ASSIGNMENT")
 @each_writing_route
 def test_what_is_not_the_callers_to_set_is_refused_by_name(callers: Callers, entry: Entry) -> None:
     assert entry.body is not None
@@ -207,6 +211,7 @@ def test_what_is_not_the_callers_to_set_is_refused_by_name(callers: Callers, ent
     assert "mass" not in listed
 
 
+@pytest.mark.security("SEC-API5-ROLES")
 def test_a_key_stays_in_its_project_and_an_admin_in_his_role() -> None:
     takes = {(entry.method, entry.path): set(entry.body.__struct_fields__) for entry in writing if entry.body}
     assert not takes["PATCH", "/keys/{id}"] & {"organization", "project", "role", "id"}
@@ -277,6 +282,7 @@ def test_another_method_is_405_and_names_all_there_are(callers: Callers) -> None
     assert callers["owner"].head(f"{PREFIX}/keys/{callers.key_id}").content == b""
 
 
+@pytest.mark.security("SEC-API2-SHOWN")
 def test_only_the_answer_that_makes_a_text_shows_it(callers: Callers) -> None:
     owner = callers["owner"]
     made = owner.post(f"{PREFIX}/keys", json={"name": "shown"})
@@ -307,6 +313,7 @@ def test_a_project_of_configured_keys_is_not_deleted(callers: Callers) -> None:
     assert "configuration file" in error(answer)["message"]
 
 
+@pytest.mark.security("SEC-AUDIT-TRAIL")
 def test_the_audit_log_names_the_admin_and_the_request(callers: Callers) -> None:
     made = callers["admin"].post(f"{PREFIX}/keys", json={"name": "audited"})
     [entry, *_] = callers["owner"].get(f"{PREFIX}/audit").json()["data"]
