@@ -92,6 +92,10 @@ def test_no_section_is_passed_over() -> None:
         fetch_media = false
         [storage]
         url = "off"
+        [prices."lab/m"]
+        input = 0.5
+        [ledger]
+        retention = "off"
         [logging]
         access = false
         """
@@ -296,8 +300,12 @@ target = "sim/echo"
 port = 8081
 [egress]
 allow_private = true
+[prices."sim/*"]
+input = 1
 [storage]
 quota = "1GiB"
+[ledger]
+retention = "90d"
 [logging]
 access = false
 """

@@ -10,7 +10,7 @@ from msgspec import inspect
 from tidegate.config.problem import Problem, join, nearest
 from tidegate.config.secret import Secret
 from tidegate.config.substitute import FromEnvironment
-from tidegate.config.units import DURATION_FORM, SIZE_FORM, Duration, Size
+from tidegate.config.units import DOLLARS_FORM, DURATION_FORM, SIZE_FORM, Dollars, Duration, Size
 
 
 class _Failed:
@@ -50,6 +50,8 @@ def describe(kind: inspect.Type, limits: _Limits | None = None) -> str:
         case inspect.CustomType(cls=cls) if cls is Duration:
             off = ', or "off"' if limits.get("off") else ""
             return f"{DURATION_FORM}{_range(limits.get('least'), limits.get('most'))}{off}"
+        case inspect.CustomType(cls=cls) if cls is Dollars:
+            return DOLLARS_FORM
         case inspect.CustomType(cls=cls) if cls is Size:
             return f"{SIZE_FORM}{_range(limits.get('least'), limits.get('most'))}"
         case _:
@@ -166,7 +168,7 @@ def _custom(kind: inspect.CustomType, raw: object, path: str, limits: _Limits, p
         problems.append(Problem(path=path, message=f"expected a string, not {_name(raw)}"))
         return _FAILED
     try:
-        value: Duration | Size = (Duration if kind.cls is Duration else Size).parse(raw)
+        value = cast("type[Duration | Size | Dollars]", kind.cls).parse(raw)
     except ValueError:
         return _fail(kind, raw, path, limits, problems)
     if isinstance(value, Duration) and value.off:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from msgspec import inspect
 
 from tidegate.config.schema import Document
-from tidegate.config.units import Duration, Size
+from tidegate.config.units import Dollars, Duration, Size
 
 Schema = dict[str, Any]
 
@@ -21,6 +21,13 @@ _SIZE: Final[Schema] = {
         {"type": "string", "pattern": r"^(\s*\d+\s*([KkMmGg]?[Ii]?[Bb])\s*|.*\$\{.*)$"},
     ]
 }
+_DOLLARS: Final[Schema] = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": 1_000_000},
+        {"type": "string", "pattern": r"^(\s*\d+(\.\d{1,6})?\s*|.*\$\{.*)$"},
+    ]
+}
+_CUSTOM: Final[dict[type, Schema]] = {Duration: _DURATION, Size: _SIZE, Dollars: _DOLLARS}
 # A number or a choice may also be taken from the environment: "${PORT}".
 _FROM_ENVIRONMENT: Final[Schema] = {"type": "string", "pattern": r"\$\{"}
 
@@ -60,7 +67,7 @@ def _type(kind: inspect.Type, definitions: dict[str, Schema]) -> Schema:
             number = {"type": "integer", "minimum": kind.ge, "maximum": kind.le}
             return {"anyOf": [{k: v for k, v in number.items() if v is not None}, _FROM_ENVIRONMENT]}
         case inspect.CustomType():
-            return _DURATION if kind.cls is Duration else _SIZE if kind.cls is Size else {"type": "string"}
+            return _CUSTOM.get(kind.cls, {"type": "string"})
         case inspect.StrType():
             limits = {"minLength": kind.min_length, "maxLength": kind.max_length}
             return {"type": "string", **{k: v for k, v in limits.items() if v is not None}}
@@ -88,7 +95,7 @@ def _struct(kind: inspect.StructType, definitions: dict[str, Schema]) -> Schema:
 
 def _builtin(default: object) -> object:
     """A default as JSON has it; None where there is none to show."""
-    if isinstance(default, Duration | Size):
+    if isinstance(default, Duration | Size | Dollars):
         return str(default)
     if isinstance(default, tuple):
         return list(default)

@@ -10,7 +10,7 @@ from msgspec import inspect
 from tidegate.config.decode import describe, unwrap
 from tidegate.config.origin import written
 from tidegate.config.schema import Document
-from tidegate.config.units import Duration, Size
+from tidegate.config.units import Dollars, Duration, Size
 
 BEGIN: Final = "<!-- begin: python -m tidegate.config.reference -->"
 END: Final = "<!-- end -->"
@@ -85,6 +85,8 @@ def form(kind: inspect.Type) -> str:
             word = "duration" if cls is Duration else "size"
             off = ', or `"off"`' if limits.get("off") else ""
             return f"{word}, {limits['least']} to {limits['most']}{off}"
+        case inspect.CustomType(cls=cls) if cls is Dollars:
+            return "US dollars"
         case inspect.LiteralType():
             return _choices(kind).strip(" ()")
         case _:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.config.secret import Secret
-from tidegate.config.units import Duration, Size
+from tidegate.config.units import Dollars, Duration, Size
 from tidegate.dialects.dialect import Endpoint
 from tidegate.providers.record import Clocks, Operation, Provider, State
 from tidegate.providers.registry import REGISTRY
@@ -352,6 +352,13 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
         State | None,
         Meta(description="Who keeps stored responses and conversations: `gateway` or `provider`. Unset: as the kind."),
     ] = None
+    price_list: Annotated[
+        str,
+        Meta(
+            description="Whose prices apply, by the name of a provider in the catalogue, such as `openai`; `none` for "
+            "nobody's. Unset: those of the provider that the catalogue knows at this address."
+        ),
+    ] = ""
 
     def record(self) -> Provider:
         """The record of this kind with everything that is configured in its place.
@@ -457,6 +464,44 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.targets or (Target(model=self.target),)
 
 
+def _per_million(what: str) -> Meta:
+    return Meta(description=f"US dollars per million {what}.")
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """What things cost. Members that are `None` cost what the next wider kind of tokens costs, and the widest nothing known."""
+
+    input: Annotated[Dollars | None, _per_million("input tokens")] = None
+    cached: Annotated[Dollars | None, _per_million("input tokens read from a cache. Unset: as `input`")] = None
+    cache_write: Annotated[Dollars | None, _per_million("input tokens written to a cache. Unset: as `input`")] = None
+    cache_write_1h: Annotated[
+        Dollars | None, _per_million("input tokens written to a cache for an hour. Unset: as `cache_write`")
+    ] = None
+    input_audio: Annotated[Dollars | None, _per_million("input tokens of audio. Unset: as `input`")] = None
+    input_image: Annotated[Dollars | None, _per_million("input tokens of images. Unset: as `input`")] = None
+    output: Annotated[Dollars | None, _per_million("output tokens")] = None
+    reasoning: Annotated[Dollars | None, _per_million("reasoning tokens. Unset: as `output`")] = None
+    output_audio: Annotated[Dollars | None, _per_million("output tokens of audio. Unset: as `output`")] = None
+    output_image: Annotated[Dollars | None, _per_million("output tokens of images. Unset: as `output`")] = None
+    characters: Annotated[Dollars | None, _per_million("characters of text to be spoken")] = None
+    second: Annotated[Dollars | None, Meta(description="US dollars per second of audio.")] = None
+    request: Annotated[Dollars | None, Meta(description="US dollars per request, on top of the rest.")] = None
+
+
+class Tier(Rates, frozen=True, kw_only=True):
+    """Prices of requests with a long input. What is not set here stays as without it."""
+
+    over: Annotated[
+        int, Meta(description="The prices hold for the whole of a request with more input tokens than this.", ge=1)
+    ]
+
+
+class PriceConfig(Rates, frozen=True, kw_only=True):
+    """The prices of a deployment. Its name is `provider/model` with the provider's name of the model, where `*` stands for any text."""
+
+    tiers: Annotated[tuple[Tier, ...], Meta(description="Prices of requests with a long input.")] = ()
+
+
 class Logging(msgspec.Struct, frozen=True, kw_only=True):
     """What is logged, and how. Prompts, answers and secrets never are."""
 
@@ -528,6 +573,18 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     ] = "fail_open"
 
 
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of requests, their usage and their cost, in the database of `[storage]`."""
+
+    retention: Annotated[
+        Duration,
+        Meta(
+            description="How long the entry of each single request is kept. The sums by the hour, of which reports are made, stay.",
+            extra={"least": _duration("1d"), "most": _duration("3650d"), "off": True},
+        ),
+    ] = _duration("400d")
+
+
 class Admin(msgspec.Struct, frozen=True, kw_only=True):
     """The API under `/admin/v1`, by which keys, projects and admins are managed."""
 
@@ -569,11 +626,19 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Keys that clients present. As soon as there is one, every request needs one."),
     ] = ()
     models: Annotated[dict[str, ModelConfig], Meta(description="Model aliases.")] = {}
+    prices: Annotated[
+        dict[str, PriceConfig],
+        Meta(description="Prices that replace those of the catalogue, and give those that it does not know."),
+    ] = {}
     admin: Annotated[
         Admin, Meta(description="The API under `/admin/v1`, by which keys, projects and admins are managed.")
     ] = Admin()
     egress: Annotated[Egress, Meta(description="What is fetched on behalf of clients.")] = Egress()
     storage: Annotated[Storage, Meta(description="What is kept of answers, where, and for how long.")] = Storage()
+    ledger: Annotated[
+        Ledger,
+        Meta(description="What is kept of requests, their usage and their cost, in the database of `[storage]`."),
+    ] = Ledger()
     logging: Annotated[Logging, Meta(description="What is logged, and how.")] = Logging()
 
 

@@ -1,7 +1,8 @@
-"""Durations and sizes as people write them: `"1m30s"`, `"500ms"`, `30`; `"32MiB"`, `65536`."""
+"""Durations, sizes and amounts of money as people write them: `"1m30s"`, `"500ms"`, `30`; `"32MiB"`, `65536`; `1.25`."""
 
 import math
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -19,6 +20,9 @@ _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?i?b)", re.IGNORECASE | re.ASCII)
 
 DURATION_FORM: Final = 'a duration such as "30s", "1m30s" or "500ms", or a number of seconds'
 SIZE_FORM: Final = 'a size such as "32MiB" or "64KiB", or a number of bytes'
+DOLLARS_FORM: Final = "an amount of US dollars such as 1.25, with at most 6 decimals"
+_PICO: Final = 10**12
+_MOST_DOLLARS: Final = 1_000_000
 
 
 class Duration(float):
@@ -94,3 +98,28 @@ class Size(int):
 
     def __repr__(self) -> str:
         return f"Size({str(self)!r})"
+
+
+class Dollars(int):
+    """US dollars, exactly: the value is their number of pico-dollars (10^-12)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> "Dollars":
+        """Reads the written form. Raises `ValueError` for anything else, negative amounts included."""
+        if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 30:
+            raise ValueError(DOLLARS_FORM)
+        try:
+            amount = Decimal(str(value).strip())
+        except InvalidOperation:
+            raise ValueError(DOLLARS_FORM) from None
+        if not amount.is_finite() or not 0 <= amount <= _MOST_DOLLARS or amount != round(amount, 6):
+            raise ValueError(DOLLARS_FORM)
+        return cls(amount * _PICO)
+
+    def __str__(self) -> str:
+        return f"{Decimal(int(self)) / _PICO:f}"
+
+    def __repr__(self) -> str:
+        return f"Dollars({str(self)!r})"

@@ -85,6 +85,11 @@ class Bridge:
         """What the provider has to be sent, so that it goes on; whoever sends it takes it away."""
 
     @property
+    def used(self) -> Usage:
+        """What the provider has used up before it paused, where answers come in one body."""
+        return self._used
+
+    @property
     def canonical(self) -> CanonicalRequest:
         """What the client asked for. Raises InvalidRequest for what no canonical form can hold."""
         if self._canonical is None:

@@ -17,6 +17,8 @@ class Details(msgspec.Struct, gc=False):
     cached_tokens: float | None = None
     cache_write_tokens: float | None = None
     reasoning_tokens: float | None = None
+    audio_tokens: float | None = None
+    image_tokens: float | None = None
 
 
 class UsageObject(msgspec.Struct, gc=False):
@@ -31,6 +33,8 @@ class UsageObject(msgspec.Struct, gc=False):
     completion_tokens_details: Details | None = None
     input_tokens_details: Details | None = None
     output_tokens_details: Details | None = None
+    input_token_details: Details | None = None
+    """What transcriptions call them."""
     prompt_cache_hit_tokens: float | None = None
     """Where some providers count cached tokens."""
 
@@ -48,7 +52,9 @@ def read_usage(found: UsageObject | None) -> Usage | None:
     taken = found.completion_tokens if found.completion_tokens is not None else found.output_tokens
     if (given is None and taken is None) or not (credible(given) and credible(taken)):
         return None
-    given_details = found.prompt_tokens_details or found.input_tokens_details or _NO_DETAILS
+    given_details = (
+        found.prompt_tokens_details or found.input_tokens_details or found.input_token_details or _NO_DETAILS
+    )
     taken_details = found.completion_tokens_details or found.output_tokens_details or _NO_DETAILS
     cached = given_details.cached_tokens
     return Usage(
@@ -57,6 +63,10 @@ def read_usage(found: UsageObject | None) -> Usage | None:
         cached_tokens=_count(cached if cached is not None else found.prompt_cache_hit_tokens),
         cache_write_tokens=_count(given_details.cache_write_tokens),
         reasoning_tokens=_count(taken_details.reasoning_tokens),
+        input_audio_tokens=_count(given_details.audio_tokens),
+        input_image_tokens=_count(given_details.image_tokens),
+        output_audio_tokens=_count(taken_details.audio_tokens),
+        output_image_tokens=_count(taken_details.image_tokens),
     )
 
 

@@ -67,16 +67,32 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     seconds: float = 0.0
     """Length of the audio, where the provider counts that instead of tokens."""
     estimated: bool = False
+    cache_write_1h_tokens: int = 0
+    """Those of `cache_write_tokens` that are to stay for an hour, which costs more."""
+    input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    """Parts of `input_tokens` and `output_tokens` that are no text."""
+    characters: int = 0
+    """Of the text to be spoken, where the provider counts that instead of tokens."""
 
     def plus(self, other: "Usage") -> "Usage":
-        """The tokens of both."""
+        """What both used."""
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
             cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            seconds=self.seconds + other.seconds,
             estimated=self.estimated or other.estimated,
+            cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+            input_audio_tokens=self.input_audio_tokens + other.input_audio_tokens,
+            input_image_tokens=self.input_image_tokens + other.input_image_tokens,
+            output_audio_tokens=self.output_audio_tokens + other.output_audio_tokens,
+            output_image_tokens=self.output_image_tokens + other.output_image_tokens,
+            characters=self.characters + other.characters,
         )
 
     @property

@@ -93,3 +93,10 @@ def chunk(audio: bytes | None = None, kind: str = "audio/L16;codec=pcm;rate=2400
 
 def play(stream: SpeechStream, reads: Iterable[bytes]) -> bytes:
     return common.play(stream, reads)
+
+
+def counted(stream: SpeechStream) -> tuple[int, int, bool]:
+    """Input and output tokens of a stream whose output is all audio, and whether they are estimated."""
+    usage = stream.usage()
+    assert usage.output_audio_tokens == usage.output_tokens
+    return usage.input_tokens, usage.output_tokens, usage.estimated

@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dialects import common
-from tests.dialects.speech.samples import AUDIO, DONE, GEMINI, chunk, error_of, frame, heard, opened, play
+from tests.dialects.speech.samples import AUDIO, DONE, GEMINI, chunk, counted, error_of, frame, heard, opened, play
 from tests.dialects.speech.test_speech_stream import head
 from tidegate.dialects.dialect import Outcome
 from tidegate.dialects.speech.stream import SpeechStream
 from tidegate.dialects.speech.wav import open_head
 from tidegate.wire.errors import TidegateError, UpstreamBroken, UpstreamFailed, UpstreamRateLimited
-from tidegate.wire.events import Usage
 
 FIGURES = {"promptTokenCount": 9, "candidatesTokenCount": 77, "totalTokenCount": 86}
 END = chunk(finishReason="STOP", usageMetadata=FIGURES)
@@ -33,7 +32,7 @@ def test_samples_come_out_in_any_split(cuts: list[int], form: str) -> None:
     out = play(stream, common.split(WHOLE, cuts))
     assert (heard(out) if form == "sse" else out) == AUDIO
     assert stream.outcome == Outcome("completed")
-    assert stream.usage() == Usage(input_tokens=9, output_tokens=77)
+    assert counted(stream) == (9, 77, False)
     if form == "sse":
         usage = {"input_tokens": 9, "output_tokens": 77, "total_tokens": 86}
         assert common.events(out)[-1] == {"type": "speech.audio.done", "usage": usage}

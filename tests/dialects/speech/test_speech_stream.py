@@ -19,6 +19,7 @@ from tests.dialects.speech.samples import (
     USAGE,
     bare,
     chunk,
+    counted,
     delta,
     deployment,
     error_of,
@@ -30,7 +31,6 @@ from tests.dialects.speech.samples import (
 from tidegate.dialects.dialect import AudioFormat, Outcome
 from tidegate.dialects.speech.wav import open_head
 from tidegate.wire.errors import UpstreamBroken, UpstreamFailed, UpstreamRateLimited
-from tidegate.wire.events import Usage
 
 RAW = deployment()
 EVENTS = deployment(events=True)
@@ -185,7 +185,7 @@ def test_frames_of_this_shape_go_on_untouched() -> None:
     stream = opened(EVENTS, "text/event-stream", stream_format="sse")
     assert play(stream, [whole]) == whole + DONE
     assert stream.outcome == Outcome("completed")
-    assert stream.usage() == Usage(input_tokens=14, output_tokens=101)
+    assert counted(stream) == (14, 101, False)
     assert stream.content_type == b"text/event-stream; charset=utf-8"
     assert not stream.abrupt
 
@@ -230,7 +230,7 @@ def test_usage_of_half_the_figures_is_completed_and_kept() -> None:
     stream = opened(EVENTS, "text/event-stream", stream_format="sse")
     out = play(stream, [delta(AUDIO) + frame(asked)])
     assert common.events(out)[-1]["usage"] == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
-    assert stream.usage() == Usage(input_tokens=3, output_tokens=4)
+    assert counted(stream) == (3, 4, False)
 
 
 def test_event_lines_are_taken_off_and_line_ends_do_not_matter() -> None:
@@ -347,7 +347,7 @@ def test_audio_is_taken_out_of_events(cuts: list[int]) -> None:
     assert play(stream, common.split(b": hello\n\n" + WHOLE, cuts)) == AUDIO
     assert stream.outcome == Outcome("completed")
     assert stream.content_type == b"audio/pcm"
-    assert stream.usage() == Usage(input_tokens=USAGE["input_tokens"], output_tokens=USAGE["output_tokens"])
+    assert counted(stream) == (USAGE["input_tokens"], USAGE["output_tokens"], False)
 
 
 def test_a_wav_file_in_events_is_mended_too() -> None:
@@ -390,4 +390,4 @@ def test_whatever_comes_nothing_is_raised_and_it_ends(
 def test_usage_that_nobody_reports_is_estimated_from_text_and_duration(kind: str, seconds: int) -> None:
     stream = opened(RAW, "audio/x", response_format=kind, input="潮汐" * 8, instructions="Calm")
     stream.feed(bytes(480_000))
-    assert stream.usage() == Usage(input_tokens=13, output_tokens=20 * seconds, estimated=True)
+    assert counted(stream) == (13, 20 * seconds, True)

@@ -138,9 +138,16 @@ def read_loosely(data: bytes) -> Chunk:
             prompt_tokens=usage.input_tokens,
             completion_tokens=usage.output_tokens,
             prompt_tokens_details=Details(
-                cached_tokens=usage.cached_tokens, cache_write_tokens=usage.cache_write_tokens
+                cached_tokens=usage.cached_tokens,
+                cache_write_tokens=usage.cache_write_tokens,
+                audio_tokens=usage.input_audio_tokens,
+                image_tokens=usage.input_image_tokens,
             ),
-            completion_tokens_details=Details(reasoning_tokens=usage.reasoning_tokens),
+            completion_tokens_details=Details(
+                reasoning_tokens=usage.reasoning_tokens,
+                audio_tokens=usage.output_audio_tokens,
+                image_tokens=usage.output_image_tokens,
+            ),
         )
     if choices is not None:
         found.choices = [_loose_choice(choice) for choice in choices]

@@ -71,6 +71,8 @@ class _PlainDetails(msgspec.Struct, gc=False):
     cached_tokens: _Count | None = None
     cache_write_tokens: _Count | None = None
     reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
 
 
 class _PlainUsage(msgspec.Struct, gc=False):
@@ -120,6 +122,10 @@ def _as_it_came(body: bytes, kind: Kind) -> Answer | None:
         cached_tokens=(cached if cached is not None else found.prompt_cache_hit_tokens) or 0,
         cache_write_tokens=given.cache_write_tokens or 0,
         reasoning_tokens=taken.reasoning_tokens or 0,
+        input_audio_tokens=given.audio_tokens or 0,
+        input_image_tokens=given.image_tokens or 0,
+        output_audio_tokens=taken.audio_tokens or 0,
+        output_image_tokens=taken.image_tokens or 0,
     )
     return Answer(body, usage, status)
 

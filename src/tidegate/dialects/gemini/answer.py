@@ -50,6 +50,11 @@ _MOST: Final = 2**53 - 1
 _RPC: Final = "type.googleapis.com/google.rpc."
 
 
+class _Share(msgspec.Struct, gc=False, rename="camel"):
+    modality: str | None = None
+    token_count: float | None = None
+
+
 class _Figures(msgspec.Struct, gc=False, rename="camel"):
     """Floats, because some versions of proto JSON write whole numbers so."""
 
@@ -60,7 +65,14 @@ class _Figures(msgspec.Struct, gc=False, rename="camel"):
     cached_content_token_count: float | None = None
 
 
+class _Shares(msgspec.Struct, gc=False, rename="camel"):
+    prompt_tokens_details: list[_Share] = []
+    candidates_tokens_details: list[_Share] = []
+
+
 _figures = jsonio.decoder(_Figures)
+_shares = jsonio.decoder(_Shares)
+_NO_SHARES: Final = _Shares()
 
 
 def read_usage(metadata: msgspec.Raw) -> Usage | None:
@@ -78,12 +90,24 @@ def read_usage(metadata: msgspec.Raw) -> Usage | None:
     if not (credible(found.prompt_token_count) and credible(found.candidates_token_count)):
         return None
     thoughts = _count(found.thoughts_token_count)
+    try:
+        shares = _shares.decode(metadata)
+    except jsonio.UNREADABLE:
+        shares = _NO_SHARES
     return Usage(
         input_tokens=_count(found.prompt_token_count) + _count(found.tool_use_prompt_token_count),
         output_tokens=_count(found.candidates_token_count) + thoughts,
         cached_tokens=_count(found.cached_content_token_count),
         reasoning_tokens=thoughts,
+        input_audio_tokens=_share(shares.prompt_tokens_details, "AUDIO"),
+        input_image_tokens=_share(shares.prompt_tokens_details, "IMAGE"),
+        output_audio_tokens=_share(shares.candidates_tokens_details, "AUDIO"),
+        output_image_tokens=_share(shares.candidates_tokens_details, "IMAGE"),
     )
+
+
+def _share(shares: list[_Share], modality: str) -> int:
+    return sum(_count(one.token_count) for one in shares if one.modality == modality)
 
 
 def usage_metadata(usage: Usage) -> msgspec.Raw:

@@ -17,12 +17,17 @@ class _Details(msgspec.Struct, gc=False):
     thinking_tokens: float | None = None
 
 
+class _Written(msgspec.Struct, gc=False):
+    ephemeral_1h_input_tokens: float | None = None
+
+
 class _UsageObject(msgspec.Struct, gc=False):
     input_tokens: float | None = None
     output_tokens: float | None = None
     cache_read_input_tokens: float | None = None
     cache_creation_input_tokens: float | None = None
     output_tokens_details: _Details | None = None
+    cache_creation: _Written | None = None
 
 
 _usage_object = jsonio.decoder(_UsageObject)
@@ -32,11 +37,12 @@ class Figures:
     """What a provider has said so far of one answer. Each `usage` object is cumulative: what it says stands, what it
     leaves out, or what can be no count, stays (protocol §5.3)."""
 
-    __slots__ = ("_counts", "_thinking")
+    __slots__ = ("_counts", "_hour", "_thinking")
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._thinking = 0
+        self._hour = 0
 
     @property
     def found(self) -> bool:
@@ -58,6 +64,8 @@ class Figures:
                 self._counts[name] = int(count)
         if given.output_tokens_details is not None and given.output_tokens_details.thinking_tokens is not None:
             self._thinking = int(min(max(given.output_tokens_details.thinking_tokens, 0), MOST_TOKENS))
+        if given.cache_creation is not None and given.cache_creation.ephemeral_1h_input_tokens is not None:
+            self._hour = int(min(max(given.cache_creation.ephemeral_1h_input_tokens, 0), MOST_TOKENS))
         return given.output_tokens is not None and credible(given.output_tokens)
 
     def usage(self) -> Usage:
@@ -70,6 +78,7 @@ class Figures:
             cached_tokens=read,
             cache_write_tokens=written,
             reasoning_tokens=self._thinking,
+            cache_write_1h_tokens=min(self._hour, written),
         )
 
 
@@ -99,6 +108,9 @@ def _loosely(value: msgspec.Raw) -> _UsageObject:
     details = content.get("output_tokens_details")
     if isinstance(details, dict):
         found.output_tokens_details = _Details(_number(details.get("thinking_tokens")))
+    written = content.get("cache_creation")
+    if isinstance(written, dict):
+        found.cache_creation = _Written(_number(written.get("ephemeral_1h_input_tokens")))
     return found
 
 

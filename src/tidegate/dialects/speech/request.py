@@ -75,7 +75,12 @@ class SpeechRequest:
     def open(self, call: Call) -> SpeechStream:
         typed = self.typed
         size = len(typed.input.encode()) + len((typed.instructions or "").encode())
-        return SpeechStream(events=self.wants_events, format=typed.response_format, input_tokens=estimate_tokens(size))
+        return SpeechStream(
+            events=self.wants_events,
+            format=typed.response_format,
+            input_tokens=estimate_tokens(size),
+            characters=len(typed.input),
+        )
 
     def _name_format(self, members: jsonio.Members, destination: Destination) -> dict[str, list[str]]:
         """Name the format where the provider has not the one that is meant. What is returned is the loss, where another

@@ -4,6 +4,8 @@ import binascii
 import re
 from typing import Final
 
+import msgspec
+
 from tidegate.dialects.dialect import EVENT_STREAM, AudioFormat, Destination, Events, Outcome
 from tidegate.dialects.speech.gemini import GeminiSource
 from tidegate.dialects.speech.source import EventSource, Piece, Source
@@ -49,13 +51,15 @@ class SpeechStream(Events):
     """See :class:`tidegate.dialects.dialect.Stream`. Both forms of the answer begin with the first audio: before it another
     attempt may go on, after it the client hears the end, or an error, or in the raw form the break of its connection."""
 
-    __slots__ = ("_destination", "_events", "_format", "_given", "_input_tokens", "_owed", "_refused", "_rest", "_size", "_source", "_start", "abrupt", "committed", "content_type", "outcome")  # fmt: skip
+    __slots__ = ("_characters", "_destination", "_events", "_format", "_given", "_input_tokens", "_owed", "_refused", "_rest", "_size", "_source", "_start", "abrupt", "committed", "content_type", "outcome")  # fmt: skip
 
-    def __init__(self, *, events: bool, format: AudioFormat | None, input_tokens: int) -> None:  # noqa: A002 - the wire's own name
-        """`events`: the client reads events. `format` is what it asked for, `input_tokens` about what that takes."""
+    def __init__(self, *, events: bool, format: AudioFormat | None, input_tokens: int, characters: int) -> None:  # noqa: A002 - the wire's own name
+        """`events`: the client reads events. `format` is what it asked for, `input_tokens` about what that takes, and
+        `characters` how long the text is."""
         self._events = events
         self._given = format
         self._input_tokens = input_tokens
+        self._characters = characters
         self._destination: Destination | None = None
         self.abrupt = not events
         self.content_type = EVENT_STREAM
@@ -221,9 +225,18 @@ class SpeechStream(Events):
     def usage(self) -> Usage:
         source = self._source
         if source is not None and source.usage is not None:
-            return source.usage
-        seconds = self._size / BYTES_PER_SECOND[self._format]
-        return Usage(input_tokens=self._input_tokens, output_tokens=round(seconds * TOKENS_PER_SECOND), estimated=True)
+            # All that comes out is audio, whether or not the provider says so.
+            return msgspec.structs.replace(
+                source.usage, output_audio_tokens=source.usage.output_tokens, characters=self._characters
+            )
+        spoken = round(self._size / BYTES_PER_SECOND[self._format] * TOKENS_PER_SECOND)
+        return Usage(
+            input_tokens=self._input_tokens,
+            output_tokens=spoken,
+            output_audio_tokens=spoken,
+            characters=self._characters,
+            estimated=True,
+        )
 
     def _broken(self, why: str) -> None:
         assert self._destination is not None
