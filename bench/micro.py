@@ -22,7 +22,6 @@ import uvloop
 
 from bench import script, workloads
 from bench.workloads import Dialect
-from tidegate.access.usage import UsageEntry
 from tidegate.config.load import load
 from tidegate.dialects.chat import ChatDialect
 from tidegate.dialects.dialect import Call, Destination, Stream
@@ -31,6 +30,7 @@ from tidegate.dialects.responses import ResponsesDialect
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.gateway import Gateway
 from tidegate.server.connection import Connection
+from tidegate.storage.entry import UsageEntry
 from tidegate.upstream.connection import Connection as UpstreamConnection
 from tidegate.wire.sse import FrameDecoder
 

@@ -67,7 +67,10 @@ class Place:
     @asynccontextmanager
     async def open(self, *keys: str, **settings: Any) -> AsyncIterator[Storage]:
         """The storage under test, closed afterwards."""
-        storage = await Storage.open(self.url, settings=Settings(**settings), master_keys=[Secret(key) for key in keys])
+        estimate = settings.pop("estimate", None)
+        storage = await Storage.open(
+            self.url, settings=Settings(**settings), master_keys=[Secret(key) for key in keys], estimate=estimate
+        )
         try:
             yield storage
         finally:

@@ -1,13 +1,9 @@
-"""Idempotency keys are taken once; ledger entries are settled once."""
+"""Idempotency keys are taken once."""
 
 import asyncio
 import time
 
-import pytest
-
 from tests.storage.stage import HOUR_S, OURS, THEIRS, Place, put, run
-from tidegate.storage.records import Usage
-from tidegate.wire.errors import StorageUnavailable
 
 
 def test_of_many_callers_in_two_processes_one_gets_the_key(place: Place) -> None:
@@ -87,55 +83,5 @@ def test_the_key_of_a_process_that_died_before_its_run_began_is_free_again(place
             assert (await storage.claim(OURS, "lost", digest=b"d", run_id="resp_2", expires_at=2e9)).is_new
             claim = await storage.claim(OURS, "kept", digest=b"d", run_id="resp_3", expires_at=2e9)
             assert (claim.is_new, claim.run_id) == (False, made.new.id)
-
-    run(scenario)
-
-
-def usage(request_id: str, at: float, entry: bytes) -> Usage:
-    return Usage(request_id=request_id, tenant=OURS, key="app", at=at, entry=entry)
-
-
-def test_a_ledger_entry_is_written_at_admission_and_settled_once(place: Place) -> None:
-    async def scenario() -> None:
-        async with place.open() as storage:
-            storage.admit_usage(usage("req_1", 1.0, b"begun"))
-            [row] = await storage.read_usage(OURS)
-            assert (row.request_id, row.admitted_at, row.settled_at, row.entry) == ("req_1", 1.0, None, b"begun")
-            storage.settle_usage(usage("req_1", 2.0, b"done"))
-            await storage.read_usage(OURS)
-            storage.settle_usage(usage("req_1", 3.0, b"again"))
-            storage.admit_usage(usage("req_1", 4.0, b"again"))
-            [row] = await storage.read_usage(OURS)
-            assert (row.admitted_at, row.settled_at, row.entry) == (1.0, 2.0, b"done")
-
-    run(scenario)
-
-
-def test_an_entry_that_is_settled_before_its_batch_is_written_is_one_row(place: Place) -> None:
-    async def scenario() -> None:
-        async with place.open() as storage:
-            for number in range(50):
-                storage.admit_usage(usage(f"req_{number}", number, b"begun"))
-                storage.settle_usage(usage(f"req_{number}", number + 1, b"done"))
-            rows = await storage.read_usage(OURS)
-            assert [(row.request_id, row.settled_at) for row in rows] == [(f"req_{n}", n + 1) for n in range(50)]
-            assert [row.number for row in await storage.read_usage(OURS, after=rows[9].number, limit=5)] == [
-                row.number for row in rows[10:15]
-            ]
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("mode", ["fail_open", "fail_closed"])
-def test_a_full_spool_takes_no_entry_and_says_so_where_it_must(place: Place, mode: str) -> None:
-    async def scenario() -> None:
-        async with place.open(spool_bytes=2000, when_unavailable=mode, flush_s=9.0) as storage:
-            big = usage("req_1", 1.0, b"x" * 3000)
-            if mode == "fail_closed":
-                with pytest.raises(StorageUnavailable):
-                    storage.admit_usage(big)
-            else:
-                storage.admit_usage(big)
-            assert await storage.read_usage(OURS) == []
 
     run(scenario)

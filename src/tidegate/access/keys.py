@@ -16,6 +16,7 @@ from tidegate.access.pepper import Pepper
 from tidegate.config.limits import NO_LIMITS, Limits
 from tidegate.config.schema import KeyConfig
 from tidegate.storage.access import AdminRow, KeyRow, TextRow
+from tidegate.wire import jsonio
 from tidegate.wire.errors import Forbidden, InvalidKey
 
 __all__ = ["DEFAULT", "KEY_HEADERS", "OPEN", "KeyRing", "Principal", "Scope"]
@@ -64,6 +65,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Networks from which the key may be used; empty allows all."""
     expires_at: float | None = None
     """Unix time from which on the key is refused."""
+    tags: msgspec.Raw = msgspec.Raw(b"{}")
+    """The key's metadata, as a JSON object, for the ledger."""
     scopes: tuple[Scope, ...] = ()
     """Organization, project and key, in this order, as far as they have limits."""
     end_user_limits: Limits = NO_LIMITS
@@ -200,6 +203,7 @@ class KeyRing:
             endpoints=kept.endpoints,
             addresses=tuple(ip_network(one) for one in kept.addresses),
             expires_at=min(ends) if ends else None,
+            tags=jsonio.raw(kept.metadata),
             scopes=self._scopes(row.organization, row.project, row.id, kept.limits),
             end_user_limits=self._directory.project_settings(row.organization, row.project).end_user_limits,
         )

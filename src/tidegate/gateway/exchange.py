@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from tidegate.access.keys import Principal
-from tidegate.access.usage import UsageEntry
+from tidegate.access.ledger import Charge, Receipt
 from tidegate.dialects.bridge import Bridge, BridgedStream
 from tidegate.dialects.codec import BridgedRequest
 from tidegate.dialects.dialect import (
@@ -49,6 +49,8 @@ from tidegate.gateway.recorder import Recorder
 from tidegate.gateway.snapshot import Path, Snapshot
 from tidegate.gateway.tenant import tenant_of
 from tidegate.gateway.told import rate_limits, wait_told
+from tidegate.storage.entry import UsageEntry
+from tidegate.storage.records import Usage as LedgerRow
 from tidegate.upstream.attempt import Attempt
 from tidegate.upstream.connection import Clocks, Headers
 from tidegate.upstream.wheel import UNWATCHED
@@ -95,10 +97,15 @@ class Exchange:
     """See the module. Made when the head of a request is there; :meth:`run` starts it when the body is."""
 
     __slots__ = (
+        "_admitted_at",
+        "_answer_id",
+        "_asked",
         "_attempt",
         "_attempts",
+        "_before",
         "_bridge",
         "_call",
+        "_charges",
         "_claimed",
         "_collected",
         "_collected_bytes",
@@ -114,6 +121,7 @@ class Exchange:
         "_limits",
         "_model",
         "_mute_since",
+        "_number",
         "_path",
         "_paused",
         "_plan",
@@ -180,6 +188,17 @@ class Exchange:
         self._mute_since = 0.0
         """When the provider first said something of which the client has heard nothing; 0 if nothing of that kind came."""
         self._usage: Usage = _NO_USAGE
+        """What the whole request used, once it is settled."""
+        self._number = 0
+        """Of its row in the ledger; 0 while it has none."""
+        self._answer_id = ""
+        self._admitted_at = 0.0
+        self._charges: list[Charge] = []
+        """What was used so far, by each attempt that is over."""
+        self._asked = False
+        """The present attempt is not among them."""
+        self._before: Usage = _NO_USAGE
+        """What the present attempt used before its provider paused."""
         self.look_at = UNWATCHED
 
     # -- what the server calls ----------------------------------------------------------------------------------
@@ -209,6 +228,7 @@ class Exchange:
             if self._paused:
                 self.resume()
             return
+        self._charge(errors.ClientGone("The client left before the answer was complete."))
         self._drop_attempt()
         self._settle(499 if not self._started else 200, "client_gone", errors.ClientGone.default_code)
         if recorder is not None:
@@ -296,6 +316,8 @@ class Exchange:
         if isinstance(request, PromptRequest) and (before := request.settle()):
             size = self._call.request_bytes + before
             self._call = msgspec.structs.replace(self._call, request_bytes=size)
+        if self._gateway.ledger.is_kept:
+            self._enter()
         if request.wants_stream:
             self._stream = cast("StreamingRequest", request).open(self._call)
         if not self._dialect.estimates:
@@ -306,6 +328,30 @@ class Exchange:
             if recorder.background:
                 return self._begin_background(recorder, cast("ResponsesRequest", request))
         return True
+
+    def _enter(self) -> None:
+        """Have a row in the ledger, whatever becomes of this process. Raises StorageUnavailable."""
+        self._answer_id = self._answer_id or self._call.response_id
+        self._admitted_at = time.time()
+        self._number = self._gateway.ledger.admit(self._opened)
+
+    def _opened(self, number: int) -> LedgerRow:
+        """The row while the request runs."""
+        principal = self._principal
+        path = self._path or self._plan[0]
+        counts = self._prepares or self._dialect.estimates  # no provider is asked, or for nothing that costs
+        usage = _NO_USAGE if counts else estimated_usage(self._call.request_bytes, 0)
+        row = LedgerRow(
+            number=number,
+            tenant=tenant_of(principal),
+            admitted_at=self._admitted_at,
+            entry=self._entry(0, "open", usage, stream=self._stream is not None, deployment=path.name),
+            key_id=principal.key_id or principal.key,
+            provider=path.destination.provider,
+            response_id=self._answer_id,
+            tags=principal.tags,
+        )
+        return self._gateway.ledger.priced(row, path.destination)
 
     def _open_bridge(self, request: AnyRequest) -> None:
         for path in self._plan:
@@ -363,6 +409,7 @@ class Exchange:
             self._claimed = self._downstream = Claimed(self._downstream, keeper, plan.claim)
         if plan.run is not None:
             plan.run.exchange = self
+            self._answer_id = plan.run.public_id
             self._recorder = self._downstream = Recorder(
                 self._downstream, plan.run, background=plan.background, grace_s=plan.grace_s
             )
@@ -398,6 +445,7 @@ class Exchange:
         assert keeper is not None
         assert claimed is not None
         self._downstream, self._recorder, self._claimed = claimed.downstream, None, None
+        self._number, self._answer_id, self._admitted_at = self._gateway.ledger.number(), found.run_id, time.time()
         if found.answer is not None:
             self._settle(200, "repeated")
             self._downstream.respond(200, REPEATED, found.answer, found.content_type)
@@ -511,6 +559,9 @@ class Exchange:
         streams = self._stream is not None and not path.destination.whole
         self._path = path
         self._attempts += not again
+        self._asked = True
+        if not again:
+            self._before = _NO_USAGE
         # What belongs to one attempt; nothing reads it before there was one.
         self._status = 0
         self._collected: list[bytes] | None = None
@@ -560,6 +611,7 @@ class Exchange:
         path = self._path
         assert path is not None
         body, bridge.next_body = bridge.next_body, b""
+        self._before = bridge.used if self._stream is None else self._stream.usage()
         if self._attempt is not None:
             self._attempt.release()
         self._send(path, body, again=True)
@@ -747,7 +799,7 @@ class Exchange:
             self._on_failure(outcome.error)
             return
         assert self._stream is not None
-        self._usage = self._stream.usage()
+        self._spend(self._stream.usage())
         if self._attempt is not None:
             if self._bridge is not None and cast("BridgedStream", self._stream).cut:
                 self._attempt.abort()  # the provider would go on
@@ -762,6 +814,7 @@ class Exchange:
 
     def _on_failure(self, error: errors.TidegateError) -> None:
         """An attempt failed. Before the commit point the next deployment may answer; after it the client is told."""
+        self._charge(error)
         self._drop_attempt()
         if self._path is not None:
             error.redact(self._path.upstream.redacted)
@@ -780,13 +833,13 @@ class Exchange:
         self._break(error)
 
     def _break(self, error: errors.TidegateError) -> None:
+        self._charge(error)
         self._drop_attempt()
         if not self._started:
             self._refuse(error)
             return
         assert self._stream is not None
         out = self._stream.fail(error)
-        self._usage = self._stream.usage()
         self._settle(200, "cancelled" if isinstance(error, errors.Cancelled) else "failed", error.code or "")
         if self._stream.abrupt:
             self._downstream.cut()
@@ -859,7 +912,7 @@ class Exchange:
         return error
 
     def _respond(self, answer: Answer) -> None:
-        self._usage = answer.usage
+        self._spend(answer.usage)
         now = self._first_event_at = time.perf_counter()
         fields = self._fields(now)
         if answer.usage.estimated:
@@ -882,6 +935,7 @@ class Exchange:
             self._break_quietly(too_deep())
             return
         self._gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
+        self._charge(errors.Internal("The gateway failed on this request."))
         self._drop_attempt()
         if not self._settled:
             self._break_quietly(errors.Internal("The gateway failed on this request; its log has the details."))
@@ -904,51 +958,140 @@ class Exchange:
         if self.look_at != UNWATCHED:
             gateway.wheel.forget(self)
         try:
-            if ending == "client_gone":
-                self._usage = self._partial_usage()
-            usage = self._usage
+            self._usage = usage = self._total()
             path = self._path
             principal = self._principal
-            begun = self._started_at
-            first = self._first_event_at
-            gateway.settle(
-                UsageEntry(
-                    request_id=self.request_id.decode("latin-1"),
-                    endpoint=self._dialect.name + self._dialect.operation,
-                    status=status,
-                    ending=ending,
-                    duration_ms=_milliseconds((time.perf_counter() if now is None else now) - begun),
-                    first_event_ms=_milliseconds(first - begun) if first else None,
-                    stream=self._stream is not None,
-                    key=principal.key,
-                    project=principal.project,
-                    end_user=self._end_user,
-                    model=self._model,
-                    deployment=path.name if path is not None else "",
-                    attempts=self._attempts,
-                    input_tokens=usage.input_tokens,
-                    cached_tokens=usage.cached_tokens,
-                    cache_write_tokens=usage.cache_write_tokens,
-                    output_tokens=usage.output_tokens,
-                    reasoning_tokens=usage.reasoning_tokens,
-                    audio_seconds=usage.seconds,
-                    estimated=usage.estimated,
-                    error=error,
-                    client=self.client,
-                ),
-                path.destination.provider if path is not None else "",
+            gateway.ledger.settle(
+                Receipt(
+                    number=self._number,
+                    entry=self._entry(
+                        status,
+                        ending,
+                        usage,
+                        stream=self._stream is not None,
+                        deployment=path.name if path is not None else "",
+                        error=error,
+                        ended_at=time.perf_counter() if now is None else now,
+                    ),
+                    tenant=tenant_of(principal),
+                    key_id=principal.key_id or principal.key,
+                    provider=path.destination.provider if path is not None else "",
+                    response_id=self._answer_id,
+                    admitted_at=self._admitted_at,
+                    settled_at=time.time(),
+                    charges=self._charges,
+                    tags=principal.tags,
+                )
             )
         except Exception as bug:
             # A mistake in the books must not keep the answer from the client.
             gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
 
-    def _partial_usage(self) -> Usage:
-        """What a call has used up that nobody waited for: the provider will charge for it all the same."""
-        if self._stream is not None and self._started:
-            return self._stream.usage()
-        if self._attempts == 0:
-            return _NO_USAGE
-        return estimated_usage(self._call.request_bytes, self._collected_bytes if self._status == 200 else 0)
+    def _entry(
+        self,
+        status: int,
+        ending: str,
+        usage: Usage,
+        *,
+        stream: bool,
+        deployment: str,
+        error: str = "",
+        ended_at: float = 0.0,
+    ) -> UsageEntry:
+        principal = self._principal
+        begun = self._started_at
+        first = self._first_event_at
+        return UsageEntry(
+            request_id=self.request_id.decode("latin-1"),
+            endpoint=self._dialect.name + self._dialect.operation,
+            status=status,
+            ending=ending,
+            duration_ms=_milliseconds(ended_at - begun) if ended_at else 0.0,
+            first_event_ms=_milliseconds(first - begun) if first else None,
+            stream=stream,
+            key=principal.key,
+            organization=principal.organization,
+            project=principal.project,
+            end_user=self._end_user,
+            model=self._model,
+            deployment=deployment,
+            attempts=self._attempts,
+            input_tokens=usage.input_tokens,
+            cached_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            output_tokens=usage.output_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+            input_audio_tokens=usage.input_audio_tokens,
+            input_image_tokens=usage.input_image_tokens,
+            output_audio_tokens=usage.output_audio_tokens,
+            output_image_tokens=usage.output_image_tokens,
+            audio_seconds=usage.seconds,
+            characters=usage.characters,
+            estimated=usage.estimated,
+            error=error,
+            client=self.client,
+        )
+
+    # -- what was used ------------------------------------------------------------------------------------------
+
+    def _total(self) -> Usage:
+        charges = self._charges
+        if not charges:
+            return self._usage
+        if len(charges) == 1:
+            return charges[0].usage
+        total = _NO_USAGE
+        for charge in charges:
+            total = total.plus(charge.usage)
+        return total
+
+    def _spend(self, usage: Usage) -> None:
+        """The present attempt has brought the answer."""
+        if not self._asked or self._dialect.estimates or self._path is None:
+            self._usage = usage  # no provider charges for it
+        else:
+            self._charges.append(Charge(self._path.destination, usage))
+        self._asked = False
+
+    def _charge(self, error: errors.TidegateError) -> None:
+        """The present attempt, if there is one, is over without the whole answer: note what its provider will charge for
+        all the same."""
+        if not self._asked or self._dialect.estimates:
+            return
+        self._asked = False
+        usage: Usage | None
+        try:
+            usage = self._spent(error)
+        except Exception as bug:  # a stream that is in disorder may not know what it used
+            self._gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
+            usage = estimated_usage(self._call.request_bytes, 0)
+        if usage is not None and self._path is not None:
+            self._charges.append(Charge(self._path.destination, usage))
+
+    def _spent(self, error: errors.TidegateError) -> Usage | None:
+        """What the provider has counted counts, else an estimate of what it has read and said. A provider that failed
+        before it said anything charges for nothing; where we left it, it goes on with what it has read (docs,
+        usage-and-prices)."""
+        before = self._before if self._before is not _NO_USAGE else None
+        attempt, status = self._attempt, self._status
+        if status >= 400 or not (status or (attempt is not None and attempt.sent)):
+            return before
+        left = not isinstance(error, errors.ProviderError) or isinstance(error, errors.UpstreamTimeout)
+        stream = self._stream
+        asked = self._call.request_bytes
+        if not status or stream is None or self._collected_bytes:
+            said = self._collected_bytes
+            if not left and not (said and isinstance(error, errors.UpstreamBroken)):
+                return before
+            guess = estimated_usage(asked, said)
+            return guess if before is None else before.plus(guess)
+        usage = stream.usage()
+        if before is not None:
+            return msgspec.structs.replace(usage, estimated=True)
+        if usage.estimated and not left and not stream.committed:
+            return None
+        return usage
 
     @property
     def _whole(self) -> bool:

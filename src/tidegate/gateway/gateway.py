@@ -5,9 +5,11 @@ import os
 from collections.abc import Iterable, Mapping
 
 from tidegate.access.administration import Administration
+from tidegate.access.catalogue import EMPTY, CatalogueUnusable, fetch_catalogue
 from tidegate.access.failures import Failures
 from tidegate.access.keys import KeyRing, Principal
-from tidegate.access.usage import UsageEntry
+from tidegate.access.ledger import Ledger, Receipt
+from tidegate.access.prices import Prices
 from tidegate.config.schema import Config
 from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
 from tidegate.gateway.exchange import Exchange
@@ -16,6 +18,7 @@ from tidegate.gateway.models import Model, fetch_listings
 from tidegate.gateway.snapshot import Snapshot
 from tidegate.gateway.tenant import envelope_name
 from tidegate.storage.access import AdminRow
+from tidegate.storage.entry import UsageEntry
 from tidegate.storage.storage import Storage
 from tidegate.telemetry.log import LineWriter, get_logger
 from tidegate.telemetry.metrics import Metrics
@@ -25,6 +28,9 @@ from tidegate.upstream.wheel import Wheel
 from tidegate.wire.errors import InvalidKey, ShuttingDown
 
 __all__ = ["Gateway"]
+
+PRICES_S = 5.0
+"""How long a gateway that is told to stop waits for the prices that settled requests wait for."""
 
 
 class Gateway:
@@ -61,6 +67,7 @@ class Gateway:
         self._sealer = Sealer(envelope_key or os.urandom(KEY_BYTES))
         self._envelopes: dict[str, Envelopes] = {}
         self.media = self._fetcher(config)
+        self.storage = storage
         self.keeper = None if storage is None else Keeper(loop, storage, config.storage)
         self.administration = administration
         self._failures = Failures()
@@ -68,6 +75,12 @@ class Gateway:
         self._embedded = dict(embedded or {})
         self._request_log = request_log
         self._listing: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._catalogue = EMPTY
+        self._lists: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+        """The addresses and names whose price lists the catalogue has, as far as there are such."""
+        self.prices = Prices(config.prices, config.providers)
+        self.ledger = Ledger(storage, self.prices, self._on_settled)
         self.snapshot = self._build(config)
         if administration is not None:
             administration.on_change = self.refresh_keys
@@ -110,7 +123,7 @@ class Gateway:
             found = self._envelopes[tenant] = Envelopes(self._sealer, tenant)
         return found
 
-    def settle(self, entry: UsageEntry, provider: str) -> None:
+    def settle(self, entry: UsageEntry, provider: str, cost_nano: int | None = 0) -> None:
         """Record one usage entry: numbers and one log line."""
         series = self.metrics.series(entry.endpoint, provider)
         series.statuses[entry.status] += 1
@@ -124,14 +137,22 @@ class Gateway:
         series.output_tokens += entry.output_tokens
         series.reasoning_tokens += entry.reasoning_tokens
         series.estimated += entry.estimated
+        if cost_nano is None:
+            series.unpriced += 1
+        else:
+            series.cost_nano += cost_nano
         if self._request_log is not None:
             self._request_log.write(entry)
+
+    def _on_settled(self, receipt: Receipt, cost_nano: int | None) -> None:
+        self.settle(receipt.entry, receipt.provider, cost_nano)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin what runs beside requests: asking providers for their models."""
+        """Begin what runs beside requests: asking providers for their models, and reading the catalogue of prices."""
         self.refresh_models()
+        self._load_prices()
 
     def reload(self, config: Config, *, embedded: Mapping[str, str] | None = None) -> None:
         """Swap in another configuration. Running requests end on the one they began with.
@@ -153,6 +174,8 @@ class Gateway:
         for upstream in old.upstreams.values():
             upstream.close()
         self.refresh_models()
+        self._price(config)
+        self._load_prices()
 
     def add_provider(self, config: Config) -> None:
         """Swap in a configuration that differs by more providers only; connections stay."""
@@ -160,6 +183,8 @@ class Gateway:
         upstreams = {name: old.upstreams.get(name) or self._upstream(name, config) for name in config.providers}
         self.snapshot = Snapshot(config, upstreams, old.listings, old.keys)
         self.refresh_models(name for name in upstreams if name not in old.upstreams)
+        self._price(config)
+        self._load_prices()
 
     def refresh_keys(self) -> None:
         """Swap in the keys as they are managed now. Running requests go on with what they began with."""
@@ -196,11 +221,40 @@ class Gateway:
             await asyncio.wait([self._listing])
         for exchange in list(self.exchanges):
             exchange.stop(ShuttingDown("The gateway is shutting down; send the request again."))
+        if self._loading is not None:
+            if self.ledger.waiting:
+                await asyncio.wait([self._loading], timeout=PRICES_S)
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
+        self.ledger.loaded()
         for upstream in self.snapshot.upstreams.values():
             upstream.close()
         if self.keeper is not None:
             await self.keeper.quota.close()
         self.wheel.close()
+
+    # -- prices -------------------------------------------------------------------------------------------------
+
+    def _price(self, config: Config) -> None:
+        self.prices = self.ledger.prices = Prices(config.prices, config.providers, self._catalogue)
+
+    def _load_prices(self) -> None:
+        """Read the price lists that are not there yet, in the background."""
+        addresses, names = self.prices.wanted
+        if (addresses <= self._lists[0] and names <= self._lists[1]) or self.ledger.is_loading:
+            return
+        self.ledger.is_loading = True
+        self._loading = self.loop.create_task(self._read_prices(addresses, names))
+
+    async def _read_prices(self, addresses: frozenset[str], names: frozenset[str]) -> None:
+        try:
+            self._catalogue = await fetch_catalogue(addresses, names)
+        except CatalogueUnusable as error:
+            self.log.warning("prices_unknown", reason=str(error), hint="Prices of the configuration are known.")
+        self._lists = addresses, names
+        self._price(self.snapshot.config)
+        self.ledger.loaded()
+        self._load_prices()  # another configuration may have come meanwhile
 
     # -- inside -------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
+from tidegate.access.ledger import interrupted
 from tidegate.config.schema import Config, Document
 from tidegate.server.envelope_key import data_folder
 from tidegate.storage.storage import Settings, Storage
@@ -37,8 +38,13 @@ async def open_storage(config: Config, environment: Mapping[str, str]) -> Storag
         return None
     storage = await Storage.open(
         url,
-        settings=Settings(when_unavailable=settings.when_unavailable, lease_s=float(settings.lease)),
+        settings=Settings(
+            when_unavailable=settings.when_unavailable,
+            lease_s=float(settings.lease),
+            usage_age_s=config.ledger.retention.seconds(),
+        ),
         master_keys=settings.master_keys,
+        estimate=interrupted,
     )
     if len(settings.master_keys) > 1 and (count := await storage.rewrap()):
         log.get_logger().info("storage_keys_rewrapped", count=count)

@@ -1,6 +1,6 @@
 """The usage entry of a request that no exchange answers for."""
 
-from tidegate.access.usage import UsageEntry
+from tidegate.storage.entry import UsageEntry
 from tidegate.wire.errors import TidegateError
 
 __all__ = ["refused"]

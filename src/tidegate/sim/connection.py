@@ -10,6 +10,7 @@ from typing import Any, cast
 import httptools
 import msgspec
 
+from tidegate.sim.claims import Claim, claim_in
 from tidegate.sim.errors import Refusal, error_object
 from tidegate.sim.faults import FAULTS
 from tidegate.sim.options import Options
@@ -18,6 +19,9 @@ from tidegate.sim.upload import PATHS, Upload
 
 # No test sends more; a client that does is told so and is not buffered for.
 MAX_BODY_BYTES = 64 * 1024 * 1024
+
+# Of an answer, for requests that are kept: what it used is told at the end.
+KEPT_BYTES = 64 * 1024
 
 _LINGER_0 = struct.pack("ii", 1, 0)
 
@@ -35,6 +39,7 @@ class SimRequest:
         "path",
         "started_at",
         "upload",
+        "written",
     )
 
     def __init__(
@@ -60,6 +65,13 @@ class SimRequest:
         """When the last byte of the answer was handed to the transport, or the connection was cut on purpose."""
         self.closed_by_peer_at: float | None = None
         """When the client left before that."""
+        self.written = bytearray()
+        """The answer, as far as it was handed to the transport, and not more than the last of it."""
+
+    @property
+    def claim(self) -> Claim | None:
+        """What the answer said that was used; None if it did not, or did not come so far."""
+        return claim_in(bytes(self.written))
 
     @property
     def json(self) -> Any:
@@ -329,6 +341,11 @@ class Connection(asyncio.Protocol):
                 self._held = True
                 return
             self._transport.write(data)
+            if self._request is not None:
+                written = self._request.written
+                written += data
+                if len(written) > 2 * KEPT_BYTES:
+                    del written[:-KEPT_BYTES]
             step = next(self._steps, None)
             if step is None:
                 self._end(Ending.KEEP)

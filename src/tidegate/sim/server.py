@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Self
 
+from tidegate.sim.claims import Claim
 from tidegate.sim.connection import Connection, House, SimRequest
 from tidegate.sim.desk import Desk
 
@@ -100,6 +101,16 @@ class SimServer:
     def requests(self) -> deque[SimRequest]:
         """The newest requests, oldest first."""
         return self._house.requests
+
+    @property
+    def claimed(self) -> Claim:
+        """What the kept requests' answers said that was used, together."""
+        total = Claim()
+        for request in self.requests:
+            claim = request.claim
+            if claim is not None:
+                total = total.plus(claim)
+        return total
 
     @property
     def connections(self) -> int:

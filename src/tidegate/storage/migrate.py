@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "REVISIONS", "prepare_postgres", "prepare_sqlite", "render"]
 
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 """Every schema that this version can read or upgrade, oldest first; a test holds them against Alembic's own list."""
 
 HEAD: Final = REVISIONS[-1]

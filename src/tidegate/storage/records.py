@@ -5,6 +5,8 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from tidegate.storage.entry import UsageEntry
+
 __all__ = [
     "ENDED",
     "Chain",
@@ -19,7 +21,9 @@ __all__ = [
     "Journal",
     "Link",
     "NewRun",
+    "OpenUsage",
     "Page",
+    "Part",
     "Ref",
     "Role",
     "Run",
@@ -231,15 +235,46 @@ class Stored(msgspec.Struct, frozen=True):
     runs: int
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """A ledger entry: written when a request is admitted, completed once when it is settled."""
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was used at one deployment of several that one request was sent to."""
 
-    request_id: str
+    deployment: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    estimated: bool = False
+    cost_nano: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A row of the ledger: written when a request is admitted, completed once when it is settled."""
+
+    number: int
+    """See `Storage.usage_number`."""
     tenant: Tenant
-    key: str = ""
-    at: float
-    entry: bytes
-    """JSON of the entry."""
+    admitted_at: float
+    settled_at: float | None = None
+    entry: UsageEntry
+    key_id: str = ""
+    """What the key is known by as long as it exists; its name may change."""
+    provider: str = ""
+    response_id: str = ""
+    """Of the answer; two entries with the same one had the same answer."""
+    cost_nano: int | None = None
+    """In 10^-9 US dollars; None where a price is unknown."""
+    prices: msgspec.Raw = msgspec.Raw(b"null")
+    """The prices that were applied, as a JSON object."""
+    tags: msgspec.Raw = msgspec.Raw(b"{}")
+    """The key's metadata, as a JSON object."""
+    parts: tuple[Part, ...] = ()
+    """What was used where, when that was not one deployment."""
+
+
+class OpenUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that a process left open which is gone."""
+
+    usage: Usage
+    last_sequence: int | None
+    """Of the last event that was stored of the answer."""
 
 
 class Interrupted(msgspec.Struct, frozen=True):

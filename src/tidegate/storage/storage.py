@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from tidegate.storage.crypto import Damaged, Keyring, MasterKey
 from tidegate.storage.engine import Engine, Refused, Unavailable
 from tidegate.storage.items import Scope
 from tidegate.storage.journal import Append
-from tidegate.storage.ledger import LedgerRow
+from tidegate.storage.ledger import Entries, Estimate, ReportRow, UsageFilter
 from tidegate.storage.news import News, Watch
 from tidegate.storage.records import (
     Chain,
@@ -64,7 +65,7 @@ from tidegate.telemetry.log import get_logger
 from tidegate.telemetry.metrics import Metrics
 from tidegate.wire.errors import Internal, StorageUnavailable
 
-__all__ = ["Settings", "Storage"]
+__all__ = ["Reader", "Settings", "Storage"]
 
 BLOCK: Final = 32_768
 """Run numbers that a process takes at once. It has one block in use and one to spare, for runs that begin in an outage."""
@@ -92,12 +93,15 @@ class Storage:
         self.process = 0
         self.on_interrupted: Callable[[Sequence[Interrupted]], None] | None = None
         """Told of runs that were closed because their process is gone."""
+        self.estimate: Estimate | None = None
+        """How ledger entries are settled whose process is gone; without it they stay open."""
         self.on_cancel: Callable[[str], None] | None = None
         """Told the id of a run of this process that another process was asked to cancel, or to delete."""
         self._log = get_logger()
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(engine, self, settings, self._loop)
         self._numbers = self._spare = range(0)
+        self._usages = 0
         self._reserving: asyncio.Task[None] | None = None
         self._live: dict[str, Run] = {}
         self._pending: dict[str, int] = {}
@@ -114,6 +118,7 @@ class Storage:
         settings: Settings | None = None,
         master_keys: Sequence[Secret] = (),
         on_interrupted: Callable[[Sequence[Interrupted]], None] | None = None,
+        estimate: Estimate | None = None,
     ) -> "Storage":
         """Open, make or upgrade the database, and close the runs of processes that are gone.
 
@@ -123,7 +128,7 @@ class Storage:
         settings = settings or Settings()
         keyring = Keyring([MasterKey(secret) for secret in master_keys])
         engine = await _open_engine(url, settings)
-        return await cls.over(engine, keyring, settings, on_interrupted=on_interrupted)
+        return await cls.over(engine, keyring, settings, on_interrupted=on_interrupted, estimate=estimate)
 
     @classmethod
     async def over(
@@ -133,10 +138,12 @@ class Storage:
         settings: Settings,
         *,
         on_interrupted: Callable[[Sequence[Interrupted]], None] | None = None,
+        estimate: Estimate | None = None,
     ) -> "Storage":
         """The storage over an engine that is open, and that it closes. Raises StorageUnusable."""
         storage = cls(engine, keyring, settings)
         storage.on_interrupted = on_interrupted
+        storage.estimate = estimate
         try:
             await storage._start()
         except BaseException as error:
@@ -444,20 +451,44 @@ class Storage:
 
     # -- ledger -------------------------------------------------------------------------------------------------
 
-    def admit_usage(self, usage: Usage) -> None:
-        """Queue the ledger entry of a request that is admitted. Raises StorageUnavailable when the spool is full and
-        the mode is `fail_closed`."""
-        if not self._writer.admit(usage) and self.settings.when_unavailable == "fail_closed":
+    def usage_number(self) -> int:
+        """The number of a new ledger entry, which no other has, in any process."""
+        self._usages += 1
+        return (self.process << ledger.PROCESS_SHIFT) + self._usages
+
+    def admit_usage(self, number: int, entry: Callable[[], Usage]) -> None:
+        """Queue the ledger entry of a request that is admitted: most are settled before it must be written, and then it
+        is never asked for. Raises StorageUnavailable when the spool is full and the mode is `fail_closed`."""
+        if not self._writer.admit(number, entry) and self.settings.when_unavailable == "fail_closed":
             raise StorageUnavailable("The storage of this gateway is full; usage cannot be recorded. Try again later.")
 
     def settle_usage(self, usage: Usage) -> None:
         """Queue the completion of an entry; the first one counts."""
         self._writer.settle(usage)
 
-    async def read_usage(self, tenant: Tenant, *, after: int = 0, limit: int = 100) -> list[LedgerRow]:
-        """Ledger entries of a tenant behind the row number `after`."""
+    async def usage_report(
+        self, by: Sequence[str], since: float, until: float, only: UsageFilter, *, limit: int
+    ) -> list[ReportRow]:
+        """Sums of settled entries; see `ledger.report`."""
         await self._writer.settle_all()
-        return await self._read(partial(ledger.read, tenant, after, limit))
+        return await self._read(partial(ledger.report, by, since, until, only, limit))
+
+    async def usage_entries(
+        self,
+        since: float,
+        until: float,
+        only: UsageFilter,
+        *,
+        after: tuple[float, int] | None = None,
+        limit: int = ROWS,
+    ) -> Entries:
+        """A page of entries; see `ledger.entries`."""
+        await self._writer.settle_all()
+        return await self._read(partial(ledger.entries, since, until, only, after=after, limit=limit))
+
+    async def rebuild_usage(self) -> int:
+        """Make the sums anew of all hours that still have all their entries, one by one; how many hours."""
+        return await _rebuild(self._execute, self.settings.usage_age_s)
 
     # -- control data -------------------------------------------------------------------------------------------
 
@@ -668,10 +699,17 @@ class Storage:
                 self._log.warning("storage_runs_interrupted", count=len(closed))
                 if self.on_interrupted is not None:
                     self.on_interrupted(closed)
+        if self.estimate is not None:
+            while await self._engine.read(ledger.has_orphans):
+                count = await self._execute(partial(ledger.close_orphans, ROWS, self.estimate))
+                self._log.warning("storage_usage_interrupted", count=count)
 
     async def sweep(self) -> None:
         """Remove what has expired, in bounded batches. Done by itself every `sweep_s`."""
-        for work in (retention.expire, idempotency.expire, retention.purge):
+        works: list[Callable[[int], Work[int]]] = [retention.expire, idempotency.expire, retention.purge]
+        if self.settings.usage_age_s is not None:
+            works.append(partial(ledger.expire, age_s=self.settings.usage_age_s))
+        for work in works:
             more = True
             while more:
                 more = bool(await self._execute(partial(work, ROWS)))
@@ -680,6 +718,60 @@ class Storage:
         is_done = False
         while not is_done:
             is_done = await self._execute(partial(retention.purge_one, kind, number, ROWS))
+
+
+class Reader:
+    """The ledger of a database, for those who only ask: no gateway is entered, none is taken for dead."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Not for callers: `open` makes one."""
+        self._engine = engine
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, url: str) -> AsyncIterator["Reader"]:
+        """Open a database, upgraded if it must be. Raises StorageUnusable."""
+        if url.startswith("sqlite:") and not _sqlite_path(url).exists():
+            raise StorageUnusable(f"There is no database at {_sqlite_path(url)}: no gateway has run with it yet.")
+        engine = await _open_engine(url, Settings())
+        try:
+            yield cls(engine)
+        except Unavailable as error:
+            raise StorageUnusable(f"The database does not answer: {error}.") from error
+        finally:
+            await engine.close()
+
+    async def usage_report(
+        self, by: Sequence[str], since: float, until: float, only: UsageFilter, *, limit: int
+    ) -> list[ReportRow]:
+        """See `Storage.usage_report`."""
+        return await self._engine.read(partial(ledger.report, by, since, until, only, limit))
+
+    async def usage_entries(
+        self,
+        since: float,
+        until: float,
+        only: UsageFilter,
+        *,
+        after: tuple[float, int] | None = None,
+        limit: int = ROWS,
+    ) -> Entries:
+        """See `Storage.usage_entries`."""
+        return await self._engine.read(partial(ledger.entries, since, until, only, after=after, limit=limit))
+
+    async def rebuild_usage(self, age_s: float | None = None) -> int:
+        """See `Storage.rebuild_usage`; `age_s` is how old entries become."""
+        return await _rebuild(lambda work: self._engine.write(work, sync=False), age_s)
+
+
+async def _rebuild(
+    execute: Callable[[Callable[[], Work[float | None]]], Awaitable[float | None]], age_s: float | None
+) -> int:
+    # Of the first hours some entries may have expired.
+    count, since = 0, 0.0 if age_s is None else time.time() - age_s + 2 * ledger.HOUR_S
+    while (behind := await execute(partial(ledger.rebuild, since))) is not None:
+        count, since = count + 1, behind
+    return count
 
 
 async def _open_engine(url: str, settings: Settings) -> Engine:

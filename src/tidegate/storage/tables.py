@@ -205,18 +205,74 @@ doomed = Table(
     Column("owner", BigInteger),
 )
 
+# One row for each request. The number holds the process that admitted it, in front of a running one: rows of one process
+# are appended, and nobody else has the same number, whatever ids clients give to their requests.
 ledger = Table(
     "ledger",
     metadata,
-    _key("number"),
-    Column("request_id", Text, nullable=False),
+    Column("number", _Key, primary_key=True, autoincrement=False),
     Column("tenant", BigInteger, nullable=False),
     Column("key", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("end_user", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("stream", SmallInteger, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("ending", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("response_id", Text, nullable=False),
     Column("admitted_at", Double, nullable=False),
-    Column("settled_at", Double),
-    Column("entry", LargeBinary, nullable=False),
+    Column("settled_at", Double),  # null while the request runs
+    Column("duration_ms", Double, nullable=False),
+    Column("first_event_ms", Double),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("audio_seconds", Double, nullable=False),
+    Column("characters", BigInteger, nullable=False),
+    Column("estimated", SmallInteger, nullable=False),
+    Column("cost_nano", BigInteger),  # null where a price is unknown
+    Column("detail", LargeBinary, nullable=False),
 )
-Index("ledger_request", ledger.c.request_id, unique=True)
+_only_open = ledger.c.settled_at.is_(None)
+Index("ledger_open", ledger.c.number, sqlite_where=_only_open, postgresql_where=_only_open)
+Index("ledger_time", ledger.c.admitted_at, ledger.c.number)
+
+# Sums over the settled rows of the ledger, by the hour in which they were admitted. Derived: it can be made anew from the
+# rows that are still there, and outlives them.
+usage_hours = Table(
+    "usage_hours",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", Text, primary_key=True),
+    Column("end_user", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("deployment", Text, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    Column("ending", Text, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("estimated", BigInteger, nullable=False),
+    Column("unpriced", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("audio_seconds", Double, nullable=False),
+    Column("characters", BigInteger, nullable=False),
+    Column("duration_ms", Double, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+)
 
 # -- access: who may use the gateway, and who may change that --------------------------------------------------------
 

@@ -7,12 +7,13 @@ from typing import Final
 from tidegate.storage.records import Stored, Tenant
 from tidegate.storage.statement import Sql, Work
 
-__all__ = ["NUMBER", "account", "enrol", "full", "stored"]
+__all__ = ["NUMBER", "account", "enrol", "enrol_all", "full", "stored"]
 
 NUMBER: Final = "(SELECT number FROM tenants WHERE organization = :organization AND project = :project)"
 """The tenant's number within a statement; null, which equals nothing, for one that never stored anything."""
 
 _ENROL = Sql("INSERT INTO tenants (organization, project) VALUES (:organization, :project) ON CONFLICT DO NOTHING")
+_FIND = Sql("SELECT number FROM tenants WHERE organization = :organization AND project = :project")
 _ACCOUNT = Sql("""
     INSERT INTO stored (tenant, key, bytes, runs) VALUES (:tenant, :key, :bytes, :runs)
     ON CONFLICT (tenant, key) DO UPDATE SET bytes = stored.bytes + excluded.bytes, runs = stored.runs + excluded.runs
@@ -30,6 +31,18 @@ def enrol(tenants: Iterable[Tenant]) -> Work[None]:
     names = sorted({(tenant.organization, tenant.project) for tenant in tenants})
     if names:
         yield _ENROL.many(names)
+
+
+def enrol_all(tenants: Iterable[Tenant]) -> Work[dict[Tenant, int]]:
+    """The numbers of all these tenants, which get one if they have none yet."""
+    found: dict[Tenant, int] = {}
+    for tenant in sorted(set(tenants), key=lambda one: (one.organization, one.project)):
+        rows = yield _FIND(organization=tenant.organization, project=tenant.project)
+        if not rows:
+            yield _ENROL(organization=tenant.organization, project=tenant.project)
+            rows = yield _FIND(organization=tenant.organization, project=tenant.project)
+        found[tenant] = int(rows[0][0])
+    return found
 
 
 def account(changes: Iterable[tuple[int, str, int, int]]) -> Work[None]:

@@ -42,6 +42,9 @@ BATCH_WRITES: Final = 2000
 WRITE_BYTES: Final = 200
 """What a write takes in memory besides its content."""
 
+USAGE_BYTES: Final = 2000
+"""What a ledger entry takes in memory, about, with all its names."""
+
 BACKOFF_S: Final = (0.05, 2.0)
 """First and longest pause between attempts while the database fails."""
 
@@ -73,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """After which silence other processes take this one for dead. Renewed every third of it."""
     patience_s: float = 5.0
     """How long a caller waits for a write or read before it is told that the storage is unavailable."""
+    usage_age_s: float | None = None
+    """How old ledger entries become; None keeps them."""
     sweep_s: float = 60.0
     """Time between two searches for what has expired."""
     readers: int = 4
@@ -108,6 +113,7 @@ class Batch:
         "size",
         "sync",
         "updates",
+        "whole",
         "writes",
     )
 
@@ -121,8 +127,10 @@ class Batch:
         self.segments: list[Append] = []
         self.finishes: list[Finish] = []
         self.lost: list[int] = []
-        self.admissions: dict[str, Usage] = {}
-        self.settlements: dict[str, Usage] = {}
+        self.admissions: dict[int, Callable[[], Usage]] = {}
+        self.whole: dict[int, Usage] = {}
+        """Ledger entries that were admitted and settled in this batch."""
+        self.settlements: dict[int, Usage] = {}
         self.operations: list[Operation] = []
         self.refused: list[Run] = []
         """Runs that had ended before, found when the batch was applied."""
@@ -139,7 +147,9 @@ class Batch:
         if self.lost:
             yield from retention.lose(self.lost, owner)
         if self.admissions:
-            yield from ledger.admit(list(self.admissions.values()))
+            yield from ledger.admit([entry() for entry in self.admissions.values()])
+        if self.whole:
+            yield from ledger.write(list(self.whole.values()))
         if self.settlements:
             yield from ledger.settle(list(self.settlements.values()))
         for operation in self.operations:
@@ -186,11 +196,14 @@ class Batch:
             part = Batch(self.number)
             part.lost = [number]
             found.append(part)
-        for request_id in {**self.admissions, **self.settlements}:
+        for row in {**self.admissions, **self.whole, **self.settlements}:
             part = Batch(self.number)
-            for whole, own in ((self.admissions, part.admissions), (self.settlements, part.settlements)):
-                if request_id in whole:
-                    own[request_id] = whole[request_id]
+            if row in self.admissions:
+                part.admissions[row] = self.admissions[row]
+            if row in self.whole:
+                part.whole[row] = self.whole[row]
+            if row in self.settlements:
+                part.settlements[row] = self.settlements[row]
             found.append(part)
         for operation in self.operations:
             part = Batch(self.number)
@@ -280,31 +293,36 @@ class Writer:
             self._arm(self._settings.flush_s)
         return number
 
-    def admit(self, usage: Usage) -> bool:
-        """Queue a ledger entry; False when the spool is full."""
-        return self._enter(self.open.admissions, usage)
+    def admit(self, number: int, entry: Callable[[], Usage]) -> bool:
+        """Queue a ledger entry, which is asked for if it is not settled until it must be written; False when the spool is
+        full."""
+        if self._has_no_room():
+            return False
+        self.open.admissions[number] = entry
+        self.queued += USAGE_BYTES
+        self.added(USAGE_BYTES)
+        return True
 
     def settle(self, usage: Usage) -> bool:
         """Queue the completion of a ledger entry; False when the spool is full."""
-        # Admitted in the same batch: one row is enough.
-        self._uncharge(self.open.admissions.pop(usage.request_id, None))
-        return self._enter(self.open.settlements, usage)
-
-    def _enter(self, entries: dict[str, Usage], usage: Usage) -> bool:
-        size = len(usage.entry) + WRITE_BYTES
-        if self.queued + size > self._settings.spool_bytes:
-            self.note_full()
-            self.lost_usage += 1
+        batch, number = self.open, usage.number
+        if batch.admissions.pop(number, None) is not None:
+            batch.whole[number] = usage  # admitted in the same batch: one row is enough
+            return True
+        if self._has_no_room():
             return False
-        self._uncharge(entries.pop(usage.request_id, None))
-        entries[usage.request_id] = usage
-        self.queued += size
-        self.added(size)
+        if number not in batch.whole and number not in batch.settlements:
+            batch.settlements[number] = usage
+            self.queued += USAGE_BYTES
+            self.added(USAGE_BYTES)
         return True
 
-    def _uncharge(self, usage: Usage | None) -> None:
-        if usage is not None:
-            self.queued -= len(usage.entry) + WRITE_BYTES
+    def _has_no_room(self) -> bool:
+        if self.queued + USAGE_BYTES <= self._settings.spool_bytes:
+            return False
+        self.note_full()
+        self.lost_usage += 1
+        return True
 
     def enqueue(self, work: Callable[[], Work[Any]], size: int = 0) -> bool:
         """Queue work that nobody waits for; False when the spool is full."""
@@ -440,6 +458,14 @@ class Writer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for number, entry in list(batch.admissions.items()):
+            try:  # now, on the loop: the transaction may run on a thread
+                batch.admissions[number] = _made(entry())
+            except Exception:  # a mistake in one entry must not keep the others from the disk
+                self._log.exception("storage_entry_failed")
+                del batch.admissions[number]
+                self.queued -= USAGE_BYTES
+                self.lost_usage += 1
         self._closed.append(batch)
         self.open = Batch(batch.number + 1)
 
@@ -523,7 +549,7 @@ class Writer:
         self._log.error("storage_write_refused", run=found[0].new.id if found else "", reason=_words(error))
         for run in found:
             self.lose(run)
-        self.lost_usage += len({**part.admissions, **part.settlements})
+        self.lost_usage += len({**part.admissions, **part.whole, **part.settlements})
 
     def _after(self, batch: Batch) -> None:
         """A batch is in the database: count, and wake who waits."""
@@ -535,8 +561,7 @@ class Writer:
             if not run.lost:
                 run.queued -= size
                 self.queued -= size
-        for usage in (*batch.admissions.values(), *batch.settlements.values()):
-            self._uncharge(usage)
+        self.queued -= USAGE_BYTES * (len(batch.admissions) + len(batch.whole) + len(batch.settlements))
         self.queued -= sum([operation.size for operation in batch.operations])
         if not self.is_full:
             self._is_told_full = False
@@ -597,6 +622,10 @@ class Writer:
                 spool_bytes=self.queued,
                 reason=self.reason or "the database did not answer in time",
             )
+
+
+def _made(usage: Usage) -> Callable[[], Usage]:
+    return lambda: usage
 
 
 def _words(error: Exception) -> str:

@@ -48,6 +48,7 @@ class Series:
     __slots__ = (
         "attempts",
         "cached_tokens",
+        "cost_nano",
         "duration",
         "endings",
         "estimated",
@@ -56,6 +57,7 @@ class Series:
         "output_tokens",
         "reasoning_tokens",
         "statuses",
+        "unpriced",
     )
 
     def __init__(self) -> None:
@@ -69,6 +71,8 @@ class Series:
         self.output_tokens = 0
         self.reasoning_tokens = 0
         self.estimated = 0
+        self.cost_nano = 0
+        self.unpriced = 0
 
 
 Gauge = Callable[[], Iterable[tuple[tuple[str, ...], float]]]
@@ -109,6 +113,8 @@ class Metrics(Collector):
         estimated = CounterMetricFamily(
             "tidegate_estimated_usage", "Requests whose usage had to be estimated.", labels=by
         )
+        cost = CounterMetricFamily("tidegate_cost_dollars", "Cost in US dollars, where it is known.", labels=by)
+        unpriced = CounterMetricFamily("tidegate_unpriced", "Requests whose cost is unknown.", labels=by)
         duration = HistogramMetricFamily(
             "tidegate_request_seconds", "From the request's end to the answer's end.", labels=by
         )
@@ -124,9 +130,11 @@ class Metrics(Collector):
             for kind in ("input", "cached", "output", "reasoning"):
                 tokens.add_metric([*key, kind], getattr(series, f"{kind}_tokens"))
             estimated.add_metric(key, series.estimated)
+            cost.add_metric(key, series.cost_nano / 1e9)
+            unpriced.add_metric(key, series.unpriced)
             duration.add_metric(key, series.duration.buckets(), series.duration.total)
             first.add_metric(key, series.first_event.buckets(), series.first_event.total)
-        yield from (requests, endings, attempts, tokens, estimated, duration, first)
+        yield from (requests, endings, attempts, tokens, estimated, cost, unpriced, duration, first)
         for name, description, labels, read in self._gauges:
             gauge = GaugeMetricFamily(name, description, labels=labels)
             for values, value in read():

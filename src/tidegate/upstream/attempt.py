@@ -71,6 +71,11 @@ class Attempt:
             self._use(connection)
 
     @property
+    def sent(self) -> bool:
+        """Whether the request is on its way to the provider, or was."""
+        return self._connection is not None
+
+    @property
     def last_read(self) -> float:
         """Loop time of the last bytes from the provider; 0 while there were none."""
         return self._connection.last_read if self._connection is not None else 0.0

@@ -284,3 +284,75 @@ CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 
 
 UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
 
+-- Running upgrade 0003 -> 0004
+
+DROP INDEX ledger_request;
+
+DROP TABLE ledger;
+
+CREATE TABLE ledger (
+    number INTEGER NOT NULL, 
+    tenant BIGINT NOT NULL, 
+    "key" TEXT NOT NULL, 
+    key_id TEXT NOT NULL, 
+    end_user TEXT NOT NULL, 
+    model TEXT NOT NULL, 
+    provider TEXT NOT NULL, 
+    deployment TEXT NOT NULL, 
+    endpoint TEXT NOT NULL, 
+    stream SMALLINT NOT NULL, 
+    status INTEGER NOT NULL, 
+    ending TEXT NOT NULL, 
+    error TEXT NOT NULL, 
+    attempts INTEGER NOT NULL, 
+    response_id TEXT NOT NULL, 
+    admitted_at DOUBLE NOT NULL, 
+    settled_at DOUBLE, 
+    duration_ms DOUBLE NOT NULL, 
+    first_event_ms DOUBLE, 
+    input_tokens BIGINT NOT NULL, 
+    cached_tokens BIGINT NOT NULL, 
+    cache_write_tokens BIGINT NOT NULL, 
+    output_tokens BIGINT NOT NULL, 
+    reasoning_tokens BIGINT NOT NULL, 
+    audio_seconds DOUBLE NOT NULL, 
+    characters BIGINT NOT NULL, 
+    estimated SMALLINT NOT NULL, 
+    cost_nano BIGINT, 
+    detail BLOB NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE INDEX ledger_open ON ledger (number) WHERE settled_at IS NULL;
+
+CREATE INDEX ledger_time ON ledger (admitted_at, number);
+
+CREATE TABLE usage_hours (
+    hour BIGINT NOT NULL, 
+    tenant BIGINT NOT NULL, 
+    key_id TEXT NOT NULL, 
+    end_user TEXT NOT NULL, 
+    model TEXT NOT NULL, 
+    deployment TEXT NOT NULL, 
+    endpoint TEXT NOT NULL, 
+    ending TEXT NOT NULL, 
+    "key" TEXT NOT NULL, 
+    provider TEXT NOT NULL, 
+    requests BIGINT NOT NULL, 
+    attempts BIGINT NOT NULL, 
+    estimated BIGINT NOT NULL, 
+    unpriced BIGINT NOT NULL, 
+    input_tokens BIGINT NOT NULL, 
+    cached_tokens BIGINT NOT NULL, 
+    cache_write_tokens BIGINT NOT NULL, 
+    output_tokens BIGINT NOT NULL, 
+    reasoning_tokens BIGINT NOT NULL, 
+    audio_seconds DOUBLE NOT NULL, 
+    characters BIGINT NOT NULL, 
+    duration_ms DOUBLE NOT NULL, 
+    cost_nano BIGINT NOT NULL, 
+    PRIMARY KEY (hour, tenant, key_id, end_user, model, deployment, endpoint, ending)
+);
+
+UPDATE alembic_version SET version_num='0004' WHERE alembic_version.version_num = '0003';
+

@@ -1,12 +1,13 @@
-"""The usage entry: one for each request, whatever happened."""
+"""The usage entry: one for each request, whatever happened. It is a line of the log, and a row of the ledger."""
 
 import msgspec
 
 __all__ = ["UsageEntry"]
 
 
-class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What a request was, who made it, how it ended and what it used. Written once, when the request is settled.
+class UsageEntry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """What a request was, who made it, how it ended, what it used and what that cost. Written once, when the request is
+    settled. In the ledger it stands from the admission on: `open` while the request runs, `interrupted` when that never ended.
 
     Members with a default are left out of the log line when they say nothing; figures are always in it.
     """
@@ -16,12 +17,13 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     status: int
     """HTTP status that the client saw; 499 when it left before one was sent."""
     ending: str
-    """completed, incomplete, failed, refused, cancelled, repeated or client_gone."""
+    """completed, incomplete, failed, refused, cancelled, repeated, client_gone, interrupted or open."""
     duration_ms: float
     first_event_ms: float | None = None
     """Until the first event for the client; for an answer in one body, until that."""
     stream: bool
     key: str = ""
+    organization: str = "default"
     project: str = ""
     end_user: str = ""
     model: str = ""
@@ -33,9 +35,18 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     cache_write_tokens: int
     output_tokens: int
     reasoning_tokens: int
+    cache_write_1h_tokens: int = 0
+    input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
     audio_seconds: float = 0.0
     """Length of the audio, where the provider counts that instead of tokens."""
+    characters: int = 0
+    """Of the text to be spoken."""
     estimated: bool
+    cost: float | None = None
+    """In US dollars; none where a price is unknown."""
     error: str = ""
     """Code of the error that the client was told, or that ended the answer."""
     client: str = ""
