@@ -140,7 +140,7 @@ def test_without_grace_the_endings_still_reach_the_clients() -> None:
 
 def test_sigterm_drains_a_process(tmp_path: Path) -> None:
     file = tmp_path / "tidegate.toml"
-    file.write_text('[server]\nport = 0\ndrain = "300ms"\n[providers.sim]\n')
+    file.write_text(f'[server]\nport = 0\ndrain = "300ms"\ndata_dir = "{tmp_path}"\n[providers.sim]\n')
     command = [sys.executable, "-m", "tidegate", "serve", "--config", str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}) as process:
         assert process.stdout is not None

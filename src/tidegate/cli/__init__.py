@@ -1,4 +1,4 @@
-"""The command line: `tidegate serve`, `tidegate config …`, `tidegate keys …` and its like, `tidegate sim`."""
+"""The command line: `tidegate serve`, `tidegate config …`, `tidegate keys …` and its like, `tidegate usage`, `tidegate sim`."""
 
 import contextlib
 import json
@@ -11,6 +11,7 @@ import click
 
 from tidegate import __version__
 from tidegate.cli.access import GROUPS
+from tidegate.cli.usage import usage
 from tidegate.config.automatic import automatic
 from tidegate.config.jsonschema import json_schema
 from tidegate.config.load import find_file, load_file
@@ -38,6 +39,7 @@ def main() -> None:
 
 for _group in GROUPS:
     main.add_command(_group)
+main.add_command(usage)
 
 _config_option = click.option(
     "--config",

@@ -43,6 +43,9 @@ _ANTHROPIC = "/v1/messages/"
 GOOGLE = "/v1beta/"
 """What the paths of Gemini's API begin with."""
 
+ADMIN = "/admin/"
+"""What the paths of our own API begin with."""
+
 _PLANNED = ("/v1/audio/", "/v1/images", "/v1/files", "/v1/batches")
 """Paths of neighbouring APIs that clients are known to try."""
 

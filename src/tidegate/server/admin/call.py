@@ -80,6 +80,8 @@ class Entry(NamedTuple):
     status: int = 200
     reads_query: bool = False
     """The handler reads the query by itself; `query` only describes it."""
+    also: tuple[str, ...] = ()
+    """Content types besides JSON in which the answer may come."""
 
 
 def check_role(caller: AdminRow | Principal, needs: Needs) -> None:

@@ -66,7 +66,10 @@ def document(prefix: str, table: Sequence[Entry]) -> dict[str, Any]:
             "responses": {
                 str(entry.status): {
                     "description": "Done.",
-                    "content": {_JSON: {"schema": schema_of[str(entry.answer)]}},
+                    "content": {
+                        _JSON: {"schema": schema_of[str(entry.answer)]},
+                        **{kind: {"schema": {"type": "string"}} for kind in entry.also},
+                    },
                 },
                 **{
                     str(refusal.status): {

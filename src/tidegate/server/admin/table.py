@@ -22,7 +22,7 @@ from tidegate.access.objects import (
     ProjectChange,
     Rotation,
 )
-from tidegate.server.admin import handlers
+from tidegate.server.admin import handlers, usage
 from tidegate.server.admin.call import Call, Entry
 from tidegate.server.admin.handlers import KeysQuery, Nothing, PageQuery, RevocableQuery
 from tidegate.server.admin.openapi import document
@@ -126,4 +126,26 @@ TABLE: Final[tuple[Entry, ...]] = (
         body_optional=True,
     ),
     Entry("GET", "/audit", "owner", handlers.list_audit, "Read the audit log", Page[AuditEntry], query=PageQuery),
+    Entry(
+        "GET",
+        "/usage",
+        "key",
+        usage.report,
+        "Report usage and cost; a virtual key sees its own",
+        usage.UsageReport,
+        query=usage.ReportQuery,
+        reads_query=True,
+        also=("text/csv",),
+    ),
+    Entry(
+        "GET",
+        "/usage/entries",
+        "key",
+        usage.entries,
+        "Export the entries of the ledger; a virtual key sees its own",
+        usage.UsageEntries,
+        query=usage.EntriesQuery,
+        reads_query=True,
+        also=("text/csv",),
+    ),
 )
