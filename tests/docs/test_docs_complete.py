@@ -14,7 +14,6 @@ import pytest
 from tests.docs.pages import LANGUAGES, READMES, ROOT, first_cells, read, section
 from tests.support.running import SIM_ONLY, Running
 from tidegate import cli
-from tidegate.access.usage import UsageEntry
 from tidegate.config.schema import Profile as ProfileName
 from tidegate.config.schema import Server
 from tidegate.dialects.profile import PROFILES
@@ -23,6 +22,7 @@ from tidegate.gateway.models import LIST_TIMEOUT_S
 from tidegate.providers.record import LOCAL_CLOCKS, SILENT_REASONING_S, Clocks
 from tidegate.server.openapi import document
 from tidegate.sim import FAULTS, SCRIPTS, describe_options
+from tidegate.storage.entry import UsageEntry
 from tidegate.upstream.connection import HEADER_LIMIT
 from tidegate.upstream.pool import IDLE_LIMIT_S
 from tidegate.upstream.provider import MAX_CONNECTIONS
@@ -228,7 +228,7 @@ def test_every_field_of_the_request_line_is_documented(language: str) -> None:
 
 @each_language
 def test_every_ending_is_documented(language: str) -> None:
-    documented = (UsageEntry.__doc__ or "") + (SOURCE / "access" / "usage.py").read_text("utf-8")
+    documented = (UsageEntry.__doc__ or "") + (SOURCE / "storage" / "entry.py").read_text("utf-8")
     listed = re.search(r'"""([a-z_, ]+ or [a-z_]+)\."""', documented)
     assert listed
     endings = set(re.split(r", | or ", listed[1]))
