@@ -98,6 +98,12 @@ def test_no_section_is_passed_over() -> None:
         retention = "off"
         [logging]
         access = false
+        [limits]
+        gateways = 2
+        [projects.search]
+        limits = { requests = { minute = 60 } }
+        [organizations.default]
+        limits = { cost = { month = 100 } }
         """
     )
     defaults = Document()
@@ -308,6 +314,12 @@ quota = "1GiB"
 retention = "90d"
 [logging]
 access = false
+[limits]
+gateways = 2
+[projects.search]
+limits = { requests = { minute = 60 } }
+[organizations.default]
+limits = { cost = { month = 100 } }
 """
     config = load(text, "t.toml", {})
     assert {name for name in document if getattr(config, name) != getattr(Document(), name)} == document

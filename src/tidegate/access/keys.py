@@ -6,23 +6,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from tidegate.access.directory import Directory, key_settings
 from tidegate.access.keytext import ADMIN, is_well_formed, prefix_of
 from tidegate.access.pepper import Pepper
+from tidegate.access.scopes import DEFAULT, Scope, project_named
 from tidegate.config.limits import NO_LIMITS, Limits
-from tidegate.config.schema import KeyConfig
+from tidegate.config.schema import KeyConfig, OrganizationConfig, ProjectConfig
 from tidegate.storage.access import AdminRow, KeyRow, TextRow
 from tidegate.wire import jsonio
 from tidegate.wire.errors import Forbidden, InvalidKey
 
 __all__ = ["DEFAULT", "KEY_HEADERS", "OPEN", "KeyRing", "Principal", "Scope"]
-
-DEFAULT: Final = "default"
-"""Name of the organization, and of the project in it, that are always there."""
 
 KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 """Headers, besides `authorization`, in which clients of one API or another send their key."""
@@ -32,16 +30,6 @@ REMEMBERED: Final = 65_536
 
 _HINT = "Send it in the header 'Authorization: Bearer <key>', or in x-api-key, api-key or x-goog-api-key."
 _NO_TEXT = TextRow("", bytes(32), "", "", 0.0, None)
-
-
-class Scope(msgspec.Struct, frozen=True, gc=False):
-    """One of those that a request counts against, with what it may use."""
-
-    level: Literal["organization", "project", "key", "end_user"]
-    id: str
-    """The organization's name, `organization/project`, or the key's id; of an end user the project's id, a slash and
-    the name that the request gives."""
-    limits: Limits
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,12 +110,20 @@ class KeyRing:
         directory: Directory | None = None,
         peppers: Sequence[Pepper] = (),
         clock: Callable[[], float] = time.time,
+        *,
+        projects: Mapping[str, ProjectConfig] | None = None,
+        organizations: Mapping[str, OrganizationConfig] | None = None,
     ) -> None:
-        """`clock` gives the Unix time."""
+        """`clock` gives the Unix time. What the configuration says of `projects` and `organizations` wins over the
+        directory."""
+        self._projects = projects or {}
+        self._organizations = organizations or {}
         self._directory = directory or Directory()
         self._peppers = tuple(peppers)
         self._clock = clock
         self._known = {key.sha256(): self._configured(key) for key in keys}
+        self._from_file = tuple(self._known.values())
+        self._everybody = self._opened()
         self._most_known = len(self._known) + REMEMBERED
         self.open = not self._known and not self._directory.has_keys
         """True while there is no key: everybody who reaches the port may call."""
@@ -136,7 +132,7 @@ class KeyRing:
         """The principal of a request. `headers` holds the lower-case names, `given` is a key that stands in the address.
         Raises InvalidKey."""
         if self.open:
-            return OPEN
+            return self._everybody
         key = _extract(headers, given)
         if key is None:
             raise InvalidKey(f"You did not provide an API key. {_HINT}")
@@ -205,7 +201,7 @@ class KeyRing:
             expires_at=min(ends) if ends else None,
             tags=jsonio.raw(kept.metadata),
             scopes=self._scopes(row.organization, row.project, row.id, kept.limits),
-            end_user_limits=self._directory.project_settings(row.organization, row.project).end_user_limits,
+            end_user_limits=self._end_user_limits(row.organization, row.project),
         )
 
     def _configured(self, key: KeyConfig) -> Principal:
@@ -217,18 +213,53 @@ class KeyRing:
             profile=key.profile or "",
             unsupported=key.unsupported or "",
             models=key.models,
-            scopes=self._scopes(DEFAULT, key.project, key.name, NO_LIMITS),
-            end_user_limits=self._directory.project_settings(DEFAULT, key.project).end_user_limits,
+            scopes=self._scopes(DEFAULT, key.project, key.name, key.limits),
+            end_user_limits=self._end_user_limits(DEFAULT, key.project),
         )
+
+    def _opened(self) -> Principal:
+        """Everybody, with the limits of the project that they belong to."""
+        scopes = self._scopes(OPEN.organization, OPEN.project, "", NO_LIMITS)
+        limits = self._end_user_limits(OPEN.organization, OPEN.project)
+        if not scopes and limits is NO_LIMITS:
+            return OPEN
+        return msgspec.structs.replace(OPEN, scopes=scopes, end_user_limits=limits)
 
     def _scopes(self, organization: str, project: str, key_id: str, limits: Limits) -> tuple[Scope, ...]:
         directory = self._directory
+        file_organization = self._organizations.get(organization)
+        file_project = project_named(self._projects, organization, project)
         all_scopes = (
-            Scope("organization", organization, directory.organization_limits(organization)),
-            Scope("project", f"{organization}/{project}", directory.project_settings(organization, project).limits),
+            Scope(
+                "organization",
+                organization,
+                directory.organization_limits(organization) if file_organization is None else file_organization.limits,
+            ),
+            Scope(
+                "project",
+                f"{organization}/{project}",
+                (file_project or directory.project_settings(organization, project)).limits,
+            ),
             Scope("key", key_id, limits),
         )
         return tuple(scope for scope in all_scopes if scope.limits != NO_LIMITS)
+
+    def _end_user_limits(self, organization: str, project: str) -> Limits:
+        """:data:`NO_LIMITS` itself where there are none."""
+        file_project = project_named(self._projects, organization, project)
+        limits = (file_project or self._directory.project_settings(organization, project)).end_user_limits
+        return NO_LIMITS if limits == NO_LIMITS else limits
+
+    @property
+    def principals(self) -> Sequence[Principal]:
+        """Everybody who may call."""
+        if self.open:
+            return (self._everybody,)
+        directory = self._directory
+        managed = [
+            self._managed(row, text) for row in directory.keys.values() for text in directory.texts_of(row.id)[:1]
+        ]
+        return [*self._from_file, *managed]
 
 
 def _unknown() -> InvalidKey:

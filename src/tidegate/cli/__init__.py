@@ -1,4 +1,5 @@
-"""The command line: `tidegate serve`, `tidegate config …`, `tidegate keys …` and its like, `tidegate usage`, `tidegate sim`."""
+"""The command line: `tidegate serve`, `tidegate config …`, `tidegate keys …` and its like, `tidegate usage`, `tidegate budget`,
+`tidegate sim`."""
 
 import contextlib
 import json
@@ -11,6 +12,7 @@ import click
 
 from tidegate import __version__
 from tidegate.cli.access import GROUPS
+from tidegate.cli.budget import budget
 from tidegate.cli.usage import usage
 from tidegate.config.automatic import automatic
 from tidegate.config.jsonschema import json_schema
@@ -40,6 +42,7 @@ def main() -> None:
 for _group in GROUPS:
     main.add_command(_group)
 main.add_command(usage)
+main.add_command(budget)
 
 _config_option = click.option(
     "--config",

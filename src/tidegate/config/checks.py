@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from tidegate.config.names import check_models
 from tidegate.config.problem import Problem, join
-from tidegate.config.schema import HASHED, Admin, Document, KeyConfig, ProviderConfig, Server, Storage
+from tidegate.config.schema import HASHED, Admin, Document, KeyConfig, LimitsSettings, ProviderConfig, Server, Storage
 from tidegate.providers.record import Provider
 from tidegate.providers.registry import REGISTRY
 
@@ -57,6 +57,7 @@ def check(document: Document, has_managed_keys: HasManagedKeys = no_managed_keys
             )
     yield from _keys(document.keys)
     yield from _master_keys(document.storage)
+    yield from _limits(document.limits)
     yield from check_models(document)
 
 
@@ -242,6 +243,18 @@ def _master_keys(storage: Storage) -> Iterator[Problem]:
         elif text in seen:
             yield Problem(path=path, message="is the same as an earlier one")
         seen.add(text)
+
+
+def _limits(settings: LimitsSettings) -> Iterator[Problem]:
+    if settings.valkey is None:
+        return
+    if not re.fullmatch(r"(rediss?|valkeys?|unix)://[!-~]+", settings.valkey.reveal()):
+        # The address is never quoted: it may hold a password.
+        yield Problem(path="limits.valkey", message="expected an address that begins with `redis://` or `rediss://`")
+    elif find_spec("redis") is None:
+        yield Problem(
+            path="limits.valkey", message="needs a package that is not installed: pip install 'tidegate[valkey]'"
+        )
 
 
 def _weakness(secret: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any, Final, cast
 
 import msgspec
@@ -41,6 +42,8 @@ def describe(kind: inspect.Type, limits: _Limits | None = None) -> str:
             return "a non-empty string" if kind.min_length else "a string"
         case inspect.IntType():
             return f"an integer{_range(kind.ge, kind.le)}"
+        case inspect.FloatType():
+            return f"a number{_range(kind.ge, kind.le)}"
         case inspect.LiteralType():
             return "one of " + ", ".join(f'"{value}"' for value in kind.values)
         case inspect.VarTupleType():
@@ -186,6 +189,9 @@ def _plain(kind: inspect.Type, raw: object, path: str, limits: _Limits, problems
         case inspect.IntType() if isinstance(raw, int) and not isinstance(raw, bool):
             if (kind.ge is None or raw >= kind.ge) and (kind.le is None or raw <= kind.le):
                 return raw
+        case inspect.FloatType() if isinstance(raw, int | float) and not isinstance(raw, bool) and isfinite(raw):
+            if (kind.ge is None or raw >= kind.ge) and (kind.le is None or raw <= kind.le):
+                return float(raw)
         case inspect.StrType() if isinstance(raw, str):
             if kind.max_length is not None and len(raw) > kind.max_length:
                 problems.append(Problem(path=path, message=f"is longer than {kind.max_length} characters"))
@@ -209,6 +215,8 @@ def _spelled(kind: inspect.Type, raw: FromEnvironment) -> object:
     """The number or boolean that an environment variable spells where one is expected, else the text."""
     if isinstance(kind, inspect.IntType) and re.fullmatch(r"-?\d{1,18}", raw.strip()):
         return int(raw)
+    if isinstance(kind, inspect.FloatType) and re.fullmatch(r"-?\d{1,18}(\.\d{1,18})?", raw.strip()):
+        return float(raw)
     if isinstance(kind, inspect.BoolType) and raw.strip().lower() in ("true", "false"):
         return raw.strip().lower() == "true"
     return raw

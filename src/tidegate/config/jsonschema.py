@@ -66,6 +66,9 @@ def _type(kind: inspect.Type, definitions: dict[str, Schema]) -> Schema:
         case inspect.IntType():
             number = {"type": "integer", "minimum": kind.ge, "maximum": kind.le}
             return {"anyOf": [{k: v for k, v in number.items() if v is not None}, _FROM_ENVIRONMENT]}
+        case inspect.FloatType():
+            real = {"type": "number", "minimum": kind.ge, "maximum": kind.le}
+            return {"anyOf": [{k: v for k, v in real.items() if v is not None}, _FROM_ENVIRONMENT]}
         case inspect.CustomType():
             return _CUSTOM.get(kind.cls, {"type": "string"})
         case inspect.StrType():

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from tidegate.config.limits import Limits
 from tidegate.config.problem import join
 from tidegate.config.schema import Config, ProviderConfig, Timeouts
 from tidegate.config.secret import Secret
@@ -33,6 +34,11 @@ def flatten(config: Config) -> list[Shown]:
         lines.extend(_provider(provider, join("providers", name), origins))
     for number, key in enumerate(config.keys):
         lines.extend(_struct(key, f"keys[{number}]", origins))
+    for name, project in config.projects.items():
+        lines.extend(_struct(project, join("projects", name), origins))
+    for name, organization in config.organizations.items():
+        lines.extend(_struct(organization, join("organizations", name), origins))
+    lines.extend(_struct(config.limits, "limits", origins))
     for alias, model in config.models.items():
         path = join("models", alias)
         if model.target:
@@ -48,7 +54,23 @@ def flatten(config: Config) -> list[Shown]:
 
 def _struct(value: msgspec.Struct, path: str, origins: Mapping[str, str]) -> Iterator[Shown]:
     for name in value.__struct_fields__:
-        yield _line(f"{path}.{name}", getattr(value, name), origins)
+        member = getattr(value, name)
+        if isinstance(member, Limits):
+            yield from _limits(member, f"{path}.{name}", origins)
+        else:
+            yield _line(f"{path}.{name}", member, origins)
+
+
+def _limits(limits: Limits, path: str, origins: Mapping[str, str]) -> Iterator[Shown]:
+    """Those that are set: what is not limited has no line."""
+    for kind in limits.__struct_fields__:
+        value = getattr(limits, kind)
+        if isinstance(value, msgspec.Struct):
+            for window in value.__struct_fields__:
+                if getattr(value, window) is not None:
+                    yield _line(f"{path}.{kind}.{window}", getattr(value, window), origins)
+        elif value is not None:
+            yield _line(f"{path}.{kind}", value, origins)
 
 
 def _provider(provider: ProviderConfig, path: str, origins: Mapping[str, str]) -> Iterator[Shown]:
@@ -79,6 +101,8 @@ def _provider(provider: ProviderConfig, path: str, origins: Mapping[str, str]) -
     yield _line(f"{path}.speech_events", record.speech_events, origins)
     yield _line(f"{path}.encrypted_reasoning", record.encrypted_reasoning, origins)
     yield _line(f"{path}.reasons_silently", record.reasons_silently, origins)
+    yield _line(f"{path}.max_output", dict(record.max_output), origins)
+    yield _line(f"{path}.max_input", dict(record.max_input), origins)
     yield _line(f"{path}.state", record.state, origins)
 
 

@@ -98,6 +98,8 @@ def _plural(kind: inspect.Type) -> str:
     match inner:
         case inspect.StructType():
             return "tables"
+        case inspect.IntType():
+            return "integers"
         case inspect.LiteralType():
             return _choices(inner).strip(" ()")
         case inspect.VarTupleType():

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from tidegate.config.limits import NO_LIMITS, Limits
 from tidegate.config.secret import Secret
 from tidegate.config.units import Dollars, Duration, Size
 from tidegate.dialects.dialect import Endpoint
@@ -348,6 +349,20 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
             "they get at least 10 minutes for the first event and between reads. Unset: those of the kind."
         ),
     ] = None
+    max_output: Annotated[
+        dict[str, int],
+        Meta(
+            description="The most tokens that models put out, by patterns of model names; the first that fits counts. "
+            "Budgets need it for requests that set no maximum. Looked up before what the kind knows."
+        ),
+    ] = {}
+    max_input: Annotated[
+        dict[str, int],
+        Meta(
+            description="The most tokens that models read (their context window), by patterns of model names; the first "
+            "that fits counts. Budgets need it for requests with images, files, audio, or tools that the provider runs."
+        ),
+    ] = {}
     state: Annotated[
         State | None,
         Meta(description="Who keeps stored responses and conversations: `gateway` or `provider`. Unset: as the kind."),
@@ -382,6 +397,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
                 known.encrypted_reasoning if self.encrypted_reasoning is None else self.encrypted_reasoning
             ),
             reasons_silently=known.reasons_silently if self.reasons_silently is None else self.reasons_silently,
+            max_output=(*self.max_output.items(), *known.max_output),
+            max_input=(*self.max_input.items(), *known.max_input),
             state=known.state if self.state is None else self.state,
         )
 
@@ -418,11 +435,28 @@ class KeyConfig(msgspec.Struct, frozen=True, kw_only=True):
             description="`refuse` or `drop`, for requests with this key. Unset: as the alias, else `defaults.unsupported`."
         ),
     ] = None
+    limits: Annotated[Limits, Meta(description="What the key may use.")] = NO_LIMITS
 
     def sha256(self) -> bytes:
         """The SHA-256 digest of the key text, in whichever form the configuration gives the secret."""
         text = self.secret.reveal()
         return bytes.fromhex(text.removeprefix(HASHED)) if text.startswith(HASHED) else self.secret.sha256()
+
+
+class ProjectConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for all keys of one project together. Its name is what keys have as `project`; a project of another
+    organization than `default` is written `organization/project`."""
+
+    limits: Annotated[Limits, Meta(description="What all keys of the project may use together.")] = NO_LIMITS
+    end_user_limits: Annotated[
+        Limits, Meta(description="What each end user that requests name may use within the project.")
+    ] = NO_LIMITS
+
+
+class OrganizationConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for all projects of one organization together."""
+
+    limits: Annotated[Limits, Meta(description="What all projects of the organization may use together.")] = NO_LIMITS
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -585,6 +619,48 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     ] = _duration("400d")
 
 
+class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How limits are counted. The limits themselves stand with keys, projects and organizations."""
+
+    valkey: Annotated[
+        Secret | None,
+        Meta(
+            description="Address of the Valkey or Redis in which several gateways count together: "
+            "`redis://[user:password@]host:port/number`, or `rediss://` with TLS. Unset: each gateway counts for itself."
+        ),
+    ] = None
+    prefix: Annotated[
+        str,
+        Meta(description="What the names of all keys in Valkey begin with.", min_length=1, max_length=64),
+    ] = "tidegate"
+    timeout: Annotated[
+        Duration,
+        Meta(
+            description="How long a request waits for Valkey before it is taken for unavailable.",
+            extra={"least": _duration("5ms"), "most": _duration("5s")},
+        ),
+    ] = _duration("50ms")
+    when_unavailable: Annotated[
+        Literal["local", "refuse"],
+        Meta(
+            description="What becomes of requests with limits while Valkey does not answer: `local` counts them in each "
+            "gateway, against its share of every limit; `refuse` answers 503."
+        ),
+    ] = "local"
+    gateways: Annotated[
+        int,
+        Meta(description="How many gateways share the limits: `local` gives each that part of them.", ge=1, le=10000),
+    ] = 1
+    end_users: Annotated[
+        int,
+        Meta(
+            description="How many end users of one project are told apart at once.",
+            ge=1,
+            le=10_000_000,
+        ),
+    ] = 10_000
+
+
 class Admin(msgspec.Struct, frozen=True, kw_only=True):
     """The API under `/admin/v1`, by which keys, projects and admins are managed."""
 
@@ -625,6 +701,13 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         tuple[KeyConfig, ...],
         Meta(description="Keys that clients present. As soon as there is one, every request needs one."),
     ] = ()
+    projects: Annotated[
+        dict[str, ProjectConfig], Meta(description="What holds for all keys of one project together.")
+    ] = {}
+    organizations: Annotated[
+        dict[str, OrganizationConfig], Meta(description="What holds for all projects of one organization together.")
+    ] = {}
+    limits: Annotated[LimitsSettings, Meta(description="How limits are counted.")] = LimitsSettings()
     models: Annotated[dict[str, ModelConfig], Meta(description="Model aliases.")] = {}
     prices: Annotated[
         dict[str, PriceConfig],

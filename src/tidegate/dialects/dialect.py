@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVa
 
 import msgspec
 
+from tidegate.dialects.extent import Extent, reads_more
 from tidegate.dialects.profile import Profile
 from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError, UnsupportedParameter
@@ -148,6 +149,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     cut_reported_as_completed: bool = False
     max_output_tokens: int | None = None
     """The most that the model can put out, where known; Anthropic's API has no request without a limit."""
+    max_input_tokens: int | None = None
+    """The most that the model can read, where known."""
     operations: frozenset[str] = frozenset()
     """What the provider has behind this endpoint, such as `/count_tokens`."""
     fetches_urls: bool = True
@@ -198,6 +201,13 @@ class AnyRequest(Protocol):
 
     @property
     def end_user(self) -> str | None: ...
+
+    @property
+    def extent(self) -> Extent:
+        """How much it can use at most."""
+
+    def reads_more(self) -> bool:
+        """See :func:`tidegate.dialects.extent.reads_more`. What the request builds on counts where it was resolved."""
 
 
 class Request(AnyRequest, Protocol):
@@ -267,6 +277,9 @@ class Received(Generic[Body]):
     @property
     def wants_stream(self) -> bool:
         return self.stream is True
+
+    def reads_more(self) -> bool:
+        return reads_more(self._body)
 
 
 class Standalone(Request, WholeRequest, Protocol):

@@ -16,6 +16,7 @@ from tidegate.dialects.dialect import (
     estimated_usage,
     refuse_unsupported,
 )
+from tidegate.dialects.extent import NOTHING, Extent
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.usage import read_usage_object
 from tidegate.dialects.validation import invalid, parse
@@ -65,6 +66,13 @@ class EmbeddingsRequest:
     @property
     def end_user(self) -> str | None:
         return self.typed.user
+
+    @property
+    def extent(self) -> Extent:
+        return NOTHING
+
+    def reads_more(self) -> bool:
+        return False
 
     @property
     def count(self) -> int:

@@ -8,12 +8,16 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from tidegate.access.keys import Principal
 from tidegate.access.ledger import Charge, Receipt
+from tidegate.access.limits import Reservation
+from tidegate.access.scopes import end_user_scope
+from tidegate.config.limits import NO_LIMITS
 from tidegate.dialects.bridge import Bridge, BridgedStream
 from tidegate.dialects.codec import BridgedRequest
 from tidegate.dialects.dialect import (
@@ -37,6 +41,7 @@ from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses.prompt import PromptRequest
 from tidegate.dialects.validation import invalid, missing, too_deep
 from tidegate.gateway.asked import profile_named, relayed, resume_grace, total_clock
+from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.errand import Errand
@@ -131,6 +136,7 @@ class Exchange:
         "_received_at",
         "_recorder",
         "_request",
+        "_reservation",
         "_retry_after",
         "_settled",
         "_snapshot",
@@ -173,6 +179,7 @@ class Exchange:
         self._errand: Errand[Any] | None = None
         self._recorder: Recorder | None = None
         self._claimed: Claimed | None = None
+        self._reservation: Reservation | None = None
         self._pump: Pump | None = None
         self._dropped: tuple[str, ...] = ()
         self._step = 0
@@ -316,6 +323,13 @@ class Exchange:
         if isinstance(request, PromptRequest) and (before := request.settle()):
             size = self._call.request_bytes + before
             self._call = msgspec.structs.replace(self._call, request_bytes=size)
+        principal = self._principal
+        if (principal.scopes or principal.end_user_limits is not NO_LIMITS) and not self._reserve(request):
+            return False
+        return self._go_ahead(request)
+
+    def _go_ahead(self, request: AnyRequest) -> bool:
+        """There is room for it. Whether it can go on at once; else an errand goes on with it."""
         if self._gateway.ledger.is_kept:
             self._enter()
         if request.wants_stream:
@@ -352,6 +366,49 @@ class Exchange:
             tags=principal.tags,
         )
         return self._gateway.ledger.priced(row, path.destination)
+
+    def _reserve(self, request: AnyRequest) -> bool:
+        """Set aside what the request may use, before anything is sent for it. Whether that is done; else an errand goes
+        on with it. Raises RateLimited, BudgetExhausted and CostUnbounded."""
+        principal = self._principal
+        gateway = self._gateway
+        user = None
+        if self._end_user and principal.end_user_limits is not NO_LIMITS:
+            user = end_user_scope(principal.organization, principal.project, self._end_user, principal.end_user_limits)
+        if self._prepares or (user is None and not principal.scopes):
+            return True
+        gate = gateway.limiter.gate(principal.scopes, user)
+        tokens = cost = 0
+        if not self._dialect.estimates:  # counting is free
+            if gate.tokens:
+                tokens = estimated_tokens(request, self._call)
+            if gate.cost:
+                cost = self._most_nano(request)
+        held = gate.reserve(tokens, cost)
+        if isinstance(held, CoroutineType):
+            self._errand = Errand(gateway.loop, held, partial(self._on_reserved, request), until=None, late=None)
+            return False
+        self._reservation = cast("Reservation", held)
+        return True
+
+    def _most_nano(self, request: AnyRequest) -> int:
+        gateway = self._gateway
+        try:
+            return most_nano(gateway.prices, self._plan, request, self._call, self._model, time.time())
+        except errors.CostUnbounded as error:
+            if not gateway.ledger.is_loading or error.code != PRICE_UNKNOWN:
+                raise
+            raise errors.LimitsUnavailable(
+                "A budget holds for this request, and the prices are still being read; send it again.", retry_after=1
+            ) from None
+
+    def _on_reserved(self, request: AnyRequest, found: Reservation | errors.TidegateError) -> None:
+        with self._carrying_on():
+            if isinstance(found, errors.TidegateError):
+                raise found
+            self._reservation = found
+            if self._go_ahead(request):
+                self._begin()
 
     def _open_bridge(self, request: AnyRequest) -> None:
         for path in self._plan:
@@ -986,6 +1043,22 @@ class Exchange:
         except Exception as bug:
             # A mistake in the books must not keep the answer from the client.
             gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
+        finally:
+            if self._reservation is not None:
+                self._give_back(self._reservation, status)
+
+    def _give_back(self, reservation: Reservation, status: int) -> None:
+        """What the request did not use is free again."""
+        if status >= 400 and not self._attempts:  # nothing was sent on
+            reservation.settle(0, 0, requests=0)
+            return
+        cost: int | None = 0
+        prices, at = self._gateway.prices, self._admitted_at or time.time()
+        for charge in self._charges:
+            price = prices.of(charge.deployment, at)
+            part = None if price is None else price.charge(charge.usage)[0]
+            cost = None if cost is None or part is None else cost + part
+        reservation.settle(self._usage.total_tokens if self._charges else 0, cost)
 
     def _entry(
         self,
@@ -1105,10 +1178,12 @@ class Exchange:
     def _fields(self, now: float) -> bytes:
         """Our own response headers."""
         path = self._path
+        own = b"" if self._reservation is None else self._reservation.fields()
         if path is None:
-            return b""
+            return own
+        limits = own + self._limits
         return answer_fields(
-            path.fields, self._attempts, self._call.profile, now - self._started_at, self._limits, self._dropped
+            path.fields, self._attempts, self._call.profile, now - self._started_at, limits, self._dropped
         )
 
 

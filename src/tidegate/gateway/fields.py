@@ -17,7 +17,7 @@ def answer_fields(
     path: bytes, attempts: int, profile: Profile, processing_s: float, limits: bytes, dropped: tuple[str, ...]
 ) -> bytes:
     """The header lines that every answer has which a provider gave. `path` are those that name the deployment, up to the
-    number of attempts; `limits` are the provider's own."""
+    number of attempts; `limits` are those of the caller, and the provider's own."""
     return b"%b%d\r\ntidegate-profile: %b\r\nopenai-processing-ms: %d\r\n%b%b" % (
         path,
         attempts,

@@ -5,10 +5,13 @@ import os
 from collections.abc import Iterable, Mapping
 
 from tidegate.access.administration import Administration
+from tidegate.access.books import LedgerBooks
 from tidegate.access.catalogue import EMPTY, CatalogueUnusable, fetch_catalogue
+from tidegate.access.engines import make_limiter
 from tidegate.access.failures import Failures
 from tidegate.access.keys import KeyRing, Principal
 from tidegate.access.ledger import Ledger, Receipt
+from tidegate.access.limits import Limiter
 from tidegate.access.prices import Prices
 from tidegate.config.schema import Config
 from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
@@ -69,6 +72,9 @@ class Gateway:
         self.media = self._fetcher(config)
         self.storage = storage
         self.keeper = None if storage is None else Keeper(loop, storage, config.storage)
+        self.limiter: Limiter = make_limiter(
+            config.limits, None if storage is None else LedgerBooks(storage), self.log.warning
+        )
         self.administration = administration
         self._failures = Failures()
         self._environment = os.environ if environment is None else environment
@@ -229,6 +235,7 @@ class Gateway:
         self.ledger.loaded()
         for upstream in self.snapshot.upstreams.values():
             upstream.close()
+        await self.limiter.close()
         if self.keeper is not None:
             await self.keeper.quota.close()
         self.wheel.close()
@@ -276,8 +283,14 @@ class Gateway:
     def _ring(self, config: Config) -> KeyRing:
         administration = self.administration
         if administration is None:
-            return KeyRing(config.keys)
-        return KeyRing(config.keys, administration.directory, administration.peppers)
+            return KeyRing(config.keys, projects=config.projects, organizations=config.organizations)
+        return KeyRing(
+            config.keys,
+            administration.directory,
+            administration.peppers,
+            projects=config.projects,
+            organizations=config.organizations,
+        )
 
     def _upstream(self, name: str, config: Config) -> Upstream:
         settings = config.providers[name]
@@ -315,6 +328,18 @@ class Gateway:
     def _register_gauges(self) -> None:
         gauge = self.metrics.gauge
         gauge("tidegate_exchanges_running", "Requests under way.", (), lambda: [((), float(len(self.exchanges)))])
+        gauge(
+            "tidegate_reservations_open",
+            "Requests under way that limits hold for.",
+            (),
+            lambda: [((), float(self.limiter.open))],
+        )
+        self.metrics.counter(
+            "tidegate_limit_refusals",
+            "Requests that limits did not let pass, by level and kind of the limit.",
+            ("level", "kind"),
+            lambda: [(names, float(count)) for names, count in self.limiter.refused.items()],
+        )
         gauge("tidegate_websockets_open", "WebSockets of clients.", (), lambda: [((), float(self.websockets))])
         gauge(
             "tidegate_upstream_connections",

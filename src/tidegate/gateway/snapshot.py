@@ -190,6 +190,7 @@ class Snapshot:
             whole=record.answers_whole(deployment.model, spoken),
             drops=(unsupported or self.config.defaults.unsupported) == "drop",
             max_output_tokens=record.max_output_of(deployment.model),
+            max_input_tokens=record.max_input_of(deployment.model),
             traits=record.traits_of(deployment.model),
             speech=speech,
             quirks=record.quirks,

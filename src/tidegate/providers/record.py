@@ -133,6 +133,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     max_output: tuple[tuple[str, int], ...] = ()
     """Patterns of upstream model names, and the most tokens that the model can put out; the first that fits counts."""
+    max_input: tuple[tuple[str, int], ...] = ()
+    """The same of the tokens that the model can read: its context window."""
     traits: tuple[tuple[str, Traits], ...] = ()
     """Patterns of upstream model names, and what the model takes of the Messages API; the first that fits counts."""
 
@@ -169,6 +171,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     def max_output_of(self, model: str) -> int | None:
         """The most tokens that this upstream model can put out; None when the record does not know."""
         return next((most for pattern, most in self.max_output if fnmatchcase(model, pattern)), None)
+
+    def max_input_of(self, model: str) -> int | None:
+        """The most tokens that this upstream model can read; None when the record does not know."""
+        return next((most for pattern, most in self.max_input if fnmatchcase(model, pattern)), None)
 
     def traits_of(self, model: str) -> Traits:
         """What this upstream model takes of the Messages API."""

@@ -59,6 +59,7 @@ from tidegate.storage.records import (
     Usage,
 )
 from tidegate.storage.runs import Beginning, Finish, Update
+from tidegate.storage.spent import Level, Spent, spent
 from tidegate.storage.statement import Work
 from tidegate.storage.writer import WRITE_BYTES, Batch, Settings, Writer
 from tidegate.telemetry.log import get_logger
@@ -473,6 +474,10 @@ class Storage:
         await self._writer.settle_all()
         return await self._read(partial(ledger.report, by, since, until, only, limit))
 
+    async def usage_spent(self, level: Level, who: dict[str, str], since: float, before: float) -> Spent:
+        """What somebody has used within a span of time; see `spent.spent`."""
+        return await self._read(partial(spent, level, who, since, before))
+
     async def usage_entries(
         self,
         since: float,
@@ -758,6 +763,10 @@ class Reader:
     ) -> Entries:
         """See `Storage.usage_entries`."""
         return await self._engine.read(partial(ledger.entries, since, until, only, after=after, limit=limit))
+
+    async def usage_spent(self, level: Level, who: dict[str, str], since: float, before: float) -> Spent:
+        """See `Storage.usage_spent`."""
+        return await self._engine.read(partial(spent, level, who, since, before))
 
     async def rebuild_usage(self, age_s: float | None = None) -> int:
         """See `Storage.rebuild_usage`; `age_s` is how old entries become."""

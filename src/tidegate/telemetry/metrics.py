@@ -84,6 +84,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], Series] = {}
         self._gauges: list[tuple[str, str, tuple[str, ...], Gauge]] = []
+        self._counters: list[tuple[str, str, tuple[str, ...], Gauge]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -97,6 +98,10 @@ class Metrics(Collector):
     def gauge(self, name: str, description: str, labels: tuple[str, ...], read: Gauge) -> None:
         """A number that is looked up when somebody scrapes: `read` yields label values and the value."""
         self._gauges.append((name, description, labels, read))
+
+    def counter(self, name: str, description: str, labels: tuple[str, ...], read: Gauge) -> None:
+        """The same for a number that only ever grows."""
+        self._counters.append((name, description, labels, read))
 
     def render(self) -> bytes:
         """The text format of Prometheus."""
@@ -135,6 +140,11 @@ class Metrics(Collector):
             duration.add_metric(key, series.duration.buckets(), series.duration.total)
             first.add_metric(key, series.first_event.buckets(), series.first_event.total)
         yield from (requests, endings, attempts, tokens, estimated, cost, unpriced, duration, first)
+        for name, description, labels, read in self._counters:
+            counter = CounterMetricFamily(name, description, labels=labels)
+            for values, value in read():
+                counter.add_metric(values, value)
+            yield counter
         for name, description, labels, read in self._gauges:
             gauge = GaugeMetricFamily(name, description, labels=labels)
             for values, value in read():

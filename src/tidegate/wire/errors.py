@@ -21,6 +21,9 @@
     │   │   └── WebSocketVersion
     │   ├── QueueFull               429, too many requests wait on one connection
     │   ├── StorageQuotaExceeded    429, a key has stored what it may
+    │   ├── RateLimited             429, a limit of requests, tokens, cost or streams is reached
+    │   ├── BudgetExhausted         429, a budget has no room for the request
+    │   ├── CostUnbounded           403, nobody can say what the request may cost, and a budget must know
     │   ├── TooManyFailures         429, an address came too often without a known key
     │   ├── HeadersTooLarge         431
     │   └── ClientGone              499, never sent, only recorded
@@ -37,6 +40,7 @@
         ├── ShuttingDown            503
         ├── Overloaded              503
         ├── StorageUnavailable      503
+        ├── LimitsUnavailable       503
         └── InsufficientStorage     507
 
 Every class fixes the HTTP status, the OpenAI `type` and `code`, the Anthropic type, whether another attempt may help,
@@ -53,10 +57,12 @@ from tidegate.wire import jsonio
 __all__ = [
     "AmbiguousRequest",
     "BodyTooLarge",
+    "BudgetExhausted",
     "CallerError",
     "Cancelled",
     "ClientGone",
     "Conflict",
+    "CostUnbounded",
     "ExpectationFailed",
     "Forbidden",
     "GatewayError",
@@ -66,12 +72,14 @@ __all__ = [
     "Internal",
     "InvalidKey",
     "InvalidRequest",
+    "LimitsUnavailable",
     "MethodNotAllowed",
     "ModelNotFound",
     "NotFound",
     "Overloaded",
     "ProviderError",
     "QueueFull",
+    "RateLimited",
     "RequestTimeout",
     "ShuttingDown",
     "StorageQuotaExceeded",
@@ -355,6 +363,66 @@ class StorageQuotaExceeded(CallerError):
     default_code = "storage_quota_exceeded"
 
 
+def _lines(fields: bytes) -> list[tuple[bytes, bytes]]:
+    lines = (line.partition(b": ") for line in fields.split(b"\r\n") if line)
+    return [(name, value) for name, _, value in lines]
+
+
+RETRY_WORTH_S = 120.0
+"""The longest wait that the official SDKs sit out (protocol §1.8)."""
+
+
+class RateLimited(CallerError):
+    """429: a limit of ours is reached. `kind` is what there is too much of, and the `type` that OpenAI gives. Without
+    `retry_after` the request can never pass as it is."""
+
+    status = 429
+    default_code = "rate_limit_exceeded"
+    anthropic_type = "rate_limit_error"
+
+    def __init__(self, message: str, *, kind: str, fields: bytes, retry_after: float | None = None) -> None:
+        """`fields` are header lines that say how the caller's limits stand."""
+        super().__init__(message, retry_after=retry_after)
+        self.kind = kind
+        self.fields = fields
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), *_lines(self.fields)]
+
+    @property
+    def openai_type(self) -> str:
+        return self.kind
+
+    @property
+    def may_retry(self) -> bool:
+        return self.retry_after is not None and self.retry_after <= RETRY_WORTH_S
+
+
+class BudgetExhausted(CallerError):
+    """429: a budget of ours has no room for the request."""
+
+    status = 429
+    type = "insufficient_quota"
+    default_code = "insufficient_quota"
+    anthropic_type = "rate_limit_error"
+
+    def __init__(self, message: str, *, fields: bytes, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.fields = fields
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), *_lines(self.fields)]
+
+
+class CostUnbounded(CallerError):
+    """403: a budget holds for the caller, and nobody can say what the request may cost at most: the configuration lacks a
+    price or a maximum. The message names what to add."""
+
+    status = 403
+    default_code = "cost_unbounded"
+    anthropic_type = "permission_error"
+
+
 class TooManyFailures(CallerError):
     """429: an address came too often without a key that is known."""
 
@@ -493,6 +561,15 @@ class StorageUnavailable(GatewayError):
 
     status = 503
     default_code = "storage_unavailable"
+    anthropic_type = "overloaded_error"
+    retryable = True
+
+
+class LimitsUnavailable(GatewayError):
+    """503: what was used so far cannot be found out, and the configuration says to refuse then."""
+
+    status = 503
+    default_code = "limits_unavailable"
     anthropic_type = "overloaded_error"
     retryable = True
 

@@ -10,6 +10,7 @@ from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, Received, refuse_unsupported
 from tidegate.dialects.envelope import PREFIX
+from tidegate.dialects.extent import Extent
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
@@ -112,6 +113,13 @@ class ChatRequest(Received[ChatBody]):
     @property
     def end_user(self) -> str | None:
         return self.typed.safety_identifier or self.typed.user
+
+    @property
+    def extent(self) -> Extent:
+        typed = self.typed
+        asked = (typed.max_tokens, typed.max_completion_tokens)
+        most = max((one for one in asked if one is not None), default=None)
+        return Extent(output_tokens=most, choices=typed.n or 1)
 
     def forward(self, destination: Destination) -> bytes:
         body = self._body

@@ -9,6 +9,7 @@ from tidegate.dialects.chat import StreamOptions, forward_choices
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.completions.encoder import CompletionsEncoder, completions_answer
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, Received
+from tidegate.dialects.extent import Extent
 from tidegate.dialects.leftovers import ENGINE_MEMBERS, Leftovers
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
@@ -62,6 +63,13 @@ class CompletionsRequest(Received[CompletionsBody]):
     @property
     def end_user(self) -> str | None:
         return self.typed.user
+
+    @property
+    def extent(self) -> Extent:
+        typed = self.typed
+        prompt = typed.prompt
+        prompts = 1 if isinstance(prompt, str) or isinstance(prompt[0], int) else len(prompt)
+        return Extent(output_tokens=typed.max_tokens, choices=prompts * max(typed.n or 1, typed.best_of or 1))
 
     def forward(self, destination: Destination) -> bytes:
         body, self.dropped = forward_choices(self._body, destination, stream=self.wants_stream)

@@ -11,6 +11,7 @@ import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.envelope import Envelopes
+from tidegate.dialects.extent import NOTHING
 from tidegate.dialects.gemini.canonical import standard_base64
 from tidegate.dialects.gemini.foreign import without_envelopes
 from tidegate.dialects.gemini.schema import Blob, Content, GeminiBody, Part, Tool, listed
@@ -58,6 +59,7 @@ class GeminiCountRequest:
     wants_stream = False
     wants_stop = False
     end_user = None
+    extent = NOTHING
 
     def __init__(self, body: bytes, camel: bytes, typed: GeminiCountBody, model: str) -> None:
         """`camel` is `body` in camel case."""
@@ -68,6 +70,9 @@ class GeminiCountRequest:
         self.typed = typed
         self.model: str | None = model or None
         self.stream: bool | None = None
+
+    def reads_more(self) -> bool:
+        return False
 
     def forward(self, destination: Destination) -> bytes:
         members = jsonio.members(self._body)

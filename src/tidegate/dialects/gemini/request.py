@@ -4,6 +4,7 @@ Model and streaming stand in the address, and so does the form of the stream (`a
 """
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.extent import Extent, reads_more
 from tidegate.dialects.gemini.canonical import canonical, check
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
 from tidegate.dialects.gemini.foreign import without_envelopes
@@ -47,6 +48,16 @@ class GeminiRequest:
     @property
     def end_user(self) -> str | None:
         return None
+
+    @property
+    def extent(self) -> Extent:
+        config = self.typed.generation_config
+        if config is None:
+            return Extent()
+        return Extent(output_tokens=config.max_output_tokens, choices=config.candidate_count or 1)
+
+    def reads_more(self) -> bool:
+        return reads_more(self._body)
 
     def forward(self, destination: Destination) -> bytes:
         """The body as it came: model and method stand in the address."""

@@ -10,6 +10,7 @@ import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.envelope import Envelopes
+from tidegate.dialects.extent import NOTHING
 from tidegate.dialects.messages.blocks import ContentBlock, Source
 from tidegate.dialects.messages.foreign import open_envelopes
 from tidegate.dialects.messages.request import PromptBody, check_prompt
@@ -52,6 +53,7 @@ class CountRequest:
     wants_stream = False
     wants_stop = False
     end_user = None
+    extent = NOTHING
 
     def __init__(self, body: bytes, typed: CountBody) -> None:
         self._body = body
@@ -60,6 +62,9 @@ class CountRequest:
         self.typed = typed
         self.model = typed.model
         self.stream: bool | None = None
+
+    def reads_more(self) -> bool:
+        return False
 
     def forward(self, destination: Destination) -> bytes:
         members = jsonio.members(self._body)

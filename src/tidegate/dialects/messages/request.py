@@ -8,6 +8,7 @@ from msgspec import Meta
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
 from tidegate.dialects.envelope import Envelopes
+from tidegate.dialects.extent import Extent
 from tidegate.dialects.leftovers import ENGINE_MEMBERS, Leftovers
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, InputMessage, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
@@ -148,6 +149,10 @@ class MessagesRequest(Received[MessagesBody]):
     @property
     def end_user(self) -> str | None:
         return None if self.typed.metadata is None else self.typed.metadata.user_id
+
+    @property
+    def extent(self) -> Extent:
+        return Extent(output_tokens=self.typed.max_tokens)
 
     def forward(self, destination: Destination) -> bytes:
         members = jsonio.members(self._body)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.extent import Extent
 from tidegate.dialects.responses.canonical import canonical_request
 from tidegate.dialects.responses.compacted import COMPACTION
 from tidegate.dialects.responses.encoder import ResponsesEncoder
@@ -86,6 +87,7 @@ class CompactRequest(PromptRequest[CompactBody]):
 
     wants_stop = False
     end_user = None
+    extent = Extent()
 
     def forward(self, destination: Destination) -> bytes:
         members = self._whole()

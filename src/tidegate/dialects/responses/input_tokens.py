@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.envelope import Envelopes
+from tidegate.dialects.extent import NOTHING
 from tidegate.dialects.responses.compacted import told
 from tidegate.dialects.responses.prompt import PromptBody, PromptRequest, check_prompt
 from tidegate.dialects.responses.request import Reasoning, Text, Tool, ToolChoice, check_text, check_tools
@@ -60,6 +61,7 @@ class InputTokensRequest(PromptRequest[InputTokensBody]):
 
     wants_stop = False
     end_user = None
+    extent = NOTHING
 
     def forward(self, destination: Destination) -> bytes:
         members = self._whole()

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.envelope import PREFIX, Envelopes
+from tidegate.dialects.extent import reads_more
 from tidegate.dialects.responses.compacted import COMPACTION
 from tidegate.dialects.responses.foreign import may_be_foreign, own_items
 from tidegate.dialects.responses.sealing import opened_input
@@ -126,6 +127,10 @@ class PromptRequest(Generic[Asked]):
         if self._members is None:
             self._members = jsonio.members(self._body)
         return self._members
+
+    def reads_more(self) -> bool:
+        """Whether the provider has to read more tokens than the request, with all that it builds on, has bytes."""
+        return reads_more(self._body) or (self._history is not None and reads_more(bytes(self._history)))
 
     @property
     def references(self) -> References | None:

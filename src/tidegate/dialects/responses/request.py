@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.extent import Extent
 from tidegate.dialects.responses.answer import complete
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.chat_body import as_chat_completion
@@ -129,6 +130,10 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
     @property
     def end_user(self) -> str | None:
         return self.typed.safety_identifier or self.typed.user
+
+    @property
+    def extent(self) -> Extent:
+        return Extent(output_tokens=self.typed.max_output_tokens, choices=self.typed.n or 1)
 
     def state_members(self) -> jsonio.Members:
         """Members of the response object that say what is kept."""

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from tidegate.dialects.dialect import AudioFormat, Call, Destination, refuse_unsupported, says_nothing
 from tidegate.dialects.envelope import Envelopes
+from tidegate.dialects.extent import SPOKEN_TOKENS, Extent
 from tidegate.dialects.speech.gemini import VOICES, ask_gemini, is_foreign
 from tidegate.dialects.speech.stream import SpeechStream, effective_format
 from tidegate.dialects.validation import invalid, parse
@@ -46,6 +47,14 @@ class SpeechRequest:
     wants_stream = True
     wants_stop = False
     end_user = None
+
+    @property
+    def extent(self) -> Extent:
+        characters = len(self.typed.input)
+        return Extent(output_tokens=characters * SPOKEN_TOKENS, characters=characters)
+
+    def reads_more(self) -> bool:
+        return False
 
     def __init__(self, body: bytes, typed: SpeechBody) -> None:
         self._body = body

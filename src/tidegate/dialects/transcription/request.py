@@ -1,6 +1,10 @@
 """A validated form on its way to a provider, and the whole answer on its way back."""
 
+import math
+from typing import Final
+
 from tidegate.dialects.dialect import Answer, Call, Destination, Stream, estimated_usage, refuse_unsupported
+from tidegate.dialects.extent import Extent
 from tidegate.dialects.transcription import gemini
 from tidegate.dialects.transcription.answer import read_transcript
 from tidegate.dialects.transcription.fields import F, Fields, base_name, read_fields
@@ -19,6 +23,13 @@ _OWNED = frozenset({"model", "stream", "response_format"})
 
 _NEUTRAL = {"response_format": "json", "temperature": "0"}
 """Values that ask for what happens anyway."""
+
+
+LEAST_BYTES_PER_S: Final = 500
+"""No format in use needs fewer bytes for a second of speech."""
+
+TOKENS_PER_S: Final = 50
+"""No model reads, or writes down, more tokens for a second of audio."""
 
 
 class TranscriptionRequest:
@@ -55,6 +66,17 @@ class TranscriptionRequest:
     @property
     def end_user(self) -> str | None:
         return None
+
+    @property
+    def extent(self) -> Extent:
+        """By the slowest that speech is ever encoded: audio of other kinds is shorter."""
+        seconds = self._file.size / LEAST_BYTES_PER_S
+        text = sum(len(value.encode()) for _, value in self._form.fields)
+        tokens = math.ceil(seconds * TOKENS_PER_S)
+        return Extent(output_tokens=tokens, input_tokens=tokens + text, seconds=seconds)
+
+    def reads_more(self) -> bool:
+        return False
 
     @property
     def format(self) -> str:

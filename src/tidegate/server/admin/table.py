@@ -22,7 +22,8 @@ from tidegate.access.objects import (
     ProjectChange,
     Rotation,
 )
-from tidegate.server.admin import handlers, usage
+from tidegate.access.standings import Budgets
+from tidegate.server.admin import budget, handlers, usage
 from tidegate.server.admin.call import Call, Entry
 from tidegate.server.admin.handlers import KeysQuery, Nothing, PageQuery, RevocableQuery
 from tidegate.server.admin.openapi import document
@@ -126,6 +127,15 @@ TABLE: Final[tuple[Entry, ...]] = (
         body_optional=True,
     ),
     Entry("GET", "/audit", "owner", handlers.list_audit, "Read the audit log", Page[AuditEntry], query=PageQuery),
+    Entry(
+        "GET",
+        "/budgets",
+        "key",
+        budget.list_budgets,
+        "Show what is used and left of each limit; a virtual key sees those that hold for it",
+        Budgets,
+        query=budget.BudgetsQuery,
+    ),
     Entry(
         "GET",
         "/usage",

@@ -1,0 +1,27 @@
+"""Which engine counts."""
+
+import re
+from collections.abc import Callable
+
+from tidegate.access.limits import Books, Limiter
+from tidegate.access.memory import MemoryLimiter
+from tidegate.config.schema import LimitsSettings
+
+__all__ = ["make_limiter"]
+
+
+def make_limiter(settings: LimitsSettings, books: Books | None, warn: Callable[..., object]) -> Limiter:
+    """The engine that the configuration asks for."""
+    if settings.valkey is None:
+        return MemoryLimiter(books=books, warn=warn, end_users=settings.end_users)
+    from tidegate.access.valkey import ValkeyLimiter  # the package it stands on is an extra
+
+    return ValkeyLimiter(
+        re.sub(r"^valkey(s?)://", r"redis\1://", settings.valkey.reveal()),
+        prefix=settings.prefix,
+        timeout_s=float(settings.timeout),
+        refuses=settings.when_unavailable == "refuse",
+        gateways=settings.gateways,
+        books=books,
+        warn=warn,
+    )

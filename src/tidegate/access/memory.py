@@ -1,0 +1,616 @@
+"""Limits counted in this process: exact for the gateway that is alone.
+
+The running minute is a sum over slots of a second, so that no sixty seconds ever see more than the limit, whatever borders
+of minutes lie in them. Days and months are those of the calendar (UTC). What a day or a month has seen before this process
+began to count is asked of the books, beside the requests: only a request that a budget holds for waits for it.
+"""
+
+import asyncio
+import calendar
+import math
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from tidegate.access.limits import (
+    COST,
+    HELD_RETRY_S,
+    KINDS,
+    SLOT_S,
+    STREAMS,
+    TOKENS,
+    WINDOW_S,
+    Books,
+    Clock,
+    Rule,
+    Standing,
+    Used,
+    Violation,
+    Window,
+    limit_fields,
+    refusal,
+    rules_of,
+    worst,
+)
+from tidegate.access.scopes import Scope, end_user_of
+from tidegate.wire.errors import LimitsUnavailable, Overloaded, StorageUnavailable, TidegateError
+
+__all__ = ["END_USERS", "MemoryLimiter", "SystemClock", "window_bounds"]
+
+END_USERS: Final = 10_000
+"""How many end users of one project are told apart at once."""
+
+SEED_WAIT_S: Final = 2.0
+"""How long a request under a budget waits for what was used before; what comes later counts for those after it."""
+
+SEED_AGAIN_S: Final = 1.0
+"""After what time the books are asked again that did not answer."""
+
+GATES: Final = 4096
+"""How many gates are remembered; one that was forgotten is made anew, and counts on where the old one stopped."""
+
+IDLE_LOOKED_AT: Final = 16
+"""How many of the end users who were seen longest ago are looked at for one to forget."""
+
+SHARED: Final = 1024
+"""Where nobody can be forgotten, the end users beyond the others share so many counts."""
+
+ENTRY_LATE_S: Final = 5.0
+"""How long an entry of the books may take to be there. Nobody is forgotten before."""
+
+_MINUTE_S: Final = WINDOW_S + SLOT_S
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    monotonic = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+
+def window_bounds(window: Window, wall: float) -> tuple[int, int]:
+    """Beginning and end of the calendar window that holds this Unix time."""
+    if window == "day":
+        begin = math.floor(wall / 86400) * 86400
+        return begin, begin + 86400
+    now = time.gmtime(wall)
+    year, month = now.tm_year, now.tm_mon
+    following = (year + 1, 1) if month == 12 else (year, month + 1)
+    return calendar.timegm((year, month, 1, 0, 0, 0)), calendar.timegm((*following, 1, 0, 0, 0))
+
+
+class _Cell:
+    """What was counted within one slot, or within one calendar window."""
+
+    __slots__ = ("amount", "dead", "ends", "held")
+
+    def __init__(self, ends: float) -> None:
+        self.ends = ends
+        self.amount = 0
+        self.held = 0
+        """That part of the amount which is reserved, and not settled."""
+        self.dead = False
+
+
+class _Minute:
+    """The sum of the last minute of one kind."""
+
+    __slots__ = ("cells", "until", "used")
+
+    def __init__(self) -> None:
+        self.cells: deque[_Cell] = deque()
+        self.used = 0
+        self.until = math.inf
+        """When the oldest cell stops counting."""
+
+    def roll(self, now: float) -> None:
+        cells = self.cells
+        while cells and cells[0].ends <= now:
+            cell = cells.popleft()
+            cell.dead = True
+            self.used -= cell.amount
+        self.until = cells[0].ends if cells else math.inf
+
+    def add(self, amount: int, now: float) -> _Cell:
+        cells = self.cells
+        ends = now // SLOT_S * SLOT_S + _MINUTE_S
+        if cells and cells[-1].ends >= ends:
+            cell = cells[-1]
+        else:
+            cell = _Cell(ends)
+            cells.append(cell)
+            if self.until > ends:
+                self.until = ends
+        cell.amount += amount
+        self.used += amount
+        return cell
+
+    @property
+    def held(self) -> int:
+        return sum(cell.held for cell in self.cells)
+
+    def wait(self, needed: int, now: float) -> float:
+        """Until so much of what counts now counts no more."""
+        for cell in self.cells:
+            needed -= cell.amount
+            if needed <= 0:
+                return max(0.0, cell.ends - now)
+        return 0.0
+
+    def reset(self, now: float) -> float:
+        """Until nothing of what counts now counts any more."""
+        for cell in reversed(self.cells):
+            if cell.amount:
+                return max(0.0, cell.ends - now)
+        return 0.0
+
+
+class _Calendar:
+    """The sum of a day or a month of one kind."""
+
+    __slots__ = ("begin", "cell", "counted_from", "seeded", "until", "used", "window")
+
+    def __init__(self, window: Window, wall: float, *, seeded: bool) -> None:
+        self.window = window
+        self.begin, self.until = window_bounds(window, wall)
+        self.cell = _Cell(self.until)
+        self.used = 0
+        self.seeded = seeded
+        """Whether what was used before this process began to count is in it."""
+        self.counted_from = wall
+
+    def roll(self, wall: float) -> None:
+        self.cell.dead = True
+        self.begin, self.until = window_bounds(self.window, wall)
+        self.cell = _Cell(self.until)
+        self.used = 0
+        self.seeded = True  # the whole of the new window is counted here
+
+    def add(self, amount: int, _now: float = 0.0) -> _Cell:
+        self.cell.amount += amount
+        self.used += amount
+        return self.cell
+
+    @property
+    def held(self) -> int:
+        return self.cell.held
+
+    def reset(self, wall: float) -> float:
+        return max(0.0, self.until - wall) if self.used else 0.0
+
+
+_Meter = _Minute | _Calendar
+
+
+class _Account:
+    """All that is counted of one scope."""
+
+    __slots__ = ("gate", "meters", "open", "seeding", "streams", "touched")
+
+    def __init__(self) -> None:
+        self.meters: dict[tuple[int, Window], _Meter] = {}
+        self.streams = 0
+        self.open = 0
+        """Requests of an end user that are under way."""
+        self.touched = 0.0
+        """When an end user was last seen."""
+        self.gate: tuple[tuple[Scope, ...], Scope, _Gate] | None = None
+        """That of an end user, for as long as it is asked for with the same limits."""
+        self.seeding: asyncio.Task[None] | None = None
+
+
+class _Reservation:
+    """See :class:`tidegate.access.limits.Reservation`."""
+
+    __slots__ = ("_amounts", "_cells", "_gate", "_settled")
+
+    def __init__(self, gate: "_Gate", amounts: Used, cells: list[_Cell]) -> None:
+        self._gate = gate
+        self._amounts = amounts
+        self._cells = cells
+        """One for each meter of the gate, in their order."""
+        self._settled = False
+
+    def settle(self, tokens: int, cost_nano: int | None, *, requests: int = 1) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        gate, amounts = self._gate, self._amounts
+        actual = (requests, tokens, amounts[COST] if cost_nano is None else cost_nano)
+        gate.limiter.open -= 1
+        for account, _ in gate.streams:
+            account.streams -= 1
+        clock = gate.limiter.clock
+        user = gate.user
+        if user is not None:
+            user.open -= 1
+            user.touched = clock.monotonic()
+        for (meter, kind, _), cell in zip(gate.meters, self._cells, strict=True):
+            reserved = amounts[kind]
+            cell.held -= reserved
+            change = actual[kind] - reserved
+            if change > 0:
+                now = clock.wall() if meter.__class__ is _Calendar else clock.monotonic()
+                if now >= meter.until:
+                    meter.roll(now)
+                meter.add(change, now)
+            elif change and not cell.dead:
+                cell.amount += change
+                meter.used += change
+
+    def fields(self) -> bytes:
+        return self._gate.fields()
+
+
+class _Gate:
+    """See :class:`tidegate.access.limits.Gate`."""
+
+    __slots__ = (
+        "calendars",
+        "cost",
+        "limiter",
+        "meters",
+        "minutes",
+        "owned",
+        "rules",
+        "streams",
+        "tokens",
+        "unseeded",
+        "user",
+    )
+
+    def __init__(
+        self, limiter: "MemoryLimiter", owned: Sequence[tuple[Scope, _Account]], user: _Account | None = None
+    ) -> None:
+        self.limiter = limiter
+        self.owned = owned
+        self.user = user
+        self.streams: list[tuple[_Account, Rule]] = []
+        self.minutes: list[tuple[_Minute, int, int]] = []
+        self.calendars: list[tuple[_Calendar, int, int]] = []
+        rules: dict[bool, list[Rule]] = {True: [], False: []}
+        for scope, account in owned:
+            for whole in rules_of(scope):
+                rule = whole._replace(limit=limiter.shared(whole))
+                if rule.kind == STREAMS:
+                    self.streams.append((account, rule))
+                    continue
+                meter = limiter.meter(account, rule)
+                if isinstance(meter, _Minute):
+                    self.minutes.append((meter, rule.kind, rule.limit))
+                else:
+                    self.calendars.append((meter, rule.kind, rule.limit))
+                rules[isinstance(meter, _Minute)].append(rule)
+        self.meters: list[tuple[_Meter, int, int]] = [*self.minutes, *self.calendars]
+        self.rules = [*rules[True], *rules[False]]
+        self.tokens = any(kind == TOKENS for _, kind, _ in self.meters)
+        self.cost = any(kind == COST for _, kind, _ in self.meters)
+        self.unseeded = [one for one in owned if _is_unseeded(one[1])]
+
+    def reserve(self, tokens: int, cost_nano: int) -> "_Reservation | Coroutine[Any, Any, _Reservation]":
+        if self.unseeded:
+            self.unseeded = [one for one in self.unseeded if _is_unseeded(one[1])]
+            for scope, account in self.unseeded:
+                self.limiter.seed(scope, account)
+            if self.cost and any(_lacks_cost(account) for _, account in self.unseeded):
+                return self._when_seeded(tokens, cost_nano)
+        return self._reserve(tokens, cost_nano)
+
+    def _reserve(self, tokens: int, cost_nano: int) -> _Reservation:
+        amounts = (1, tokens, cost_nano)
+        limiter = self.limiter
+        clock = limiter.clock
+        now, wall = clock.monotonic(), clock.wall()
+        for meter, kind, limit in self.minutes:
+            if now >= meter.until:
+                meter.roll(now)
+            if meter.used + amounts[kind] > limit:
+                raise self._refusal(amounts)
+        for day, kind, limit in self.calendars:
+            if wall >= day.until:
+                day.roll(wall)
+            if day.used + amounts[kind] > limit:
+                raise self._refusal(amounts)
+        for account, rule in self.streams:
+            if account.streams >= rule.limit:
+                raise self._refusal(amounts)
+        # It passes, and nothing was counted so far.
+        cells = []
+        for any_meter, kind, _ in self.meters:
+            amount = amounts[kind]
+            cell = any_meter.add(amount, now)
+            cell.held += amount
+            cells.append(cell)
+        for account, _ in self.streams:
+            account.streams += 1
+        if self.user is not None:
+            self.user.open += 1
+        limiter.open += 1
+        return _Reservation(self, amounts, cells)
+
+    async def _when_seeded(self, tokens: int, cost_nano: int) -> _Reservation:
+        waits = [account.seeding for _, account in self.unseeded if account.seeding is not None]
+        if waits:
+            await asyncio.wait(waits, timeout=SEED_WAIT_S)
+        if any(_lacks_cost(account) for _, account in self.unseeded):
+            raise LimitsUnavailable(
+                "What the budget has been used for so far cannot be read from the database; send the request again.",
+                retry_after=SEED_AGAIN_S,
+            )
+        return self._reserve(tokens, cost_nano)
+
+    def _refusal(self, amounts: Used) -> TidegateError:
+        """All that stands in the way, put into one error."""
+        clock = self.limiter.clock
+        monotonic, wall = clock.monotonic(), clock.wall()
+        found = []
+        for (meter, kind, limit), rule in zip(self.meters, self.rules, strict=True):
+            now = wall if isinstance(meter, _Calendar) else monotonic
+            if now >= meter.until:
+                meter.roll(now)
+            asked = amounts[kind]
+            if meter.used + asked <= limit:
+                continue
+            held = meter.held
+            if asked > limit:
+                wait = math.inf
+            elif isinstance(meter, _Minute):
+                wait = meter.wait(meter.used + asked - limit, now)
+            else:
+                wait = HELD_RETRY_S if meter.used - held + asked <= limit else meter.until - now
+            found.append(Violation(rule, meter.used, held, asked, wait))
+        for account, rule in self.streams:
+            if account.streams >= rule.limit:
+                wait = HELD_RETRY_S if rule.limit else math.inf
+                found.append(Violation(rule, account.streams, account.streams, 1, wait))
+        one = worst(found)
+        self.limiter.refused[one.rule.scope.level, KINDS[one.rule.kind]] += 1
+        return refusal(one, self.fields())
+
+    def fields(self) -> bytes:
+        clock = self.limiter.clock
+        monotonic, wall = clock.monotonic(), clock.wall()
+        tightest: list[tuple[int, int, _Meter, float] | None] = [None, None]
+        for meter, kind, limit in self.meters:
+            if kind > TOKENS:
+                continue
+            now = wall if meter.__class__ is _Calendar else monotonic
+            if now >= meter.until:
+                meter.roll(now)
+            remaining = limit - meter.used
+            best = tightest[kind]
+            if best is None or remaining < best[1]:
+                tightest[kind] = (limit, remaining, meter, now)
+        return limit_fields([None if best is None else (best[0], best[1], best[2].reset(best[3])) for best in tightest])
+
+
+def _is_unseeded(account: _Account) -> bool:
+    return any(isinstance(meter, _Calendar) and not meter.seeded for meter in account.meters.values())
+
+
+def _lacks_cost(account: _Account) -> bool:
+    return any(
+        kind == COST and isinstance(meter, _Calendar) and not meter.seeded
+        for (kind, _), meter in account.meters.items()
+    )
+
+
+class MemoryLimiter:
+    """See :class:`tidegate.access.limits.Limiter`. Lives on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        books: Books | None = None,
+        warn: Callable[..., object] | None = None,
+        end_users: int = END_USERS,
+        share: int = 1,
+    ) -> None:
+        """Without `books` days and months begin with the process. `share` is the number of gateways that each limit is
+        shared out among; `warn` is told of books that do not answer."""
+        self.clock: Clock = clock or SystemClock()
+        self.open = 0
+        self.refused: Counter[tuple[str, str]] = Counter()
+        self._books = books
+        self.warning = warn or _unheard
+        self._end_users = end_users
+        self._share = share
+        self._accounts: dict[tuple[str, str], _Account] = {}
+        self._users: dict[str, OrderedDict[str, _Account]] = {}
+        self._gates: dict[int, tuple[tuple[Scope, ...], _Gate]] = {}
+
+    def gate(self, scopes: tuple[Scope, ...], end_user: Scope | None = None) -> _Gate:
+        if end_user is not None:
+            user = self._user(end_user)
+            user.touched = self.clock.monotonic()
+            known_gate = user.gate
+            if known_gate is not None and known_gate[0] is scopes and known_gate[1].limits is end_user.limits:
+                return known_gate[2]
+            owned = [(scope, self.account(scope)) for scope in scopes]
+            gate = _Gate(self, [*owned, (end_user, user)], user)
+            user.gate = (scopes, end_user, gate)
+            return gate
+        known = self._gates.get(id(scopes))
+        if known is not None:
+            return known[1]
+        if len(self._gates) >= GATES:
+            self._gates.clear()
+        gate = _Gate(self, [(scope, self.account(scope)) for scope in scopes])
+        self._gates[id(scopes)] = (scopes, gate)  # which keeps the tuple, so that no other gets its id
+        return gate
+
+    async def standings(self, scopes: Sequence[Scope]) -> list[Standing]:
+        found = []
+        monotonic, wall = self.clock.monotonic(), self.clock.wall()
+        await self._seeded_all(scopes)
+        for scope in scopes:
+            account = self.account(scope)
+            for rule in rules_of(scope):
+                used = held = 0
+                reset_s = 0.0
+                if rule.kind == STREAMS:
+                    held = account.streams
+                else:
+                    meter = self.meter(account, rule)
+                    now = wall if isinstance(meter, _Calendar) else monotonic
+                    if now >= meter.until:
+                        meter.roll(now)
+                    held = meter.held
+                    used = meter.used - held
+                    reset_s = meter.reset(now)
+                found.append(
+                    Standing(
+                        level=scope.level,
+                        id=scope.id,
+                        kind=KINDS[rule.kind],
+                        window=rule.window,
+                        limit=rule.limit,
+                        used=used,
+                        reserved=held,
+                        reset_s=reset_s,
+                    )
+                )
+        return found
+
+    async def close(self) -> None:
+        """Stop asking the books."""
+        tasks = [account.seeding for account in self._all_accounts() if account.seeding is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # -- for gates ----------------------------------------------------------------------------------------------
+
+    def account(self, scope: Scope) -> _Account:
+        if scope.level == "end_user":
+            return self._user(scope)
+        key = (scope.level, scope.id)
+        found = self._accounts.get(key)
+        if found is None:
+            found = self._accounts[key] = _Account()
+        return found
+
+    def meter(self, account: _Account, rule: Rule) -> _Meter:
+        """The count behind a rule. One that was there goes on, whatever the limit was before."""
+        key = (rule.kind, rule.window)
+        found = account.meters.get(key)
+        if found is None:
+            if rule.window == "minute":
+                found = _Minute()
+            else:
+                found = _Calendar(rule.window, self.clock.wall(), seeded=self._books is None)
+            account.meters[key] = found
+        return found
+
+    def shared(self, rule: Rule) -> int:
+        """What this process may let pass under a rule."""
+        if self._share == 1:
+            return rule.limit
+        share = rule.limit // self._share
+        return max(1, share) if rule.limit and rule.kind not in (TOKENS, COST) else share
+
+    def seed(self, scope: Scope, account: _Account) -> None:
+        """Ask the books what the calendar windows of a scope have seen before."""
+        if account.seeding is None:
+            account.seeding = asyncio.get_running_loop().create_task(self._seed(scope, account))
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    async def _seeded_all(self, scopes: Sequence[Scope]) -> None:
+        waits = []
+        for scope in scopes:
+            account = self.account(scope)
+            for rule in rules_of(scope):
+                if rule.kind != STREAMS:
+                    self.meter(account, rule)
+            if _is_unseeded(account):
+                self.seed(scope, account)
+                if account.seeding is not None:
+                    waits.append(account.seeding)
+        if waits:
+            await asyncio.wait(waits, timeout=SEED_WAIT_S)
+
+    async def _seed(self, scope: Scope, account: _Account) -> None:
+        assert self._books is not None
+        limits = {(rule.kind, rule.window): rule.limit for rule in rules_of(scope)}
+        try:
+            for window in ("day", "month"):
+                waiting = {
+                    kind: meter
+                    for (kind, its), meter in account.meters.items()
+                    if its == window and isinstance(meter, _Calendar) and not meter.seeded
+                }
+                if not waiting:
+                    continue
+                # Meters of one window may have begun to count at different times: limits come with reloads.
+                for counted_from in {meter.counted_from for meter in waiting.values()}:
+                    begin = next(iter(waiting.values())).begin
+                    used = await self._books.used(scope, begin, counted_from)
+                    for kind, meter in waiting.items():
+                        if meter.counted_from == counted_from and meter.begin == begin and not meter.seeded:
+                            meter.add(self._seeded(used[kind], limits.get((kind, meter.window), 0)))
+                            meter.seeded = True
+        except StorageUnavailable as error:
+            self.warning("limits_unseeded", level=scope.level, scope=scope.id, reason=error.message)
+            await asyncio.sleep(SEED_AGAIN_S)  # nobody asks again before
+        finally:
+            account.seeding = None
+
+    def _seeded(self, used: int, limit: int) -> int:
+        """What to begin with, so that each gateway has its share of what is left."""
+        if self._share == 1:
+            return used
+        return limit // self._share - max(0, limit - used) // self._share
+
+    def _user(self, scope: Scope) -> _Account:
+        """The account of an end user. It may forget another one who has nothing that would be lost."""
+        project, _ = end_user_of(scope)
+        users = self._users.setdefault(project, OrderedDict())
+        found = users.get(scope.id)
+        if found is not None:
+            users.move_to_end(scope.id)
+            return found
+        if len(users) >= self._end_users and not self._forget_one(users):
+            if self._books is not None:
+                raise Overloaded(
+                    f"More than {self._end_users} end users of project '{project}' are busy at once, and no more can be "
+                    "told apart. Set limits.end_users higher.",
+                    retry_after=WINDOW_S,
+                )
+            name = f"{project}#{hash(scope.id) % SHARED}"
+            return self._accounts.setdefault(("end_users", name), _Account())
+        found = users[scope.id] = _Account()
+        return found
+
+    def _forget_one(self, users: OrderedDict[str, _Account]) -> bool:
+        """Whether there was one whose budget does not come back by it: nothing of him counts, or the books know it all."""
+        for place, (name, account) in enumerate(users.items()):
+            if place >= IDLE_LOOKED_AT:
+                return False
+            if self._is_idle(account):
+                del users[name]
+                return True
+        return False
+
+    def _is_idle(self, account: _Account) -> bool:
+        monotonic, wall = self.clock.monotonic(), self.clock.wall()
+        if account.open or account.seeding is not None or monotonic - account.touched < ENTRY_LATE_S:
+            return False
+        for meter in account.meters.values():
+            now = wall if isinstance(meter, _Calendar) else monotonic
+            if now >= meter.until:
+                meter.roll(now)
+            if meter.used and (self._books is None or isinstance(meter, _Minute)):
+                return False
+        return True
+
+    def _all_accounts(self) -> list[_Account]:
+        users = [account for users in self._users.values() for account in users.values()]
+        return [*self._accounts.values(), *users]
+
+
+def _unheard(event: str, **_: object) -> None:
+    """Nobody wants to be told."""

@@ -1,0 +1,70 @@
+"""How limits stand, in the forms in which people and programs read it."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from tidegate.access.limits import NANO, Kind, Standing, dollars, duration
+
+__all__ = ["Budget", "Budgets", "Level", "budgets", "shown_row"]
+
+Level = Literal["organization", "project", "key", "end_user"]
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit, and what is used and left of it. Money is in US dollars."""
+
+    object: Literal["budget"] = "budget"
+    level: str
+    id: str
+    kind: Kind
+    window: Literal["minute", "day", "month"] | None
+    """None of requests under way at once."""
+    limit: float
+    used: float
+    reserved: float
+    """What requests under way may use at most."""
+    remaining: float
+    resets_in_s: float
+
+
+class Budgets(msgspec.Struct, frozen=True, kw_only=True):
+    """Every limit."""
+
+    object: Literal["list"] = "list"
+    data: tuple[Budget, ...]
+
+
+def budgets(standings: Iterable[Standing]) -> Budgets:
+    """As the admin API sends it."""
+    return Budgets(data=tuple(_budget(one) for one in standings))
+
+
+def _budget(standing: Standing) -> Budget:
+    unit = NANO if standing.kind == "cost" else 1
+    return Budget(
+        level=standing.level,
+        id=standing.id,
+        kind=standing.kind,
+        window=standing.window or None,
+        limit=standing.limit / unit,
+        used=standing.used / unit,
+        reserved=standing.reserved / unit,
+        remaining=standing.remaining / unit,
+        resets_in_s=round(standing.reset_s, 3),
+    )
+
+
+def shown_row(standing: Standing) -> tuple[str, ...]:
+    """The cells of a table's row: level, id, kind, window, limit, used, reserved, left, reset."""
+    show = dollars if standing.kind == "cost" else "{:,}".format
+    amounts = (standing.limit, standing.used, standing.reserved, standing.remaining)
+    return (
+        standing.level.replace("_", " "),
+        standing.id,
+        standing.kind,
+        standing.window or "at once",
+        *(show(amount) for amount in amounts),
+        duration(standing.reset_s) if standing.reset_s else "-",
+    )

@@ -1,0 +1,116 @@
+"""`tidegate budget`: what is used and left of every limit."""
+
+import asyncio
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from tidegate.access.limits import Standing
+    from tidegate.access.scopes import Scope
+    from tidegate.config.schema import Config
+
+__all__ = ["budget"]
+
+COLUMNS = ("level", "name", "limit on", "per", "limit", "used", "reserved", "left", "renewed in")
+
+
+@click.command()
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(dir_okay=False),
+    help="Configuration file. [default: TIDEGATE_CONFIG, else ./tidegate.toml if it is there]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def budget(path: str | None, as_json: bool) -> None:
+    """Show what is used and left of each limit.
+
+    Gateways that count together are asked through Valkey. Else days and months are read from the ledger, which has what is
+    settled; running minutes and requests under way are known to the gateway alone: GET /admin/v1/budgets.
+    """
+    from tidegate.access.standings import budgets, shown_row
+    from tidegate.cli import UsageError, load_config
+    from tidegate.storage.records import StorageUnusable
+    from tidegate.wire import jsonio
+    from tidegate.wire.errors import TidegateError
+
+    config = load_config(path)
+    try:
+        standings = asyncio.run(_standings(config))
+    except (TidegateError, StorageUnusable) as error:
+        raise UsageError(str(getattr(error, "message", error))) from None
+    if as_json:
+        click.echo(jsonio.encode(budgets(standings)).decode())
+        return
+    if not standings:
+        click.echo("No limits are set: add limits to [[keys]], [projects.NAME] or [organizations.NAME].")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*COLUMNS, box=None, pad_edge=False)
+    for one in standings:
+        table.add_row(*shown_row(one), style="red" if one.remaining == 0 else None)
+    Console(width=None if sys.stdout.isatty() else 400).print(table)
+
+
+async def _standings(config: "Config") -> "list[Standing]":
+    from tidegate.access.keys import KeyRing
+
+    principals = KeyRing(config.keys, projects=config.projects, organizations=config.organizations).principals
+    scopes = {(scope.level, scope.id): scope for principal in principals for scope in principal.scopes}
+    if not scopes:
+        return []
+    if config.limits.valkey is not None:
+        return await _from_valkey(config, list(scopes.values()))
+    return await _from_ledger(config, list(scopes.values()))
+
+
+async def _from_valkey(config: "Config", scopes: "list[Scope]") -> "list[Standing]":
+    from tidegate.access.engines import make_limiter
+
+    limiter = make_limiter(config.limits, None, lambda *_, **__: None)
+    try:
+        return await limiter.standings(scopes)
+    finally:
+        await limiter.close()
+
+
+async def _from_ledger(config: "Config", scopes: "list[Scope]") -> "list[Standing]":
+    from tidegate.access.books import LedgerBooks
+    from tidegate.access.limits import KINDS, STREAMS, Standing, rules_of
+    from tidegate.access.memory import window_bounds
+    from tidegate.cli import UsageError
+    from tidegate.server.database import database_url
+    from tidegate.storage.storage import Reader
+
+    url = database_url(config, os.environ)
+    if url is None:
+        raise UsageError("This configuration keeps no ledger: storage.url is off, or there is no data folder.")
+    found = []
+    now = time.time()
+    async with Reader.open(url) as reader:
+        books = LedgerBooks(reader)
+        for scope in scopes:
+            for rule in rules_of(scope):
+                if rule.kind == STREAMS or rule.window == "minute":
+                    continue
+                begin, end = window_bounds(rule.window, now)
+                used = (await books.used(scope, begin, now))[rule.kind]
+                found.append(
+                    Standing(
+                        level=scope.level,
+                        id=scope.id,
+                        kind=KINDS[rule.kind],
+                        window=rule.window,
+                        limit=rule.limit,
+                        used=used,
+                        reserved=0,
+                        reset_s=end - now,
+                    )
+                )
+    return found

@@ -1,0 +1,99 @@
+"""What a request may use: an estimate for limits of tokens, and for budgets a bound that it cannot exceed."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tidegate.access.prices import Prices
+from tidegate.dialects.dialect import AnyRequest, Call, Destination
+from tidegate.dialects.extent import Extent
+from tidegate.dialects.messages.upstream import DEFAULT_MAX_TOKENS
+from tidegate.gateway.snapshot import Path
+from tidegate.wire.errors import CostUnbounded
+from tidegate.wire.events import estimate_tokens
+
+__all__ = ["PRICE_UNKNOWN", "USUAL_OUTPUT_TOKENS", "estimated_tokens", "most_nano"]
+
+PRICE_UNKNOWN: Final = "price_unknown"
+
+USUAL_OUTPUT_TOKENS: Final = 1024
+"""What an answer is taken to need for which no maximum is asked; the limits of tokens are set right when it has ended."""
+
+FRAME_TOKENS: Final = 1024
+"""Most tokens that a provider itself puts around a prompt, such as what tells the model how to call tools."""
+
+
+def estimated_tokens(request: AnyRequest, call: Call) -> int:
+    """About as many tokens as the request will use, input and output together."""
+    extent = request.extent
+    output = USUAL_OUTPUT_TOKENS if extent.output_tokens is None else extent.output_tokens
+    return estimate_tokens(call.request_bytes) + output * extent.choices
+
+
+def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: Call, model: str, at: float) -> int:
+    """More nano-dollars than this the request cannot cost, whichever deployment of the plan answers it. Raises
+    CostUnbounded."""
+    extent = request.extent
+    most = 0
+    reads_more: bool | None = None
+    for path in plan:
+        destination = path.destination
+        input_tokens = extent.input_tokens
+        try:
+            output_tokens = _output(extent, destination, model)
+            if input_tokens is None:
+                if reads_more is None:
+                    reads_more = request.reads_more()
+                input_tokens = _input(call.request_bytes, destination, model, reads_more=reads_more)
+        except CostUnbounded:
+            if prices.upper_bound_nano(destination, 1, 1, seconds=1, characters=1, at=at) == 0:
+                continue  # nothing that it does costs anything
+            raise
+        cost = prices.upper_bound_nano(
+            destination, input_tokens, output_tokens, seconds=extent.seconds, characters=extent.characters, at=at
+        )
+        if cost is None:
+            raise CostUnbounded(
+                f"A budget holds for this request, and nobody knows what '{path.name}' costs. The gateway's administrator "
+                f'can say so in its configuration: [prices."{path.name}"].',
+                param="model",
+                code="price_unknown",
+            )
+        most = max(most, cost)
+    return most
+
+
+def _output(extent: Extent, destination: Destination, model: str) -> int:
+    asked, most = extent.output_tokens, destination.max_output_tokens
+    if asked is None and most is None and destination.endpoint == "messages":
+        most = DEFAULT_MAX_TOKENS  # which is what it will be asked for
+    if asked is None:
+        if most is None:
+            raise CostUnbounded(
+                f"A budget holds for this request, which sets no maximum of output tokens, and the model '{model}' has none "
+                "that is known. Set one in the request, or have the gateway's administrator add it to its configuration: "
+                f'providers.{destination.provider}.max_output = {{ "{destination.model}" = … }}.',
+                param="model",
+                code="output_limit_unknown",
+            )
+        asked = most
+    elif most is not None:
+        asked = min(asked, most)
+    return asked * extent.choices
+
+
+def _input(request_bytes: int, destination: Destination, model: str, *, reads_more: bool) -> int:
+    """No text has more tokens than bytes. What the provider fetches, looks at or searches for has no size that is known
+    here: that can fill the model's whole context."""
+    most = destination.max_input_tokens
+    if not reads_more:
+        whole = request_bytes + FRAME_TOKENS
+        return whole if most is None else min(whole, most)
+    if most is None:
+        raise CostUnbounded(
+            f"A budget holds for this request, which has the provider read images, audio or files or use tools of its own, "
+            f"and how much the model '{model}' can read is not known. The gateway's administrator can add that to its "
+            f'configuration: providers.{destination.provider}.max_input = {{ "{destination.model}" = … }}.',
+            param="model",
+            code="input_limit_unknown",
+        )
+    return most

@@ -1,0 +1,177 @@
+"""The engine in memory against the plainest model there is: a list of everything that was ever counted."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.access.clock import FakeClock
+from tidegate.access.limits import NANO, Reservation
+from tidegate.access.memory import MemoryLimiter, window_bounds
+from tidegate.access.scopes import Scope
+from tidegate.config.limits import Limits, Windows
+from tidegate.wire.errors import BudgetExhausted, RateLimited
+
+LIMITS = st.builds(
+    Limits,
+    requests=st.builds(
+        Windows, minute=st.none() | st.integers(0, 5).map(float), day=st.none() | st.integers(0, 9).map(float)
+    ),
+    tokens=st.builds(Windows, minute=st.none() | st.integers(0, 50).map(float)),
+    cost=st.builds(
+        Windows,
+        minute=st.none() | st.sampled_from([0.0, 2e-8]),
+        day=st.none() | st.sampled_from([3e-8, 5e-8]),
+        month=st.none() | st.sampled_from([4e-8, 9e-8]),
+    ),
+    streams=st.none() | st.integers(0, 3),
+)
+
+
+class Machine(RuleBasedStateMachine):
+    """Two keys of one project: what one of them uses counts against both their project and itself."""
+
+    @initialize(project=LIMITS, first=LIMITS, second=LIMITS)
+    def begin(self, project: Limits, first: Limits, second: Limits) -> None:
+        self.clock = FakeClock()
+        self.limiter = MemoryLimiter(clock=self.clock)
+        shared = Scope("project", "default/p", project)
+        self.callers = [(shared, Scope("key", "a", first)), (shared, Scope("key", "b", second))]
+        self.open: list[tuple[Reservation, int, list[dict[str, Any]]]] = []
+        self.counted: list[dict[str, Any]] = []
+
+    def used(self, scope: Scope, kind: str, window: str) -> int:
+        now, wall = self.clock.monotonic(), self.clock.wall()
+        found = 0
+        for one in self.counted:
+            if one["scope"] != scope.id or one["kind"] != kind:
+                continue
+            if window == "minute":
+                found += one["amount"] if math.floor(one["at"]) + 61 > now else 0
+            elif window_bounds(window, one["wall"]) == window_bounds(window, wall):  # type: ignore[arg-type]
+                found += one["amount"]
+        return found
+
+    def fits(self, scopes: tuple[Scope, ...], amounts: dict[str, int]) -> bool:
+        for scope in scopes:
+            for kind, amount in amounts.items():
+                windows = getattr(scope.limits, kind)
+                for window in ("minute", "day", "month"):
+                    limit = getattr(windows, window)
+                    if limit is None:
+                        continue
+                    most = round(limit * (NANO if kind == "cost" else 1))
+                    if self.used(scope, kind, window) + amount > most:
+                        return False
+            streams = scope.limits.streams
+            under_way = sum(any(one["scope"] == scope.id for one in entries) for _, _, entries in self.open)
+            if streams is not None and under_way >= streams:
+                return False
+        return True
+
+    def count(self, scopes: tuple[Scope, ...], amounts: dict[str, int]) -> list[dict[str, Any]]:
+        found = [
+            {
+                "scope": scope.id,
+                "kind": kind,
+                "amount": amount,
+                "at": self.clock.monotonic(),
+                "wall": self.clock.wall(),
+            }
+            for scope in scopes
+            for kind, amount in amounts.items()
+        ]
+        self.counted += found
+        return found
+
+    @rule(caller=st.integers(0, 1), tokens=st.integers(0, 30), cost=st.integers(0, 25))
+    def reserve(self, caller: int, tokens: int, cost: int) -> None:
+        scopes = self.callers[caller]
+        amounts = {"requests": 1, "tokens": tokens, "cost": cost}
+        expected = self.fits(scopes, amounts)
+        try:
+            held = self.limiter.gate(scopes).reserve(tokens, cost)
+        except (RateLimited, BudgetExhausted):
+            assert not expected
+            return
+        assert expected
+        self.open.append((held, caller, self.count(scopes, amounts)))  # type: ignore[arg-type]
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0, 99), tokens=st.integers(0, 60), cost=st.none() | st.integers(0, 40), twice=st.booleans())
+    def settle(self, which: int, tokens: int, cost: int | None, twice: bool) -> None:
+        held, caller, entries = self.open.pop(which % len(self.open))
+        held.settle(tokens, cost)
+        if twice:
+            held.settle(0, 0)
+        scopes = self.callers[caller]
+        for entry in entries:
+            actual = {"requests": 1, "tokens": tokens, "cost": entry["amount"] if cost is None else cost}[entry["kind"]]
+            if actual <= entry["amount"]:
+                entry["amount"] = actual
+            else:
+                [scope] = [scope for scope in scopes if scope.id == entry["scope"]]
+                self.count((scope,), {entry["kind"]: actual - entry["amount"]})
+
+    @rule(seconds=st.sampled_from([0.3, 1.0, 30.0, 59.0, 61.0, 700.0, 86400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(caller=st.integers(0, 1), tokens=st.integers(0, 30), cost=st.integers(0, 25))
+    def what_is_told_to_wait_is_enough(self, caller: int, tokens: int, cost: int) -> None:
+        """After the time that an error names the request passes, unless others have come or are under way."""
+        if self.open:
+            return
+        gate = self.limiter.gate(self.callers[caller])
+        try:
+            held = gate.reserve(tokens, cost)
+        except (RateLimited, BudgetExhausted) as error:
+            if error.retry_after is None:
+                return
+            self.clock.advance(error.retry_after)
+            held = gate.reserve(tokens, cost)
+        held.settle(0, 0)  # type: ignore[union-attr]
+        self.count(self.callers[caller], {"requests": 1})
+
+    @invariant()
+    def every_limit_stands_as_the_model_has_it(self) -> None:
+        if not hasattr(self, "limiter"):
+            return
+        for scope in {scope.id: scope for scopes in self.callers for scope in scopes}.values():
+            coroutine = self.limiter.standings((scope,))
+            with pytest.raises(StopIteration) as stopped:
+                coroutine.send(None)
+            for standing in stopped.value.value:
+                if standing.kind == "streams":
+                    expected = sum(any(one["scope"] == scope.id for one in entries) for _, _, entries in self.open)
+                else:
+                    expected = self.used(scope, standing.kind, standing.window)
+                assert standing.used + standing.reserved == expected, standing
+                assert 0 <= standing.reserved <= standing.used + standing.reserved
+        assert self.limiter.open == len(self.open)
+
+
+TestMachine = Machine.TestCase
+# Without shrinking, which takes minutes: a failure of thirty steps can be read as it is.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+TestMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, phases=PHASES)
+
+
+def test_no_sixty_seconds_see_more_than_the_limit_of_a_minute() -> None:
+    clock = FakeClock()
+    scope = Scope("key", "k", Limits(requests=Windows(minute=10)))
+    gate = MemoryLimiter(clock=clock).gate((scope,))
+    admitted: list[float] = []
+    for _ in range(3000):
+        clock.advance(0.1)
+        try:
+            held = gate.reserve(0, 0)
+        except RateLimited:
+            continue
+        held.settle(0, 0)  # type: ignore[union-attr]
+        admitted.append(clock.monotonic())
+    assert len(admitted) >= 40
+    assert all(later - first >= 60 for first, later in zip(admitted, admitted[10:], strict=False))

@@ -1,0 +1,83 @@
+"""How much requests can use at most, as far as they say so."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tidegate.dialects.extent import Extent, reads_more
+from tidegate.gateway.dialects import CLIENT_DIALECTS
+
+TEXT = [{"role": "user", "content": "Hi"}]
+
+
+def dialect(path: str) -> Any:
+    return next(one for one in CLIENT_DIALECTS if one.path == path)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "extent"),
+    [
+        ("/v1/responses", {"input": "Hi"}, Extent()),
+        ("/v1/responses", {"input": "Hi", "max_output_tokens": 7}, Extent(output_tokens=7)),
+        ("/v1/chat/completions", {"messages": TEXT, "n": 3}, Extent(choices=3)),
+        (
+            "/v1/chat/completions",
+            {"messages": TEXT, "max_tokens": 5, "max_completion_tokens": 9},
+            Extent(output_tokens=9),
+        ),
+        ("/v1/completions", {"prompt": "Hi", "max_tokens": 4}, Extent(output_tokens=4)),
+        ("/v1/completions", {"prompt": ["a", "b"], "n": 2, "best_of": 3}, Extent(choices=6)),
+        ("/v1/completions", {"prompt": [1, 2, 3]}, Extent()),
+        ("/v1/messages", {"messages": TEXT, "max_tokens": 8}, Extent(output_tokens=8)),
+        ("/v1/messages/count_tokens", {"messages": TEXT}, Extent(output_tokens=0)),
+        ("/v1/embeddings", {"input": "Hi"}, Extent(output_tokens=0)),
+        ("/v1/audio/speech", {"input": "用户", "voice": "alloy"}, Extent(output_tokens=50, characters=2)),
+        ("/v1/responses/compact", {"model": "m", "input": "Hi"}, Extent()),
+    ],
+)
+def test_the_extent_is_what_the_request_allows(path: str, body: Any, extent: Extent) -> None:
+    request = dialect(path).parse(json.dumps({"model": "m", **body}).encode())
+    assert request.extent == extent
+    assert not request.reads_more()
+
+
+PLAIN = {"model": "m", "input": [{"role": "user", "content": [{"type": "input_text", "text": 'an "image_url" é'}]}]}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "https://e.example/a"}]}]},
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}]},
+        {"tools": [{"type": "web_search_preview"}]},
+        {"tools": [{"type": "mcp", "server_label": "x"}]},
+        {"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]},
+        {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "data": "AA=="}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "url", "url": "x"}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA=="}}]}]},
+        {"web_search_options": {}},
+        {"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "AA=="}}]}]},
+        {"contents": [{"parts": [{"file_data": {"file_uri": "gs://x"}}]}]},
+        {"tools": [{"googleSearch": {}}]},
+        {"tools": [{"url_context": {}}]},
+    ],
+)
+def test_what_the_provider_reads_beside_the_body_is_seen(extra: Any) -> None:
+    body = json.dumps({**PLAIN, **extra})
+    assert reads_more(body.encode())
+    hidden = "".join(f"\\u{ord(letter):04x}" if letter.isalpha() else letter for letter in "image_url")
+    assert reads_more(f'{{"content": [{{"{hidden}": "https://e.example/a"}}]}}'.encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        PLAIN,
+        {"messages": [{"role": "user", "content": 'an image, a file and "audio"'}]},
+        {"tools": [{"type": "function", "name": "image_maker", "parameters": {"type": "object"}}]},
+        {"input": "é", "metadata": {"note": "file"}},
+    ],
+)
+def test_text_about_such_things_is_only_text(body: Any) -> None:
+    assert not reads_more(json.dumps(body).encode())

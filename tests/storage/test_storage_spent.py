@@ -1,0 +1,45 @@
+"""What somebody has used within a day or a month, to the second, from the sums by the hour and the rows of the last one."""
+
+from tests.storage.stage import OURS, THEIRS, Place, run
+from tests.storage.test_storage_ledger import NOON, usage
+from tidegate.storage.ledger import UsageFilter
+from tidegate.storage.spent import Level
+
+WHO: dict[Level, dict[str, str]] = {
+    "organization": {"organization": "acme"},
+    "project": {"organization": "acme", "project": "harbour"},
+    "key": {"key_id": "key_app"},
+    "end_user": {"organization": "acme", "project": "harbour", "end_user": "ann"},
+}
+
+
+def test_spans_begin_at_an_hour_and_end_at_any_time(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            for at, tenant, members in (
+                (NOON - 1, OURS, {}),
+                (NOON, OURS, {"end_user": "ann"}),
+                (NOON + 3600, OURS, {"key": "other"}),
+                (NOON + 7200, THEIRS, {"end_user": "ann"}),
+                (NOON + 7210, OURS, {"ending": "repeated", "cost_nano": 0}),
+                (NOON + 7220, OURS, {"cost_nano": None}),
+                (NOON + 7230, OURS, {"end_user": "ann"}),
+            ):
+                given = usage(storage.usage_number(), tenant=tenant, at=at, **members)
+                storage.settle_usage(given)
+            running = usage(storage.usage_number(), at=NOON + 7200, settled=False)
+            storage.admit_usage(running.number, lambda: running)
+            await storage.usage_report((), 0, 3e9, UsageFilter(), limit=1)  # all is written
+
+            async def spent(level: Level, before: float) -> tuple[int, int, int]:
+                return await storage.usage_spent(level, WHO[level], NOON, before)
+
+            assert await spent("organization", NOON + 7230) == (4, 480, 4500)
+            assert await spent("organization", NOON + 7231) == (5, 600, 6000)
+            assert await spent("project", NOON + 7231) == (4, 480, 4500)
+            assert await spent("key", NOON + 7231) == (4, 480, 4500)
+            assert await spent("end_user", NOON + 7231) == (2, 240, 3000)
+            assert await spent("end_user", NOON) == (0, 0, 0)
+            assert await storage.usage_spent("key", {"key_id": "nobody"}, NOON, NOON + 7231) == (0, 0, 0)
+
+    run(scenario)
