@@ -189,3 +189,38 @@ def test_a_chain_tells_how_each_run_ended(place: Place) -> None:
             assert (await storage.get_run(OURS, second.new.id)).previous_id == first.new.id  # type: ignore[union-attr]
 
     run(scenario)
+
+
+def test_a_name_may_hold_what_no_column_takes(place: Place) -> None:
+    """PostgreSQL's text has no NUL. Clients give items their ids, name models, and ask for what does not exist."""
+    odd = "msg_a\0b"
+
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run(model="sim/\0"), [item("ask", odd), item("more", "msg_plain")])
+            storage.finish_run(made, ending())
+            await storage.durable(made)
+            page = await storage.list_items(OURS, made.new.id, "input", after=odd, descending=False)
+            assert page is not None
+            assert ids(page.data) == ["msg_plain"]
+
+            ref = await storage.create_conversation(OURS, "conv_a", created_at=0, items=[item("ask", odd)])
+            found = await storage.get_conversation_item(OURS, ref.id, odd)
+            assert found is not None
+            assert found.content == item("ask", odd).content
+            assert await storage.delete_conversation_item(OURS, ref.id, odd) is not None
+
+            name = "resp_\0"
+            assert await storage.get_run(OURS, name) is None
+            assert await storage.read_chain(OURS, name) is None
+            assert await storage.read_journal(OURS, name) is None
+            assert await storage.list_items(OURS, name) is None
+            assert await storage.find_items(OURS, [name]) == {}
+            assert not await storage.request_cancel(OURS, name)
+            assert not await storage.delete_run(OURS, name)
+            assert await storage.get_conversation(OURS, name) is None
+            assert await storage.change_conversation(OURS, name, b"{}") is None
+            assert await storage.add_conversation_items(OURS, name, [item("ask")]) is None
+            assert not await storage.delete_conversation(OURS, name)
+
+    run(scenario)

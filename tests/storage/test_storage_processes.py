@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -289,5 +290,27 @@ def test_the_engine_is_closed_when_the_start_fails(place: Place) -> None:
         engine.is_down = True
         with pytest.raises(Exception, match="out of order"):
             await Storage.over(engine, Keyring(), Settings())
+
+    run(scenario)
+
+
+def test_a_process_that_stops_in_the_middle_of_a_transaction_holds_nobody_up(postgresql: Place) -> None:
+    """Its locks are those that every ending needs. A caller's patience outlasts it."""
+
+    async def scenario() -> None:
+        async with postgresql.open() as storage:
+            put(storage)
+            await storage.durable(put(storage))  # the tenant is there
+            frozen = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.storage.frozen", postgresql.url, stdout=asyncio.subprocess.PIPE
+            )
+            try:
+                assert frozen.stdout is not None
+                assert await frozen.stdout.readline() == b"frozen\n"
+                await storage.durable(put(storage))
+                assert not storage.failing
+            finally:
+                frozen.kill()
+                await frozen.wait()
 
     run(scenario)

@@ -6,7 +6,7 @@ arrays, and 3.3 ms through SQLAlchemy.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tidegate.storage import migrate
@@ -26,6 +26,10 @@ COMMAND_S: Final = 10.0
 
 READ_DEADLINE_S: Final = 5.0
 
+IDLE_S: Final = 3.0
+"""After so long without a word inside a transaction the server ends it: a process that stops there, or whose host is cut
+off, would hold its locks, and with them every other process, for as long as it likes. Less than others are patient."""
+
 T = TypeVar("T")
 
 # Classes of SQLSTATE (appendix A of the manual) by which the server refuses what it was given: data, integrity, a limit
@@ -34,6 +38,11 @@ _REFUSED: Final = frozenset({"22", "23", "54"})
 
 _CONFLICTS: Final = frozenset({"40001", "40P01"})
 """Serialisation failure and deadlock."""
+
+_SESSION: Final = {
+    "application_name": "tidegate",
+    "idle_in_transaction_session_timeout": f"{IDLE_S * 1000:.0f}",
+}
 
 RETRIES: Final = 3
 """Attempts at a transaction that the server rolled back in favour of another one."""
@@ -136,9 +145,7 @@ class PostgresEngine:
 
         with _translating():
             try:
-                return await asyncpg.connect(
-                    self._url, timeout=CONNECT_S, server_settings={"application_name": "tidegate"}
-                )
+                return await asyncpg.connect(self._url, timeout=CONNECT_S, server_settings=_SESSION)
             except ValueError:  # the address, which may hold a password
                 raise StorageUnusable(
                     "The address of the database cannot be used; it must be of the form postgresql://user@host/name."
@@ -196,15 +203,25 @@ async def _rows(connection: "asyncpg.Connection[Any]", step: Step, deadline_s: f
     sql, values, is_many = step
     text = sql.texts["postgresql"]
     if not is_many:
-        rows: list[Any] = await connection.fetch(text, *values, timeout=deadline_s)
+        rows: list[Any] = await connection.fetch(text, *_without_nul(values), timeout=deadline_s)
         return rows
     if not values:
         return []
+    if any(type(value) is str for value in values[0]):
+        values = [_without_nul(row) for row in values]
     if sql.returns:
         found: list[Any] = await connection.fetchmany(text, values, timeout=deadline_s)
         return found
     await connection.executemany(text, values, timeout=deadline_s)
     return []
+
+
+def _without_nul(values: Sequence[Any]) -> Sequence[Any]:
+    """The same values with U+FFFD for each NUL in a text, as the columns of PostgreSQL take none: names come from clients,
+    also names of what does not exist. Content is bytes, and stays as it is."""
+    if not any(type(value) is str and "\0" in value for value in values):
+        return values
+    return tuple([value.replace("\0", "\ufffd") if type(value) is str else value for value in values])
 
 
 class _translating(contextlib.AbstractContextManager["_translating"]):  # noqa: N801 - reads as a word in a with statement
