@@ -50,6 +50,18 @@ def test_items_are_added_listed_read_and_deleted(client: openai.OpenAI) -> None:
         client.conversations.items.retrieve(added.data[1].id or "", conversation_id=made.id)
 
 
+@pytest.mark.parametrize("path", ["/v1/conversations", "/v1/responses"])
+def test_an_id_of_an_item_that_no_index_takes_is_refused(keeping: Running, path: str) -> None:
+    name = "items" if path == "/v1/conversations" else "input"
+    with Api(keeping) as api:
+        longest = api.post(path, {"model": "lab/echo", name: [{**HELLO, "id": "m" * 640}]})
+        longer = api.post(path, {"model": "lab/echo", name: [HELLO, {**HELLO, "id": "m" * 641}]})
+    assert longest.status == 200
+    assert longer.status == 400
+    assert longer.error["param"] == f"{name}[1].id"
+    assert "640" in longer.error["message"]
+
+
 @providers
 def test_responses_go_on_in_a_conversation(keeping: Running, client: openai.OpenAI, provider: str) -> None:
     made = client.conversations.create(items=[HELLO])

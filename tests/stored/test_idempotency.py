@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,26 @@ def test_a_repeated_background_response_is_an_object_again(keeping: Running, key
     answers = asyncio.run(scene())
     assert {answer.headers["content-type"] for answer in answers} == {"application/json"}
     assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+@paths
+def test_a_stream_can_be_had_again_as_long_as_its_key_holds(
+    keeping: Running, data: Path, key: dict[str, str], path: str
+) -> None:
+    """23 hours later."""
+    body = {"model": "lab/demo?gap=1", "stream": True, **BODIES[path]}
+    with Api(keeping) as api:
+        first = api.post(path, body, headers=key)
+        with sqlite3.connect(data / "tidegate.db", timeout=5) as database:
+            for table in ("runs", "idempotency"):
+                database.execute(f"UPDATE {table} SET expires_at = expires_at - 82800")  # noqa: S608 - its own words
+
+        async def sweep() -> None:
+            storage = await Storage.open(f"sqlite:///{data}/tidegate.db")
+            await storage.sweep()
+            await storage.close()
+
+        asyncio.run(sweep())
+        again = api.post(path, body, headers=key)
+    assert again.headers.get("tidegate-repeated") == "true"
+    assert again.content == first.content

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidegate.gateway.downstream import Downstream
     from tidegate.gateway.keeper import Keeper
 
-__all__ = ["Claim", "Claimed", "Repeat", "claim_named", "take"]
+__all__ = ["KEPT_S", "Claim", "Claimed", "Repeat", "claim_named", "take"]
 
 KEPT_S = 24 * 3600.0
 """How long an answer can be had again."""

@@ -15,13 +15,14 @@ from tidegate.dialects.dialect import AnyRequest, Call, Stream
 from tidegate.dialects.gemini import error_body as google_error
 from tidegate.dialects.responses.interrupted import CODE as INTERRUPTED
 from tidegate.dialects.responses.interrupted import Remains, broken_off
-from tidegate.dialects.responses.prompt import PromptRequest, previous_not_found
+from tidegate.dialects.responses.prompt import ITEM_ID_LIMIT, PromptRequest, previous_not_found
 from tidegate.dialects.responses.replay import replayed
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.state import Kept, References
 from tidegate.dialects.resume import Resume
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.history import History
+from tidegate.gateway.idempotency import KEPT_S as CLAIM_KEPT_S
 from tidegate.gateway.idempotency import Claim, Repeat, claim_named, take
 from tidegate.gateway.ids import IdSupply
 from tidegate.gateway.quota import Quota
@@ -237,7 +238,7 @@ class Keeper:
                 return _NOTHING
             run: Recording | None = None
             if request.wants_stream and (grace_s or key is not None):
-                run = self._stream_only(principal, dialect, model, paths)
+                run = self._stream_only(principal, dialect, model, paths, is_claimed=key is not None)
             claim = None
             if key is not None:
                 claim = self._claim(key, principal, dialect, body, call, run, streams=request.wants_stream)
@@ -252,7 +253,7 @@ class Keeper:
         if typed.store is not False:
             run = self._response(request, call, principal, model, paths)
         elif request.wants_stream and (grace_s or key is not None):
-            run = self._stream_only(principal, dialect, model, paths)
+            run = self._stream_only(principal, dialect, model, paths, is_claimed=key is not None)
         claim = None
         if key is not None:
             claim = self._claim(key, principal, dialect, body, call, run, streams=bool(typed.stream))
@@ -304,7 +305,9 @@ class Keeper:
         )
         return Recording(self, new, inputs, kept)
 
-    def _stream_only(self, principal: Principal, dialect: str, model: str, paths: Sequence[Path]) -> Recording:
+    def _stream_only(
+        self, principal: Principal, dialect: str, model: str, paths: Sequence[Path], *, is_claimed: bool
+    ) -> Recording:
         new = NewRun(
             id=_stream_ids.take().decode("ascii"),
             tenant=tenant_of(principal),
@@ -313,7 +316,7 @@ class Keeper:
             model=model,
             deployment=paths[0].name,
             created_at=self.now(),
-            expires_at=self.now() + GRACE_KEPT_S,
+            expires_at=self.now() + (CLAIM_KEPT_S if is_claimed else GRACE_KEPT_S),
         )
         return Recording(self, new, (), None)
 
@@ -561,9 +564,10 @@ def _taken_apart(response: bytes) -> tuple[Status, list[Item], bytes]:
 
 
 def _id_of(item: msgspec.Raw) -> str:
-    """The item's own id, or one of ours where the provider gave none."""
+    """The item's own id, or one of ours where the provider gave none by which it could be asked for."""
     members = jsonio.members(item)
-    return jsonio.string(members.get("id", jsonio.NULL)) or new_item_id("item")
+    own = jsonio.string(members.get("id", jsonio.NULL))
+    return own if own and len(own) <= ITEM_ID_LIMIT else new_item_id("item")
 
 
 def _broken_off(dialect: str, last: bytes, error: TidegateError) -> bytes:

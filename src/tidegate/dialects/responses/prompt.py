@@ -30,6 +30,7 @@ from tidegate.wire.errors import InvalidRequest, NotFound
 
 __all__ = [
     "ID_NEEDED",
+    "ITEM_ID_LIMIT",
     "InputItem",
     "PromptBody",
     "PromptRequest",
@@ -37,6 +38,9 @@ __all__ = [
     "check_prompt",
     "previous_not_found",
 ]
+
+ITEM_ID_LIMIT = 640
+"""Most characters of an item's id: it must fit into an index, where PostgreSQL takes 2700 bytes."""
 
 Role = Literal["user", "assistant", "system", "developer", "tool", "critic", "discriminator", "unknown"]
 """The last four stand in items of conversations, which clients send back as they got them."""
@@ -270,7 +274,9 @@ def check_prompt(typed: PromptBody) -> None:
 
 
 def check_item(item: InputItem, path: str) -> None:
-    """Raises InvalidRequest for an item of a known type that lacks what it is made of."""
+    """Raises InvalidRequest for an item of a known type that lacks what it is made of, or that nobody could ask for."""
+    if item.id is not None and len(item.id) > ITEM_ID_LIMIT:
+        raise invalid(f"{path}.id", f"expected at most {ITEM_ID_LIMIT} characters.")
     if item.type == "message" or (item.type is None and not is_reference(item)):
         if item.role is None:
             raise missing(f"{path}.role")
