@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import msgspec
 
@@ -48,7 +48,7 @@ from tidegate.streams.follow import PIECE_BYTES, Deleted, follow, replay
 from tidegate.streams.journal import Journal
 from tidegate.streams.run import Run
 from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import Internal, InvalidRequest, NotFound, TidegateError, UnsupportedParameter
+from tidegate.wire.errors import Internal, InvalidRequest, NotFound, StorageUnavailable, TidegateError, UnsupportedParameter
 
 if TYPE_CHECKING:
     from tidegate.gateway.exchange import Exchange
@@ -56,12 +56,19 @@ if TYPE_CHECKING:
 __all__ = ["Keeper", "Plan", "new_item_id"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 GRACE_KEPT_S = 3600.0
 """How long a stream stays readable that was kept only for a client that may come back."""
 
 LATE_S = 0.2
 """How long what another gateway has just answered may take to be found: it writes behind its answers."""
+
+OUTAGE_S = 60.0
+"""How long a stream that is being read waits for a database that fails. Then the connection breaks, without an ending."""
+
+OUTAGE_PAUSE_S = 0.5
+"""How often it asks meanwhile."""
 
 CANCEL_S = 10.0
 """How long a cancelled run of another process may take to end."""
@@ -435,7 +442,7 @@ class Keeper:
         run_id = run.ref.id
         numbered = run.dialect == "responses"
         resume = Resume(after, numbered=numbered)
-        read = partial(self._read, tenant, run_id)
+        read = partial(_through_outages, partial(self._read, tenant, run_id))
         live = self.journal.runs.get(run_id)
         if live is not None:
             async for piece in follow(read, live, resume):
@@ -443,10 +450,11 @@ class Keeper:
             return
         last = b""
         with self.storage.watch(run_id) as watch:
-            async for piece in replay(read, partial(self._has_ended, tenant, run_id), watch.changed, resume):
+            has_ended = partial(_through_outages, partial(self._has_ended, tenant, run_id))
+            async for piece in replay(read, has_ended, watch.changed, resume):
                 last = piece
                 yield piece
-        ended = await self.find(run_id, tenant)
+        ended = await _through_outages(self.find, run_id, tenant)
         if numbered and not ended.stream:
             frames = replayed(await self.response(run_id, tenant), after)
             if frames:
@@ -552,6 +560,19 @@ class Keeper:
             async with asyncio.timeout(CANCEL_S):
                 while not await self._has_ended(tenant, run_id):
                     await watch.changed()
+
+
+async def _through_outages(read: Callable[P, Awaitable[T]], *args: P.args, **named: P.kwargs) -> T:
+    """What `read` finds, for a client that has begun to read a stream."""
+    waited_s = 0.0
+    while True:
+        try:
+            return await read(*args, **named)
+        except StorageUnavailable:
+            if waited_s >= OUTAGE_S:
+                raise
+        await asyncio.sleep(OUTAGE_PAUSE_S)
+        waited_s += OUTAGE_PAUSE_S
 
 
 def _taken_apart(response: bytes) -> tuple[Status, list[Item], bytes]:
