@@ -190,7 +190,7 @@ def test_a_stream_can_be_had_again_as_long_as_its_key_holds(
         first = api.post(path, body, headers=key)
         with sqlite3.connect(data / "tidegate.db", timeout=5) as database:
             for table in ("runs", "idempotency"):
-                database.execute(f"UPDATE {table} SET expires_at = expires_at - 82800")  # noqa: S608 - its own words
+                database.execute(f"UPDATE {table} SET expires_at = expires_at - 82800")
 
         async def sweep() -> None:
             storage = await Storage.open(f"sqlite:///{data}/tidegate.db")

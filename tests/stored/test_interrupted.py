@@ -12,7 +12,9 @@ import pytest
 
 from tidegate.config.schema import Storage as StorageSettings
 from tidegate.config.secret import Secret
-from tidegate.gateway.keeper import Keeper
+from tidegate.dialects.responses.state import References
+from tidegate.gateway.history import History
+from tidegate.gateway.keeper import Keeper, Plan
 from tidegate.storage.records import NewRun, Tenant
 from tidegate.storage.storage import Storage
 from tidegate.wire.errors import NotFound
@@ -85,6 +87,20 @@ def test_the_journal_of_an_interrupted_response_is_read_once(tmp_path: Path, key
             assert await keeper.response("resp_1", TENANT) == first
         if keys:
             assert b"gateway_interrupted: " not in (tmp_path / "tidegate.db").read_bytes()
+
+    asyncio.run(scene())
+
+
+@sealed
+def test_who_goes_on_from_an_interrupted_response_has_what_was_whole_of_it(tmp_path: Path, keys: list[str]) -> None:
+    """The client was given these items, and answers them: without them a tool's output has no call."""
+
+    async def scene() -> None:
+        await cut_off(tmp_path, keys)
+        async with opened(tmp_path, keys) as (_, keeper):
+            found = await keeper.prepare(Plan(references=References(previous="resp_1")), TENANT)
+            assert isinstance(found, History)
+            assert [json.loads(item) for item in found.items] == [MESSAGE]
 
     asyncio.run(scene())
 

@@ -170,3 +170,34 @@ def test_a_stream_that_is_deleted_while_it_is_followed_elsewhere_ends_in_band(
         assert '"status":"cancelled"' in own_rest
 
     asyncio.run(scene())
+
+
+def test_a_gateway_that_was_taken_for_dead_ends_what_others_have_ended(tmp_path: Path, database: str) -> None:
+    """Its lease ran out while it was frozen. Nobody sees another ending than the one that is stored."""
+
+    async def scene() -> None:
+        async with pair(tmp_path, database) as (one, _, a, b):
+            slow = {"model": "sim/lorem?chunks=900&gap=50", "input": "hi"}
+            unseen = (await a.post("/v1/responses", json={**slow, "background": True})).json()["id"]
+            async with a.stream("POST", "/v1/responses", json={**slow, "stream": True}) as own:
+                name = own.headers["tidegate-stream"]
+                lines = own.aiter_lines()
+                await anext(lines)
+                assert (await b.get(f"/v1/responses/{name}")).status_code == 200
+                one.process.send_signal(signal.SIGSTOP)
+                try:
+                    for each in (name, unseen):
+                        assert (await poll(b, each))["status"] == "failed"
+                finally:
+                    one.process.send_signal(signal.SIGCONT)
+                events = [json.loads(line[6:]) async for line in lines if line.startswith("data: ")]
+            assert events[-1]["type"] == "response.failed"
+            assert events[-1]["response"]["error"]["message"].startswith("gateway_interrupted")
+            for client in (a, b):
+                for each in (name, unseen):
+                    again = (await client.get(f"/v1/responses/{each}?stream=true")).content
+                    assert again.count(b"event: response.failed") == 1
+                    assert b"gateway_interrupted" in again
+                    assert b"stream_deleted" not in again
+
+    asyncio.run(scene())

@@ -48,7 +48,14 @@ from tidegate.streams.follow import PIECE_BYTES, Deleted, follow, replay
 from tidegate.streams.journal import Journal
 from tidegate.streams.run import Run
 from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import Internal, InvalidRequest, NotFound, StorageUnavailable, TidegateError, UnsupportedParameter
+from tidegate.wire.errors import (
+    Internal,
+    InvalidRequest,
+    NotFound,
+    StorageUnavailable,
+    TidegateError,
+    UnsupportedParameter,
+)
 
 if TYPE_CHECKING:
     from tidegate.gateway.exchange import Exchange
@@ -209,6 +216,7 @@ class Keeper:
         self.quota = Quota(loop, storage, int(settings.quota), is_shared=self._shared)
         self.journal = Journal(loop, self)
         storage.on_cancel = self._on_cancel
+        storage.on_taken = self._on_taken
 
     @staticmethod
     def now() -> float:
@@ -343,7 +351,10 @@ class Keeper:
                         param="previous_response_id",
                         code="previous_response_in_progress",
                     )
-                items = [item.content for link in chain.links for item in link.items]
+                for link in chain.links:
+                    items += [item.content for item in link.items]
+                    if link.status == "failed" and not any(item.role == "output" for item in link.items):
+                        items += await self._outputs_of_dead(tenant, link.ref.id)
                 if run is not None:
                     run.previous = chain.ref
             elif references.conversation is not None:
@@ -388,6 +399,12 @@ class Keeper:
         recording = self._running.get(run_id)
         if recording is not None and recording.exchange is not None:
             recording.exchange.cancel()
+
+    def _on_taken(self, run_id: str) -> None:
+        """Others have ended it, for good: whoever reads it here must not see another ending."""
+        recording = self._running.get(run_id)
+        if recording is not None and recording.exchange is not None:
+            recording.exchange.stop(_interrupted("the gateway was taken for dead, and the answer was ended."))
 
     # -- what is read -------------------------------------------------------------------------------------------
 
@@ -463,8 +480,7 @@ class Keeper:
             if numbered:
                 closing = (await self._remains(tenant, run_id)).closing(ended.request, after)
             else:
-                error = Internal(f"{INTERRUPTED}: the gateway was stopped before the answer was complete.")
-                error.code = INTERRUPTED
+                error = _interrupted(f"{INTERRUPTED}: the gateway was stopped before the answer was complete.")
                 closing = _broken_off(run.dialect, last, error)
             if closing:
                 yield closing
@@ -530,6 +546,15 @@ class Keeper:
             if not page.has_more:
                 return found
             after = page.data[-1].id
+
+    async def _outputs_of_dead(self, tenant: Tenant, run_id: str) -> list[bytes]:
+        """The items that a client is shown of a response whose process died; empty for one that failed otherwise. They
+        stand in its journal alone."""
+        run = await self.find(run_id, tenant)
+        if run.error_code != INTERRUPTED:
+            return []
+        members = jsonio.members(await self.response(run_id, tenant))
+        return [bytes(item) for item in jsonio.elements(members["output"])]
 
     async def _remains(self, tenant: Tenant, run_id: str) -> Remains:
         """What is left of a run whose process died. Raises NotFound."""
@@ -598,6 +623,12 @@ def _broken_off(dialect: str, last: bytes, error: TidegateError) -> bytes:
     one = next(one for one in CLIENT_DIALECTS if one.name == dialect) if dialect != "gemini" else None
     body = google_error(error) if one is None else one.error_body(error, "")
     return sse.encode(body, b"error" if dialect == "messages" else b"")
+
+
+def _interrupted(message: str) -> Internal:
+    error = Internal(message)
+    error.code = INTERRUPTED
+    return error
 
 
 def _not_found(run_id: str, dialect: str = "responses") -> NotFound:

@@ -98,6 +98,8 @@ class Storage:
         """How ledger entries are settled whose process is gone; without it they stay open."""
         self.on_cancel: Callable[[str], None] | None = None
         """Told the id of a run of this process that another process was asked to cancel, or to delete."""
+        self.on_taken: Callable[[str], None] | None = None
+        """Told the id of a run that goes on here, and that others have ended: they took this process for dead."""
         self._log = get_logger()
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(engine, self, settings, self._loop)
@@ -555,6 +557,8 @@ class Storage:
         for run in list(self._live.values()):
             if run.begun <= self._writer.committed:
                 self._writer.disown(run)
+                if self.on_taken is not None and not run.ended:
+                    self._loop.call_soon(self.on_taken, run.new.id)
 
     def committed(self, batch: Batch) -> None:
         """Tell who follows, and forget what is in the database now."""
