@@ -99,3 +99,30 @@ def test_a_key_that_has_its_share_stores_no_more(tmp_path: Path) -> None:
             except openai.RateLimitError:
                 assert time.monotonic() < until
                 time.sleep(0.2)
+
+
+def test_what_is_kept_to_be_had_again_counts_and_a_repetition_stores_nothing(tmp_path: Path) -> None:
+    ours = {"authorization": "Bearer key-0123456789abcdef0123456789abcd"}
+    question = {"model": "lab/echo", "messages": [{"role": "user", "content": "x" * 4000}]}
+    stream = {**question, "stream": True}
+    with Running(TOML.replace("{data}", str(tmp_path))) as gateway, Api(gateway) as api:
+        first = api.post(
+            "/v1/responses", {"model": "openai/echo", "input": "y"}, headers={**ours, "idempotency-key": "k"}
+        )
+        while (
+            last := api.post("/v1/chat/completions", stream, headers={**ours, "tidegate-resume-grace": "5s"})
+        ).headers.get("tidegate-stream"):
+            pass
+        # Who only wished to be able to come back is answered all the same.
+        assert last.status == 200
+        assert last.content.endswith(b"data: [DONE]\n\n")
+        for number, body in enumerate((question, stream)):
+            named = {**ours, "idempotency-key": f"k{number}"}
+            for _ in range(2):  # the key is given back
+                refused = api.post("/v1/chat/completions", body, headers=named)
+                assert (refused.status, refused.error["code"]) == (429, "storage_quota_exceeded")
+        again = api.post(
+            "/v1/responses", {"model": "openai/echo", "input": "y"}, headers={**ours, "idempotency-key": "k"}
+        )
+        assert again.content == first.content
+        assert again.headers["tidegate-repeated"] == "true"

@@ -104,6 +104,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What must be found before there can be an answer."""
     claim: Claim | None = None
     """The idempotency key that must be free."""
+    quota_of: str = ""
+    """The key whose quota must have room, once it is known that the request runs: a repetition stores nothing."""
     background: bool = False
     grace_s: float = 0.0
 
@@ -247,6 +249,7 @@ class Keeper:
             return _NOTHING
         if is_prompt and not all(path.destination.gateway_state for path in paths):
             return _NOTHING  # the provider holds the state
+        quota_of = "" if key is None else principal.key_id
         if not isinstance(request, ResponsesRequest):
             endpoint = dialect.replace(":", "/").partition("/")[0]  # what is behind is an operation
             if endpoint not in _REPEATABLE and not is_prompt:
@@ -258,7 +261,7 @@ class Keeper:
             if key is not None:
                 claim = self._claim(key, principal, dialect, body, call, run, streams=request.wants_stream)
             references = request.references if isinstance(request, PromptRequest) else None
-            return Plan(run=run, references=references, claim=claim, grace_s=grace_s)
+            return Plan(run=run, references=references, claim=claim, quota_of=quota_of, grace_s=grace_s)
         typed = request.typed
         if typed.background and typed.store is False:
             raise UnsupportedParameter(
@@ -266,6 +269,8 @@ class Keeper:
             )
         run = None
         if typed.store is not False:
+            if not quota_of:
+                self.quota.check(tenant_of(principal), principal.key_id)
             run = self._response(request, call, principal, model, paths)
         elif request.wants_stream and (grace_s or key is not None):
             run = self._stream_only(principal, dialect, model, paths, is_claimed=key is not None)
@@ -276,6 +281,7 @@ class Keeper:
             run=run,
             references=request.references,
             claim=claim,
+            quota_of=quota_of,
             background=bool(typed.background),
             grace_s=grace_s,
         )
@@ -284,6 +290,8 @@ class Keeper:
         """What has to be waited for: first whether the request runs at all, then what it builds on."""
         if plan.claim is not None and (repeat := await take(self, plan.claim)) is not None:
             return repeat
+        if plan.quota_of:
+            self.quota.check(tenant, plan.quota_of)
         return None if plan.references is None else await self._look_up(plan.references, tenant, plan.run)
 
     @staticmethod
@@ -303,7 +311,6 @@ class Keeper:
     def _response(
         self, request: ResponsesRequest, call: Call, principal: Principal, model: str, paths: Sequence[Path]
     ) -> Recording:
-        self.quota.check(tenant_of(principal), principal.key_id)
         kept = request.kept = Kept()
         inputs = [Item(name, content) for name, content in request.kept_items(new_item_id)]
         new = NewRun(
@@ -322,7 +329,10 @@ class Keeper:
 
     def _stream_only(
         self, principal: Principal, dialect: str, model: str, paths: Sequence[Path], *, is_claimed: bool
-    ) -> Recording:
+    ) -> Recording | None:
+        """None where there is no room for what the client can do without."""
+        if not is_claimed and self.quota.is_full(tenant_of(principal), principal.key_id):
+            return None
         new = NewRun(
             id=_stream_ids.take().decode("ascii"),
             tenant=tenant_of(principal),

@@ -57,8 +57,29 @@ class Quota:
 
     def check(self, tenant: Tenant, key: str) -> None:
         """Raises StorageQuotaExceeded when the key has had its share."""
+        size = self._size(tenant, key)
+        if size is not None and size >= self._limit:
+            raise StorageQuotaExceeded(
+                f"This key has {size} bytes in store and may have {self._limit} (storage.quota). Delete stored "
+                "responses, or send 'store': false and no Idempotency-Key.",
+                param="store",
+            )
+
+    def is_full(self, tenant: Tenant, key: str) -> bool:
+        """Whether the key has had its share."""
+        size = self._size(tenant, key)
+        return size is not None and size >= self._limit
+
+    def add(self, tenant: Tenant, key: str, size: int) -> None:
+        """So many bytes were stored."""
+        known = self._known.get((tenant, key))
+        if known is not None:
+            known.size += size
+
+    def _size(self, tenant: Tenant, key: str) -> int | None:
+        """What the key has in store, as far as it is known; None where it may have as much as it likes."""
         if not self._limit:
-            return
+            return None
         known = self._known.get((tenant, key))
         if known is None:
             known = self._known[tenant, key] = _Known(self._full.get((tenant, key), 0), -FRESH_S)
@@ -67,18 +88,7 @@ class Quota:
             task = self._loop.create_task(self._read(tenant, key, known))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        if known.size >= self._limit:
-            raise StorageQuotaExceeded(
-                f"This key has {known.size} bytes in store and may have {self._limit} (storage.quota). Delete stored "
-                "responses, or send 'store': false.",
-                param="store",
-            )
-
-    def add(self, tenant: Tenant, key: str, size: int) -> None:
-        """So many bytes were stored."""
-        known = self._known.get((tenant, key))
-        if known is not None:
-            known.size += size
+        return known.size
 
     async def _look(self) -> None:
         try:
