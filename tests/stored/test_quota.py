@@ -73,9 +73,11 @@ def test_a_key_that_filled_its_share_at_another_gateway_is_known_here(tmp_path: 
 
 @pytest.mark.security("SEC-API4-STORED")
 def test_a_key_that_has_its_share_stores_no_more(tmp_path: Path) -> None:
-    with Running(TOML.replace("{data}", str(tmp_path))) as gateway:
-        app = openai.OpenAI(base_url=gateway.url, api_key="key-0123456789abcdef0123456789abcd", max_retries=0)
-        other = openai.OpenAI(base_url=gateway.url, api_key="key-abcdef0123456789abcdef01234567", max_retries=0)
+    with (
+        Running(TOML.replace("{data}", str(tmp_path))) as gateway,
+        openai.OpenAI(base_url=gateway.url, api_key="key-0123456789abcdef0123456789abcd", max_retries=0) as app,
+        openai.OpenAI(base_url=gateway.url, api_key="key-abcdef0123456789abcdef01234567", max_retries=0) as other,
+    ):
         kept: list[str] = []
 
         def fill() -> None:
