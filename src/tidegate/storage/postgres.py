@@ -39,10 +39,10 @@ _REFUSED: Final = frozenset({"22", "23", "54"})
 _CONFLICTS: Final = frozenset({"40001", "40P01"})
 """Serialisation failure and deadlock."""
 
-_SESSION: Final = {
-    "application_name": "tidegate",
-    "idle_in_transaction_session_timeout": f"{IDLE_S * 1000:.0f}",
-}
+_BEGIN: Final = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {IDLE_S * 1000:.0f}"
+"""Not a parameter of the session: poolers refuse what they do not know of those."""
+
+_BEGIN_LAZILY: Final = f"{_BEGIN}; SET LOCAL synchronous_commit = off"
 
 RETRIES: Final = 3
 """Attempts at a transaction that the server rolled back in favour of another one."""
@@ -92,9 +92,7 @@ class PostgresEngine:
         if connection is None or connection.is_closed():
             connection = self._writer = await self._connect()
         try:
-            return await _transaction(
-                connection, "BEGIN" if sync else "BEGIN; SET LOCAL synchronous_commit = off", work, COMMAND_S
-            )
+            return await _transaction(connection, _BEGIN if sync else _BEGIN_LAZILY, work, COMMAND_S)
         except BaseException:
             if connection.is_closed():
                 self._writer = None
@@ -145,7 +143,9 @@ class PostgresEngine:
 
         with _translating():
             try:
-                return await asyncpg.connect(self._url, timeout=CONNECT_S, server_settings=_SESSION)
+                return await asyncpg.connect(
+                    self._url, timeout=CONNECT_S, server_settings={"application_name": "tidegate"}
+                )
             except ValueError:  # the address, which may hold a password
                 raise StorageUnusable(
                     "The address of the database cannot be used; it must be of the form postgresql://user@host/name."
