@@ -548,9 +548,9 @@ def test_a_transaction_that_lost_a_deadlock_is_made_again(postgresql: Place) -> 
     run(scenario)
 
 
-@pytest.mark.parametrize("id_", ["msg_\0", "msg_" + "".join(map(chr, range(0x4E00, 0x7000)))], ids=["nul", "long"])
-def test_a_text_that_postgresql_cannot_hold_costs_only_its_own_run(postgresql: Place, id_: str) -> None:
+def test_a_text_that_postgresql_cannot_hold_costs_only_its_own_run(postgresql: Place) -> None:
     async def scenario() -> None:
+        id_ = "msg_" + "".join(map(chr, range(0x4E00, 0x7000)))
         async with postgresql.open() as storage:
             bad = storage.put_run(new_run(), [item("x", id_)])
             good = stream(storage, segments=1)
