@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from tests.storage.stage import HOUR_S, OURS, THEIRS, Place, put, run
+from tests.storage.stage import HOUR_S, OURS, THEIRS, Place, eventually, put, run, until
 
 
 def test_of_many_callers_in_two_processes_one_gets_the_key(place: Place) -> None:
@@ -18,6 +18,31 @@ def test_of_many_callers_in_two_processes_one_gets_the_key(place: Place) -> None
             [winner] = [claim for claim in claims if claim.is_new]
             assert {claim.run_id for claim in claims} == {winner.run_id}
             assert {claim.digest for claim in claims} == {b"d"}
+
+    run(scenario)
+
+
+def test_a_process_that_was_taken_for_dead_keeps_the_keys_that_nobody_took_meanwhile(place: Place) -> None:
+    """It goes on with the requests that it took them for: another one must not run them a second time."""
+
+    async def scenario() -> None:
+        async with place.watch(lease_s=0.4) as (storage, engine), place.watch(lease_s=0.4) as (other, _):
+            for name in ("kept", "taken"):
+                await storage.claim(OURS, name, digest=b"d", run_id="resp_1", expires_at=time.time() + HOUR_S)
+            engine.is_down = True
+
+            async def is_buried() -> bool:
+                return await place.count("processes") == 1
+
+            await eventually(is_buried)
+            taken = await other.claim(OURS, "taken", digest=b"d", run_id="resp_2", expires_at=time.time() + HOUR_S)
+            assert taken.is_new
+            engine.is_down = False
+            await until(lambda: bool(storage.failing))
+            await until(lambda: not storage.failing)
+            for name, owner in (("kept", "resp_1"), ("taken", "resp_2")):
+                found = await other.claim(OURS, name, digest=b"d", run_id="resp_3", expires_at=time.time() + HOUR_S)
+                assert (found.is_new, found.run_id) == (False, owner)
 
     run(scenario)
 

@@ -7,7 +7,7 @@ from tidegate.storage.crypto import Keyring
 from tidegate.storage.records import Claim, Tenant
 from tidegate.storage.statement import Row, Sql, Work
 
-__all__ = ["claim", "expire", "look", "release", "settle"]
+__all__ = ["adopt", "claim", "expire", "look", "release", "settle"]
 
 _OWN: Final = f"tenant = {tenants.NUMBER} AND name = :name"
 
@@ -34,6 +34,7 @@ _SETTLE = Sql(f"""
     WHERE {_OWN} AND run_id = :run_id AND status IS NULL
 """)
 _RELEASE = Sql(f"DELETE FROM idempotency WHERE {_OWN} AND run_id = :run_id AND status IS NULL")
+_ADOPT = Sql("UPDATE idempotency SET owner = :owner WHERE owner = :former AND status IS NULL")
 _EXPIRE = Sql("""
     DELETE FROM idempotency WHERE number IN (
         SELECT number FROM idempotency WHERE expires_at <= {now} ORDER BY expires_at LIMIT :count
@@ -81,6 +82,11 @@ def settle(tenant: Tenant, name: str, run_id: str, status: int, answer: bytes, k
 def release(tenant: Tenant, name: str, run_id: str) -> Work[None]:
     """Give the key back: the request was refused before anything ran."""
     yield _RELEASE(organization=tenant.organization, project=tenant.project, name=name, run_id=run_id)
+
+
+def adopt(former: int, owner: int) -> Work[None]:
+    """A process that was taken for dead goes on under another number, and with it what its keys were taken for."""
+    yield _ADOPT(former=former, owner=owner)
 
 
 def expire(limit: int) -> Work[int]:

@@ -550,8 +550,14 @@ class Storage:
 
     async def reborn(self) -> None:
         """This process was taken for dead: enter it anew. Its runs that others knew of belong to them now."""
-        name = _process_name()
-        self.process = await self._engine.write(partial(processes.register, name, self.settings.lease_s), sync=True)
+        former = self.process
+
+        def enter() -> Work[int]:
+            number = yield from processes.register(_process_name(), self.settings.lease_s)
+            yield from idempotency.adopt(former, number)
+            return number
+
+        self.process = await self._engine.write(enter, sync=True)
         self._news.process = self.process
         await self._engine.appear(self.process)
         for run in list(self._live.values()):
