@@ -1,4 +1,5 @@
-"""Two gateways on one PostgreSQL: what one has begun, the other finds, follows and cancels."""
+"""Two gateways on one PostgreSQL and one Valkey: what one has begun, the other finds, follows and cancels, and their
+requests count together."""
 
 import asyncio
 import json
@@ -13,6 +14,7 @@ import pytest
 
 from tests.storage.server import PostgresServer
 from tests.support.processes import Gateway
+from tests.support.valkey import ValkeyServer
 from tidegate.sim import SimServer
 
 TOML = """
@@ -22,6 +24,10 @@ data_dir = "{data}"
 [storage]
 url = "{url}"
 lease = "2s"
+[limits]
+valkey = "{valkey}"
+[projects.default.limits.requests]
+day = 1000
 [providers.sim]
 base_url = "{sim}"
 """
@@ -50,10 +56,19 @@ async def make_database(server: PostgresServer) -> None:
         await connection.close()
 
 
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
 @asynccontextmanager
-async def pair(folder: Path, url: str) -> AsyncIterator[tuple[Gateway, Gateway, httpx.AsyncClient, httpx.AsyncClient]]:
+async def pair(
+    folder: Path, url: str, valkey: ValkeyServer
+) -> AsyncIterator[tuple[Gateway, Gateway, httpx.AsyncClient, httpx.AsyncClient]]:
     async with SimServer(keep_requests=0) as sim:
-        toml = TOML.replace("{url}", url).replace("{sim}", sim.base_url).replace("{data}", str(folder))
+        toml = TOML.replace("{url}", url).replace("{valkey}", valkey.url)
+        toml = toml.replace("{sim}", sim.base_url).replace("{data}", str(folder))
         one, two = Gateway(toml, folder, "one"), Gateway(toml, folder, "two")
         await one.start()
         await two.start()
@@ -77,9 +92,11 @@ async def poll(client: httpx.AsyncClient, name: str, seconds: float = 15) -> dic
             await asyncio.sleep(0.1)
 
 
-def test_what_one_gateway_runs_the_other_follows_continues_and_cancels(tmp_path: Path, database: str) -> None:
+def test_what_one_gateway_runs_the_other_follows_continues_and_cancels(
+    tmp_path: Path, database: str, valkey: ValkeyServer
+) -> None:
     async def scene() -> None:
-        async with pair(tmp_path, database) as (_, _, a, b):
+        async with pair(tmp_path, database, valkey) as (_, _, a, b):
             begun = (await a.post("/v1/responses", json={**SLOW, "background": True})).json()
             arrived: list[tuple[float, bytes]] = []
             loop = asyncio.get_running_loop()
@@ -108,9 +125,11 @@ def test_what_one_gateway_runs_the_other_follows_continues_and_cancels(tmp_path:
     asyncio.run(scene())
 
 
-def test_a_gateway_that_starts_again_harms_no_run_of_the_other(tmp_path: Path, database: str) -> None:
+def test_a_gateway_that_starts_again_harms_no_run_of_the_other(
+    tmp_path: Path, database: str, valkey: ValkeyServer
+) -> None:
     async def scene() -> None:
-        async with pair(tmp_path, database) as (one, _, a, b):
+        async with pair(tmp_path, database, valkey) as (one, _, a, b):
             own = (await a.post("/v1/responses", json={**SLOW, "background": True})).json()
             others = [(await b.post("/v1/responses", json={**SLOW, "background": True})).json() for _ in range(3)]
             await asyncio.sleep(0.4)
@@ -130,12 +149,12 @@ def test_a_gateway_that_starts_again_harms_no_run_of_the_other(tmp_path: Path, d
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
 def test_a_stream_that_is_deleted_while_it_is_followed_elsewhere_ends_in_band(
-    tmp_path: Path, database: str, path: str
+    tmp_path: Path, database: str, valkey: ValkeyServer, path: str
 ) -> None:
     """Deleted by a third party through the gateway that follows; the owner's own client is told too."""
 
     async def scene() -> None:
-        async with pair(tmp_path, database) as (_, _, a, b):
+        async with pair(tmp_path, database, valkey) as (_, _, a, b):
             question: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
             if path == "/v1/responses":
                 question = {"input": "hi"}
@@ -172,11 +191,13 @@ def test_a_stream_that_is_deleted_while_it_is_followed_elsewhere_ends_in_band(
     asyncio.run(scene())
 
 
-def test_a_gateway_that_was_taken_for_dead_ends_what_others_have_ended(tmp_path: Path, database: str) -> None:
+def test_a_gateway_that_was_taken_for_dead_ends_what_others_have_ended(
+    tmp_path: Path, database: str, valkey: ValkeyServer
+) -> None:
     """Its lease ran out while it was frozen. Nobody sees another ending than the one that is stored."""
 
     async def scene() -> None:
-        async with pair(tmp_path, database) as (one, _, a, b):
+        async with pair(tmp_path, database, valkey) as (one, _, a, b):
             slow = {"model": "sim/lorem?chunks=900&gap=50", "input": "hi"}
             unseen = (await a.post("/v1/responses", json={**slow, "background": True})).json()["id"]
             async with a.stream("POST", "/v1/responses", json={**slow, "stream": True}) as own:
@@ -199,5 +220,25 @@ def test_a_gateway_that_was_taken_for_dead_ends_what_others_have_ended(tmp_path:
                     assert again.count(b"event: response.failed") == 1
                     assert b"gateway_interrupted" in again
                     assert b"stream_deleted" not in again
+
+    asyncio.run(scene())
+
+
+def test_requests_through_either_count_together_and_runs_need_no_valkey(
+    tmp_path: Path, database: str, valkey: ValkeyServer
+) -> None:
+    async def scene() -> None:
+        async with pair(tmp_path, database, valkey) as (_, _, a, b):
+            quick = {"model": "sim/echo", "input": "hi"}
+            answers = [await client.post("/v1/responses", json=quick) for client in (a, b, a, b)]
+            left = [int(answer.headers["x-ratelimit-remaining-requests"]) for answer in answers]
+            assert left == [left[0], left[0] - 1, left[0] - 2, left[0] - 3]
+
+            begun = (await a.post("/v1/responses", json={**SLOW, "background": True})).json()
+            valkey.kill()
+            followed = (await b.get(f"/v1/responses/{begun['id']}?stream=true")).content
+            assert followed.count(b"event: response.completed") == 1
+            assert (await b.post("/v1/responses", json=quick)).status_code == 200
+            valkey.start()
 
     asyncio.run(scene())
