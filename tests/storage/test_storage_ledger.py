@@ -270,7 +270,7 @@ def test_an_outage_loses_and_doubles_nothing_that_the_spool_holds(place: Place) 
 @pytest.mark.parametrize("mode", ["fail_open", "fail_closed"])
 def test_a_full_spool_takes_no_entry_and_says_so_where_it_must(place: Place, mode: str) -> None:
     async def scenario() -> None:
-        async with place.open(spool_bytes=1500, when_unavailable=mode, flush_s=9.0) as storage:
+        async with place.open(spool_bytes=1500, burst=1, when_unavailable=mode, flush_s=9.0) as storage:
             if mode == "fail_closed":
                 with pytest.raises(StorageUnavailable):
                     admit(storage, usage(1, settled=False))

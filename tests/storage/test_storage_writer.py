@@ -270,7 +270,7 @@ def test_an_outage_within_the_spool_loses_nothing(place: Place) -> None:
 @pytest.mark.parametrize("mode", ["fail_open", "fail_closed"])
 def test_a_full_spool_follows_the_mode_and_a_run_is_kept_whole_or_not_at_all(place: Place, mode: str) -> None:
     async def scenario() -> None:
-        async with place.watch(spool_bytes=200_000, when_unavailable=mode) as (storage, engine):
+        async with place.watch(spool_bytes=200_000, burst=1, when_unavailable=mode) as (storage, engine):
             begun = [storage.put_run(new_run(), [item("ask")]) for _ in range(4)]
             for one in begun:
                 storage.append_segment(one, 0, 0, b"x")

@@ -23,6 +23,12 @@ def test_streams_that_cannot_be_stored_still_end_well(tmp_path: Path) -> None:
         for _ in range(3):
             assert api.post("/v1/responses", {"model": "openai/lorem?chunks=1", "input": LARGE}).status == 200
 
+        def is_full() -> bool:
+            api.post("/v1/responses", {"model": "openai/lorem?chunks=1", "input": LARGE[:100]})
+            return any(line["event"] == "storage_full" for line in gateway.log_lines)
+
+        assert wait_for(is_full, 10)
+
         async def scene() -> list[str]:
             async with httpx.AsyncClient(base_url=gateway.origin, timeout=10) as client:
                 bodies = [
@@ -48,3 +54,15 @@ def test_streams_that_cannot_be_stored_still_end_well(tmp_path: Path) -> None:
         errors = {line["event"] for line in gateway.log_lines if line["level"] == "error"}
         assert "storage_full" in errors
         assert errors <= {"storage_full", "storage_failing"}
+
+
+def test_large_answers_that_come_together_are_kept_while_the_database_keeps_up(tmp_path: Path) -> None:
+    async def scene(origin: str) -> list[int]:
+        async with httpx.AsyncClient(base_url=origin, timeout=60) as client:
+            body = {"model": "openai/echo", "input": LARGE}
+            answers = await asyncio.gather(*(client.post("/v1/responses", json=body) for _ in range(2)))
+            names = [answer.json()["id"] for answer in answers]
+            return [(await client.get(f"/v1/responses/{name}")).status_code for name in names]
+
+    with Running(KEPT.replace("{data}", str(tmp_path))) as gateway:
+        assert asyncio.run(scene(gateway.origin)) == [200, 200]

@@ -194,6 +194,8 @@ idempotency = Table(
 Index("idempotency_name", idempotency.c.tenant, idempotency.c.name, unique=True)
 Index("idempotency_run", idempotency.c.run_id)
 Index("idempotency_expiry", idempotency.c.expires_at)
+_only_unanswered = idempotency.c.status.is_(None)
+Index("idempotency_open", idempotency.c.owner, sqlite_where=_only_unanswered, postgresql_where=_only_unanswered)
 
 # What is deleted already, and whose rows are still to be removed in batches. `owner` is the process that may still
 # write to a run; the mark stays until it has stopped.

@@ -1,7 +1,8 @@
 """The one writer of a process: gathers writes into batches, and commits each in one transaction.
 
 The hot path adds to the open batch and goes on. A batch is committed 50 ms after its first write, or 5 ms after somebody
-began to wait for it; while one is committed, the next gathers. What waits is bounded by `spool_bytes`, in memory.
+began to wait for it; while one is committed, the next gathers. What waits is bounded, in memory: by `spool_bytes`, or by
+`burst` times that while the database keeps up.
 
 When the database fails, batches wait and are tried again. When the spool is nearly full, no further run begins: it goes
 unstored (`fail_open`) or is refused (`fail_closed`). When it is full, runs under way lose their storage, whole: a run is
@@ -48,6 +49,9 @@ USAGE_BYTES: Final = 2000
 BACKOFF_S: Final = (0.05, 2.0)
 """First and longest pause between attempts while the database fails."""
 
+SLOW_S: Final = 5.0
+"""A database that has committed nothing for so long, although something waits, does not keep up."""
+
 HIGH_WATER: Final = 0.75
 """Part of the spool that begins with new runs; the rest is for those under way."""
 
@@ -68,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     spool_bytes: int = 64 * 1024**2
     """Most bytes that wait in memory for the database."""
+    burst: int = 4
+    """How many times as much may wait while the database keeps up: one answer of many megabytes, or several at once."""
     when_unavailable: Literal["fail_open", "fail_closed"] = "fail_open"
     """What becomes of new runs when the spool is nearly full: served unstored, or refused."""
     flush_s: float = 0.05
@@ -261,18 +267,24 @@ class Writer:
         self.reason = ""
         self.lost_runs = 0
         self.lost_usage = 0
-        self.last_commit = self.healthy_since = loop.time()
+        self.last_commit = self.healthy_since = self._progress_at = loop.time()
 
     # -- adding -------------------------------------------------------------------------------------------------
 
     @property
     def is_full(self) -> bool:
         """Whether the spool has room only for what is under way."""
-        return self.queued >= self._settings.spool_bytes * HIGH_WATER
+        return self.queued >= self._room * HIGH_WATER
+
+    @property
+    def _room(self) -> int:
+        """Most bytes that may wait at present."""
+        is_slow = bool(self._closed) and self._loop.time() - self._progress_at > SLOW_S
+        return self._settings.spool_bytes * (1 if is_slow or self.failing_since is not None else self._settings.burst)
 
     def charge(self, run: Run, size: int) -> bool:
         """Take room for a write of a run; False when there is none, and then the run is lost."""
-        if self.queued + size > self._settings.spool_bytes:
+        if self.queued + size > self._room:
             self.note_full()
             self.lose(run)
             return False
@@ -318,7 +330,7 @@ class Writer:
         return True
 
     def _has_no_room(self) -> bool:
-        if self.queued + USAGE_BYTES <= self._settings.spool_bytes:
+        if self.queued + USAGE_BYTES <= self._room:
             return False
         self.note_full()
         self.lost_usage += 1
@@ -327,7 +339,7 @@ class Writer:
     def enqueue(self, work: Callable[[], Work[Any]], size: int = 0) -> bool:
         """Queue work that nobody waits for; False when the spool is full."""
         size += WRITE_BYTES
-        if self.queued + size > self._settings.spool_bytes:
+        if self.queued + size > self._room:
             return False
         self.open.operations.append(Operation(work, None, size))
         self.queued += size
@@ -466,6 +478,8 @@ class Writer:
                 del batch.admissions[number]
                 self.queued -= USAGE_BYTES
                 self.lost_usage += 1
+        if not self._closed:
+            self._progress_at = self._loop.time()
         self._closed.append(batch)
         self.open = Batch(batch.number + 1)
 
@@ -556,7 +570,7 @@ class Writer:
         self.committed = batch.number
         if batch.sync:
             self.synced = batch.number
-        self.last_commit = self._loop.time()
+        self.last_commit = self._progress_at = self._loop.time()
         for run, size in batch.sizes():
             if not run.lost:
                 run.queued -= size

@@ -354,5 +354,7 @@ CREATE TABLE usage_hours (
     PRIMARY KEY (hour, tenant, key_id, end_user, model, deployment, endpoint, ending)
 );
 
+CREATE INDEX idempotency_open ON idempotency (owner) WHERE status IS NULL;
+
 UPDATE alembic_version SET version_num='0004' WHERE alembic_version.version_num = '0003';
 

@@ -1,4 +1,5 @@
-"""The ledger in columns, and its sums by the hour. Nothing was written to the ledger before."""
+"""The ledger in columns, and its sums by the hour. Nothing was written to the ledger before. Claims of a process are found
+without a look at all of them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -93,3 +94,5 @@ def upgrade() -> None:
         _real("duration_ms"),
         _whole("cost_nano"),
     )
+    where = sa.text("status IS NULL")
+    op.create_index("idempotency_open", "idempotency", ["owner"], sqlite_where=where, postgresql_where=where)
