@@ -1,5 +1,5 @@
-"""The command line: `tidegate serve`, `tidegate config …`, `tidegate keys …` and its like, `tidegate usage`, `tidegate budget`,
-`tidegate sim`."""
+"""The command line: `tidegate serve`, `tidegate doctor`, `tidegate config …`, `tidegate keys …` and its like, `tidegate usage`,
+`tidegate budget`, `tidegate sim`."""
 
 import contextlib
 import json
@@ -13,6 +13,7 @@ import click
 from tidegate import __version__
 from tidegate.cli.access import GROUPS
 from tidegate.cli.budget import budget
+from tidegate.cli.doctor import doctor
 from tidegate.cli.usage import usage
 from tidegate.config.automatic import automatic
 from tidegate.config.jsonschema import json_schema
@@ -24,7 +25,7 @@ from tidegate.config.schema import Config, Document
 if TYPE_CHECKING:
     from tidegate.server.compose import Announcement
 
-__all__ = ["UsageError", "load_config", "main"]
+__all__ = ["UsageError", "load_config", "main", "read_config"]
 
 
 class UsageError(click.ClickException):
@@ -41,6 +42,7 @@ def main() -> None:
 
 for _group in GROUPS:
     main.add_command(_group)
+main.add_command(doctor)
 main.add_command(usage)
 main.add_command(budget)
 
@@ -87,7 +89,9 @@ def config_group() -> None:
 def config_check(path: str | None, as_json: bool) -> None:
     """Report every problem of the configuration at once; exit status 1 if there is one."""
     try:
-        config = _read(path, {})
+        config = read_config(path)
+    except OSError as error:
+        raise _unreadable(error) from None
     except ConfigInvalid as error:
         if as_json:
             click.echo(
@@ -169,12 +173,17 @@ def load_config(
     Raises UsageError.
     """
     try:
-        return _read(path, command_line or {}, will_have_keys=will_have_keys)
+        return read_config(path, command_line, will_have_keys=will_have_keys)
+    except OSError as error:
+        raise _unreadable(error) from None
     except ConfigInvalid as error:
         raise UsageError(error.render()) from None
 
 
-def _read(path: str | None, command_line: Mapping[str, object], *, will_have_keys: bool = False) -> Config:
+def read_config(
+    path: str | None, command_line: Mapping[str, object] | None = None, *, will_have_keys: bool = False
+) -> Config:
+    """The same. Raises ConfigInvalid, and OSError for a file that cannot be read."""
     path = path or find_file(os.environ)
 
     def has_managed_keys(document: Document) -> bool:
@@ -186,10 +195,11 @@ def _read(path: str | None, command_line: Mapping[str, object], *, will_have_key
 
     if path is None:
         return automatic(os.environ, command_line=command_line, has_managed_keys=has_managed_keys)
-    try:
-        return load_file(path, os.environ, command_line=command_line, has_managed_keys=has_managed_keys)
-    except OSError as error:
-        raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from None
+    return load_file(path, os.environ, command_line=command_line, has_managed_keys=has_managed_keys)
+
+
+def _unreadable(error: OSError) -> UsageError:
+    return UsageError(f"Cannot read {error.filename}: {error.strerror or error}.")
 
 
 def _problem(problem: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ __all__ = [
     "google_entry",
     "google_list",
     "listing",
+    "read_listing",
 ]
 
 LIST_TIMEOUT_S = 5.0
@@ -82,16 +83,20 @@ async def fetch_listing(upstream: Upstream, *, quiet: bool = False) -> tuple[Mod
         if answer.status != 200:
             report("model_list_unavailable", provider=upstream.name, status=answer.status)
             return None
-        found = jsonio.decode(answer.body, _list).entries()
+        return read_listing(answer.body, upstream.name)
     except TidegateError as error:
         report("model_list_unavailable", provider=upstream.name, reason=error.message)
         return None
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
         report("model_list_unavailable", provider=upstream.name, reason=str(error))
         return None
+
+
+def read_listing(body: bytes, provider: str) -> tuple[Model, ...]:
+    """The models in a provider's answer. Raises InvalidJSON and SchemaMismatch when it is no list of models."""
     return tuple(
-        Model(id=entry.id, created=_seconds(entry.created), owned_by=entry.owned_by or upstream.name)
-        for entry in found
+        Model(id=entry.id, created=_seconds(entry.created), owned_by=entry.owned_by or provider)
+        for entry in jsonio.decode(body, _list).entries()
         if entry.id
     )
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tidegate.local_audio import LocalAudio
     from tidegate.sim import SimServer
 
-__all__ = ["Announcement", "CannotListen", "Lifespan", "Server", "bind", "make_server"]
+__all__ = ["Announcement", "CannotListen", "Lifespan", "Server", "bind", "bind_address", "make_server"]
 
 GARBAGE_THRESHOLD = 20_000
 """Allocations between collections of the youngest generation: the hot path makes few cycles."""
@@ -75,10 +75,11 @@ class CannotListen(OSError):
 
 def bind(config: Config) -> socket.socket:
     """The listening socket. Raises CannotListen."""
-    return _bind(config.server.host, config.server.port, "--port, TIDEGATE_PORT or server.port")
+    return bind_address(config.server.host, config.server.port, "--port, TIDEGATE_PORT or server.port")
 
 
-def _bind(host: str, port: int, setting: str) -> socket.socket:
+def bind_address(host: str, port: int, setting: str) -> socket.socket:
+    """A socket bound to the address, which does not listen yet; `setting` says how to choose another. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -104,7 +105,7 @@ def make_server(
     cannot be bound.
     """
     address = config.admin.address
-    admin_socket = None if address is None else _bind(*address, "admin.port")
+    admin_socket = None if address is None else bind_address(*address, "admin.port")
     lifespan = Lifespan(config, environment, log_stream or sys.stderr)
     app = Application(lifespan)
     settings = uvicorn.Config(

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-__all__ = ["SHORTEST", "KeyUnusable", "kept_secret"]
+__all__ = ["SHORTEST", "KeyUnusable", "existing_secret", "kept_secret"]
 
 SHORTEST: Final = 32
 """Fewest characters of a secret: it is random, or it is none."""
@@ -18,10 +18,11 @@ class KeyUnusable(ValueError):
 
 def kept_secret(path: Path, size: int) -> str:
     """What the file holds; where there is none, it is made with `size` random bytes. Raises KeyUnusable, OSError."""
-    return _read(path) or _make(path, size)
+    return existing_secret(path) or _make(path, size)
 
 
-def _read(path: Path) -> str | None:
+def existing_secret(path: Path) -> str | None:
+    """What the file holds; None where there is none. Raises KeyUnusable, OSError."""
     try:
         status = path.stat()
         if os.name == "posix" and status.st_mode & 0o077:
@@ -51,7 +52,7 @@ def _make(path: Path, size: int) -> str:
         try:
             os.link(draft, path)
         except FileExistsError:
-            kept = _read(path)
+            kept = existing_secret(path)
             if kept is None:
                 raise FileNotFoundError(errno.ENOENT, "it is a link to nothing") from None
             return kept

@@ -18,7 +18,16 @@ from tidegate.storage.statement import Dialect
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["HEAD", "REVISIONS", "prepare_postgres", "prepare_sqlite", "render"]
+__all__ = [
+    "HEAD",
+    "REVISIONS",
+    "postgres_revision",
+    "prepare_postgres",
+    "prepare_sqlite",
+    "render",
+    "sqlite_revision",
+    "sqlite_unusable",
+]
 
 REVISIONS: Final = ("0001", "0002", "0003", "0004")
 """Every schema that this version can read or upgrade, oldest first; a test holds them against Alembic's own list."""
@@ -70,7 +79,7 @@ def prepare_sqlite(path: Path) -> None:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise _unusable(path, error) from error
+        raise sqlite_unusable(path, error) from error
     except OSError as error:
         raise StorageUnusable(
             f"The database {path} cannot be opened: {error.strerror or error}. "
@@ -91,11 +100,11 @@ def _prepare_sqlite(connection: sqlite3.Connection, path: Path) -> None:
             f"The file system of {path} does not allow SQLite's WAL mode (it gives '{mode}'), as network file systems do not. "
             "Put the database on a local disk, or use PostgreSQL."
         )
-    if _sqlite_revision(connection, path) == HEAD:
+    if sqlite_revision(connection, path) == HEAD:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        revision = _sqlite_revision(connection, path)  # another process may have been faster
+        revision = sqlite_revision(connection, path)  # another process may have been faster
         if revision is None:
             script = FRESH.read_text("utf-8")
         else:
@@ -110,8 +119,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute("ROLLBACK")
 
 
-def _sqlite_revision(connection: sqlite3.Connection, path: Path) -> str | None:
-    """None for an empty database."""
+def sqlite_revision(connection: sqlite3.Connection, path: Path) -> str | None:
+    """The schema of a file; None for an empty database. Raises StorageUnusable for one that is not ours to use."""
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not names:
         return None
@@ -160,7 +169,8 @@ def _statements(script: str) -> list[str]:
     return found
 
 
-def _unusable(path: Path, error: sqlite3.Error) -> StorageUnusable:
+def sqlite_unusable(path: Path, error: sqlite3.Error) -> StorageUnusable:
+    """What to tell the operator when SQLite fails on a file."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return StorageUnusable(
@@ -179,18 +189,18 @@ def _unusable(path: Path, error: sqlite3.Error) -> StorageUnusable:
 
 async def prepare_postgres(connection: "asyncpg.Connection[Any]") -> None:
     """Bring the database up to date. Raises StorageUnusable, and the driver's errors."""
-    if await _postgres_revision(connection) == HEAD:
+    if await postgres_revision(connection) == HEAD:
         return
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK_KEY)
-        revision = await _postgres_revision(connection)
+        revision = await postgres_revision(connection)
         if revision != HEAD:
             script = await asyncio.get_running_loop().run_in_executor(None, render, "postgresql", revision)
             await connection.execute(script)
 
 
-async def _postgres_revision(connection: "asyncpg.Connection[Any]") -> str | None:
-    """None for a database without tables of ours."""
+async def postgres_revision(connection: "asyncpg.Connection[Any]") -> str | None:
+    """The schema of a database; None for one without tables of ours. Raises StorageUnusable, and the driver's errors."""
     [name, has_version, has_runs, has_segments] = await connection.fetchrow(
         "SELECT current_database(), to_regclass('alembic_version') IS NOT NULL, to_regclass('runs') IS NOT NULL, "
         "to_regclass('segments') IS NOT NULL"

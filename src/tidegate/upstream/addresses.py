@@ -63,6 +63,16 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 """The upper half of an interface identifier that holds an IPv4 address (RFC 5214 §6.1)."""
 
 
+def is_metadata(address: str) -> bool:
+    """Whether `address` is that of a service which hands out a machine's own credentials."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip) in _METADATA
+
+
 def refusal(address: str, *, allow_private: bool) -> str | None:
     """Why `address`, as the resolver gives it, may not be connected to; None when it may.
 

@@ -241,6 +241,12 @@ class Connection(asyncio.Protocol):
         self.deliver = _drop
         self._shut()
 
+    @property
+    def certificate(self) -> bytes | None:
+        """What the other end has shown, in DER; None without TLS, or when it is closed."""
+        tls: ssl.SSLObject | None = None if self._transport is None else self._transport.get_extra_info("ssl_object")
+        return None if tls is None else tls.getpeercert(binary_form=True)
+
     # -- transport callbacks ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -77,6 +77,7 @@ class Upstream:
         secure = self._scheme == "https"
         shown = f"[{host}]" if ":" in host else host
         self._authority = shown if port == _PORTS[self._scheme] else f"{shown}:{port}"
+        self.origin = (self._scheme, host, port)
         self._proxy = self._find_proxy(host, port, environment)
         bundle = config.ca_bundle or None
         try:
@@ -146,6 +147,11 @@ class Upstream:
         """A GET of `path` below the base URL."""
         heads = self._heads("GET", path, "application/json")
         return [heads[next(self._turns)] + b"\r\n"]
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that leads to the provider, if one does."""
+        return self._proxy
 
     def redacted(self, text: str) -> str:
         """`text`, which a provider has sent, without any secret of ours that it repeats (P8)."""
