@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -84,32 +85,56 @@ def render(report: "Report", console: "Console") -> None:
     plain = not (console.encoding or "").lower().startswith("utf")
     group = None
     table = Table.grid(padding=(0, 2, 0, 0))
-    for finding in report.checks:
-        if _group(finding) != group:
+    for run in _runs(report.checks):
+        if _group(run[0]) != group:
             if group is not None:
                 console.print(table)
                 console.print()
-            group = _group(finding)
+            group = _group(run[0])
             console.print(group, style="bold", markup=False)
             table = Table.grid(padding=(0, 2, 0, 0))
             table.add_column(width=1)
-            table.add_column(width=18, no_wrap=True)
+            table.add_column(width=20, no_wrap=True)
             table.add_column(overflow="fold", ratio=1)
-        _add(table, finding, plain=plain)
+        _add(table, run, plain=plain)
     console.print(table)
     console.print()
     console.print(_summary(report), markup=False)
 
 
-def _add(table: "Table", finding: "Finding", *, plain: bool) -> None:
+def _runs(findings: "Sequence[Finding]") -> "list[list[Finding]]":
+    """The findings, each by itself, but neighbours together that were skipped for the same reason."""
+    runs: list[list[Finding]] = []
+    for finding in findings:
+        last = runs[-1][-1] if runs else None
+        if (
+            last is not None
+            and last.status == finding.status == "skipped"
+            and (last.found, _group(last)) == (finding.found, _group(finding))
+        ):
+            runs[-1].append(finding)
+        else:
+            runs.append([finding])
+    return runs
+
+
+def _add(table: "Table", run: "Sequence[Finding]", *, plain: bool) -> None:
     from rich.text import Text
 
+    finding = run[0]
     rich_mark, plain_mark, colour = MARKS[finding.status]
     muted = "dim" if finding.status == "skipped" else ""
-    name = finding.check.removeprefix("provider_").replace("_", " ")
+    name = _name(finding)
+    if len(run) > 1:
+        name += f" {'...' if plain else '…'} {_name(run[-1])}"
     table.add_row(Text(plain_mark if plain else rich_mark, colour), Text(name, muted), Text(finding.found, muted))
     if finding.advice:
         table.add_row("", "", Text(f"{'->' if plain else '→'} {finding.advice}", "bold"))
+
+
+def _name(finding: "Finding") -> str:
+    """The check's name, without what its group says already."""
+    return finding.check.removeprefix("provider_").removeprefix("database_").replace("_", " ")
 
 
 def _group(finding: "Finding") -> str:
@@ -117,7 +142,7 @@ def _group(finding: "Finding") -> str:
         return f"Provider {finding.subject}"
     if finding.check.startswith("database"):
         return "Database"
-    return "Together" if finding.check in ("model_names", "system_clock") else "This machine"
+    return "All together" if finding.check in ("model_names", "system_clock") else "This machine"
 
 
 def _summary(report: "Report") -> str:

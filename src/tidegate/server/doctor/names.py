@@ -48,14 +48,21 @@ def check_names(config: Config, listed: Mapping[str, frozenset[str] | None]) -> 
             hint = f"; did you mean `{near}`?" if near else ""
             doubtful.append(f"{path}: `{found.provider}` does not list `{found.model}`{hint}")
     details = {"names": len(names), "unknown": [*broken, *doubtful], "unverified": unsure}
-    rest = f" ({len(unsure)} cannot be told: no list)" if unsure else ""
     if broken:
         return bad("\n".join([*broken, *doubtful]), "Requests for them get a 404: mend the names.", **details)
     if doubtful:
         return warning("\n".join(doubtful), "Mend the names, unless the provider has more than it lists.", **details)
     if not names:
         return fine("no model is named; requests must name one", **details)
-    return fine(f"{len(names)} name{'' if len(names) == 1 else 's'} lead to a model{rest}", **details)
+    if unsure:
+        count = len(unsure)
+        return fine(
+            f"{len(names) - count} of {len(names)} names lead to a model; {count} cannot be told, for want of a list",
+            **details,
+        )
+    return fine(
+        f"all {len(names)} names lead to a model" if len(names) > 1 else "the one name leads to a model", **details
+    )
 
 
 def _references(config: Config) -> Iterator[tuple[str, str]]:
