@@ -85,9 +85,9 @@ class Vendor:
             def do_GET(self) -> None:
                 given = self.headers.get("authorization", "").removeprefix("Bearer ")
                 vendor.asked.append((self.path, given))
-                vendor._over.wait(delay_s)
                 if keys is not None and given not in keys:
                     return self.answer(401, {"error": {"message": f"Incorrect API key: {given}\x1b[31m"}})
+                vendor._over.wait(delay_s)
                 if status != 200:
                     return self.answer(status, {"error": {"message": "not today"}})
                 return self.answer(200, {"object": "list", "data": [{"id": model} for model in models]})

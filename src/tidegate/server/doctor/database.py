@@ -22,7 +22,7 @@ from tidegate.storage.records import StorageUnusable
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["examine_database"]
+__all__ = ["check_integrity", "examine_database"]
 
 BUSY_S: Final = 2.0
 """How long another process may hold the database before that counts: as long as the gateway itself waits."""
@@ -145,37 +145,44 @@ class _SQLite:
         return self._using(write)
 
     def _integrity(self) -> Verdict:
-        until = time.monotonic() + self._bench.timeout_s
-
-        def check(connection: sqlite3.Connection) -> Verdict:
-            connection.set_progress_handler(lambda: time.monotonic() > until, STEPS)
-            try:
-                rows = connection.execute("PRAGMA quick_check(5)").fetchall()
-            except sqlite3.OperationalError as error:
-                if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
-                    return skipped(f"not finished after {self._bench.timeout_s:g} s; wait longer with --timeout")
-                raise
-            problems = [str(row[0]) for row in rows if row[0] != "ok"]
-            if problems:
-                return bad(f"{self._path} is damaged: {problems[0]}", _RESTORE, problems=problems)
-            return fine("the quick check found nothing")
-
-        return self._using(check)
+        return check_integrity(self._path, self._bench.timeout_s)
 
     def _using(self, work: Callable[[sqlite3.Connection], Verdict]) -> Verdict:
-        # Not `ro`: SQLite could then not take part in the log, which a reader has to. Nothing is written all the same,
-        # and no part of the log is moved into the file while a gateway runs, whose work that is.
-        address = f"{self._path.absolute().as_uri()}?mode=rw"
+        return _using(self._path, work)
+
+
+def check_integrity(path: Path, limit_s: float) -> Verdict:
+    """What SQLite's quick check of a file finds. Blocks, for not much longer than `limit_s`."""
+    until = time.monotonic() + limit_s
+
+    def check(connection: sqlite3.Connection) -> Verdict:
+        connection.set_progress_handler(lambda: time.monotonic() > until, STEPS)
         try:
-            with contextlib.closing(
-                sqlite3.connect(address, uri=True, timeout=BUSY_S, isolation_level=None)
-            ) as connection:
-                connection.execute("PRAGMA wal_autocheckpoint = 0")
-                return work(connection)
-        except sqlite3.Error as error:
-            return bad(str(sqlite_unusable(self._path, error)), "Until then the gateway does not start or store.")
-        except StorageUnusable as error:
-            return bad(str(error), "Until then the gateway does not start.")
+            rows = connection.execute("PRAGMA quick_check(5)").fetchall()
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+                return skipped(f"not finished after {limit_s:g} s; wait longer with --timeout")
+            raise
+        problems = [str(row[0]) for row in rows if row[0] != "ok"]
+        if problems:
+            return bad(f"{path} is damaged: {problems[0]}", _RESTORE, problems=problems)
+        return fine("the quick check found nothing")
+
+    return _using(path, check)
+
+
+def _using(path: Path, work: Callable[[sqlite3.Connection], Verdict]) -> Verdict:
+    # Not `ro`: SQLite could then not take part in the log, which a reader has to. Nothing is written all the same,
+    # and no part of the log is moved into the file while a gateway runs, whose work that is.
+    address = f"{path.absolute().as_uri()}?mode=rw"
+    try:
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=BUSY_S, isolation_level=None)) as connection:
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            return work(connection)
+    except sqlite3.Error as error:
+        return bad(str(sqlite_unusable(path, error)), "Until then the gateway does not start or store.")
+    except StorageUnusable as error:
+        return bad(str(error), "Until then the gateway does not start.")
 
 
 def _schema_verdict(revision: str | None, *, copy_of: Path | None = None) -> Verdict:
