@@ -70,6 +70,7 @@ class Vendor:
         delay_s: float = 0.0,
         clock_off_s: float = 0.0,
         body: bytes | None = None,
+        says: str = "Incorrect API key: {given}\x1b[31m",
         context: ssl.SSLContext | None = None,
         port: int = 0,
     ) -> None:
@@ -86,7 +87,7 @@ class Vendor:
                 given = self.headers.get("authorization", "").removeprefix("Bearer ")
                 vendor.asked.append((self.path, given))
                 if keys is not None and given not in keys:
-                    return self.answer(401, {"error": {"message": f"Incorrect API key: {given}\x1b[31m"}})
+                    return self.answer(401, {"error": {"message": says.format(given=given)}})
                 vendor._over.wait(delay_s)
                 if status != 200:
                     return self.answer(status, {"error": {"message": "not today"}})

@@ -6,6 +6,7 @@ import os
 import socket
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def examine(place: Place, *, timeout_s: float = 5.0) -> Told:
     return at(place.url, timeout_s=timeout_s)
 
 
-def at(url: str, *, timeout_s: float = 5.0, **world: object) -> Told:
+def at(url: str, *, timeout_s: float = 5.0, **world: Any) -> Told:
     return told(f'[storage]\nurl = "{url}"\n[providers.sim]\n', timeout_s=timeout_s, **world)
 
 

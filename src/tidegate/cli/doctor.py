@@ -82,7 +82,7 @@ def render(report: "Report", console: "Console") -> None:
     """Print the report: one line per check, and below it what to do."""
     from rich.table import Table
 
-    plain = not (console.encoding or "").lower().startswith("utf")
+    encoding = console.encoding
     group = None
     table = Table.grid(padding=(0, 2, 0, 0))
     for run in _runs(report.checks):
@@ -94,9 +94,9 @@ def render(report: "Report", console: "Console") -> None:
             console.print(group, style="bold", markup=False)
             table = Table.grid(padding=(0, 2, 0, 0))
             table.add_column(width=1)
-            table.add_column(width=20, no_wrap=True)
+            table.add_column(width=21, no_wrap=True)
             table.add_column(overflow="fold", ratio=1)
-        _add(table, run, plain=plain)
+        _add(table, run, encoding)
     console.print(table)
     console.print()
     console.print(_summary(report), markup=False)
@@ -118,18 +118,23 @@ def _runs(findings: "Sequence[Finding]") -> "list[list[Finding]]":
     return runs
 
 
-def _add(table: "Table", run: "Sequence[Finding]", *, plain: bool) -> None:
+def _add(table: "Table", run: "Sequence[Finding]", encoding: str) -> None:
     from rich.text import Text
+
+    plain = not encoding.lower().startswith("utf")
+
+    def shown(text: str, style: str = "") -> Text:
+        return Text(text.encode(encoding, "replace").decode(encoding), style)
 
     finding = run[0]
     rich_mark, plain_mark, colour = MARKS[finding.status]
     muted = "dim" if finding.status == "skipped" else ""
     name = _name(finding)
     if len(run) > 1:
-        name += f" {'...' if plain else '…'} {_name(run[-1])}"
-    table.add_row(Text(plain_mark if plain else rich_mark, colour), Text(name, muted), Text(finding.found, muted))
+        name += f" {'-' if plain else '…'} {_name(run[-1])}"
+    table.add_row(shown(plain_mark if plain else rich_mark, colour), shown(name, muted), shown(finding.found, muted))
     if finding.advice:
-        table.add_row("", "", Text(f"{'->' if plain else '→'} {finding.advice}", "bold"))
+        table.add_row("", "", shown(f"{'->' if plain else '→'} {finding.advice}", "bold"))
 
 
 def _name(finding: "Finding") -> str:

@@ -357,7 +357,9 @@ class ProviderExamination:
         else:
             advice = f"It is known and may not do this: check its rights, its region and the account{place}."
         verdict = bad if len(refused) == max(count, 1) or answer.status == 401 else warning
-        return verdict(f"{which} refused (status {answer.status}){said}", advice, **details)
+        return verdict(
+            f"{which} {'is' if len(refused) == 1 else 'are'} refused (status {answer.status}){said}", advice, **details
+        )
 
     async def _is_public(self) -> bool:
         """Whether everybody gets the list, so that having got it proves nothing."""
