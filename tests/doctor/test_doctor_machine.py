@@ -34,6 +34,15 @@ def not_root() -> Iterator[None]:
         os.seteuid(0)
 
 
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody but root may enter."""
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o000)
+    yield folder
+    folder.chmod(0o700)
+
+
 # -- configuration ----------------------------------------------------------------------------------------------------
 
 
@@ -117,6 +126,20 @@ def test_a_folder_without_rights(not_root: None) -> None:
     assert "permission denied" in seen("data_folder").found
     assert "user that runs Tidegate" in seen("data_folder").advice
     assert seen("database").status == "failed"
+
+
+def test_a_folder_that_may_not_be_entered(closed: Path, not_root: None) -> None:
+    seen = told(data(closed / "data"))
+    assert seen("data_folder").status == "failed"
+    assert seen("secret_files").status == "failed"
+    assert [one.found for one in seen.report.checks if "broke" in one.found] == []
+
+
+def test_a_database_that_others_can_read(tmp_path: Path) -> None:
+    (tmp_path / "tidegate.db").touch(mode=0o644)
+    found = told(data(tmp_path))("secret_files")
+    assert found.status == "warning"
+    assert "chmod 600" in found.advice
 
 
 def test_a_secret_that_others_can_read(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tests.storage.stage import Place
 from tests.upstream.stage import Certificates
 from tidegate.cli.doctor import MARKS, render
 from tidegate.server.doctor.finding import CHECKS, Finding, Report
+from tidegate.storage.migrate import HEAD
 
 SIM = "[server]\nport = 0\n[providers.sim]\n"
 
@@ -173,6 +174,7 @@ def example(tmp_path: Path, certificates: Certificates) -> Told:
         (r"\d+ ms", "12 ms"),
         (r"until \d{4}-\d\d-\d\d", "until 2027-03-01"),
         (r"trustme v[\d.]+", "Example Authority"),
+        (rf"\b{HEAD}\b", "0003"),
         (r"SQLite [\d.]+", "SQLite 3.51.3"),
         (r"[\d.]+ [KM]iB", "3.2 MiB"),
         (r"\"version\":\"[\d.]+\"", '"version":"0.1.0"'),

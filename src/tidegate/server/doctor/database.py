@@ -212,6 +212,8 @@ class _Postgres:
             _rest(self._bench, "database", "the extra 'postgres' is not installed")
             return
         look = self._bench.look
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._bench.timeout_s  # for all checks together
         try:
             reached = await look("database", self._reach(), late="Is the address right, and does a firewall drop it?")
             if reached.status == "failed":
@@ -220,11 +222,14 @@ class _Postgres:
             for check, work in (
                 ("database_schema", self._schema),
                 ("database_writable", self._writable),
+                ("database_integrity", self._integrity),
+                ("database_clock", self._clock),
+                ("database_notify", self._notify),
             ):
-                await look(check, self._guarded(work))
-            self._bench.note("database_integrity", skipped("PostgreSQL checks its pages itself"))
-            await look("database_clock", self._guarded(self._clock))
-            await look("database_notify", self._guarded(self._notify))
+                if (left := until - loop.time()) <= 0:
+                    _rest(self._bench, check, "there was no time left")
+                    return
+                await look(check, self._guarded(work), within_s=left, late="See what holds up the database server.")
         finally:
             if self._connection is not None:
                 self._connection.terminate()
@@ -288,6 +293,9 @@ class _Postgres:
         if not can_create:
             return bad("the user may not make tables", "GRANT CREATE, USAGE ON SCHEMA … TO …")
         return fine("the user may make the tables")
+
+    async def _integrity(self) -> Verdict:
+        return skipped("PostgreSQL checks its pages itself")
 
     async def _clock(self) -> Verdict:
         assert self._connection is not None

@@ -1,5 +1,6 @@
 """The data folder: whether it can be written, whether its secrets are kept from others, and the room on its disk."""
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -51,9 +52,14 @@ def shown_size(count: float) -> str:
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
+    """The path, or the nearest place above it that is there and can be looked at."""
+    while path != path.parent:
+        try:
+            path.stat()
+        except OSError:
+            path = path.parent
+        else:
+            break
     return path
 
 
@@ -77,15 +83,11 @@ def check_folder(config: Config, world: World) -> Verdict:
         )
     details = {"path": str(folder)}
     advice = "Give it to the user that runs Tidegate, or name another one with server.data_dir or TIDEGATE_DATA."
-    try:
-        ground = existing(folder)
-        is_folder = ground.is_dir()
-    except OSError as error:
-        return bad(f"{folder} cannot be looked at: {(error.strerror or str(error)).lower()}", advice, **details)
-    if not is_folder:
+    ground = existing(folder)
+    if not ground.is_dir():
         return bad(f"{ground} is no folder", "Remove it, or name another place with server.data_dir.", **details)
     if why := why_not_writable(ground):
-        what = "cannot be written to" if ground == folder else f"is not there and cannot be made in {ground}"
+        what = "cannot be written to" if ground == folder else f"can neither be reached nor made in {ground}"
         return bad(f"{folder} {what}: {why}", advice, **details)
     if ground != folder:
         return fine(f"{folder} will be made at the first start", **details)
@@ -98,7 +100,7 @@ def check_folder(config: Config, world: World) -> Verdict:
 def check_secrets(config: Config, world: World) -> Verdict:
     """Whether the gateway's own secrets are there or can be made, and nobody else can read them."""
     folder = data_folder(config, world.environment)
-    kept, exposed = [], ""
+    kept = []
     for variable, file in ((envelope_key.VARIABLE, envelope_key.FILE), (pepper.VARIABLE, pepper.FILE)):
         given = world.environment.get(variable, "")
         if given:
@@ -121,12 +123,12 @@ def check_secrets(config: Config, world: World) -> Verdict:
                     path=str(path),
                 )
     database = sqlite_path(config, world.environment)
-    if database is not None and database.exists() and os.name == "posix" and database.stat().st_mode & 0o077:
-        exposed = str(database)
-    if exposed:
-        return warning(
-            f"others can read the database {exposed}", f"chmod 600 {exposed} {exposed}-wal {exposed}-shm", kept=kept
-        )
+    if database is not None and os.name == "posix":
+        with contextlib.suppress(OSError):  # what is not there is no secret, and its own check tells the rest
+            if database.stat().st_mode & 0o077:
+                return warning(
+                    f"others can read the database {database}", f"chmod 600 {database} {database}-*", kept=kept
+                )
     if not kept:
         return fine("none yet; made at the first start", kept=kept)
     return fine(f"{' and '.join(kept)}: for their owner's eyes only", kept=kept)

@@ -190,7 +190,7 @@ class ProviderExamination:
             private = is_loopback(host) or all(
                 not ip_address(str(one[4][0]).partition("%")[0]).is_global for one in self._addresses
             )
-            if private or self._upstream.proxy is not None or not self._config.credentials:
+            if private or self._upstream.proxy is not None or not (self._config.credentials or self._config.headers):
                 return skipped("plain http://")
             return warning(
                 "plain http:// to a public address: everybody on the way can read the credential",
@@ -200,11 +200,9 @@ class ProviderExamination:
             connection = await self._upstream.pool.open()
         except TidegateError as error:
             return await self._explain(error.message)
-        try:
-            shown = connection.certificate
-        finally:
-            # The call for the models is sent on it.
-            self._upstream.pool.put(connection)
+        shown = connection.certificate
+        if not connection.closed:
+            self._upstream.pool.put(connection)  # the call for the models is sent on it
         if shown is None:
             return bad("it closes the connection after the handshake", "Does it ask for a certificate of ours?")
         certificate = x509.load_der_x509_certificate(shown)
