@@ -6,8 +6,9 @@ from collections.abc import Callable
 from tidegate.access.limits import Books, Limiter
 from tidegate.access.memory import MemoryLimiter
 from tidegate.config.schema import LimitsSettings
+from tidegate.config.secret import Secret
 
-__all__ = ["make_limiter"]
+__all__ = ["make_limiter", "redis_url"]
 
 
 def make_limiter(settings: LimitsSettings, books: Books | None, warn: Callable[..., object]) -> Limiter:
@@ -17,7 +18,7 @@ def make_limiter(settings: LimitsSettings, books: Books | None, warn: Callable[.
     from tidegate.access.valkey import ValkeyLimiter  # the package it stands on is an extra
 
     return ValkeyLimiter(
-        re.sub(r"^valkey(s?)://", r"redis\1://", settings.valkey.reveal()),
+        redis_url(settings.valkey),
         prefix=settings.prefix,
         timeout_s=float(settings.timeout),
         refuses=settings.when_unavailable == "refuse",
@@ -25,3 +26,8 @@ def make_limiter(settings: LimitsSettings, books: Books | None, warn: Callable[.
         books=books,
         warn=warn,
     )
+
+
+def redis_url(valkey: Secret) -> str:
+    """The address in the spelling that the driver knows. It may hold a password."""
+    return re.sub(r"^valkey(s?)://", r"redis\1://", valkey.reveal())

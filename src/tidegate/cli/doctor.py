@@ -147,6 +147,8 @@ def _group(finding: "Finding") -> str:
         return f"Provider {finding.subject}"
     if finding.check.startswith("database"):
         return "Database"
+    if finding.check == "valkey":
+        return "Shared limits"
     return "All together" if finding.check in ("model_names", "system_clock") else "This machine"
 
 

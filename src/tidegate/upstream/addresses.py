@@ -7,7 +7,7 @@ become a look into it, whatever spelling, name or redirect leads there.
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-__all__ = ["is_metadata", "refusal"]
+__all__ = ["is_metadata", "is_private", "refusal"]
 
 _METADATA = frozenset(
     ip_address(text)
@@ -63,16 +63,6 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 """The upper half of an interface identifier that holds an IPv4 address (RFC 5214 §6.1)."""
 
 
-def is_metadata(address: str) -> bool:
-    """Whether `address` is that of a service which hands out a machine's own credentials."""
-    try:
-        ip = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip) in _METADATA
-
-
 def refusal(address: str, *, allow_private: bool) -> str | None:
     """Why `address`, as the resolver gives it, may not be connected to; None when it may.
 
@@ -115,6 +105,15 @@ def is_metadata(address: str) -> bool:
     except ValueError:
         return False
     return not _METADATA.isdisjoint(_meanings(ip))
+
+
+def is_private(address: str) -> bool:
+    """Whether `address`, as the resolver gives it, is one that the internet does not lead to."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return not _is_global(getattr(ip, "ipv4_mapped", None) or ip)
 
 
 def _meanings(ip: IPv4Address | IPv6Address) -> Iterator[IPv4Address | IPv6Address]:

@@ -18,6 +18,7 @@ from tidegate.server.doctor.folder import check_disk, check_folder, check_secret
 from tidegate.server.doctor.host import check_address, check_extras, check_file_limit, check_local_audio
 from tidegate.server.doctor.names import check_names
 from tidegate.server.doctor.provider import Examined, ProviderExamination
+from tidegate.server.doctor.valkey import check_valkey
 from tidegate.server.doctor.world import World, in_thread
 from tidegate.upstream.wheel import Wheel
 
@@ -106,6 +107,7 @@ async def _examine_machine(bench: Bench, world: World, wheel: Wheel, config: Con
         look("file_descriptors", _at_once(lambda: check_file_limit(world)))
         look("extras", _at_once(lambda: check_extras(config)))
         look("local_audio", check_local_audio(config))
+        look("valkey", check_valkey(config, world, bench.timeout_s))
 
 
 async def _with_local_servers(config: Config, wheel: Wheel) -> Config:

@@ -29,6 +29,7 @@ DATABASE_CHECKS: Final = (
     "database_clock",
     "database_notify",
 )
+VALKEY_CHECKS: Final = ("valkey",)
 PROVIDER_CHECKS: Final = (
     "provider_address",
     "provider_connection",
@@ -38,7 +39,7 @@ PROVIDER_CHECKS: Final = (
 )
 LAST_CHECKS: Final = ("model_names", "system_clock")
 
-CHECKS: Final = (*MACHINE_CHECKS, *DATABASE_CHECKS, *PROVIDER_CHECKS, *LAST_CHECKS)
+CHECKS: Final = (*MACHINE_CHECKS, *DATABASE_CHECKS, *VALKEY_CHECKS, *PROVIDER_CHECKS, *LAST_CHECKS)
 """Every check, in the order of the report."""
 
 

@@ -112,6 +112,8 @@ def check_extras(config: Config) -> Verdict:
     needed: dict[str, tuple[str, ...]] = {}
     if config.storage.url.startswith("postgres"):
         needed["postgres"] = ("asyncpg",)
+    if config.limits.valkey is not None:
+        needed["valkey"] = ("redis",)
     for provider in config.providers.values():
         record = REGISTRY[provider.kind]
         if record.extra and not provider.base_url:

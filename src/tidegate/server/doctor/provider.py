@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +19,7 @@ from tidegate.providers.registry import REGISTRY
 from tidegate.server.doctor.bench import Bench
 from tidegate.server.doctor.finding import PROVIDER_CHECKS, Verdict, bad, fine, skipped, warning
 from tidegate.server.doctor.world import World
-from tidegate.upstream.addresses import is_metadata
+from tidegate.upstream.addresses import is_metadata, is_private
 from tidegate.upstream.egress import connect_socket
 from tidegate.upstream.fetch import Fetched, fetch
 from tidegate.upstream.provider import ProviderUnusable, Upstream
@@ -149,7 +148,7 @@ class ProviderExamination:
                 **details,
             )
         known = REGISTRY[self._config.kind]
-        private = [one for one in found if not ip_address(one.partition("%")[0]).is_global]
+        private = [one for one in found if is_private(one)]
         if (
             private
             and self._record.base_url in (known.base_url, *known.regions)
@@ -187,9 +186,7 @@ class ProviderExamination:
     async def _tls(self) -> Verdict:
         scheme, host, _ = self._upstream.origin
         if scheme == "http":
-            private = is_loopback(host) or all(
-                not ip_address(str(one[4][0]).partition("%")[0]).is_global for one in self._addresses
-            )
+            private = is_loopback(host) or all(is_private(str(one[4][0])) for one in self._addresses)
             if private or self._upstream.proxy is not None or not (self._config.credentials or self._config.headers):
                 return skipped("plain http://")
             return warning(
