@@ -1,9 +1,11 @@
 """Each way in which a provider can be out of reach is told apart, over real sockets, and none hangs the report."""
 
+import asyncio
 import datetime as dt
 import json
 import socket
 import ssl
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +14,12 @@ import pytest
 import trustme
 
 from tests.doctor.stage import KEY, Told, Vendor, told
-from tests.upstream.stage import Certificates, full_listener
+from tests.upstream.stage import Certificates, Provider, full_listener
+from tests.upstream.test_upstream_proxy import Tunnelling
+from tidegate.config.load import load
+from tidegate.server.doctor.examination import examine
+from tidegate.server.doctor.finding import Report
+from tidegate.server.doctor.world import World, in_thread
 
 
 def silent(port: int) -> str:
@@ -122,13 +129,9 @@ def test_a_black_hole_ends_at_the_deadline_and_holds_up_nobody(certificates: Cer
 
 
 def test_a_name_server_that_does_not_answer_holds_up_neither_report_nor_exit() -> None:
-    import threading
-
     released = threading.Event()
 
     async def hanging(host: str, port: int) -> list[tuple[object, ...]]:
-        from tidegate.server.doctor.world import in_thread
-
         await in_thread(lambda: released.wait(30))
         return []
 
@@ -287,3 +290,24 @@ def test_the_checks_of_told_stay_in_order() -> None:
         seen: Told = told(vendor.toml("b") + vendor.toml("a"))
     subjects = [one.subject for one in seen.report.checks if one.subject]
     assert subjects == ["b"] * 5 + ["a"] * 5
+
+
+def test_tls_is_verified_through_a_proxys_tunnel(certificates: Certificates) -> None:
+    with Vendor("m", context=certificates.server("llm.example.com")) as vendor:
+        toml = vendor.toml(more=f'ca_bundle = "{certificates.bundle}"', host="llm.example.com")
+
+        async def scene() -> Report:
+            async with Provider(Tunnelling(vendor.port)) as proxy:
+                environment = {"HTTPS_PROXY": f"http://user:pa55word@127.0.0.1:{proxy.port}"}
+                text = f'{toml}[storage]\nurl = "off"\n[server]\nport = 0\n'
+
+                def read(path: str) -> str:
+                    return Path(path).read_text("utf-8")
+
+                world = World(load=lambda: load(text, "tidegate.toml", environment, read=read), environment=environment)
+                return await examine(world, timeout_s=5.0)
+
+        seen = Told(asyncio.run(scene()))
+    assert seen.statuses("lab") == ["ok"] * 5
+    assert "through the proxy" in seen("provider_address", "lab").found
+    assert "valid until" in seen("provider_tls", "lab").found
