@@ -198,6 +198,8 @@ def test_a_listener_that_never_speaks_and_an_address_of_another_machine(tmp_path
         found = told(data(tmp_path, port=other.getsockname()[1]), timeout_s=0.5)("listen_address")
     assert found.status == "failed"
     keys = '[[keys]]\nname = "app"\nsecret = "0123456789abcdef0123456789abcdef"\n'
+    nowhere = told(f'[server]\nport = 1\nhost = "nowhere.invalid"\n{SIM}{keys}')("listen_address")
+    assert "cannot be resolved" in nowhere.found
     elsewhere = told(f'[server]\nport = 1\nhost = "192.0.2.1"\n{SIM}{keys}', timeout_s=3)("listen_address")
     assert elsewhere.status == "failed"
 

@@ -5,6 +5,8 @@ import hashlib
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,24 @@ def test_a_server_that_is_down_and_one_that_never_answers() -> None:
     seen = at(f"postgresql://tide:pa55word@127.0.0.1:{port}/x")
     assert "cannot be reached" in seen("database").found
     assert "pa55word" not in str(seen.report)
+
+
+@pytest.mark.parametrize("hosts", ["one.invalid,two.invalid", "one.invalid,"])
+def test_several_servers_in_one_address_are_left_to_the_driver(hosts: str) -> None:
+    found = at(f"postgresql://tide@{hosts}/x")("database")
+    assert found.status == "failed"
+    assert f"{hosts}, database x cannot be reached" in found.found
+
+
+def test_what_a_killed_gateway_left_in_the_log_is_read(sqlite: Place) -> None:
+    make(sqlite)
+    code = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "c.execute(\"UPDATE alembic_version SET version_num = '9999'\"); c.commit(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(sqlite.path)], check=True, timeout=30)
+    assert sqlite.path.with_name(f"{sqlite.path.name}-wal").stat().st_size > 0
+    assert "9999" in examine(sqlite)("database_schema").found
 
 
 def test_a_server_that_stands_still(postgresql: Place) -> None:

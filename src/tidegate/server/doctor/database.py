@@ -262,7 +262,7 @@ class _Postgres:
             return bad(f"{where} refuses the user: {error}", "Mend user and password in storage.url.")
         except asyncpg.InvalidCatalogNameError as error:
             return bad(f"{where}: {error}", "Make it with `createdb`, or mend the name in storage.url.")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, LookupError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             return bad(f"{where} cannot be reached: {reason}", "Does the server run, and is storage.url right?")
         shown = f"{version.major}.{version.minor}"
@@ -346,6 +346,8 @@ def _server_name(url: str) -> tuple[str, str]:
     except ValueError:
         return "the database server", ""
     database = parts.path.lstrip("/") or "its default database"
-    if not host:
+    if "," in host:  # several servers, of which the driver takes the first that suits
+        return f"{host}, database {database}", ""
+    if not host or host.startswith(("%", "/")):  # a socket file
         return f"the local server, database {database}", ""
     return f"{host}:{port or 5432}/{database}", host

@@ -96,11 +96,11 @@ async def _examine_machine(bench: Bench, world: World, wheel: Wheel, config: Con
             group.create_task(bench.look(check, work))
 
         look("protection", protection(config, world))
-        look("listen_address", check_address(server.host, server.port, "--port or server.port", wheel))
+        look("listen_address", check_address(server.host, server.port, "--port or server.port", world, wheel))
         if admin.address is None:
             bench.note("admin_address", skipped("served on the port of the rest" if admin.enabled else "switched off"))
         else:
-            look("admin_address", check_address(*admin.address, "admin.port", wheel))
+            look("admin_address", check_address(*admin.address, "admin.port", world, wheel))
         look("data_folder", in_thread(lambda: check_folder(config, world)))
         look("secret_files", in_thread(lambda: check_secrets(config, world)))
         look("disk_space", in_thread(lambda: check_disk(config, world)))

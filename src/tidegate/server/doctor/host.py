@@ -9,7 +9,7 @@ from tidegate.config.schema import Config, ProviderConfig
 from tidegate.providers.registry import REGISTRY
 from tidegate.server.compose import CannotListen, bind_address
 from tidegate.server.doctor.finding import Verdict, bad, fine, skipped, warning
-from tidegate.server.doctor.world import World
+from tidegate.server.doctor.world import World, in_thread
 from tidegate.upstream.fetch import Fetched, fetch
 from tidegate.upstream.provider import Upstream
 from tidegate.upstream.wheel import Wheel
@@ -33,13 +33,17 @@ LEAST_FILES: Final = 128
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
 
-async def check_address(host: str, port: int, setting: str, wheel: Wheel) -> Verdict:
+async def check_address(host: str, port: int, setting: str, world: World, wheel: Wheel) -> Verdict:
     """Whether the address is free, or already a Tidegate's. `setting` says how to choose another port."""
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     details: dict[str, object] = {"host": host, "port": port}
     if not port:
         return fine(f"{host}, any free port", **details)
     name = _EVERYWHERE.get(host, host)
+    try:
+        name = str((await world.resolver(name, port))[0][4][0])
+    except (OSError, UnicodeError):
+        return bad(f"the name {host} cannot be resolved", "Name an address of this machine.", **details)
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(name, port), ASK_S)
     except (OSError, TimeoutError):
@@ -48,7 +52,7 @@ async def check_address(host: str, port: int, setting: str, wheel: Wheel) -> Ver
         writer.close()
         return await _who_listens(name, port, shown, setting, wheel, details)
     try:
-        bind_address(host, port, setting).close()
+        await in_thread(lambda: bind_address(host, port, setting).close())
     except CannotListen as error:
         return bad(str(error), "Name an address of this machine, and a port that the user may open.", **details)
     return fine(f"{shown} is free", running=False, **details)
