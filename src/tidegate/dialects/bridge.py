@@ -17,6 +17,7 @@ from tidegate.dialects.messages.encoder import MessagesEncoder
 from tidegate.dialects.messages.relay import MessagesStream
 from tidegate.dialects.messages.request import MessagesRequest
 from tidegate.dialects.messages.upstream import going_on, with_content_before
+from tidegate.dialects.names import with_names
 from tidegate.dialects.responses.compacted import COMPACTION, Place, read_compaction, told
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.prompt import PromptRequest
@@ -39,6 +40,7 @@ from tidegate.wire.events import (
     Seal,
     TextDelta,
     ToolCallDelta,
+    ToolCallStart,
     Usage,
     UsageReport,
 )
@@ -71,6 +73,8 @@ class Bridge:
         """Whether the client's API knows no thought without a signature."""
         self._canonical: CanonicalRequest | None = None
         self._fetched: dict[str, str] = {}
+        self.called: dict[str, str] = {}
+        """The client's names of tools by those that the present provider has for them, where they differ."""
         self._stops: tuple[str, ...] = ()
         self._asked: CanonicalRequest | None = None
         self._dialect: UpstreamDialect | None = None
@@ -123,6 +127,7 @@ class Bridge:
         asked = msgspec.structs.replace(canonical, model=destination.model, items=items)
         if destination.endpoint != "responses":
             asked = as_functions(asked, losses.hint)
+        asked, self.called = with_names(asked, destination.endpoint)
         self._stops = ()
         if asked.stop and not _has_stop(destination):
             self._stops, asked.stop = asked.stop, ()
@@ -320,6 +325,8 @@ class Watch:
                     self._thought = False
                     if seal is not None:
                         event = ReasoningEnd(None, self._bridge.sealed(seal, self._destination), event.choice)
+                case ToolCallStart(name=name) if name in self._bridge.called:
+                    event = msgspec.structs.replace(event, name=self._bridge.called[name])
                 case UsageReport(usage=usage):
                     self._usage = usage
                 case ChoiceEnd(reason=reason) if reason in _CUT:

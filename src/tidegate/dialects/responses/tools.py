@@ -1,11 +1,11 @@
 """The client's tools: what the model may call, and under which names."""
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from tidegate.dialects.names import LONGEST_NAME, shortened
 from tidegate.dialects.validation import invalid, missing
 from tidegate.wire import jsonio
 from tidegate.wire.items import FunctionCall, HostedTool, Tool
@@ -14,9 +14,6 @@ __all__ = ["TOOL_SEARCH", "ToolNames", "flat_name", "read_tools"]
 
 TOOL_SEARCH = "tool_search"
 """The tool that finds others."""
-
-_LONGEST_NAME = 64
-"""Most characters of a function's name that providers take (protocol §1.4)."""
 
 
 class _Tool(msgspec.Struct):
@@ -79,9 +76,7 @@ class ToolNames:
 def flat_name(namespace: str, name: str) -> str:
     """`ns__name`; one that is too long for providers ends in a digest, so that it stays the tool's own."""
     flat = f"{namespace}__{name}"
-    if len(flat) <= _LONGEST_NAME:
-        return flat
-    return f"{flat[: _LONGEST_NAME - 9]}_{hashlib.sha256(flat.encode()).hexdigest()[:8]}"
+    return flat if len(flat) <= LONGEST_NAME else shortened(flat)
 
 
 def read_tools(values: Iterable[msgspec.Raw], names: ToolNames, path: str) -> list[Tool | HostedTool]:
