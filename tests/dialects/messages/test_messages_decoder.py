@@ -182,7 +182,6 @@ def test_a_custom_call_without_input_has_none() -> None:
     ("reason", "known"),
     [
         ("end_turn", "stop"),
-        ("tool_use", "tool_calls"),
         ("max_tokens", "length"),
         ("model_context_window_exceeded", "length"),
         ("refusal", "content_filter"),
@@ -190,6 +189,25 @@ def test_a_custom_call_without_input_has_none() -> None:
 )
 def test_stop_reasons(reason: str, known: str) -> None:
     (ending,) = [event for event in decoded([start() + text(0, "x") + end(reason)]) if isinstance(event, ChoiceEnd)]
+    assert ending.reason == known
+
+
+CALLED = block(0, {"type": "tool_use", "id": "t", "name": "tide", "input": {"a": 1}})
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "known"),
+    [
+        (CALLED, "tool_use", "tool_calls"),
+        (CALLED, "end_turn", "tool_calls"),
+        (text(0, "x"), "tool_use", "stop"),
+        (CALLED, "max_tokens", "length"),
+        (CALLED, "stop_sequence", "tool_calls"),
+    ],
+)
+def test_an_end_is_what_the_answer_holds(said: bytes, reason: str, known: str) -> None:
+    """Servers that merely speak this API tell one for the other; whoever asked goes on only where a call is told."""
+    (ending,) = [event for event in decoded([start() + said + end(reason)]) if isinstance(event, ChoiceEnd)]
     assert ending.reason == known
 
 

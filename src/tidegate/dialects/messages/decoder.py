@@ -357,6 +357,8 @@ class _Answer:
         reason = REASONS.get(self.reason)
         if reason is None:  # it may be a break as well as an end, and only an end is told as one
             raise WireError(f"the answer ended for a reason that is not known (stop_reason '{self.reason[:64]}')")
+        if reason in ("stop", "tool_calls"):  # servers that merely speak this API tell one for the other
+            reason = "tool_calls" if self._calls else "stop"
         if reason == "content_filter" and self._explanation:
             out.append(RefusalDelta(self._explanation))
         out.append(ChoiceEnd(reason, stop_sequence=self._stop_sequence))
