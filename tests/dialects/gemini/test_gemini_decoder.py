@@ -603,3 +603,26 @@ def test_what_is_nested_too_deeply_is_a_break() -> None:
     for depth in (50, 900, 5000, 200_000):
         events = decode([deep % (b'{"a":' * depth + b"\n1" + b"}" * depth) + frames(end())])
         assert isinstance(events[-1], Finished | Failed)
+
+
+@pytest.mark.parametrize(("reason", "known"), [("MAX_TOKENS", "length"), ("SAFETY", "content_filter")])
+def test_a_cut_answer_is_not_made_whole_by_a_later_stop(reason: str, known: str) -> None:
+    """Some models repeat `STOP` in every chunk."""
+    events = decode([frames(said("a"), end(reason), end("STOP"))])
+    assert [event.reason for event in events if isinstance(event, ChoiceEnd)] == [known]
+    events = decode([frames(end("STOP", {"text": "a"}), end(reason))])
+    assert [event.reason for event in events if isinstance(event, ChoiceEnd)] == [known]
+
+
+def test_a_break_is_not_made_an_end_by_a_later_stop() -> None:
+    assert isinstance(decode([frames(said("a"), end("MALFORMED_FUNCTION_CALL"), end("STOP"))])[-1], Failed)
+
+
+def test_a_call_without_a_name_is_none() -> None:
+    """Pieces of a call, as Google sends them to those who ask for them: no call that anybody could run."""
+    events = decode([frames(chunk(candidate({"functionCall": {"name": "tide", "willContinue": True}})))])
+    assert isinstance(events[-1], Failed)
+    events = decode([frames(chunk(candidate({"functionCall": {"args": {}}})), end("STOP"))])
+    assert isinstance(events[-1], Failed)
+    assert "without a name" in events[-1].error.message
+    assert not any(isinstance(event, ToolCallStart) for event in events)

@@ -239,6 +239,54 @@ def test_arguments_that_are_no_object_are_not_lost(arguments: str, args: Any) ->
     assert call.args == args
 
 
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_half_a_call_is_not_told(reason: Reason) -> None:
+    """A client of this API runs what it gets: it knows no call that is not whole."""
+    events: list[Event] = [
+        Started(),
+        TextDelta("a"),
+        ToolCallStart(0, "c", "f"),
+        ToolCallDelta(0, '{"a":1}'),
+        ToolCallEnd(0),
+        ToolCallStart(1, "d", "g"),
+        ToolCallDelta(1, '{"a":'),
+        ToolCallEnd(1),
+        UsageReport(Usage(1, 1)),
+        ChoiceEnd(reason),
+        Finished(),
+    ]
+    found = official(stream(events))
+    assert [call.name for one in found for call in one.function_calls or []] == ["f"]
+    assert found[-1].candidates is not None
+    assert str(found[-1].candidates[0].finish_reason).endswith("MAX_TOKENS" if reason == "length" else "SAFETY")
+    collector = Collector()
+    for event in events:
+        collector.add(event)
+    whole = json.loads(QUESTION.encode_answer(collector.output(), common.call(), deployment()))["candidates"][0]
+    assert [part.get("functionCall", {}).get("name") for part in whole["content"]["parts"]] == [None, "f"]
+
+
+def test_an_odd_call_keeps_its_place() -> None:
+    events = [
+        Started(),
+        ToolCallStart(0, "c", "f"),
+        ToolCallDelta(0, "[1]"),
+        ToolCallEnd(0),
+        TextDelta("a"),
+        ToolCallStart(1, "d", "g"),
+        ToolCallDelta(1, "[2]"),
+        ToolCallEnd(1),
+        *END,
+    ]
+    parts = [part for one in chunks(stream(events)) for part in one["candidates"][0]["content"]["parts"]]
+    assert [part.get("text", part.get("functionCall", {}).get("args")) for part in parts] == [
+        {"_raw": "[1]"},
+        "a",
+        {"_raw": "[2]"},
+        "",
+    ]
+
+
 def test_images_citations_logprobs_and_code() -> None:
     entry = {"token": "t", "logprob": -0.5, "bytes": [116], "top_logprobs": [{"token": "u", "logprob": -1.0}]}
     code = {

@@ -318,10 +318,14 @@ class GeminiDecoder:
             out.append(Started(chunk.model_version or ""))
         if chunk.response_id and not self._id:
             self._id = chunk.response_id
-        for place, candidate in enumerate(chunk.candidates or ()):
-            self._read_candidate(place, candidate, data, out)
-            if self._ended:
-                return
+        try:
+            for place, candidate in enumerate(chunk.candidates or ()):
+                self._read_candidate(place, candidate, data, out)
+                if self._ended:
+                    return
+        except WireError as error:
+            self._broken(str(error), out)
+            return
         feedback = chunk.prompt_feedback
         if feedback is not None and is_ending(feedback.block_reason) and not chunk.candidates:
             for choice in range(self._choices):
@@ -363,7 +367,7 @@ class GeminiDecoder:
             state.grounding = candidate.grounding_metadata
         if candidate.citation_metadata:
             state.citations = candidate.citation_metadata
-        if is_ending(candidate.finish_reason):
+        if is_ending(candidate.finish_reason) and state.reason in ("", "STOP"):  # what is cut stays cut
             state.reason = candidate.finish_reason or ""
             state.stop_message = candidate.finish_message or ""
 
@@ -450,6 +454,8 @@ class GeminiDecoder:
     def _read_call(
         self, choice: int, state: _CandidateState, call: _FunctionCall, signature: str, data: bytes, out: list[Event]
     ) -> None:
+        if not call.name:
+            raise WireError("the answer has a function call without a name")
         state.calls += 1
         index = self._calls
         self._calls += 1

@@ -59,16 +59,21 @@ _REASONS: Final = {
 
 _PartMembers = dict[str, Any]
 
+_CUT: Final = frozenset({"length", "content_filter", "refusal"})
+"""Reasons with which an answer ends in the middle."""
+
 _encode = msgspec.json.Encoder().encode
 
 
 class _Candidate:
     """What of one candidate is still to be sent."""
 
-    __slots__ = ("annotations", "ascii", "queries", "reason", "refused", "signature")
+    __slots__ = ("annotations", "ascii", "odd", "queries", "reason", "refused", "signature")
 
     def __init__(self) -> None:
         self.signature = ""
+        self.odd: _PartMembers | None = None
+        """The last call, whose arguments are no object: if the answer is cut here, it is half of one."""
         self.reason = ""
         self.annotations: list[msgspec.Raw] = []
         self.queries: list[str] = []
@@ -108,7 +113,7 @@ class GeminiEncoder:
             if isinstance(event, TextDelta):
                 candidate = self._candidate(event.choice)
                 candidate.ascii = candidate.ascii and event.text.isascii()
-                if candidate.signature or event.logprobs:
+                if candidate.signature or event.logprobs or candidate.odd:
                     more = {"logprobsResult": _logprobs(event.logprobs)} if event.logprobs else {}
                     out.append(self._parts(event.choice, [{"text": event.text}], **more))
                 else:
@@ -116,6 +121,8 @@ class GeminiEncoder:
             elif isinstance(event, ReasoningDelta):
                 if self._thoughts:
                     candidate = self._candidate(event.choice)
+                    if candidate.odd:
+                        out.append(self._parts(event.choice, []))
                     if candidate.signature:  # of an earlier thought
                         out.append(self._parts(event.choice, [{"text": ""}]))
                     out.append(self._text(event.choice, event.text, b',"thought":true'))
@@ -154,8 +161,12 @@ class GeminiEncoder:
                 self._calls[event.index][1].append(event.text)
             case ToolCallEnd():
                 start, pieces = self._calls.pop(event.index)
-                part = _call_part(start.call_id, start.name, start.namespace, "".join(pieces), custom=start.custom)
-                out.append(self._parts(start.choice, [part]))
+                arguments = "".join(pieces)
+                part = _call_part(start.call_id, start.name, start.namespace, arguments, custom=start.custom)
+                if _is_whole(arguments, custom=start.custom):
+                    out.append(self._parts(start.choice, [part]))
+                else:
+                    self._keep_odd(start.choice, part, out)
             case MediaDelta():
                 part = {"inlineData": {"mimeType": event.media_type, "data": event.data}}
                 out.append(self._parts(event.choice, [part]))
@@ -171,11 +182,25 @@ class GeminiEncoder:
                 self._usage = event.usage
             case ChoiceEnd():
                 candidate = self._candidate(event.choice)
+                if candidate.odd is not None and event.reason in _CUT:
+                    candidate.signature, candidate.odd = candidate.odd.get("thoughtSignature", ""), None
+                elif candidate.odd is not None:
+                    out.append(self._parts(event.choice, []))
                 candidate.reason = _reason(event.reason, refused=candidate.refused)
             case Finished():
                 out.append(self._last())
             case _:
                 pass  # the end of a message, and pings, have no form here
+
+    def _keep_odd(self, choice: int, part: _PartMembers, out: list[bytes]) -> None:
+        """Until it is known whether anything follows."""
+        candidate = self._candidate(choice)
+        if candidate.odd is not None:
+            out.append(self._parts(choice, []))
+        if candidate.signature:
+            part["thoughtSignature"] = candidate.signature
+            candidate.signature = ""
+        candidate.odd = part
 
     def _candidate(self, choice: int) -> _Candidate:
         found = self._candidates.get(choice)
@@ -195,9 +220,12 @@ class GeminiEncoder:
 
     def _parts(self, choice: int, parts: list[_PartMembers], **more: Any) -> bytes:
         candidate = self._candidate(choice)
-        if candidate.signature:
+        if candidate.signature and parts:
             parts[0]["thoughtSignature"] = candidate.signature
             candidate.signature = ""
+        if candidate.odd is not None:
+            parts = [candidate.odd, *parts]
+            candidate.odd = None
         content = {"content": {"parts": parts, "role": "model"}, "index": choice, **more}
         return self._framing.frame(b'{"candidates":[%b],%b}' % (_encode(content), self._head))
 
@@ -239,6 +267,7 @@ def encode_answer(output: Output, call: Call, destination: Destination, *, thoug
 def _whole(place: int, choice: Choice, *, thoughts: bool) -> dict[str, Any]:
     parts: list[_PartMembers] = []
     signature = ""
+    last = choice.items[-1] if choice.items and choice.reason in _CUT else None
     text: list[str] = []
     cited: list[msgspec.Raw] = []
     queries: list[str] = []
@@ -266,6 +295,8 @@ def _whole(place: int, choice: Choice, *, thoughts: bool) -> dict[str, Any]:
                     if isinstance(part, TextPart):
                         cited.extend(part.annotations)
                         tokens.extend(part.logprobs)
+            case FunctionCall() if item is last and not _is_whole(item.arguments, custom=item.custom):
+                pass  # the answer is cut in it
             case FunctionCall():
                 made.append(_call_part(item.call_id, item.name, item.namespace, item.arguments, custom=item.custom))
             case OpaqueItem(type=kind) if kind == CALL:
@@ -306,6 +337,10 @@ def _response_id(call: Call) -> str:
 def _signature(encrypted: str) -> str:
     """The member is of type bytes: official clients decode it, and encode it again on the way back."""
     return base64.b64encode(encrypted.encode()).decode()
+
+
+def _is_whole(arguments: str, *, custom: bool) -> bool:
+    return custom or json_object_or_none(arguments or "{}") is not None
 
 
 def _call_part(call_id: str, name: str, namespace: str, arguments: str, *, custom: bool) -> _PartMembers:
