@@ -11,8 +11,8 @@ from tests.docs.pages import LANGUAGES, read
 from tidegate.dialects.bridge import Bridge
 from tidegate.dialects.chat import ChatDialect
 from tidegate.dialects.chat.upstream import ChatUpstream
-from tidegate.dialects.codec import UpstreamDialect
-from tidegate.dialects.dialect import Destination, Endpoint
+from tidegate.dialects.codec import Losses, UpstreamDialect
+from tidegate.dialects.dialect import Destination, Endpoint, Quirks
 from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
 from tidegate.dialects.gemini import GeminiDialect, GeminiUpstream
 from tidegate.dialects.messages import MessagesDialect, MessagesUpstream
@@ -20,6 +20,7 @@ from tidegate.dialects.responses import ResponsesDialect
 from tidegate.dialects.responses.upstream import ResponsesUpstream
 from tidegate.dialects.shapes import HARMLESS, OneOf, Says, Shape, placed, unread
 from tidegate.wire import jsonio
+from tidegate.wire.errors import UnsupportedParameter
 from tidegate.wire.items import CanonicalRequest
 
 Members = dict[str, Any]
@@ -310,3 +311,39 @@ def test_names_keep_their_numbers_where_they_are_alone() -> None:
 @pytest.mark.parametrize("name", HARMLESS)
 def test_every_member_that_is_lost_without_a_name_is_documented(language: str, name: str) -> None:
     assert f"`{name}`" in read(language, "translation.md")
+
+
+NEUTRAL: dict[str, Members] = {
+    "chat": {
+        "chat_template_kwargs": {}, "enable_search": False, "ignore_eos": False, "length_penalty": 1.0, "min_p": 0,
+        "min_tokens": 0, "plugins": [], "repetition_penalty": 1, "stop_token_ids": [], "top_a": 0, "top_k": -1,
+        "use_beam_search": False,
+    },
+    "messages": {"mcp_servers": [], "top_k": 0},
+    "responses": {"max_tokens": None, "repetition_penalty": 1.0, "top_k": 0},
+}  # fmt: skip
+"""What clients of several APIs send although they want what happens anyway."""
+
+
+@pytest.mark.parametrize("client", NEUTRAL)
+@pytest.mark.parametrize("endpoint", UPSTREAMS)
+def test_what_asks_for_nothing_is_no_reason_to_refuse(client: str, endpoint: Endpoint) -> None:
+    said: Members = {"input": "a"} if client == "responses" else {"messages": [{"role": "user", "content": "a"}]}
+    to = Destination(provider="p", model="m", endpoint=endpoint, max_output_tokens=9, quirks=Quirks(openai_chat=True))
+    losses = Losses(asked := canonical(client, {**said, **NEUTRAL[client]}), to, allowed=False)
+    body = UPSTREAMS[endpoint].encode_request(asked, to, losses)
+    losses.check()
+    assert not losses.dropped
+    assert not json.loads(body).keys() & NEUTRAL[client].keys() - {"max_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("min_p", 0.1), ("ignore_eos", True), ("plugins", [{"id": "web"}]), ("top_k", 1)]
+)
+def test_what_asks_for_something_is_refused(name: str, value: Any) -> None:
+    request = ChatDialect().parse(
+        json.dumps({"model": "m", "messages": [{"role": "user", "content": "a"}], name: value}).encode()
+    )
+    bridge = Bridge(request, common.call(), envelopes=Envelopes(Sealer(bytes(KEY_BYTES)), "t"))
+    with pytest.raises(UnsupportedParameter, match=name):
+        bridge.forward(UPSTREAMS["responses"], Destination(provider="p", model="m"))

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable
 
 import msgspec
 
+from tidegate.dialects.dialect import says_nothing
 from tidegate.dialects.shapes import OneOf, Shape, placed, unread
 from tidegate.wire import jsonio
 
@@ -51,12 +52,25 @@ class Leftovers:
         refused: Container[str] = (),
         at: str = "",
     ) -> None:
-        """Note all `members` of the object `at` but those that are `known`, and null."""
+        """Note all `members` of the object `at` but those that are `known`, and null. Nobody is refused for one that asks
+        for nothing."""
         for name, value in members:
-            if name not in known and not jsonio.is_null(value):
-                (self.refused if name in refused else self.hints)[at + name] = None
+            if name in known or jsonio.is_null(value):
+                continue
+            if name not in refused:
+                self.hints[at + name] = None
+            elif not _asks_for_nothing(name, value):
+                self.refused[at + name] = None
 
     def look(self, value: msgspec.Raw, shape: Shape | OneOf, at: str, *, numbered: bool = True) -> None:
         """Note what `shape` does not read of `value`, which stands `at`."""
         for name in unread(value, shape, at, numbered=numbered):
             self.hints[name] = None
+
+
+def _asks_for_nothing(name: str, value: msgspec.Raw) -> bool:
+    """Whether it is what happens anyway: off, empty, or what engines do unless told otherwise."""
+    if says_nothing(name, value):
+        return True
+    given = jsonio.anything(value)
+    return given is False or given in ([], "")

@@ -237,6 +237,11 @@ class CanonicalRequest(msgspec.Struct, kw_only=True):
     client: str = ""
     """The client's dialect: ids of files mean nothing beyond it."""
 
+    @property
+    def limits_tokens(self) -> bool:
+        """Whether `top_k` leaves any out: engines and OpenRouter say 0 or -1 for none."""
+        return self.top_k is not None and self.top_k > 0
+
 
 class Choice(msgspec.Struct, kw_only=True):
     """One answer. `items` are in the order in which they began: reasoning, messages, calls."""

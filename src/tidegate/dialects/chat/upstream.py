@@ -87,11 +87,10 @@ def _put_sampling(members: dict[str, Any], request: CanonicalRequest, destinatio
         value = getattr(request, name)
         if value is not None:
             losses.put(members, name, value, name)
-    if request.top_k is not None:
-        if destination.quirks.openai_chat:
-            losses.refuse("top_k")
-        else:
-            losses.put(members, "top_k", request.top_k, "top_k")
+    if request.top_k is not None and not destination.quirks.openai_chat:
+        losses.put(members, "top_k", request.top_k, "top_k")
+    elif request.limits_tokens:
+        losses.refuse("top_k")
     if request.stop:
         losses.put(members, "stop", list(request.stop), "stop")
     if request.n > 1:

@@ -73,7 +73,7 @@ class GeminiUpstream:
         config: dict[str, Any] = {}
         for name, theirs in _CONFIG:
             value = getattr(request, name)
-            if value is not None:
+            if value is not None and (name != "top_k" or request.limits_tokens):
                 losses.put(config, theirs, value, name)
         _put_rest(config, request, losses)
         _put_format(config, request)

@@ -148,7 +148,7 @@ def _type(block: Any) -> Any:
 def _put_sampling(
     body: dict[str, Any], request: CanonicalRequest, destination: Destination, losses: Losses, *, thinks: bool
 ) -> None:
-    temperature, top_p, top_k = request.temperature, request.top_p, request.top_k
+    temperature, top_p, top_k = request.temperature, request.top_p, request.top_k if request.limits_tokens else None
     if temperature == 1:
         temperature = None
     if top_p == 1:

@@ -132,9 +132,10 @@ def _refuse_what_is_lacking(request: CanonicalRequest, losses: Losses) -> None:
     for name in ("frequency_penalty", "presence_penalty"):
         if getattr(request, name):
             losses.refuse(name)
-    for name in ("seed", "top_k"):
-        if getattr(request, name) is not None:
-            losses.refuse(name)
+    if request.seed is not None:
+        losses.refuse("seed")
+    if request.limits_tokens:
+        losses.refuse("top_k")
 
 
 # -- tools, formats, reasoning ----------------------------------------------------------------------------------
