@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
 
 from tests.dialects import common
 from tests.dialects.common import CREATED, destination, events, frame, frames, plain, play
@@ -518,3 +520,69 @@ def test_a_frame_that_nobody_can_read_whole_does_not_cost_the_usage_frame(dialec
     usage = json.loads([one for one in frames(out) if one.data != b"[DONE]"][-1].data)
     assert usage["choices"] == []
     assert usage["object"] == HEADS[dialect]["object"]
+
+
+def piece(index: int | None, arguments: str = "", call_id: str = "", name: str = "") -> dict[str, Any]:
+    """One entry of `tool_calls`."""
+    given: dict[str, Any] = {"function": {"arguments": arguments, **({"name": name} if name else {})}}
+    if call_id:
+        given |= {"id": call_id, "type": "function"}
+    return given if index is None else {"index": index, **given}
+
+
+def calling(*chunks: list[dict[str, Any]]) -> list[bytes]:
+    """A stream that calls tools, chunk by chunk."""
+    made = [
+        frame(chunk("chat", {"index": 0, "delta": {"tool_calls": calls}, "finish_reason": None})) for calls in chunks
+    ]
+    return [*made, said("chat", reason="tool_calls"), DONE]
+
+
+def put_together(out: bytes) -> list[tuple[str, str, str]]:
+    """The calls as the official client has them at the end."""
+    state: ChatCompletionStreamState[None] = ChatCompletionStreamState()
+    for event in events(out):
+        state.handle_chunk(ChatCompletionChunk.model_validate(event))
+    calls = state.get_final_completion().choices[0].message.tool_calls or []
+    return [(call.id, call.function.name, call.function.arguments) for call in calls if call.type == "function"]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param([[piece(None, '{"x":1}', "a", "tide")], [piece(None, '{"x":2}', "b", "tide")]], id="none"),
+        pytest.param([[piece(None, '{"x":1}', "a", "tide"), piece(None, '{"x":2}', "b", "tide")]], id="none, in one chunk"),
+        pytest.param(
+            [[piece(None, '{"x"', "a", "tide")], [piece(None, ":1}")], [piece(None, '{"x":', "b", "tide")], [piece(None, "2}")]],
+            id="none, in pieces",
+        ),
+        pytest.param([[piece(0, '{"x":1}', "a", "tide")], [piece(0, '{"x":2}', "b", "tide")]], id="always the first"),
+        pytest.param(
+            [[piece(0, "", "a", "tide")], [piece(0, '{"x":1}')], [piece(0, "", "b", "tide")], [piece(0, '{"x":2}')]],
+            id="always the first, in pieces",
+        ),
+    ],
+)  # fmt: skip
+def test_calls_get_the_places_that_clients_need(chunks: Any) -> None:
+    out = play(stream("chat"), calling(*chunks))
+    assert put_together(out) == [("a", "tide", '{"x":1}'), ("b", "tide", '{"x":2}')]
+
+
+def test_calls_that_have_their_places_go_on_untouched() -> None:
+    """Also those whose pieces interleave, and one whose id and name are repeated with every piece."""
+    reads = calling(
+        [piece(0, "", "a", "tide"), piece(1, "", "b", "wind")],
+        [piece(1, '{"x":', "b", "wind")],
+        [piece(0, '{"x":1}')],
+        [piece(1, "2}", "b", "wind")],
+    )
+    assert play(stream("chat"), reads) == b"".join(reads)
+
+
+def test_a_choice_that_stands_twice_in_a_chunk_breaks_nothing() -> None:
+    one = {"index": 0, "delta": {"tool_calls": [piece(None, '{"x":1}', "a", "tide")]}, "finish_reason": None}
+    two = {"index": 0, "delta": {"tool_calls": [piece(None, '{"x":2}', name) for name in "bc"]}, "finish_reason": None}
+    out = play(stream("chat"), [frame(chunk("chat", one, two)), said("chat", reason="tool_calls"), DONE])
+    (first, second) = events(out)[0]["choices"]
+    places = [call["index"] for called in (first, second) for call in called["delta"]["tool_calls"]]
+    assert places == [0, 0, 0]

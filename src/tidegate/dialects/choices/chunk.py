@@ -8,7 +8,7 @@ from tidegate.dialects.usage import UsageObject, read_usage_object
 from tidegate.wire import jsonio
 from tidegate.wire.errors import WireError
 
-__all__ = ["CHOICE_LIMIT", "Choice", "Chunk", "Kind", "decode_chunk", "members_of", "read_loosely"]
+__all__ = ["CHOICE_LIMIT", "Choice", "Chunk", "Kind", "ToolCall", "decode_chunk", "members_of", "read_loosely"]
 
 Kind = Literal["chat.completion.chunk", "text_completion"]
 """The `object` of a chunk."""
@@ -18,11 +18,15 @@ CHOICE_LIMIT = 4096
 
 
 class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
     arguments: str | None = None
 
 
-class _ToolCall(msgspec.Struct, gc=False):
+class ToolCall(msgspec.Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
     function: _Function | None = None
+    custom: _Function | None = None
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -30,7 +34,7 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class Choice(msgspec.Struct, gc=False):

@@ -1,5 +1,7 @@
 """What a provider left out of a chunk or of a whole answer, put in: clients get every member that the API promises."""
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
 from tidegate.dialects.choices.head import HEAD
@@ -8,7 +10,7 @@ from tidegate.dialects.dialect import Destination
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio
 
-__all__ = ["is_whole_usage", "mended", "whole_usage", "with_head", "with_own_model"]
+__all__ = ["is_whole_usage", "mended", "whole_usage", "with_head", "with_own_model", "with_places"]
 
 _choice_list = jsonio.decoder(list[jsonio.Members])
 _text = jsonio.decoder(str)
@@ -48,6 +50,22 @@ def mended(content: jsonio.Members, fallback: jsonio.Members, carrier: str) -> j
     if usage != jsonio.NULL and not is_whole_usage(usage):
         result["usage"] = whole_usage(usage)
     return result
+
+
+def with_places(content: jsonio.Members, places: Mapping[int, Sequence[int]]) -> jsonio.Members:
+    """A mended chunk with the calls of its choices where they stand. `places` has those of a choice in their order,
+    by the choice's own number in the chunk."""
+    listed = jsonio.decode(content["choices"], _choice_list)
+    for number, choice in enumerate(listed):
+        at = places.get(number)
+        if at is not None:
+            delta = jsonio.members(choice["delta"])
+            calls = jsonio.decode(delta["tool_calls"], _choice_list)
+            delta["tool_calls"] = jsonio.raw(
+                [{**call, "index": jsonio.raw(place)} for place, call in zip(at, calls, strict=True)]
+            )
+            choice["delta"] = jsonio.raw(delta)
+    return {**content, "choices": jsonio.raw(listed)}
 
 
 def _is_index(value: msgspec.Raw) -> bool:

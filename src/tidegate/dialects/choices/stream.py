@@ -2,9 +2,19 @@
 
 import contextlib
 
-from tidegate.dialects.choices.chunk import CHOICE_LIMIT, Choice, Chunk, Kind, decode_chunk, members_of, read_loosely
+from tidegate.dialects.choices.calls import CallPlaces
+from tidegate.dialects.choices.chunk import (
+    CHOICE_LIMIT,
+    Choice,
+    Chunk,
+    Kind,
+    ToolCall,
+    decode_chunk,
+    members_of,
+    read_loosely,
+)
 from tidegate.dialects.choices.head import head
-from tidegate.dialects.choices.mending import mended, with_head, with_own_model
+from tidegate.dialects.choices.mending import mended, with_head, with_own_model, with_places
 from tidegate.dialects.choices.reasons import FINISH_REASONS, known_reason
 from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
@@ -21,6 +31,7 @@ class ChoicesStream(Relay):
     """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; `[DONE]` only follows a real finish."""
 
     __slots__ = (
+        "_calls",
         "_choices",
         "_delta_bytes",
         "_finished",
@@ -28,6 +39,7 @@ class ChoicesStream(Relay):
         "_kind",
         "_last",
         "_loose",
+        "_places",
         "_seen",
         "_status",
         "_usage",
@@ -49,6 +61,9 @@ class ChoicesStream(Relay):
         self._finished: set[int] = set()
         self._status = "completed"
         self._delta_bytes = 0
+        self._calls: dict[int, CallPlaces] = {}
+        self._places: dict[int, list[int]] = {}
+        """Of the present chunk, by the number of the choice in it, where the provider's are wrong."""
         self._usage: Usage | None = None
         self._usage_sent = False
         self._last = b"{}"
@@ -94,11 +109,13 @@ class ChoicesStream(Relay):
             if choices is None:
                 return b""
             odd = True
-        for choice in choices:
+        self._places.clear()
+        for number, choice in enumerate(choices):
             delta = choice.delta
             if delta is not None:
                 text = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal
                 if delta.tool_calls:
+                    odd = self._place(number, choice.index or 0, delta.tool_calls) or odd
                     for called in delta.tool_calls:
                         if called.function is not None:
                             self._delta_bytes += len((called.function.arguments or "").encode())
@@ -144,6 +161,21 @@ class ChoicesStream(Relay):
         self._last = data
         self.committed = True
         return raw
+
+    def _place(self, number: int, index: int, calls: list[ToolCall]) -> bool:
+        """Find out where the calls stand of the chunk's choice `number`, which is the answer's choice `index`. Returns
+        whether the chunk has it otherwise, or not at all."""
+        places = self._calls.get(index)
+        if places is None:
+            places = self._calls[index] = CallPlaces()
+        found = []
+        for call in calls:
+            said = call.function or call.custom
+            found.append(places.place(call.index, call.id or "", said.name or "" if said is not None else ""))
+        if found == [call.index for call in calls]:
+            return False
+        self._places[number] = found
+        return True
 
     def _without_choices(self, frame: sse.Frame, chunk: Chunk) -> list[Choice] | None:
         """A frame without choices is an error in another wrapping, or a usage frame, or one with nothing to say."""
@@ -195,6 +227,8 @@ class ChoicesStream(Relay):
                 fallback = head(self._call, self._model, self._kind)
                 self._head = with_head(jsonio.members(self._last) if self._last else {}, fallback)
             content = mended(jsonio.members(data), self._head, "delta" if self._is_chat else "text")
+            if self._places:
+                content = with_places(content, self._places)
             return jsonio.encode(self._tightened(content) if self._loose else content)
         except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
             raise WireError(f"a chunk of the stream cannot be read: {error}") from None
