@@ -101,6 +101,29 @@ def test_the_providers_own_is_put_back_byte_for_byte() -> None:
     assert dropped == ()
 
 
+def words(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def test_words_that_another_provider_said_behind_a_call_stand_before_it() -> None:
+    """Anthropic answers 400 to a call that is not the last of its message."""
+    other = {**TOOL, "id": "toolu_2"}
+    said = {"role": "assistant", "content": [words("a"), thinking(SIGNED), TOOL, words("b"), other, words("c")]}
+    results = {"role": "user", "content": [*RESULT["content"], {"type": "tool_result", "tool_use_id": "toolu_2"}]}
+    sent, dropped = forwarded(said, results)
+    own = {"type": "thinking", "thinking": "let me see", "signature": "c2ln"}
+    assert sent["messages"][1]["content"] == [words("a"), own, words("b"), words("c"), TOOL, other]
+    assert sent["messages"][2] == results
+    assert dropped == ()
+
+
+def test_what_anthropic_said_itself_goes_back_as_it_came() -> None:
+    ran = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
+    for said in ([words("a"), TOOL], [TOOL, ran, words("b")]):
+        request = asked({"role": "assistant", "content": said}, RESULT)
+        assert json.loads(request.forward(CLAUDE))["messages"][1]["content"] == said
+
+
 @pytest.mark.parametrize("envelopes", [None, STRANGERS])
 def test_an_envelope_that_cannot_be_opened_is_left_out_and_named(envelopes: Envelopes | None) -> None:
     request = asked(assistant(thinking(SIGNED)), envelopes=envelopes)

@@ -188,6 +188,29 @@ def test_results_stand_first_even_when_something_was_said_between() -> None:
     assert [block["type"] for block in body["messages"][2]["content"]] == ["tool_result", "text"]
 
 
+def test_words_behind_a_call_stand_before_it() -> None:
+    """Other APIs have them there; this one answers 400 unless the calls are the last of a message."""
+    body = sent(
+        request(
+            user(),
+            words("assistant", "first"),
+            call("a"),
+            words("assistant", "second"),
+            call("b"),
+            words("assistant", "third"),
+            result("a", "1"),
+            result("b", "2"),
+            words("assistant", "fourth"),
+            user("go on"),
+            tools=[TOOL],
+        )
+    )
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user", "assistant", "user"]
+    step = body["messages"][1]["content"]
+    assert [block.get("text", block.get("id")) for block in step] == ["first", "second", "third", "a", "b"]
+    assert body["messages"][3]["content"] == "fourth"
+
+
 def test_a_call_without_result_is_named() -> None:
     with pytest.raises(InvalidRequest, match="No tool output found for function call a") as found:
         encode(request(user(), call("a"), user("well?"), tools=[TOOL]))

@@ -1,7 +1,8 @@
 """A client's history on its way to a provider of its own API, without what is not that provider's (protocol §5.4).
 
 A conversation may have been with another provider before. Its thoughts came to the client with signatures of this
-gateway, and its sources as citations of this gateway's, to both of which Anthropic answers 400.
+gateway, and its sources as citations of this gateway's, to both of which Anthropic answers 400. It does as well where words
+stand behind a call, which other providers say.
 """
 
 import re
@@ -19,6 +20,8 @@ __all__ = ["open_envelopes"]
 _MARK: Final = PREFIX.encode()
 _OWN_CITATION: Final = re.compile(rb'"encrypted_index"\s*:\s*""')
 """Anthropic's own citations of the web always have an index; those that the encoder makes have none."""
+_ANYBODYS: Final = frozenset({"text", "tool_use", "thinking", "redacted_thinking"})
+"""Blocks that an answer of another provider has."""
 _CLEARS_THINKING: Final = "clear_thinking"
 
 
@@ -44,6 +47,8 @@ def open_envelopes(
 ) -> tuple[str, ...]:
     """Put the provider's own thoughts in the place of their envelopes, and take out all others, and the citations that this
     gateway made; returns the names of what is lost. Thoughts that were only shown are none of it. `messages` are those of `members`."""
+    if any(_goes_on_behind_calls(message) for message in messages):
+        messages = _with_calls_last(members, messages)
     text = bytes(members["messages"])
     if _MARK not in text and _OWN_CITATION.search(text) is None:
         return ()
@@ -58,6 +63,36 @@ def open_envelopes(
     else:
         names = ("thinking",) if history.lost else ()
     return (*names, "citations") if history.cited else names
+
+
+def _goes_on_behind_calls(message: InputMessage) -> bool:
+    """Where Anthropic has run tools itself, it knows what it said."""
+    if message.role != "assistant" or isinstance(message.content, str):
+        return False
+    called = behind = False
+    for block in message.content:
+        if block.type not in _ANYBODYS:
+            return False
+        behind = behind or (called and block.type == "text")
+        called = called or block.type == "tool_use"
+    return behind
+
+
+def _with_calls_last(members: jsonio.Members, messages: list[InputMessage]) -> list[InputMessage]:
+    """The messages with all words before the calls, in `members` too. All else keeps its place."""
+    raws: list[Any] = list(jsonio.elements(members["messages"]))
+    messages = list(messages)
+    for place, message in enumerate(messages):
+        if _goes_on_behind_calls(message):
+            blocks = [one for one in message.content if isinstance(one, ContentBlock)]
+            first = next(at for at, block in enumerate(blocks) if block.type == "tool_use")
+            order = sorted(range(len(blocks)), key=lambda at: at >= first and blocks[at].type != "text")
+            own = jsonio.members(raws[place])
+            content = jsonio.elements(own["content"])
+            raws[place] = {**own, "content": [content[at] for at in order]}
+            messages[place] = msgspec.structs.replace(message, content=[blocks[at] for at in order])
+    members["messages"] = jsonio.raw(raws)
+    return messages
 
 
 class _History:

@@ -186,7 +186,7 @@ class _Conversation:
                     self._finish_calls()
                     self._add("user", self._blocks(item.content))
                 case Message(role="assistant"):
-                    self._add("assistant", self._blocks(item.content, assistant=True))
+                    self._say(self._blocks(item.content, assistant=True))
                 case Message():
                     self._add_system(item, items[place + 1 :])
                 case FunctionCall():
@@ -224,6 +224,15 @@ class _Conversation:
         if not self._turns or self._turns[-1].role != role:
             self._turns.append(_Turn(role))
         self._turns[-1].blocks.extend(blocks)
+
+    def _say(self, blocks: list[Block]) -> None:
+        """Words of the assistant. Calls stand last in its messages: words behind them are a 400."""
+        if not self._open:
+            self._add("assistant", blocks)
+            return
+        before = self._turns[-1].blocks
+        first = next(at for at, block in enumerate(before) if block.get("id") == self._open[0][1])
+        before[first:first] = blocks
 
     def _add_call(self, call: FunctionCall) -> None:
         self.called[call.name] = None
