@@ -9,9 +9,9 @@ import msgspec
 from tidegate.dialects.chat.details import merged_details
 from tidegate.dialects.codec import Losses, text_of
 from tidegate.dialects.dialect import Destination
+from tidegate.dialects.pairs import unanswered, uncalled
 from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
-from tidegate.wire.errors import InvalidRequest
 from tidegate.wire.items import (
     AudioPart,
     CanonicalRequest,
@@ -334,14 +334,11 @@ class Conversation:
         answered = {result.call_id for result in turn.results}
         for call in turn.calls:
             if call.call_id not in answered:
-                raise self._unmatched(f"No tool output found for function call {call.call_id}.")
+                raise unanswered(self._request, call)
 
     def _check_unmatched(self, item: FunctionOutput) -> None:
         if self._official:
-            raise self._unmatched(f"No tool call found for function call output with call_id {item.call_id}.")
-
-    def _unmatched(self, message: str) -> InvalidRequest:
-        return InvalidRequest(message, param=self._request.names.get("items", "input"))
+            raise uncalled(self._request, item)
 
 
 def _digest(text: str) -> str:

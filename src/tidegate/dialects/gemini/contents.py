@@ -8,6 +8,7 @@ from tidegate.dialects.gemini.decoder import OPAQUE_PREFIX
 from tidegate.dialects.gemini.model import GeminiModel
 from tidegate.dialects.gemini.searching import search_parts
 from tidegate.dialects.links import is_googles
+from tidegate.dialects.pairs import unanswered, uncalled
 from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
@@ -43,6 +44,7 @@ class Contents:
     in the order of the calls, because Google counts them; other words of the user follow in a content of their own."""
 
     def __init__(self, request: CanonicalRequest, model: GeminiModel, losses: Losses) -> None:
+        self._request = request
         self._items = request.items
         self._param = request.names.get("items", "items")
         self._model = model
@@ -68,7 +70,7 @@ class Contents:
         self._end_of_model(last=True)
         for waiting in self._outputs.values():
             for _, output in waiting:
-                raise self._unmatched(output.call_id)
+                raise uncalled(self._request, output)
         if not self._contents:
             raise InvalidRequest(
                 f"Invalid '{self._param}': a Gemini model needs a message that is no system message.",
@@ -188,10 +190,10 @@ class Contents:
             if not waiting:
                 if last:
                     continue  # calls that nobody has answered yet may end a conversation
-                raise InvalidRequest(f"No tool output found for function call {call.call_id}.", param=self._param)
+                raise unanswered(self._request, call)
             at, output = waiting.popleft()
             if at < place:
-                raise self._unmatched(call.call_id)
+                raise uncalled(self._request, output)
             results.append(self._result(call, output, beside))
         if results:
             self._contents.append({"role": "user", "parts": results})
@@ -223,9 +225,6 @@ class Contents:
         else:
             beside.extend(media)
         return {"functionResponse": members}
-
-    def _unmatched(self, call_id: str) -> InvalidRequest:
-        return InvalidRequest(f"No tool call found for function call output with call_id {call_id}.", param=self._param)
 
     # -- parts --------------------------------------------------------------------------------------------------
 

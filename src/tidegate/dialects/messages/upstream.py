@@ -14,6 +14,7 @@ from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.messages.decoder import MessagesDecoder, decode_message
 from tidegate.dialects.messages.native import input_of, native_blocks
 from tidegate.dialects.messages.thinking import put_thinking
+from tidegate.dialects.pairs import unanswered, uncalled
 from tidegate.dialects.websearch import CALL, WebSearch, read_web_search
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
@@ -159,6 +160,7 @@ class _Conversation:
 
     def __init__(self, request: CanonicalRequest, destination: Destination, losses: Losses) -> None:
         self._losses = losses
+        self._request = request
         self._param = request.names.get("items", "items")
         self._system_turns = destination.traits.system_turns
         self.system: list[Block] = []
@@ -194,10 +196,7 @@ class _Conversation:
                 case FunctionOutput():
                     self._finish_calls()
                     if id(item) not in self._placed:
-                        raise InvalidRequest(
-                            f"No tool call found for function call output with call_id {item.call_id}.",
-                            param=self._param,
-                        )
+                        raise uncalled(self._request, item)
                 case Reasoning():
                     self._add_thought(item)
                 case OpaqueItem():
@@ -258,7 +257,7 @@ class _Conversation:
         for call, known in self._open:
             waiting = self._outputs.get(call.call_id)
             if not waiting:
-                raise InvalidRequest(f"No tool output found for function call {call.call_id}.", param=self._param)
+                raise unanswered(self._request, call)
             output = waiting.popleft()
             self._placed.add(id(output))
             results.append(self._result(output, known))
