@@ -565,6 +565,12 @@ LOSSES: Final = (
         },
     ),
     Loss(
+        what="words that the answer is to begin with",
+        providers=("openai", *_CHATS),
+        refused=False,
+        asks={"messages": ("messages.prefill", {"messages": [_USER, {"role": "assistant", "content": "Sure:"}]})},
+    ),
+    Loss(
         what="one call at a time",
         providers=("google",),
         refused=False,

@@ -46,7 +46,7 @@ def test_a_reload_takes_effect_while_a_stream_runs_on(tmp_path: Path) -> None:
 
 def test_a_reload_may_bring_the_simulator(tmp_path: Path) -> None:
     path = tmp_path / "tidegate.toml"
-    with Running(EXTRA, path=path) as gateway, Api(gateway) as api:
+    with Running("[server]\nport = 0\n" + EXTRA, path=path) as gateway, Api(gateway) as api:
         assert api.ask("chat", "sim/echo").status == 404
         path.write_text(path.read_text("utf-8") + "[providers.sim]\n", "utf-8")
         reload(gateway)

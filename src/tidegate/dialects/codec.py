@@ -201,6 +201,13 @@ class Losses:
             if getattr(message, name):
                 self.hint(name)
 
+    def prefill(self, request: CanonicalRequest) -> None:
+        """Words that the answer is to begin with: Anthropic's models go on behind a last message of the assistant, where
+        OpenAI's begin another one (https://platform.claude.com/docs/en/build-with-claude/prompt-engineering)."""
+        last = request.items[-1] if request.items else None
+        if request.client == "messages" and isinstance(last, Message) and last.role == "assistant":
+            self.hint("messages.prefill")
+
     def item(self, item: OpaqueItem, why: str) -> None:
         """An item that the target has no place for. What a provider ran and said itself comes back with the history of
         every client: it is left out, and what was made of it stands in the words behind it. All else is refused; `why` is

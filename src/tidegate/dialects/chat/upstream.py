@@ -52,6 +52,7 @@ class ChatUpstream:
             "messages": Conversation(request, destination, losses).messages(),
             "stream": request.stream,
         }
+        losses.prefill(request)
         if request.stream and destination.include_usage:
             members["stream_options"] = {"include_usage": True}
         _put_tools(members, request, destination, losses)

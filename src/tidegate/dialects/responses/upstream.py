@@ -66,6 +66,7 @@ class ResponsesUpstream:
 
     def encode_request(self, request: CanonicalRequest, destination: Destination, losses: Losses) -> bytes:
         members: dict[str, Any] = {"model": destination.model, "input": _items(request, destination, losses)}
+        losses.prefill(request)
         if request.instructions:
             losses.put(members, "instructions", request.instructions, "instructions")
         _put_tools(members, request, losses)
