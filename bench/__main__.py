@@ -196,6 +196,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs the gateway")
     parser.add_argument("--compare-source", default="", metavar="SRC", help="measure another tree in the same run")
     parser.add_argument(
+        "--compare-open",
+        action="store_true",
+        help="measure a gateway without keys, limits and ledger in the same run; it stores nothing",
+    )
+    parser.add_argument(
         "--compare-python", default="", metavar="PYTHON", help="measure another interpreter in the same run"
     )
     parser.add_argument("--nginx-access-log", action="store_true", help="let nginx write an access log too")
@@ -214,6 +219,8 @@ def _arguments() -> argparse.Namespace:
 def _variants(given: argparse.Namespace) -> list[Variant]:
     """The gateways to measure: one, or two when something is compared."""
     first = Variant(source=given.source, python=given.python)
+    if given.compare_open:
+        return [first, Variant(name="open", source=given.source, python=given.python, open=True)]
     if not given.compare_source and not given.compare_python:
         return [first]
     return [

@@ -66,28 +66,56 @@ data_dir = "{data}"
 [logging]
 format = "json"
 
-[[keys]]
-name = "bench"
-secret = "${{BENCH_KEY}}"
-project = "bench"
-
 [providers.plain]
 kind = "openai"
 base_url = "http://127.0.0.1:{plain}/v1"
 credentials = ["${{BENCH_CREDENTIAL}}"]
+max_output = {{ "*" = 32_768 }}
 
 [providers.secure]
 kind = "openai"
 base_url = "https://localhost:{secure}/v1"
 ca_bundle = "{authority}"
 credentials = ["${{BENCH_CREDENTIAL}}"]
+max_output = {{ "*" = 32_768 }}
 
 [providers.chatonly]
 kind = "openai-compatible"
 base_url = "http://127.0.0.1:{plain}/v1"
 speaks = ["chat"]
 credentials = ["${{BENCH_CREDENTIAL}}"]
+max_output = {{ "*" = 32_768 }}
 """
+
+
+_ACCESS = """
+[[keys]]
+name = "bench"
+secret = "${BENCH_KEY}"
+project = "bench"
+
+[keys.limits]
+requests = { minute = 1e9, day = 1e12 }
+tokens = { minute = 1e12 }
+cost = { month = 1e9 }
+streams = 100000
+
+[projects.bench.limits]
+tokens = { day = 1e15 }
+cost = { month = 1e9 }
+
+[prices."*"]
+input = 1.25
+cached = 0.125
+output = 10.0
+"""
+"""Who may do what, with limits of every kind and a budget: each request is authenticated, held against them and priced."""
+
+_NO_ACCESS = """
+[storage]
+url = "off"
+"""
+"""Nobody is asked who it is, nothing is limited, and nothing is written down but the log."""
 
 
 class Certificates:
@@ -189,6 +217,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "Tidegate"
     source: str = ""
     python: str = sys.executable
+    open: bool = False
+    """Without keys, limits and ledger."""
 
 
 def start_tidegate(lab: Lab, variant: Variant, *, more: str = "") -> Target:
@@ -198,7 +228,7 @@ def start_tidegate(lab: Lab, variant: Variant, *, more: str = "") -> Target:
     text = _TIDEGATE.format(
         plain=lab.plain, secure=lab.secure, authority=lab.certificates.authority, data=folder / "data"
     )
-    (folder / "tidegate.toml").write_text(text + more)
+    (folder / "tidegate.toml").write_text(text + (_NO_ACCESS if variant.open else _ACCESS) + more)
     environment = {
         variable: value
         for variable, value in os.environ.items()

@@ -65,6 +65,10 @@ TABLE: dict[str, tuple[int, str, str | None, str, bool, str]] = {
         False,
         "caller",
     ),
+    "RateLimited": (429, "requests", "rate_limit_exceeded", "rate_limit_error", False, "caller"),
+    "BudgetExhausted": (429, "insufficient_quota", "insufficient_quota", "rate_limit_error", False, "caller"),
+    "CostUnbounded": (403, "invalid_request_error", "cost_unbounded", "permission_error", False, "caller"),
+    "LimitsUnavailable": (503, "server_error", "limits_unavailable", "overloaded_error", True, "gateway"),
     "TooManyFailures": (429, "rate_limit_error", "too_many_unknown_keys", "rate_limit_error", False, "caller"),
     "HeadersTooLarge": (431, "invalid_request_error", "headers_too_large", "invalid_request_error", False, "caller"),
     "ClientGone": (499, "invalid_request_error", "client_gone", "invalid_request_error", False, "caller"),
@@ -103,6 +107,10 @@ def make(name: str) -> errors.TidegateError:
             return errors.UpstreamTimeout("no", "idle")
         case "MethodNotAllowed":
             return errors.MethodNotAllowed("no", "GET, HEAD")
+        case "RateLimited":
+            return errors.RateLimited("no", kind="requests", fields=b"")
+        case "BudgetExhausted":
+            return errors.BudgetExhausted("no", fields=b"")
         case _:
             return CLASSES[name]("no")
 

@@ -18,6 +18,8 @@ class _Known(msgspec.Struct):
     size: int
     read_at: float
     reading: bool = False
+    added: int = 0
+    """What was stored while the figure is read: it may be in it or not, and is counted until the next look."""
 
 
 class Quota:
@@ -75,6 +77,7 @@ class Quota:
         known = self._known.get((tenant, key))
         if known is not None:
             known.size += size
+            known.added += size
 
     def _size(self, tenant: Tenant, key: str) -> int | None:
         """What the key has in store, as far as it is known; None where it may have as much as it likes."""
@@ -102,8 +105,10 @@ class Quota:
             await self._look()
 
     async def _read(self, tenant: Tenant, key: str, known: _Known) -> None:
+        known.added = 0
         try:
-            known.size = (await self._storage.stored(tenant, key)).size
+            found = await self._storage.stored(tenant, key)
+            known.size = found.size + known.added
         except StorageUnavailable:
             return  # the next request asks again
         finally:
