@@ -8,12 +8,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from heapq import nlargest
 from operator import add
+from typing import Protocol
 
 import msgspec
 
+from tidegate.routing.balance import Candidate, Strategy, order
 from tidegate.wire.errors import ModelNotFound
 
-__all__ = ["Alias", "Catalog", "Deployment", "Target"]
+__all__ = ["Alias", "Catalog", "Deployment", "Target", "View"]
 
 _NEAR_MISSES = 3
 _COMPARED = 10
@@ -29,6 +31,9 @@ class Target(msgspec.Struct, frozen=True):
 class Alias(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...]
     fallback: tuple[str, ...] = ()
+    strategy: Strategy = "weighted"
+    sticky: bool = True
+    """Whether requests with the same key go to the same target, where they have one."""
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -44,6 +49,21 @@ class Deployment(msgspec.Struct, frozen=True):
         return f"{self.provider}/{self.model}"
 
 
+class _Choice(msgspec.Struct, frozen=True):
+    """What decides between targets, for one request."""
+
+    draw: float
+    able: Collection[str]
+    view: "View | None"
+    sticky: str
+
+
+class View(Protocol):
+    """How deployments stand at this moment."""
+
+    def candidate(self, deployment: Deployment, weight: int) -> Candidate: ...
+
+
 class Catalog:
     """Resolves model names. `listings` maps each provider, in order, to its known ids; None where they are unknown."""
 
@@ -56,32 +76,89 @@ class Catalog:
             for model in ids or ():
                 self._owners.setdefault(model, []).append(provider)
 
-    def plan(self, name: str, draw: float, able: Collection[str] | None = None) -> list[Deployment]:
-        """The deployments to try for `name`, best first. `draw` in [0, 1) decides between weighted targets.
+    def plan(
+        self,
+        name: str,
+        draw: float,
+        able: Collection[str] | None = None,
+        *,
+        view: View | None = None,
+        sticky: str = "",
+    ) -> list[Deployment]:
+        """The deployments to try for `name`, best first: the targets of an alias in the order of its strategy, then its
+        fallbacks. `draw` in [0, 1) decides between weighted targets, `sticky` takes its place where the alias allows.
 
         `able` names the providers that can serve the request: where several have a bare name, one of them is taken.
-        Raises ModelNotFound, with near names in its message.
+        What `view` does not find fit comes last; without one all are alike. Raises ModelNotFound, with near names in
+        its message.
         """
         steps: list[Deployment] = []
-        self._resolve(name, draw, steps, frozenset(), self._listings if able is None else able)
+        self._resolve(name, _Choice(draw, self._listings if able is None else able, view, sticky), steps, frozenset())
+        if view is not None and len(steps) > 1:
+            steps.sort(key=lambda step: not view.candidate(step, 1).fit)
         return steps
 
-    def _resolve(
-        self, name: str, draw: float, steps: list[Deployment], seen: frozenset[str], able: Collection[str]
-    ) -> None:
+    def is_choice(self, name: str) -> bool:
+        """Whether requests for `name` are spread by something that a sticky key can decide."""
         alias = self._aliases.get(name)
-        if alias is not None and name not in seen:
-            position, draw = _pick(alias.targets, draw)
-            first = len(steps)
-            self._resolve(alias.targets[position].model, draw, steps, seen | {name}, able)
-            if len(steps) > first and not steps[first].alias:
-                steps[first] = msgspec.structs.replace(steps[first], alias=name, position=position)
-            for fallback in alias.fallback:
-                self._resolve(fallback, draw, steps, seen | {name}, able)
+        return alias is not None and (len(alias.targets) > 1 or alias.targets[0].model in self._aliases)
+
+    def _resolve(self, name: str, choice: "_Choice", steps: list[Deployment], seen: frozenset[str]) -> None:
+        alias = self._aliases.get(name)
+        if alias is None or name in seen:
+            found = self._find(name, choice.able)
+            if all((found.provider, found.model) != (step.provider, step.model) for step in steps):
+                steps.append(found)
             return
-        found = self._find(name, able)
-        if all((found.provider, found.model) != (step.provider, step.model) for step in steps):
-            steps.append(found)
+        seen |= {name}
+        rest = choice
+        if len(alias.targets) > 1:
+            rest = msgspec.structs.replace(choice, draw=_rest(alias.targets, choice.draw))
+        groups = self._targets(name, alias, rest, seen)
+        for group in self._ranked(alias, groups, choice):
+            for step in group:
+                if all((step.provider, step.model) != (other.provider, other.model) for other in steps):
+                    steps.append(step)
+        for fallback in alias.fallback:
+            self._resolve(fallback, rest, steps, seen)
+
+    def _targets(
+        self, name: str, alias: Alias, choice: "_Choice", seen: frozenset[str]
+    ) -> list[tuple[Target, list[Deployment]]]:
+        """What each target leads to. One that leads nowhere is left out, unless all do."""
+        found: list[tuple[Target, list[Deployment]]] = []
+        lost: ModelNotFound | None = None
+        for position, target in enumerate(alias.targets):
+            if not target.weight and any(other.weight for other in alias.targets):
+                continue
+            group: list[Deployment] = []
+            try:
+                self._resolve(target.model, choice, group, seen)
+            except ModelNotFound as error:
+                lost = lost or error
+                continue
+            if not group[0].alias:
+                group[0] = msgspec.structs.replace(group[0], alias=name, position=position)
+            found.append((target, group))
+        if lost is not None and not found:
+            raise lost
+        return found
+
+    @staticmethod
+    def _ranked(
+        alias: Alias, groups: list[tuple[Target, list[Deployment]]], choice: "_Choice"
+    ) -> list[list[Deployment]]:
+        if len(groups) < 2:
+            return [group for _, group in groups]
+        view = choice.view
+        candidates = [
+            Candidate(group[0].name, target.weight)
+            if view is None
+            else view.candidate(group[0], target.weight)
+            for target, group in groups
+        ]
+        ranked = order(alias.strategy, candidates, choice.draw, choice.sticky if alias.sticky else "")
+        return [groups[at][1] for at in ranked]
 
     def _find(self, name: str, able: Collection[str]) -> Deployment:
         """An id with a provider before the slash goes to that provider, unless only another one is known to have it:
@@ -123,14 +200,14 @@ def _first(providers: Sequence[str], able: Collection[str]) -> str | None:
     return next((provider for provider in providers if provider in able), providers[0] if providers else None)
 
 
-def _pick(targets: Sequence[Target], draw: float) -> tuple[int, float]:
-    """The target that `draw` falls on, and where in its share: what comes behind it draws from a whole range again."""
+def _rest(targets: Sequence[Target], draw: float) -> float:
+    """Where `draw` falls inside the share of its target: what comes behind that draws from a whole range again."""
     point = draw * sum(target.weight for target in targets)
-    for index, target in enumerate(targets):
+    for target in targets:
         if point < target.weight:
-            return index, point / target.weight
+            return point / target.weight
         point -= target.weight
-    return 0, draw
+    return draw
 
 
 def _near(name: str, known: Sequence[str]) -> list[str]:
