@@ -152,9 +152,7 @@ class Catalog:
             return [group for _, group in groups]
         view = choice.view
         candidates = [
-            Candidate(group[0].name, target.weight)
-            if view is None
-            else view.candidate(group[0], target.weight)
+            Candidate(group[0].name, target.weight) if view is None else view.candidate(group[0], target.weight)
             for target, group in groups
         ]
         ranked = order(alias.strategy, candidates, choice.draw, choice.sticky if alias.sticky else "")

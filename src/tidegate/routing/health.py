@@ -126,11 +126,13 @@ class Health:
 
     def troubled(self, now: float) -> bool:
         """Whether there is anything to consider at all."""
-        if not (self._outliers.found or self._cooling.found or self._refused.found):
-            return False
-        if now >= self._sweep_at:
+        if self._anything and now >= self._sweep_at:
             self._sweep(now)
-        return True
+        return self._anything
+
+    @property
+    def _anything(self) -> bool:
+        return bool(self._outliers.found or self._cooling.found or self._refused.found)
 
     # -- what the gateway asks ------------------------------------------------------------------------------------
 
