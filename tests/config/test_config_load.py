@@ -86,6 +86,8 @@ def test_no_section_is_passed_over() -> None:
         secret = "${APP_KEY}"
         [models.fast]
         target = "lab/m"
+        [routing]
+        retries = 0
         [admin]
         port = 9081
         [egress]
@@ -302,6 +304,8 @@ name = "app"
 secret = "key-0123456789abcdef0123456789abcd"
 [models.fast]
 target = "sim/echo"
+[routing]
+retries = 2
 [admin]
 port = 8081
 [egress]

@@ -34,6 +34,9 @@ ECHO: Final = {provider: f"{provider}/echo" for provider in SPEAKS} | {
 TOML: Final = """
 [server]
 port = 0
+[routing]
+retries = 0
+eject_after = 0
 [providers.openai]
 kind = "openai"
 base_url = "{sim}"

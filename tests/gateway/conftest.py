@@ -12,6 +12,9 @@ TOML = """
 port = 0
 [defaults]
 model = "sim/echo"
+[routing]
+retries = 0
+eject_after = 0
 [providers.sim]
 base_url = "{sim}"
 timeouts = { first_event = "700ms", idle = "700ms" }

@@ -27,6 +27,9 @@ stream_ping = "1s"
 [defaults]
 model = "openai/echo"
 speech_model = "openai/lorem"
+[routing]
+retries = 0
+eject_after = 0
 [providers.openai]
 base_url = "{sim}"
 credentials = ["sk-0123456789abcdef"]
@@ -50,8 +53,11 @@ credentials = ["sk-ant-0123456789"]
 [models.spare]
 target = "sim/lorem?status=503"
 fallback = ["sim/lorem?fault=empty200", "sim/lorem?fault=json200", "sim/lorem?fault=close&after=0", "openai/lorem?chunks=3"]
+[providers.second]
+kind = "sim"
+base_url = "{sim}"
 [models.late]
-target = "sim/lorem?fault=cut&after=2"
+target = "second/lorem?fault=cut&after=2"
 fallback = ["openai/lorem"]
 [providers.closed]
 kind = "openai"

@@ -24,6 +24,9 @@ TOML = """
 [server]
 port = 0
 max_upload = "40MiB"
+[routing]
+retries = 0
+eject_after = 0
 [providers.sim]
 base_url = "{sim}"
 timeouts = { first_event = "1s", idle = "1s" }

@@ -130,9 +130,12 @@ class Standing:
         self._unfit = unfit
         self._running = running or {}
 
-    def candidate(self, deployment: Deployment, weight: int) -> Candidate:
+    def fit(self, deployment: Deployment) -> bool:
+        return deployment.name not in self._unfit
+
+    def candidate(self, deployment: Deployment, target: Target) -> Candidate:
         name = deployment.name
-        return Candidate(name, weight, fit=name not in self._unfit, running=self._running.get(name, 0))
+        return Candidate(name, target.weight, fit=self.fit(deployment), running=self._running.get(name, 0))
 
 
 THREE = Alias((Target("lab/x"), Target("lab/y"), Target("lab/z")), ("lab/spare", "lab/last"))
@@ -159,6 +162,11 @@ def test_an_alias_follows_its_strategy() -> None:
     busy = Standing(running={"lab/x": 3, "lab/y": 1, "lab/z": 2})
     assert planned(msgspec.structs.replace(THREE, strategy="least-busy"), busy)[:3] == ["y", "z", "x"]
     assert planned(THREE, busy)[:3] == ["x", "y", "z"]
+
+
+def test_the_cheapest_target_is_asked_first() -> None:
+    priced = (Target("lab/x"), Target("lab/y", price=3.0), Target("lab/z", price=2.0))
+    assert planned(Alias(priced, ("lab/spare",), "cheapest")) == ["z", "y", "x", "spare"]
 
 
 def test_a_sticky_key_decides_where_the_alias_lets_it() -> None:

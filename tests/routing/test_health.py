@@ -146,6 +146,14 @@ def test_only_the_provider_can_close_a_deployment() -> None:
     assert health.wait(P, M, 1, 10.0) == 0.0
 
 
+def test_a_time_beyond_all_limits_is_told_but_not_kept_to() -> None:
+    health = Health(SETTINGS)
+    health.limited(P, M, 0, 0.0, 3600.0)
+    assert health.wait(P, M, 1, 10.0) == 3590.0
+    assert health.wait(P, M, 1, 60.0) == 0.0
+    assert fit(health, 60.0)
+
+
 def test_a_rate_limit_is_of_one_credential_at_one_deployment() -> None:
     health = Health(SETTINGS)
     health.limited(P, M, 0, 0.0, 9.0)
@@ -187,7 +195,7 @@ def test_a_refused_credential_is_left_alone_at_every_model() -> None:
     assert health.refused(P, M, 1, 0.0) == "refused"
     assert health.refused(P, M, 1, 1.0) is None
     assert health.credential(P, "another", [1, 0], 1.0) == 0
-    assert health.fit(P, "another", 1, 1.0) is not False
+    assert health.fit(P, "another", 1, 1.0)
     assert health.shut(1.0) == [(P, "refused", 1)]
 
 
@@ -288,7 +296,8 @@ def test_nothing_is_closed_for_good(reports: list[tuple[str, int, float]]) -> No
             case _:
                 health.begin(P, M, now)
         assert health.credential(P, M, [0, 1, 2], now) in (0, 1, 2)
-        assert 0.0 <= health.wait(P, M, 3, now) <= SETTINGS.cooldown_limit
+        assert 0.0 <= health.wait(P, M, 3, now) <= 100_000.0
+    assert health.wait(P, M, 3, now + SETTINGS.cooldown_limit) == 0.0
     assert fit(health, now + 3600.0, credentials=3)
 
 

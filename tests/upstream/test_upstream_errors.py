@@ -15,6 +15,8 @@ from tests.upstream.stage import CANARY, Certificates, Peer, Provider, Script, f
 CONFIG = """
 [server]
 port = 0
+[routing]
+retries = 0
 [providers.lab]
 kind = "openai-compatible"
 base_url = "{url}"

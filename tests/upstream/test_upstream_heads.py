@@ -163,8 +163,15 @@ def test_what_cannot_be_sent_is_not_repeated(settings: dict[str, Any]) -> None:
 
 def test_credentials_take_turns() -> None:
     one = upstream(credentials=tuple(Secret(f"key-{n}") for n in "abc"))
-    seen = [head_of(one, stream=bool(n % 2))[1]["authorization"][-1] for n in range(7)]
-    assert "".join(seen) == "abcabca"
+    assert one.credentials == 3
+    assert [one.turn() for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    for stream in (True, False):
+        sent = [one.request("chat", b"{}", stream=stream, credential=at)[0] for at in range(3)]
+        assert [b"Bearer key-%c\r\n" % letter in head for letter, head in zip(b"abc", sent, strict=True)] == [True] * 3
+
+
+def test_a_provider_without_credentials_has_one_way_to_be_called() -> None:
+    assert upstream().credentials == 1
 
 
 def test_a_small_body_travels_with_its_head_and_a_large_one_is_not_copied() -> None:

@@ -14,6 +14,9 @@ from tidegate.config.units import Dollars, Duration, Size
 from tidegate.dialects.dialect import Endpoint
 from tidegate.providers.record import Clocks, Operation, Provider, State
 from tidegate.providers.registry import REGISTRY
+from tidegate.routing import health
+from tidegate.routing.balance import Strategy
+from tidegate.routing.retry import Condition
 
 Unsupported = Literal["refuse", "drop"]
 Profile = Literal["openai", "openresponses", "anyfast", "kkiai", "deepintshield", "text"]
@@ -467,6 +470,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(description="Share of the traffic relative to the other targets; 0 takes this one out.", ge=0, le=10000),
     ] = 1
+    price: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(
+            description="What this target costs, in any unit that the alias keeps to, such as dollars for a million tokens: "
+            'for `strategy = "cheapest"`. Unset: it comes after those with a price.'
+        ),
+    ] = None
     timeouts: Annotated[
         Timeouts,
         Meta(description="Deadlines for this target alone."),
@@ -481,11 +491,36 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     targets: Annotated[
         tuple[Target, ...],
-        Meta(description="The models behind the alias; each request goes to one of them, chosen by weight."),
+        Meta(
+            description="The models behind the alias. Each request goes to one of them; the others follow when that one fails "
+            "before the answer begins."
+        ),
     ] = ()
+    strategy: Annotated[
+        Strategy,
+        Meta(
+            description="How a target is chosen: by `weight`, the one with the fewest requests under way for its weight, the "
+            "one whose streams have lately begun soonest, or the one with the lowest `price`."
+        ),
+    ] = "weighted"
+    sticky: Annotated[
+        bool,
+        Meta(
+            description="Whether requests with the same `prompt_cache_key` or conversation, and responses that build on one "
+            "another, go to the same target while it is fit: it has read most of them before. `cheapest` looks at the "
+            "price first."
+        ),
+    ] = True
     fallback: Annotated[
         tuple[str, ...],
-        Meta(description="Models tried in this order when the chosen target fails before the answer begins."),
+        Meta(description="Models tried in this order when the targets have failed before the answer began."),
+    ] = ()
+    fallback_on: Annotated[
+        tuple[Condition, ...],
+        Meta(
+            description="Refusals after which the next model is asked all the same: the request is too long for this one, or "
+            "a filter of the provider does not let it pass."
+        ),
     ] = ()
     unsupported: Annotated[
         Unsupported | None,
@@ -534,6 +569,74 @@ class PriceConfig(Rates, frozen=True, kw_only=True):
     """The prices of a deployment. Its name is `provider/model` with the provider's name of the model, where `*` stands for any text."""
 
     tiers: Annotated[tuple[Tier, ...], Meta(description="Prices of requests with a long input.")] = ()
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows a failed attempt, and what is left alone for a while."""
+
+    retries: Annotated[
+        int,
+        Meta(
+            description="How often a request is sent to the same deployment once more, after a short random wait, when that "
+            "broke the answer or failed with 408, 409, 500, 502, 503, 504 or 529. Then the next deployment is asked.",
+            ge=0,
+            le=10,
+        ),
+    ] = 1
+    retry_budget: Annotated[
+        float,
+        Meta(
+            description="Most retries under way at once, as a share of all requests under way; 3 are always allowed.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.2
+    eject_after: Annotated[
+        int,
+        Meta(
+            description="Failures in a row after which a deployment is asked last; half of at least 20 requests within a "
+            "minute do it as well. 0: never.",
+            ge=0,
+            le=1000,
+        ),
+    ] = 5
+    eject_for: Annotated[
+        Duration,
+        Meta(
+            description="For how long. Then one request tries it; if that fails, it is for twice as long.",
+            extra={"least": _duration("100ms"), "most": _duration("1h")},
+        ),
+    ] = _duration("5s")
+    eject_limit: Annotated[
+        Duration,
+        Meta(
+            description="Longest time for which a deployment is asked last without another try.",
+            extra={"least": _duration("100ms"), "most": _duration("1d")},
+        ),
+    ] = _duration("5m")
+    cooldown: Annotated[
+        Duration,
+        Meta(
+            description="How long a credential rests at a deployment that answered 429 and did not say for how long.",
+            extra={"least": _duration("100ms"), "most": _duration("1h")},
+        ),
+    ] = _duration("5s")
+    cooldown_limit: Annotated[
+        Duration,
+        Meta(
+            description="Longest such rest, whatever the provider says.",
+            extra={"least": _duration("100ms"), "most": _duration("1d")},
+        ),
+    ] = _duration("1m")
+
+    def health(self) -> health.Settings:
+        return health.Settings(
+            eject_after=self.eject_after,
+            eject_for=float(self.eject_for),
+            eject_limit=float(self.eject_limit),
+            cooldown=float(self.cooldown),
+            cooldown_limit=float(self.cooldown_limit),
+        )
 
 
 class Logging(msgspec.Struct, frozen=True, kw_only=True):
@@ -713,6 +816,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         dict[str, PriceConfig],
         Meta(description="Prices that replace those of the catalogue, and give those that it does not know."),
     ] = {}
+    routing: Annotated[
+        Routing, Meta(description="What follows a failed attempt, and what is left alone for a while.")
+    ] = Routing()
     admin: Annotated[
         Admin, Meta(description="The API under `/admin/v1`, by which keys, projects and admins are managed.")
     ] = Admin()

@@ -203,6 +203,10 @@ class AnyRequest(Protocol):
     def end_user(self) -> str | None: ...
 
     @property
+    def affinity(self) -> str:
+        """What requests have in common of which a provider has the beginning in its cache; empty where nothing is said."""
+
+    @property
     def extent(self) -> Extent:
         """How much it can use at most."""
 
@@ -280,6 +284,10 @@ class Received(Generic[Body]):
 
     def reads_more(self) -> bool:
         return reads_more(self._body)
+
+    @property
+    def affinity(self) -> str:
+        return ""
 
 
 class Standalone(Request, WholeRequest, Protocol):

@@ -68,6 +68,10 @@ class EmbeddingsRequest:
         return self.typed.user
 
     @property
+    def affinity(self) -> str:
+        return ""
+
+    @property
     def extent(self) -> Extent:
         return NOTHING
 

@@ -5,6 +5,7 @@ provider's bytes and the client's.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -48,12 +49,14 @@ from tidegate.gateway.errand import Errand
 from tidegate.gateway.fields import answer_fields
 from tidegate.gateway.history import History
 from tidegate.gateway.idempotency import Claimed, Repeat
-from tidegate.gateway.ids import IdSupply
+from tidegate.gateway.ids import IdSupply, following
 from tidegate.gateway.pump import Pump
 from tidegate.gateway.recorder import Recorder
+from tidegate.gateway.router import Trial
 from tidegate.gateway.snapshot import Path, Snapshot
 from tidegate.gateway.tenant import tenant_of
 from tidegate.gateway.told import rate_limits, wait_told
+from tidegate.routing.retry import Verdict, verdict
 from tidegate.storage.entry import UsageEntry
 from tidegate.storage.records import Usage as LedgerRow
 from tidegate.upstream.attempt import Attempt
@@ -64,6 +67,8 @@ from tidegate.wire.events import Usage
 from tidegate.wire.forms import Form, Part, Upload
 
 if TYPE_CHECKING:
+    from asyncio import TimerHandle
+
     from tidegate.dialects.codec import UpstreamDialect
     from tidegate.dialects.responses.request import ResponsesRequest
     from tidegate.gateway.gateway import Gateway
@@ -85,6 +90,9 @@ MODEL_NAME_LIMIT = 1024
 
 DEFAULT_SEND_STALL_S = 30.0
 
+AFFINITY_DIGITS = 4
+"""So many of the last digits of a response's id are those of the response that it builds on."""
+
 LOOKUP_S = 10.0
 """How long a request waits for the earlier turns that it builds on."""
 
@@ -103,6 +111,7 @@ class Exchange:
 
     __slots__ = (
         "_admitted_at",
+        "_affinity",
         "_answer_id",
         "_asked",
         "_attempt",
@@ -123,6 +132,7 @@ class Exchange:
         "_gateway",
         "_headers",
         "_heard",
+        "_holds_budget",
         "_limits",
         "_model",
         "_mute_since",
@@ -135,9 +145,11 @@ class Exchange:
         "_pump",
         "_received_at",
         "_recorder",
+        "_repeats",
         "_request",
         "_reservation",
         "_retry_after",
+        "_retry_timer",
         "_settled",
         "_snapshot",
         "_started",
@@ -146,6 +158,7 @@ class Exchange:
         "_step",
         "_stream",
         "_total_s",
+        "_trial",
         "_usage",
         "client",
         "look_at",
@@ -186,6 +199,13 @@ class Exchange:
         self._path: Path | None = None
         self._attempt: Attempt | None = None
         self._attempts = 0
+        self._affinity = ""
+        self._trial: Trial | None = None
+        self._repeats = 0
+        """How often the present deployment was asked again."""
+        self._retry_timer: TimerHandle | None = None
+        self._holds_budget = False
+        """What is under way or waits is a retry, which the budget counts."""
         self._limits = b""
         self._prepares = False
         self._started = False
@@ -301,13 +321,24 @@ class Exchange:
             profile = profile_named(name)
         elif principal.profile:
             profile = PROFILES[principal.profile]
-        self._plan: list[Path] = snapshot.plan(model, self._dialect.name, self._dialect.path, principal.unsupported)
+        response_id = _response_ids.take().decode("ascii")
+        affinity = request.affinity
+        if not affinity and isinstance(request, PromptRequest):
+            # Answers that build on one another go to the same target: their ids carry from the first to the last what
+            # decides between targets.
+            previous = request.typed.previous_response_id
+            response_id = response_id if previous is None else following(response_id, previous, AFFINITY_DIGITS)
+            affinity = response_id[-AFFINITY_DIGITS:]
+        self._affinity = affinity
+        self._plan: list[Path] = snapshot.plan(
+            model, self._dialect.name, self._dialect.path, principal.unsupported, self._received_at, affinity
+        )
         timeout = headers.get(b"tidegate-timeout")
         self._total_s = None if timeout is None else total_clock(timeout)
         given = headers.get(b"tidegate-resume-grace")
         grace_s = None if given is None else resume_grace(given)
         self._call = Call(
-            response_id=_response_ids.take().decode("ascii"),
+            response_id=response_id,
             created_at=int(time.time()),
             wall_clock=_unix_time,
             profile=profile,
@@ -568,8 +599,15 @@ class Exchange:
             self._next_attempt()
 
     def _next_attempt(self) -> None:
+        if not self._step:
+            self._path = self._plan[0]  # an answer names it, even if nobody may be asked
+            self._plan = self._snapshot.allowed(self._plan, self._gateway.loop.time())
         path = self._plan[self._step]
         self._step += 1
+        self._repeats = 0
+        self._ask(path)
+
+    def _ask(self, path: Path) -> None:
         request = self._request
         assert request is not None
         if self._bridge is not None:
@@ -619,6 +657,9 @@ class Exchange:
         self._asked = True
         if not again:
             self._before = _NO_USAGE
+        trial = self._trial
+        if not again or trial is None:
+            trial = self._trial = self._gateway.router.begin(path, self._affinity)
         # What belongs to one attempt; nothing reads it before there was one.
         self._status = 0
         self._collected: list[bytes] | None = None
@@ -633,9 +674,17 @@ class Exchange:
         endpoint, model = path.destination.endpoint, path.destination.model
         sent: Sequence[Part]
         if isinstance(body, bytes):
-            sent = upstream.request(endpoint, body, stream=streams, model=model, operation=operation, relayed=fields)
+            sent = upstream.request(
+                endpoint,
+                body,
+                stream=streams,
+                model=model,
+                operation=operation,
+                relayed=fields,
+                credential=trial.credential,
+            )
         else:
-            sent = upstream.upload(endpoint, body, stream=streams, model=model)
+            sent = upstream.upload(endpoint, body, stream=streams, model=model, credential=trial.credential)
         attempt = self._attempt = Attempt(
             upstream.pool,
             self._gateway.loop,
@@ -709,6 +758,9 @@ class Exchange:
         if self._errand is not None:
             self._errand.cancel()
             self._errand = None
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
         if self._attempt is not None:
             self._attempt.abort()
             self._attempt = None
@@ -762,6 +814,8 @@ class Exchange:
             if not self._heard:
                 self._heard = True  # pings count: whoever sends them is there, and from now on the idle clock runs
                 attempt.saw_event()
+                if self._trial is not None:
+                    self._trial.heard()
             out = stream.feed(data)
             if stream.outcome is not None:
                 self._on_outcome(stream.outcome, out)
@@ -773,6 +827,7 @@ class Exchange:
                     self._start(out)
                 if stream.committed and self._request is not None:
                     self._request = None  # no other attempt will need it, and it may be large
+                    self._give_back_budget()
                     if self._bridge is not None:
                         self._bridge.let_go()
             elif not self._mute_since:
@@ -838,6 +893,8 @@ class Exchange:
         nothing for the client, though: a ping, thoughts that are not shown, half of a call that goes out whole.
         """
         attempt = self._attempt
+        if self._retry_timer is not None:
+            return now + self._ping_after
         if self._settled or attempt is None or self._stream is None:
             return None
         due = (self._mute_since or attempt.last_read) + self._ping_after
@@ -870,16 +927,23 @@ class Exchange:
         self._downstream.end(out)
 
     def _on_failure(self, error: errors.TidegateError) -> None:
-        """An attempt failed. Before the commit point the next deployment may answer; after it the client is told."""
+        """An attempt failed. Before the commit point the same deployment may be asked once more, or the next one; after
+        it the client is told."""
         self._charge(error)
         self._drop_attempt()
-        if self._path is not None:
-            error.redact(self._path.upstream.redacted)
-        committed = self._stream is not None and self._stream.committed
-        out_of_time = isinstance(error, errors.UpstreamTimeout) and error.clock == "total"
-        while (
-            self._step < len(self._plan) and error.may_retry and not committed and not out_of_time and not self._settled
-        ):
+        self._give_back_budget()
+        path, trial = self._path, self._trial
+        if path is not None:
+            error.redact(path.upstream.redacted)
+        if trial is not None:
+            trial.failed(error)
+        if self._settled or (self._stream is not None and self._stream.committed):
+            self._break(error)
+            return
+        what = verdict(error, self._snapshot.fallback_on(self._model))
+        if path is not None and self._asks_again(path, what, error):
+            return
+        while self._step < len(self._plan) and what != "final":
             if self._stream is not None:
                 self._stream.outcome = None
             try:
@@ -888,6 +952,43 @@ class Exchange:
             except errors.CallerError:
                 continue  # this deployment cannot honour the request; what went wrong is still the first failure
         self._break(error)
+
+    def _asks_again(self, path: Path, what: Verdict, error: errors.TidegateError) -> bool:
+        """Whether the same deployment will answer after all: with another credential at once, or a little later."""
+        router = self._gateway.router
+        if what == "credential":
+            if self._repeats + 1 >= path.upstream.credentials or not router.has_other_credential(path):
+                return False
+            wait_s = 0.0
+        elif what == "again" and router.is_fit(path):
+            total = (path.unstreamed if self._stream is None else path.streamed).total
+            total = min((one for one in (total, self._total_s) if one is not None), default=math.inf)
+            left_s = self._received_at + total - self._gateway.loop.time()
+            found = router.retry_in(path, self._repeats, error, left_s, len(self._gateway.exchanges))
+            if found is None:
+                return False
+            wait_s = found
+            self._holds_budget = True
+        else:
+            return False
+        self._repeats += 1
+        if self._stream is not None:
+            self._stream.outcome = None
+        if wait_s:
+            self._retry_timer = self._gateway.loop.call_later(wait_s, self._on_retry_due, path)
+        else:
+            self._ask(path)
+        return True
+
+    def _on_retry_due(self, path: Path) -> None:
+        self._retry_timer = None
+        with self._carrying_on():
+            self._ask(path)
+
+    def _give_back_budget(self) -> None:
+        if self._holds_budget:
+            self._holds_budget = False
+            self._gateway.router.budget.give_back()
 
     def _break(self, error: errors.TidegateError) -> None:
         self._charge(error)
@@ -1012,6 +1113,12 @@ class Exchange:
         self._settled = True
         gateway = self._gateway
         gateway.exchanges.discard(self)
+        self._give_back_budget()
+        if self._trial is not None:
+            if ending in ("completed", "incomplete"):
+                self._trial.succeeded()
+            else:
+                self._trial.left()
         if self.look_at != UNWATCHED:
             gateway.wheel.forget(self)
         try:

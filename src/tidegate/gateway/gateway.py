@@ -18,6 +18,7 @@ from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
 from tidegate.gateway.exchange import Exchange
 from tidegate.gateway.keeper import Keeper
 from tidegate.gateway.models import Model, fetch_listings
+from tidegate.gateway.router import Router
 from tidegate.gateway.snapshot import Snapshot
 from tidegate.gateway.tenant import envelope_name
 from tidegate.storage.access import AdminRow
@@ -60,6 +61,7 @@ class Gateway:
         self.log = get_logger()
         self.wheel = Wheel(loop)
         self.metrics = Metrics()
+        self.router = Router(loop, config.routing, self.log)
         self.exchanges: set[Exchange] = set()
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False
@@ -91,6 +93,7 @@ class Gateway:
         if administration is not None:
             administration.on_change = self.refresh_keys
         self._register_gauges()
+        self.router.register(self.metrics, lambda: self.snapshot.upstreams)
         if storage is not None:
             storage.register_gauges(self.metrics)
 
@@ -169,6 +172,10 @@ class Gateway:
         self._embedded.update(embedded or {})
         fresh = self._build(config)
         self.media = self._fetcher(config)
+        self.router.configure(
+            config.routing,
+            [name for name, provider in old.config.providers.items() if config.providers.get(name) != provider],
+        )
         # What an unchanged provider offers is still known: bare names must not lead elsewhere until it is asked again.
         self.snapshot = fresh.with_listings(
             {
@@ -187,7 +194,7 @@ class Gateway:
         """Swap in a configuration that differs by more providers only; connections stay."""
         old = self.snapshot
         upstreams = {name: old.upstreams.get(name) or self._upstream(name, config) for name in config.providers}
-        self.snapshot = Snapshot(config, upstreams, old.listings, old.keys)
+        self.snapshot = Snapshot(config, upstreams, old.listings, old.keys, self.router)
         self.refresh_models(name for name in upstreams if name not in old.upstreams)
         self._price(config)
         self._load_prices()
@@ -278,7 +285,7 @@ class Gateway:
     def _build(self, config: Config) -> Snapshot:
         upstreams = {name: self._upstream(name, config) for name in config.providers}
         listings = {name: provider.models or None for name, provider in config.providers.items()}
-        return Snapshot(config, upstreams, listings, self._ring(config))
+        return Snapshot(config, upstreams, listings, self._ring(config), self.router)
 
     def _ring(self, config: Config) -> KeyRing:
         administration = self.administration

@@ -35,6 +35,15 @@ class IdSupply:
         self._ready = [prefix + block[at : at + digits] for at in range(0, len(block), digits)]
 
 
+def following(fresh: str, previous: str, digits: int) -> str:
+    """`fresh` with the last `digits` of `previous`, if that is an id of the same kind. The rest stays random: 22 bytes."""
+    if len(previous) != len(fresh) or not _DIGITS.issuperset(previous[-digits:]):
+        return fresh
+    return fresh[:-digits] + previous[-digits:]
+
+
+_DIGITS = frozenset("0123456789abcdef")
+
 _supplies: "weakref.WeakSet[IdSupply]" = weakref.WeakSet()
 
 

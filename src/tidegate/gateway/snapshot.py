@@ -14,12 +14,15 @@ from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.profile import PROFILES, Profile
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.fields import header_value
+from tidegate.gateway.router import Router
 from tidegate.providers import record as records
 from tidegate.providers.registry import REGISTRY
+from tidegate.routing.balance import Candidate, Load
 from tidegate.routing.catalog import Alias, Catalog, Deployment, Target
+from tidegate.routing.retry import Condition
 from tidegate.upstream.connection import Clocks
 from tidegate.upstream.provider import Upstream
-from tidegate.wire.errors import InvalidRequest, ModelNotFound
+from tidegate.wire.errors import InvalidRequest, ModelNotFound, UpstreamRateLimited
 
 __all__ = ["Path", "Snapshot"]
 
@@ -45,6 +48,8 @@ class Path(msgspec.Struct, frozen=True):
     """`provider/model`, fit for a header."""
     fields: bytes
     """The response headers that name it, up to the number of attempts."""
+    load: Load
+    """What it has to do; shared by all paths to the deployment."""
 
 
 class Snapshot:
@@ -56,8 +61,10 @@ class Snapshot:
         upstreams: Mapping[str, Upstream],
         listings: Mapping[str, Iterable[str] | None],
         keys: KeyRing,
+        router: Router,
     ) -> None:
         self.config = config
+        self.router = router
         self.upstreams = dict(upstreams)
         self.listings = {name: None if ids is None else tuple(ids) for name, ids in listings.items()}
         self.keys = keys
@@ -71,7 +78,12 @@ class Snapshot:
         }
         """Of the endpoints that a model for text does not serve."""
         aliases = {
-            name: Alias(tuple(Target(one.model, one.weight) for one in model.choices), model.fallback)
+            name: Alias(
+                tuple(Target(one.model, one.weight, one.price) for one in model.choices),
+                model.fallback,
+                model.strategy,
+                model.sticky,
+            )
             for name, model in config.models.items()
         }
         self.catalog = Catalog(aliases, {name: self._listed(name) for name in self.upstreams})
@@ -80,6 +92,12 @@ class Snapshot:
             for endpoint in get_args(Endpoint)
         }
         """The providers that serve each endpoint."""
+        self._watched = frozenset(
+            name for name, model in config.models.items() if model.strategy != "weighted" and len(model.choices) > 1
+        )
+        """The aliases whose strategy looks at how deployments stand."""
+        if self._watched:  # they may stand behind any other
+            self._watched = frozenset(config.models)
         self._paths: dict[tuple[Deployment, Endpoint, str], Path | None] = {}
         self._plans: dict[tuple[str, Endpoint, str], list[Path]] = {}
 
@@ -92,7 +110,7 @@ class Snapshot:
 
     def with_listings(self, listings: Mapping[str, Iterable[str] | None]) -> "Snapshot":
         """The same configuration, with other knowledge of what providers offer."""
-        return Snapshot(self.config, self.upstreams, {**self.listings, **listings}, self.keys)
+        return Snapshot(self.config, self.upstreams, {**self.listings, **listings}, self.keys, self.router)
 
     def with_keys(self, keys: KeyRing) -> "Snapshot":
         """The same, with other keys. What was worked out of the rest is shared."""
@@ -100,18 +118,30 @@ class Snapshot:
         other.keys = keys
         return other
 
-    def plan(self, model: str, endpoint: Endpoint, path: str, unsupported: str) -> list[Path]:
-        """The attempts for a model name, best first; weighted targets are drawn anew each time.
+    def plan(
+        self, model: str, endpoint: Endpoint, path: str, unsupported: str, now: float, affinity: str = ""
+    ) -> list[Path]:
+        """The attempts for a model name, best first, as things stand at `now` (loop time). Targets are chosen anew each
+        time, but alike for the same `affinity`.
 
         `unsupported` is the key's word on what a provider cannot honour: `refuse`, `drop`, or empty. Raises ModelNotFound, and InvalidRequest when no provider of the model serves `endpoint`, whose public path is
         `path`.
         """
-        known = self._plans.get((model, endpoint, unsupported))
-        if known is not None:
-            return known
+        found = self._plans.get((model, endpoint, unsupported))
+        return self._planned(model, endpoint, path, unsupported, now, affinity) if found is None else found
+
+    def fallback_on(self, model: str) -> frozenset[Condition]:
+        """The refusals after which the route of this name goes on."""
+        alias = self.config.models.get(model)
+        return frozenset() if alias is None else frozenset(alias.fallback_on)
+
+    def _planned(
+        self, model: str, endpoint: Endpoint, path: str, unsupported: str, now: float, affinity: str
+    ) -> list[Path]:
         draw = random.random()  # noqa: S311 - load balancing, not a secret
+        view = _Standing(self, now) if model in self._watched or self.router.health.troubled(now) else None
         try:
-            steps = self.catalog.plan(model, draw, self.able[endpoint])
+            steps = self.catalog.plan(model, draw, self.able[endpoint], view=view, sticky=affinity)
         except ModelNotFound as error:
             raise self._with_advice(error, model) from None
         found = [one for step in steps if (one := self.path(step, endpoint, unsupported)) is not None]
@@ -128,6 +158,25 @@ class Snapshot:
                 self._plans.clear()
             self._plans[model, endpoint, unsupported] = found
         return found
+
+    def allowed(self, plan: list[Path], now: float) -> list[Path]:
+        """The attempts of `plan` whose providers have not asked to be left alone for longer: to call them in spite of that
+        only makes it worse, as their limits count refused requests as well. Raises UpstreamRateLimited where none is left.
+        """
+        health = self.router.health
+        if not health.troubled(now):
+            return plan
+        waits = [
+            health.wait(one.destination.provider, one.destination.model, one.upstream.credentials, now) for one in plan
+        ]
+        if all(waits):
+            names = ", ".join(dict.fromkeys(f"'{one.destination.provider}'" for one in plan))
+            raise UpstreamRateLimited(
+                f"Provider {names} limits the rate, and has asked not to be called for another {min(waits):.1f} s; send "
+                "the request again then.",
+                retry_after=min(waits),
+            )
+        return [one for one, wait in zip(plan, waits, strict=True) if not wait]
 
     def told_of_model(self, message: str, deployment: Destination) -> str:
         """What a provider says of a model that it does not have, in the names that clients use."""
@@ -206,6 +255,7 @@ class Snapshot:
             streamed.send_stall,
             name.decode("ascii"),
             b"tidegate-deployment: %b\r\ntidegate-attempts: " % name,
+            self.router.loads.of(deployment.provider, deployment.model),
         )
 
 
@@ -220,3 +270,26 @@ def _spoken(speaks: Sequence[Endpoint], endpoint: Endpoint) -> Endpoint | None:
 
 def _clocks(given: records.Clocks) -> Clocks:
     return Clocks(connect=given.connect, first_event=given.first_event, idle=given.idle, total=given.total)
+
+
+class _Standing:
+    """How deployments stand at one moment (see :class:`tidegate.routing.catalog.View`)."""
+
+    __slots__ = ("_now", "_snapshot", "_troubled")
+
+    def __init__(self, snapshot: Snapshot, now: float) -> None:
+        self._snapshot = snapshot
+        self._now = now
+        self._troubled = snapshot.router.health.troubled(now)
+
+    def fit(self, deployment: Deployment) -> bool:
+        if not self._troubled:
+            return True
+        snapshot, provider = self._snapshot, deployment.provider
+        credentials = snapshot.upstreams[provider].credentials
+        return snapshot.router.health.fit(provider, deployment.model, credentials, self._now)
+
+    def candidate(self, deployment: Deployment, target: Target) -> Candidate:
+        load = self._snapshot.router.loads.of(deployment.provider, deployment.model)
+        fit = self.fit(deployment)
+        return Candidate(deployment.name, target.weight, fit, load.running, load.first_event, target.price)

@@ -26,6 +26,8 @@ class Target(msgspec.Struct, frozen=True):
 
     model: str
     weight: int = 1
+    price: float | None = None
+    """By which targets of the alias compare; None where it is not known."""
 
 
 class Alias(msgspec.Struct, frozen=True):
@@ -61,7 +63,11 @@ class _Choice(msgspec.Struct, frozen=True):
 class View(Protocol):
     """How deployments stand at this moment."""
 
-    def candidate(self, deployment: Deployment, weight: int) -> Candidate: ...
+    def fit(self, deployment: Deployment) -> bool:
+        """Whether it is to be asked before others."""
+
+    def candidate(self, deployment: Deployment, target: Target) -> Candidate:
+        """The deployment as the first choice behind a target."""
 
 
 class Catalog:
@@ -95,7 +101,7 @@ class Catalog:
         steps: list[Deployment] = []
         self._resolve(name, _Choice(draw, self._listings if able is None else able, view, sticky), steps, frozenset())
         if view is not None and len(steps) > 1:
-            steps.sort(key=lambda step: not view.candidate(step, 1).fit)
+            steps.sort(key=lambda step: not view.fit(step))
         return steps
 
     def is_choice(self, name: str) -> bool:
@@ -152,7 +158,9 @@ class Catalog:
             return [group for _, group in groups]
         view = choice.view
         candidates = [
-            Candidate(group[0].name, target.weight) if view is None else view.candidate(group[0], target.weight)
+            Candidate(group[0].name, target.weight, price=target.price)
+            if view is None
+            else view.candidate(group[0], target)
             for target, group in groups
         ]
         ranked = order(alias.strategy, candidates, choice.draw, choice.sticky if alias.sticky else "")

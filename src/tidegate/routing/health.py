@@ -19,7 +19,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-__all__ = ["Change", "Health", "Settings"]
+__all__ = ["Change", "Health", "Settings", "State"]
 
 REMEMBERED = 4096
 """Most deployments, and most credentials, whose trouble is remembered: names of models come from clients."""
@@ -43,6 +43,9 @@ Value = TypeVar("Value")
 
 Change = Literal["ejected", "returned", "cooled", "refused", "accepted"]
 """What a report has changed: worth a line in the log and a count."""
+
+State = Literal["ejected", "cooling", "refused"]
+"""What a deployment, or a credential, can be in."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -88,13 +91,13 @@ class _Outlier:
 class _Rest:
     """A credential that is left alone until some time."""
 
-    __slots__ = ("times", "told", "until")
+    __slots__ = ("times", "told_until", "until")
 
     def __init__(self) -> None:
         self.until = -math.inf
         self.times = 0
-        self.told = False
-        """Whether the provider itself named the time."""
+        self.told_until = -math.inf
+        """The time that the provider itself named, if it did; it may lie far behind the end of the rest."""
 
 
 class _Recent(Generic[Key, Value]):
@@ -151,16 +154,17 @@ class Health:
         return min(order, key=lambda at: self._free_at(provider, model, at))
 
     def wait(self, provider: str, model: str, credentials: int, now: float) -> float:
-        """Seconds for which the provider itself has said that it will answer nothing but 429; 0 when it may answer."""
+        """Seconds for which the provider itself has said that it will answer nothing but 429; 0 when it may answer, or when
+        it has been left alone long enough to be asked again in spite of that."""
         shortest = math.inf
         for at in range(max(1, credentials)):
             rest = self._cooling.found.get((provider, model, at))
-            if rest is None or not rest.told or rest.until <= now:
+            if rest is None or rest.until <= now or rest.told_until <= now:
                 refused = self._refused.found.get((provider, at))
                 if refused is not None and refused.until > now:
                     continue  # it is not free either, but has no say in how long the others rest
                 return 0.0
-            shortest = min(shortest, rest.until - now)
+            shortest = min(shortest, rest.told_until - now)
         return 0.0 if shortest == math.inf else shortest
 
     def begin(self, provider: str, model: str, now: float) -> None:
@@ -231,7 +235,8 @@ class Health:
         rest = self._cooling.found.get(key) or _Rest()
         known = rest.until > now
         rest.until = max(rest.until, now + min(seconds, self.settings.cooldown_limit))
-        rest.told = told
+        if told:
+            rest.told_until = max(rest.told_until, now + seconds)
         self._cooling.put(key, rest)
         return None if known else self._count(provider, "cooled")
 
@@ -258,9 +263,9 @@ class Health:
 
     # -- how things stand -------------------------------------------------------------------------------------------
 
-    def shut(self, now: float) -> list[tuple[str, Literal["ejected", "cooling", "refused"], int]]:
+    def shut(self, now: float) -> list[tuple[str, State, int]]:
         """How many deployments and credentials of each provider are in trouble now."""
-        found: dict[tuple[str, Literal["ejected", "cooling", "refused"]], int] = {}
+        found: dict[tuple[str, State], int] = {}
         for (provider, _), outlier in self._outliers.found.items():
             if outlier.out:
                 found[provider, "ejected"] = found.get((provider, "ejected"), 0) + 1

@@ -102,17 +102,17 @@ class Budget:
     """How many retries may be under way at once: a share of all running requests, so that they cannot multiply the load
     of a provider that is failing for everybody."""
 
-    __slots__ = ("_share", "denied", "running")
+    __slots__ = ("denied", "running", "share")
 
     def __init__(self, share: float) -> None:
-        self._share = share
+        self.share = share
         self.running = 0
         self.denied = 0
         """Retries that were not made for lack of it."""
 
     def take(self, live: int) -> bool:
         """Whether one more retry may begin while `live` requests run; if so, it is to be given back."""
-        if self.running >= max(BUDGET_LEAST, int(self._share * live)):
+        if self.running >= max(BUDGET_LEAST, int(self.share * live)):
             self.denied += 1
             return False
         self.running += 1

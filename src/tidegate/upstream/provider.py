@@ -102,7 +102,9 @@ class Upstream:
         credentials: list[str | None] = [secret.reveal() for secret in config.credentials]
         known = [*credentials, *(secret.reveal() for secret in config.headers.values())]
         self._secrets = [secret for secret in known if secret is not None and len(secret) >= SHORTEST_SECRET]
-        self._turns = itertools.cycle(range(max(1, len(credentials))))
+        self.credentials = max(1, len(credentials))
+        """How many there are to choose from; a provider without any has one way to be called as well."""
+        self._turns = itertools.cycle(range(self.credentials))
         self._fixed = [self._fields(credential) for credential in credentials or [None]]
         self._operators = frozenset(header.lower().encode("latin-1") for header in config.headers)
         self._naming = frozenset(endpoint for endpoint, path in self.record.paths.items() if "{model}" in path)
@@ -117,11 +119,12 @@ class Upstream:
         model: str = "",
         operation: str = "",
         relayed: Sequence[tuple[bytes, bytes]] = (),
+        credential: int = 0,
     ) -> list[bytes]:
-        """A POST to `endpoint`, head and body, with the credential whose turn it is. `model` is for paths that name it,
+        """A POST to `endpoint`, head and body, with the credential in that position. `model` is for paths that name it,
         `operation` comes behind the path; where that names a method, it is the method. `relayed` are header fields of the client, fit to be sent: they replace those
         that every call to the provider has, but not the operator's."""
-        head = self._head(endpoint, model, operation, stream=stream)
+        head = self._head(endpoint, model, operation, credential, stream=stream)
         size = len(body)
         if relayed:
             head = self._with(head, relayed)
@@ -129,19 +132,25 @@ class Upstream:
             return [b"%b%d\r\n\r\n%b" % (head, size, body)]
         return [b"%b%d\r\n\r\n" % (head, size), body]
 
-    def upload(self, endpoint: Endpoint, body: Upload, *, stream: bool, model: str = "") -> Sequence[Part]:
+    def upload(
+        self, endpoint: Endpoint, body: Upload, *, stream: bool, model: str = "", credential: int = 0
+    ) -> Sequence[Part]:
         """The same with a body in parts, whose answer may be of any type unless it streams."""
-        head = self._head(endpoint, model, "", stream=stream)
+        head = self._head(endpoint, model, "", credential, stream=stream)
         fields = {b"content-type: ": body.content_type, **({} if stream else {b"accept: ": b"*/*"})}
         first, host, *lines = head.split(b"\r\n")
         kept = (line for line in lines if not line.startswith(tuple(fields)))
         head = b"\r\n".join((first, host, *(name + value for name, value in fields.items()), *kept))
         return [b"%b%d\r\n\r\n" % (head, body.size), *body.parts]
 
-    def _head(self, endpoint: Endpoint, model: str, operation: str, *, stream: bool) -> bytes:
+    def turn(self) -> int:
+        """The position of the credential whose turn it is."""
+        return next(self._turns)
+
+    def _head(self, endpoint: Endpoint, model: str, operation: str, credential: int, *, stream: bool) -> bytes:
         key = (endpoint, stream, model if endpoint in self._naming else "", operation)
         heads = self._posts.get(key) or self._posting(key)
-        return heads[0] if len(heads) == 1 else heads[next(self._turns)]
+        return heads[credential]
 
     def get(self, path: str) -> list[bytes]:
         """A GET of `path` below the base URL."""

@@ -87,6 +87,7 @@ class ChatBody(msgspec.Struct):
     seed: int | None = None
     user: str | None = None
     safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
+    prompt_cache_key: str | None = None
     tools: list[Tool] | None = None
     tool_choice: str | ToolChoice | None = None
     functions: list[ToolFunction] | None = None
@@ -113,6 +114,10 @@ class ChatRequest(Received[ChatBody]):
     @property
     def end_user(self) -> str | None:
         return self.typed.safety_identifier or self.typed.user
+
+    @property
+    def affinity(self) -> str:
+        return self.typed.prompt_cache_key or ""
 
     @property
     def extent(self) -> Extent:

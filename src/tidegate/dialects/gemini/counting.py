@@ -60,6 +60,7 @@ class GeminiCountRequest:
     wants_stop = False
     end_user = None
     extent = NOTHING
+    affinity = ""
 
     def __init__(self, body: bytes, camel: bytes, typed: GeminiCountBody, model: str) -> None:
         """`camel` is `body` in camel case."""

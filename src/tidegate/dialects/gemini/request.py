@@ -50,6 +50,10 @@ class GeminiRequest:
         return None
 
     @property
+    def affinity(self) -> str:
+        return ""
+
+    @property
     def extent(self) -> Extent:
         config = self.typed.generation_config
         if config is None:

@@ -54,6 +54,7 @@ class CountRequest:
     wants_stop = False
     end_user = None
     extent = NOTHING
+    affinity = ""
 
     def __init__(self, body: bytes, typed: CountBody) -> None:
         self._body = body

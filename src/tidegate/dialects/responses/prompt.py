@@ -126,6 +126,10 @@ class PromptRequest(Generic[Asked]):
         return self.stream is True
 
     @property
+    def affinity(self) -> str:
+        return ""
+
+    @property
     def members(self) -> jsonio.Members:
         """The client's members as they came."""
         if self._members is None:

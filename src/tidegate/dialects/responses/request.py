@@ -132,6 +132,14 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
         return self.typed.safety_identifier or self.typed.user
 
     @property
+    def affinity(self) -> str:
+        typed = self.typed
+        conversation = typed.conversation
+        if conversation is not None and not isinstance(conversation, str):
+            conversation = conversation.id
+        return typed.prompt_cache_key or conversation or ""
+
+    @property
     def extent(self) -> Extent:
         return Extent(output_tokens=self.typed.max_output_tokens, choices=self.typed.n or 1)
 

@@ -47,6 +47,7 @@ class SpeechRequest:
     wants_stream = True
     wants_stop = False
     end_user = None
+    affinity = ""
 
     @property
     def extent(self) -> Extent:

@@ -68,6 +68,10 @@ class TranscriptionRequest:
         return None
 
     @property
+    def affinity(self) -> str:
+        return ""
+
+    @property
     def extent(self) -> Extent:
         """By the slowest that speech is ever encoded: audio of other kinds is shorter."""
         seconds = self._file.size / LEAST_BYTES_PER_S

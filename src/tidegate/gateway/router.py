@@ -1,0 +1,211 @@
+"""What the gateway has learnt of its deployments, and what that means for the next request."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, get_args
+
+from tidegate.config.schema import Routing
+from tidegate.routing import retry
+from tidegate.routing.balance import Loads, rendezvous
+from tidegate.routing.health import Change, Health, State
+from tidegate.telemetry.log import Logger
+from tidegate.telemetry.metrics import Metrics
+from tidegate.wire import errors
+
+if TYPE_CHECKING:
+    from tidegate.gateway.snapshot import Path
+
+__all__ = ["Router", "Trial"]
+
+_CHANGES: tuple[Change, ...] = get_args(Change)
+_STATES: tuple[State, ...] = get_args(State)
+
+
+class Router:
+    """Health, load and the retry budget of one process. It outlives the configuration; :meth:`configure` follows it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Routing, log: Logger) -> None:
+        self._loop = loop
+        self._log = log
+        self.loads = Loads()
+        self.retried: dict[str, int] = {}
+        """Retries made at each provider."""
+        self.health = Health(settings.health())
+        self.budget = retry.Budget(settings.retry_budget)
+        self._retries = retry.Retries(settings.retries)
+
+    def configure(self, settings: Routing, changed: Iterable[str]) -> None:
+        """Another configuration holds, in which the `changed` providers are other than before, or are gone."""
+        self.health.settings = settings.health()
+        self.budget.share = settings.retry_budget
+        self._retries = retry.Retries(settings.retries)
+        gone = frozenset(changed)
+        self.health.forget(gone)
+        self.loads.forget(gone)
+
+    def now(self) -> float:
+        """The loop's time, by which everything here is measured."""
+        return self._loop.time()
+
+    def begin(self, path: "Path", affinity: str) -> "Trial":
+        """An attempt goes to this deployment."""
+        upstream = path.upstream
+        credential = 0
+        if upstream.credentials > 1:
+            credential = self._credential(path, affinity)
+        health = self.health
+        now = self.now()
+        if health.troubled(now):
+            health.begin(path.destination.provider, path.destination.model, now)
+        path.load.running += 1
+        return Trial(self, path, credential, now)
+
+    def retry_in(self, path: "Path", done: int, error: errors.TidegateError, left_s: float, live: int) -> float | None:
+        """Seconds until `path` is to be asked once more; None where it is not, or the total clock (`left_s`) would run out
+        before. `live` requests are under way. The retry holds a part of the budget from now on."""
+        wait = self._retries.wait(done, error.retry_after, random.random())  # noqa: S311 - jitter, not a secret
+        if wait is None or wait >= left_s or not self.budget.take(live):
+            return None
+        provider = path.destination.provider
+        self.retried[provider] = self.retried.get(provider, 0) + 1
+        return wait
+
+    def is_fit(self, path: "Path") -> bool:
+        """Whether the deployment is in no trouble, so that the same may be tried there again."""
+        destination = path.destination
+        return self.health.fit(destination.provider, destination.model, path.upstream.credentials, self.now())
+
+    def has_other_credential(self, path: "Path") -> bool:
+        """Whether the deployment can be called with a credential that is in no trouble."""
+        return path.upstream.credentials > 1 and self.is_fit(path)
+
+    def report(self, change: Change | None, path: "Path", credential: int, error: str = "") -> None:
+        """Tell the operator: a refused credential needs somebody to act, the rest mends itself."""
+        if change is None:
+            return
+        log = self._log
+        about = {"provider": path.destination.provider, "deployment": path.name}
+        match change:
+            case "ejected":
+                log.warning("deployment_ejected", error=error, **about)
+            case "returned":
+                log.info("deployment_returned", **about)
+            case "cooled":
+                log.warning("credential_cooling", credential=credential, **about)
+            case "refused":
+                log.error("credential_refused", credential=credential, error=error, **about)
+            case "accepted":
+                log.info("credential_accepted", credential=credential, **about)
+
+    def register(self, metrics: Metrics, providers: Callable[[], Iterable[str]]) -> None:
+        """The numbers that `/metrics` shows of it, for each of the present providers."""
+
+        def changes() -> list[tuple[tuple[str, ...], float]]:
+            counts = self.health.counts
+            return [((name, change), counts.get((name, change), 0)) for name in providers() for change in _CHANGES]
+
+        def unfit() -> list[tuple[tuple[str, ...], float]]:
+            found = {(name, state): n for name, state, n in self.health.shut(self.now())}
+            return [((name, state), found.get((name, state), 0)) for name in providers() for state in _STATES]
+
+        metrics.counter(
+            "tidegate_health_changes",
+            "Changes of health: deployments ejected and returned, credentials cooled, refused and accepted.",
+            ("provider", "change"),
+            changes,
+        )
+        metrics.counter(
+            "tidegate_retries",
+            "Attempts at the same deployment once more.",
+            ("provider",),
+            lambda: [((name,), self.retried.get(name, 0)) for name in providers()],
+        )
+        metrics.counter(
+            "tidegate_retries_denied",
+            "Retries that were not made because the budget was used up.",
+            (),
+            lambda: [((), self.budget.denied)],
+        )
+        metrics.gauge(
+            "tidegate_unfit",
+            "Deployments that are ejected, credentials that are cooling or refused.",
+            ("provider", "state"),
+            unfit,
+        )
+
+    def _credential(self, path: "Path", affinity: str) -> int:
+        upstream = path.upstream
+        count = upstream.credentials
+        if affinity:
+            order = rendezvous(affinity, [str(at) for at in range(count)], [1] * count)
+        else:
+            first = upstream.turn()
+            order = [(first + at) % count for at in range(count)]
+        now = self.now()
+        if not self.health.troubled(now):
+            return order[0]
+        return self.health.credential(path.destination.provider, path.destination.model, order, now)
+
+
+class Trial:
+    """One attempt as routing sees it: reported on once, in whatever way it ends."""
+
+    __slots__ = ("_begun_at", "_ended", "_heard", "_router", "credential", "path")
+
+    def __init__(self, router: Router, path: "Path", credential: int, begun_at: float) -> None:
+        self._router = router
+        self.path = path
+        self.credential = credential
+        self._begun_at = begun_at
+        self._heard = False
+        self._ended = False
+
+    def heard(self) -> None:
+        """The first event of a stream is there."""
+        if not self._heard:
+            self._heard = True
+            self.path.load.heard(self._router.now() - self._begun_at)
+
+    def succeeded(self) -> None:
+        if self._end():
+            health = self._router.health
+            now = self._router.now()
+            if health.troubled(now):
+                destination = self.path.destination
+                change = health.succeeded(destination.provider, destination.model, self.credential, now)
+                self._router.report(change, self.path, self.credential)
+
+    def failed(self, error: errors.TidegateError) -> None:
+        """It ended with `error`, which may be nobody's fault but the request's."""
+        if not self._end():
+            return
+        health, now = self._router.health, self._router.now()
+        provider, model = self.path.destination.provider, self.path.destination.model
+        match retry.verdict(error):
+            case "credential" if isinstance(error, errors.UpstreamRateLimited):
+                change = health.limited(provider, model, self.credential, now, error.retry_after)
+            case "credential":
+                change = health.refused(provider, model, self.credential, now)
+            case "again" | "elsewhere" if error.fault == "provider":
+                change = health.failed(provider, model, now)
+            case _ if isinstance(error, errors.UpstreamFailed):
+                # A request that it refuses is an answer: the deployment is there.
+                change = health.succeeded(provider, model, self.credential, now)
+            case _:
+                health.unknown(provider, model)
+                return
+        self._router.report(change, self.path, self.credential, error.code or "")
+
+    def left(self) -> None:
+        """It was given up, and says nothing of the deployment."""
+        if self._end():
+            destination = self.path.destination
+            self._router.health.unknown(destination.provider, destination.model)
+
+    def _end(self) -> bool:
+        if self._ended:
+            return False
+        self._ended = True
+        self.path.load.running -= 1
+        return True
