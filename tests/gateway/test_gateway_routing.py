@@ -1,0 +1,518 @@
+"""Bad days, over real sockets: what is asked again, what is left alone, and for how long."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import pytest
+
+from tests.support.api import Api
+from tests.support.canned import json_answer, sse_answer
+from tests.support.running import Running
+
+ANSWER = json_answer(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+)
+
+
+def error(status: str, fields: str = "", code: str = "x") -> bytes:
+    return json_answer({"error": {"message": "no", "code": code}}, status, fields=fields)
+
+
+class Call(NamedTuple):
+    at: float
+    credential: str
+
+
+class Deployment:
+    """A provider whose every answer the test decides, by the number of the call and its credential."""
+
+    def __init__(self, answer: Callable[[int, str], bytes]) -> None:
+        self.answer = answer
+        self.calls: list[Call] = []
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._thread = threading.Thread(target=self._run, name="deployment")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(10)
+
+    def toml(self, name: str, *credentials: str, more: str = "") -> str:
+        keys = ", ".join(f'"{key}"' for key in credentials)
+        return (
+            f'[providers.{name}]\nkind = "openai-compatible"\nspeaks = ["chat"]\nmodels = ["m"]\ncredentials = [{keys}]\n'
+            f'base_url = "http://127.0.0.1:{self._socket.getsockname()[1]}/v1"\n{more}\n'
+        )
+
+    def _run(self) -> None:
+        with ThreadPoolExecutor(64) as pool:
+            while True:
+                try:
+                    connection, _ = self._socket.accept()
+                except OSError:
+                    return
+                pool.submit(self._serve, connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(10)
+            received = b""
+            while b"\r\n\r\n" not in received:
+                received += connection.recv(65536)
+            head, _, body = received.partition(b"\r\n\r\n")
+            lines = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+            while len(body) < int(lines[b"content-length"]):
+                body += connection.recv(65536)
+            credential = lines.get(b"authorization", b"").removeprefix(b"bearer ").decode()
+            self.calls.append(Call(time.monotonic(), credential))
+            connection.sendall(self.answer(len(self.calls), credential))
+
+
+def fine(number: int, credential: str) -> bytes:
+    return ANSWER
+
+
+def two(first: Deployment, second: Deployment, routing: str = "", alias: str = "") -> str:
+    return (
+        f"[server]\nport = 0\n[routing]\n{routing}\n{first.toml('first')}{second.toml('second')}"
+        f'[models.a]\ntarget = "first/m"\nfallback = ["second/m"]\n{alias}\n'
+    )
+
+
+def metric(api: Api, name: str) -> float:
+    lines = api.get("/metrics").content.decode().splitlines()
+    return next(
+        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + "{", name + " "))
+    )
+
+
+def labelled(api: Api, sample: str) -> float:
+    lines = api.get("/metrics").content.decode().splitlines()
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(sample + " "))
+
+
+def test_a_failure_is_mended_by_asking_the_same_deployment_again() -> None:
+    with (
+        Deployment(lambda number, _: error("503 Unavailable") if number == 1 else ANSWER) as first,
+        Deployment(fine) as second,
+        Running(two(first, second)) as gateway,
+        Api(gateway) as api,
+    ):
+        reply = api.ask("chat", "a")
+        assert (reply.status, reply.text) == (200, "fine")
+        assert (reply.headers["tidegate-deployment"], reply.headers["tidegate-attempts"]) == ("first/m", "2")
+        assert (len(first.calls), len(second.calls)) == (2, 0)
+        assert labelled(api, 'tidegate_retries_total{provider="first"}') == 1
+        assert gateway.usage(reply.request_id)["attempts"] == 2
+
+
+@pytest.mark.parametrize("status", ["500 X", "502 X", "503 X", "504 X", "529 X", "408 X", "409 X"])
+def test_retries_are_bounded_and_then_the_next_deployment_answers(status: str) -> None:
+    with (
+        Deployment(lambda *_: error(status)) as first,
+        Deployment(fine) as second,
+        Running(two(first, second, "retries = 2\neject_after = 0")) as gateway,
+        Api(gateway) as api,
+    ):
+        reply = api.ask("chat", "a")
+        assert (reply.status, reply.headers["tidegate-attempts"]) == (200, "4")
+        assert (len(first.calls), len(second.calls)) == (3, 1)
+
+
+@pytest.mark.parametrize("status", ["400 X", "404 X", "413 X", "422 X"])
+def test_what_the_request_is_to_blame_for_is_asked_once(status: str) -> None:
+    with (
+        Deployment(lambda *_: error(status)) as first,
+        Deployment(fine) as second,
+        Running(two(first, second)) as gateway,
+        Api(gateway) as api,
+    ):
+        assert api.ask("chat", "a").status >= 400
+        assert (len(first.calls), len(second.calls)) == (1, 0)
+
+
+def test_a_retry_waits_as_long_as_the_provider_asks_and_not_longer_than_makes_sense() -> None:
+    def answer(number: int, _: str) -> bytes:
+        if number == 1:
+            return error("503 X", "retry-after-ms: 300\r\n")
+        return ANSWER if number == 2 else error("503 X", "retry-after: 30\r\n")
+
+    with (
+        Deployment(answer) as first,
+        Deployment(fine) as second,
+        Running(two(first, second)) as gateway,
+        Api(gateway) as api,
+    ):
+        assert api.ask("chat", "a").headers["tidegate-deployment"] == "first/m"
+        assert first.calls[1].at - first.calls[0].at >= 0.3
+        started = time.monotonic()
+        assert api.ask("chat", "a").headers["tidegate-deployment"] == "second/m"
+        assert time.monotonic() - started < 2
+        assert len(first.calls) == 3
+
+
+def test_the_total_clock_is_not_overrun_by_a_wait() -> None:
+    with (
+        Deployment(lambda *_: error("503 X", "retry-after: 2\r\n")) as first,
+        Running("[server]\nport = 0\n" + first.toml("first") + '[models.a]\ntarget = "first/m"\n') as gateway,
+        Api(gateway) as api,
+    ):
+        started = time.monotonic()
+        assert api.ask("chat", "a", headers={"tidegate-timeout": "1s"}).status == 503
+        assert time.monotonic() - started < 1
+        assert len(first.calls) == 1
+
+
+def test_a_client_that_leaves_during_the_wait_ends_it() -> None:
+    with (
+        Deployment(lambda *_: error("503 X", "retry-after-ms: 1500\r\n")) as first,
+        Running("[server]\nport = 0\n" + first.toml("first")) as gateway,
+        socket.create_connection(("127.0.0.1", gateway.port)) as client,
+    ):
+        body = b'{"model":"first/m","messages":[{"role":"user","content":"x"}]}'
+        client.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nx-request-id: left\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        while not first.calls:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        client.close()
+        assert gateway.usage("left")["status"] == 499
+        assert gateway.call(lambda: gateway.server.gateway.router.budget.running) == 0
+        assert len(first.calls) == 1
+
+
+def test_a_herd_that_fails_retries_no_more_than_its_share() -> None:
+    """Many requests fail at once: a tenth of them may try again, the others are told."""
+    barrier = threading.Barrier(60)
+
+    def answer(number: int, _: str) -> bytes:
+        if number <= 60:
+            barrier.wait(10)
+        return error("503 X")
+
+    with (
+        Deployment(answer) as first,
+        Running("[server]\nport = 0\n[routing]\nretry_budget = 0.1\neject_after = 0\n" + first.toml("first")) as gateway,
+        Api(gateway) as api,
+        ThreadPoolExecutor(60) as pool,
+    ):
+        statuses = list(pool.map(lambda _: api.ask("chat", "first/m").status, range(60)))
+        assert statuses == [503] * 60
+        assert 60 < len(first.calls) <= 60 + 6
+        assert metric(api, "tidegate_retries_denied_total") >= 54 - 6
+
+
+# --- failover ----------------------------------------------------------------------------------------------------
+
+
+def test_a_deployment_that_refuses_connections_costs_less_than_50_ms() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with (
+        Deployment(fine) as second,
+        Running(
+            f'[server]\nport = 0\n[providers.first]\nkind = "openai-compatible"\nbase_url = "http://127.0.0.1:{port}/v1"\n'
+            f'models = ["m"]\n{second.toml("second")}[models.a]\ntarget = "first/m"\nfallback = ["second/m"]\n'
+        ) as gateway,
+        Api(gateway) as api,
+    ):
+        direct = min(_timed(lambda: api.ask("chat", "second/m")) for _ in range(5))
+        around = min(_timed(lambda: api.ask("chat", "a")) for _ in range(4))
+        assert around - direct < 0.05
+        assert api.ask("chat", "a").headers["tidegate-attempts"] == "2"
+        # That was the fifth failure in a row: the deployment is asked last now.
+        assert api.ask("chat", "a").headers["tidegate-attempts"] == "1"
+
+
+def test_a_deployment_that_stalls_costs_its_first_event_clock() -> None:
+    toml = """
+[server]
+port = 0
+[providers.sim]
+base_url = "{sim}"
+timeouts = { first_event = "400ms" }
+[models.a]
+target = "sim/echo?fault=stall_head"
+fallback = ["sim/echo"]
+"""
+    with Running(toml) as gateway, Api(gateway) as api:
+        started = time.monotonic()
+        reply = api.ask("chat", "a", stream=True)
+        took = time.monotonic() - started
+        assert 0.4 <= took < 0.4 + 0.25 + 0.15  # the clock, a bucket of the wheel, and the machine
+        assert (reply.headers["tidegate-deployment"], reply.headers["tidegate-attempts"]) == ("sim/echo", "2")
+
+
+def _timed(what: Callable[[], object]) -> float:
+    started = time.monotonic()
+    what()
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("frame", "attempts"),
+    [
+        ({"error": {"code": "server_error", "message": "oops"}}, "3"),
+        ({"error": {"code": "rate_limit_exceeded", "message": "slow"}}, "2"),
+        ({"error": {"code": "invalid_api_key", "message": "no"}}, "2"),
+    ],
+)
+def test_an_error_hidden_in_a_success_counts_as_what_it_is(frame: dict[str, object], attempts: str) -> None:
+    with (
+        Deployment(lambda *_: sse_answer(frame)) as first,
+        Running(
+            f'[server]\nport = 0\n{first.toml("first")}[providers.sim]\nbase_url = "{{sim}}"\n'
+            '[models.a]\ntarget = "first/m"\nfallback = ["sim/echo"]\n'
+        ) as gateway,
+        Api(gateway) as api,
+    ):
+        reply = api.ask("chat", "a", say="ebb", stream=True)
+        assert (reply.status, reply.text, reply.headers["tidegate-attempts"]) == (200, "ebb", attempts)
+
+
+# --- what is left alone --------------------------------------------------------------------------------------------
+
+
+def test_a_deployment_that_keeps_failing_is_ejected_and_one_request_finds_out_that_it_is_back() -> None:
+    broken = threading.Event()
+    broken.set()
+
+    def answer(number: int, _: str) -> bytes:
+        if broken.is_set():
+            return error("500 X")
+        time.sleep(0.2)  # long enough for others to come while the probe is under way
+        return ANSWER
+
+    with (
+        Deployment(answer) as first,
+        Deployment(fine) as second,
+        Running(two(first, second, 'retries = 0\neject_after = 3\neject_for = "400ms"')) as gateway,
+        Api(gateway) as api,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        assert [api.ask("chat", "a").headers["tidegate-attempts"] for _ in range(6)] == ["2", "2", "2", "1", "1", "1"]
+        assert len(first.calls) == 3
+        assert labelled(api, 'tidegate_unfit{provider="first",state="ejected"}') == 1
+        assert labelled(api, 'tidegate_health_changes_total{change="ejected",provider="first"}') == 1
+        assert [line["deployment"] for line in gateway.log_lines if line["event"] == "deployment_ejected"] == [
+            "first/m"
+        ]
+        time.sleep(0.45)
+        assert api.ask("chat", "a").headers["tidegate-attempts"] == "2"  # the probe failed: out for 0.8 s
+        time.sleep(0.45)
+        assert api.ask("chat", "a").headers["tidegate-attempts"] == "1"
+        broken.clear()
+        time.sleep(0.45)
+        replies = list(pool.map(lambda _: api.ask("chat", "a").headers["tidegate-deployment"], range(8)))
+        assert sorted(replies) == ["first/m"] + ["second/m"] * 7
+        assert api.ask("chat", "a").headers["tidegate-deployment"] == "first/m"
+        assert labelled(api, 'tidegate_unfit{provider="first",state="ejected"}') == 0
+
+
+def test_a_credential_that_is_limited_rests_until_the_provider_says() -> None:
+    def answer(number: int, credential: str) -> bytes:
+        return error("429 X", "retry-after-ms: 700\r\n") if credential == "key-a" and number == 1 else ANSWER
+
+    with (
+        Deployment(answer) as first,
+        Running("[server]\nport = 0\n" + first.toml("first", "key-a", "key-b")) as gateway,
+        Api(gateway) as api,
+    ):
+        reply = api.ask("chat", "first/m")
+        assert (reply.status, reply.headers["tidegate-attempts"]) == (200, "2")
+        assert [call.credential for call in first.calls] == ["key-a", "key-b"]
+        assert [api.ask("chat", "first/m").status for _ in range(4)] == [200] * 4
+        assert {call.credential for call in first.calls[2:]} == {"key-b"}
+        time.sleep(0.75)
+        assert [api.ask("chat", "first/m").status for _ in range(4)] == [200] * 4
+        assert {call.credential for call in first.calls[6:]} == {"key-a", "key-b"}
+        assert [line["credential"] for line in gateway.log_lines if line["event"] == "credential_cooling"] == [0]
+
+
+def test_while_everybody_has_named_a_time_nobody_is_called() -> None:
+    with (
+        Deployment(lambda number, _: error("429 X", "retry-after-ms: 600\r\n") if number == 1 else ANSWER) as first,
+        Running("[server]\nport = 0\n" + first.toml("first")) as gateway,
+        Api(gateway) as api,
+    ):
+        assert api.ask("chat", "first/m").status == 429
+        reply = api.ask("chat", "first/m")
+        assert (reply.status, reply.error["code"], reply.headers["retry-after"]) == (429, "rate_limit_exceeded", "1")
+        assert (reply.headers["tidegate-deployment"], reply.headers["tidegate-attempts"]) == ("first/m", "0")
+        assert "limits the rate" in reply.error["message"]
+        assert len(first.calls) == 1
+        time.sleep(0.65)
+        assert api.ask("chat", "first/m").status == 200
+
+
+def test_a_refused_credential_is_passed_over_and_somebody_is_told() -> None:
+    with (
+        Deployment(lambda _, credential: error("401 X") if credential == "key-a" else ANSWER) as first,
+        Running("[server]\nport = 0\n" + first.toml("first", "key-a", "key-b")) as gateway,
+        Api(gateway) as api,
+    ):
+        assert [api.ask("chat", "first/m").status for _ in range(6)] == [200] * 6
+        assert [call.credential for call in first.calls].count("key-a") == 1
+        told = [line for line in gateway.log_lines if line["event"] == "credential_refused"]
+        assert [(line["provider"], line["credential"], line["level"]) for line in told] == [("first", 0, "error")]
+        assert labelled(api, 'tidegate_unfit{provider="first",state="refused"}') == 1
+        assert not any("key-a" in str(line) for line in gateway.log_lines)
+
+
+def test_a_refused_credential_leads_to_the_fallback_at_once_and_is_not_asked_again() -> None:
+    with (
+        Deployment(lambda *_: error("403 X")) as first,
+        Deployment(fine) as second,
+        Running(two(first, second)) as gateway,
+        Api(gateway) as api,
+    ):
+        assert [api.ask("chat", "a").headers["tidegate-attempts"] for _ in range(3)] == ["2", "1", "1"]
+        assert api.ask("chat", "first/m").error["code"] == "upstream_auth"
+
+
+# --- which one -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Api, list[Deployment]]]:
+    with (
+        Deployment(fine) as x,
+        Deployment(fine) as y,
+        Running(
+            f"[server]\nport = 0\ndata_dir = '{tmp_path_factory.mktemp('data')}'\n{x.toml('x', 'key-a', 'key-b', 'key-c')}{y.toml('y')}"
+            '[models.a]\ntargets = [{ model = "x/m" }, { model = "y/m" }]\n'
+            '[models.loose]\ntargets = [{ model = "x/m" }, { model = "y/m" }]\nsticky = false\n'
+            '[models.cheap]\ntargets = [{ model = "x/m", price = 3 }, { model = "y/m", price = 2.5 }]\n'
+            'strategy = "cheapest"\n'
+        ) as gateway,
+        Api(gateway) as api,
+    ):
+        yield api, [x, y]
+
+
+def served(api: Api, model: str, times: int, endpoint: str = "chat", **members: object) -> set[str]:
+    return {api.ask(endpoint, model, **members).headers["tidegate-deployment"] for _ in range(times)}
+
+
+def test_the_same_cache_key_finds_the_same_target_and_credential(spread: tuple[Api, list[Deployment]]) -> None:
+    api, (x, _) = spread
+    found = [served(api, "a", 4, prompt_cache_key=f"k{at}") for at in range(8)]
+    assert all(len(one) == 1 for one in found)
+    assert set().union(*found) == {"x/m", "y/m"}
+    assert served(api, "loose", 24, prompt_cache_key="k1") == {"x/m", "y/m"}
+    before = len(x.calls)
+    served(api, "x/m", 6, prompt_cache_key="k1")
+    assert len({call.credential for call in x.calls[before:]}) == 1
+    served(api, "x/m", 6)
+    assert len({call.credential for call in x.calls[before + 6 :]}) == 3
+
+
+def test_responses_that_build_on_one_another_go_to_the_same_target(spread: tuple[Api, list[Deployment]]) -> None:
+    api, _ = spread
+    firsts = set()
+    for _ in range(8):
+        reply = api.ask("responses", "a", store=True)
+        first = reply.headers["tidegate-deployment"]
+        firsts.add(first)
+        for _ in range(3):
+            previous = reply.json["id"]
+            reply = api.ask("responses", "a", store=True, previous_response_id=previous)
+            assert reply.headers["tidegate-deployment"] == first
+            assert reply.json["id"] != previous
+            assert len(reply.json["id"]) == len(previous)
+    assert firsts == {"x/m", "y/m"}
+
+
+def test_the_cheapest_target_is_asked(spread: tuple[Api, list[Deployment]]) -> None:
+    api, _ = spread
+    assert served(api, "cheap", 8) == {"y/m"}
+
+
+def test_the_other_target_stands_in_without_being_a_fallback() -> None:
+    with (
+        Deployment(lambda *_: error("429 X")) as x,
+        Deployment(fine) as y,
+        Running(
+            f"[server]\nport = 0\n{x.toml('x')}{y.toml('y')}"
+            '[models.a]\ntargets = [{ model = "x/m", weight = 9999 }, { model = "y/m" }]\n'
+        ) as gateway,
+        Api(gateway) as api,
+    ):
+        replies = [api.ask("chat", "a") for _ in range(3)]
+        assert [(one.status, one.headers["tidegate-deployment"]) for one in replies] == [(200, "y/m")] * 3
+        assert len(x.calls) == 1
+
+
+def test_the_busy_one_is_spared() -> None:
+    held = threading.Event()
+
+    def slow(number: int, _: str) -> bytes:
+        held.wait(10)
+        return ANSWER
+
+    with (
+        Deployment(slow) as x,
+        Deployment(fine) as y,
+        Running(
+            f"[server]\nport = 0\n{x.toml('x')}{y.toml('y')}"
+            '[models.a]\ntargets = [{ model = "x/m" }, { model = "y/m" }]\nstrategy = "least-busy"\n'
+        ) as gateway,
+        Api(gateway) as api,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        hanging = pool.submit(lambda: api.ask("chat", "x/m"))
+        while not x.calls:
+            time.sleep(0.01)
+        assert served(api, "a", 10) == {"y/m"}
+        held.set()
+        assert hanging.result(10).status == 200
+
+
+@pytest.mark.parametrize(
+    ("code", "condition"), [("context_length_exceeded", "context_length"), ("content_filter", "content_filter")]
+)
+def test_a_refusal_goes_to_the_next_model_only_where_the_alias_says_so(code: str, condition: str) -> None:
+    for alias, status in ((f'fallback_on = ["{condition}"]', 200), ("", 400)):
+        with (
+            Deployment(lambda *_: error("400 X", code=code)) as first,
+            Deployment(fine) as second,
+            Running(two(first, second, alias=alias)) as gateway,
+            Api(gateway) as api,
+        ):
+            assert api.ask("chat", "a").status == status
+            assert len(first.calls) == 1
+
+
+def test_a_reload_keeps_what_is_known_of_providers_that_it_does_not_change() -> None:
+    with (
+        Deployment(lambda *_: error("500 X")) as first,
+        Deployment(fine) as second,
+        Running(two(first, second, "retries = 0\neject_after = 2")) as gateway,
+        Api(gateway) as api,
+    ):
+        for _ in range(3):
+            api.ask("chat", "a")
+        assert len(first.calls) == 2
+        gateway.call(lambda: gateway.server.gateway.reload(gateway.server.gateway.snapshot.config))
+        assert api.ask("chat", "a").headers["tidegate-attempts"] == "1"
+        assert len(first.calls) == 2
