@@ -5,8 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import pytest
 
@@ -99,9 +100,7 @@ def two(first: Deployment, second: Deployment, routing: str = "", alias: str = "
 
 def metric(api: Api, name: str) -> float:
     lines = api.get("/metrics").content.decode().splitlines()
-    return next(
-        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + "{", name + " "))
-    )
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + "{", name + " ")))
 
 
 def labelled(api: Api, sample: str) -> float:
@@ -181,24 +180,25 @@ def test_the_total_clock_is_not_overrun_by_a_wait() -> None:
         assert len(first.calls) == 1
 
 
-def test_a_client_that_leaves_during_the_wait_ends_it() -> None:
+def test_a_client_that_leaves_during_the_wait_ends_it_and_gives_its_share_of_retries_back() -> None:
     with (
         Deployment(lambda *_: error("503 X", "retry-after-ms: 1500\r\n")) as first,
         Running("[server]\nport = 0\n" + first.toml("first")) as gateway,
-        socket.create_connection(("127.0.0.1", gateway.port)) as client,
+        Api(gateway) as api,
     ):
         body = b'{"model":"first/m","messages":[{"role":"user","content":"x"}]}'
-        client.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nx-request-id: left\r\nContent-Length: %d\r\n\r\n%b"
-            % (len(body), body)
-        )
-        while not first.calls:
-            time.sleep(0.01)
-        time.sleep(0.1)
-        client.close()
-        assert gateway.usage("left")["status"] == 499
-        assert gateway.call(lambda: gateway.server.gateway.router.budget.running) == 0
-        assert len(first.calls) == 1
+        for number in range(1, 5):
+            with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+                client.sendall(
+                    b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nx-request-id: left-%d\r\n"
+                    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (number, len(body), body)
+                )
+                deadline = time.monotonic() + 5
+                while labelled(api, 'tidegate_retries_total{provider="first"}') < number:
+                    assert time.monotonic() < deadline
+            assert gateway.usage(f"left-{number}")["status"] == 499
+        assert len(first.calls) == 4
+        assert labelled(api, "tidegate_retries_denied_total") == 0
 
 
 def test_a_herd_that_fails_retries_no_more_than_its_share() -> None:
@@ -212,7 +212,9 @@ def test_a_herd_that_fails_retries_no_more_than_its_share() -> None:
 
     with (
         Deployment(answer) as first,
-        Running("[server]\nport = 0\n[routing]\nretry_budget = 0.1\neject_after = 0\n" + first.toml("first")) as gateway,
+        Running(
+            "[server]\nport = 0\n[routing]\nretry_budget = 0.1\neject_after = 0\n" + first.toml("first")
+        ) as gateway,
         Api(gateway) as api,
         ThreadPoolExecutor(60) as pool,
     ):
@@ -410,7 +412,7 @@ def spread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Api, list
         yield api, [x, y]
 
 
-def served(api: Api, model: str, times: int, endpoint: str = "chat", **members: object) -> set[str]:
+def served(api: Api, model: str, times: int, endpoint: str = "chat", **members: Any) -> set[str]:
     return {api.ask(endpoint, model, **members).headers["tidegate-deployment"] for _ in range(times)}
 
 
@@ -503,16 +505,30 @@ def test_a_refusal_goes_to_the_next_model_only_where_the_alias_says_so(code: str
             assert len(first.calls) == 1
 
 
-def test_a_reload_keeps_what_is_known_of_providers_that_it_does_not_change() -> None:
+def test_a_reload_keeps_what_is_known_of_providers_that_it_does_not_change(tmp_path: Path) -> None:
+    path = tmp_path / "tidegate.toml"
     with (
         Deployment(lambda *_: error("500 X")) as first,
         Deployment(fine) as second,
-        Running(two(first, second, "retries = 0\neject_after = 2")) as gateway,
+        Running(two(first, second, "retries = 0\neject_after = 2"), path=path) as gateway,
         Api(gateway) as api,
     ):
-        for _ in range(3):
-            api.ask("chat", "a")
-        assert len(first.calls) == 2
-        gateway.call(lambda: gateway.server.gateway.reload(gateway.server.gateway.snapshot.config))
+
+        def reload(count: int) -> None:
+            gateway.call(gateway.server._parts.reload)
+            deadline = time.monotonic() + 5
+            while sum(line["event"] == "reloaded" for line in gateway.log_lines) < count:
+                assert time.monotonic() < deadline
+
+        assert [api.ask("chat", "a").headers["tidegate-attempts"] for _ in range(3)] == ["2", "2", "1"]
+        reload(1)
         assert api.ask("chat", "a").headers["tidegate-attempts"] == "1"
-        assert len(first.calls) == 2
+        path.write_text(
+            path.read_text("utf-8")
+            .replace("[models.a]", first.toml("first", "other-key") + "[models.a]", 1)
+            .replace(first.toml("first"), "", 1),
+            "utf-8",
+        )
+        reload(2)
+        assert api.ask("chat", "a").headers["tidegate-attempts"] == "2"
+        assert first.calls[-1].credential == "other-key"

@@ -150,8 +150,3 @@ class Metrics(Collector):
             for values, value in read():
                 gauge.add_metric(values, value)
             yield gauge
-        for name, description, labels, read in self._counters:
-            counter = CounterMetricFamily(name, description, labels=labels)
-            for values, value in read():
-                counter.add_metric(values, value)
-            yield counter
