@@ -53,7 +53,7 @@ def test_a_prefix_wins_where_its_provider_may_have_the_rest() -> None:
 
 def test_of_several_providers_one_that_is_able_is_taken() -> None:
     catalog = Catalog({}, LISTINGS)
-    assert [step.name for step in catalog.plan("shared", 0.0, {"lab"})] == ["lab/shared"]
+    assert [step.name for step in catalog.plan("shared", 0.0, frozenset({"lab"}))] == ["lab/shared"]
 
 
 @pytest.mark.parametrize("name", ["nobody/has", "/gpt-5.2", "openai/", "/"])
@@ -195,12 +195,12 @@ def test_a_target_that_leads_nowhere_is_left_out_unless_all_do() -> None:
         Catalog({"a": Alias((Target("gone"), Target("lost")))}, listings).plan("a", 0.0)
 
 
-def test_only_what_has_several_targets_is_a_choice() -> None:
-    catalog = Catalog({"a": THREE, "one": Alias((Target("lab/x"),)), "b": Alias((Target("a"),))}, {"lab": None})
-    assert [catalog.is_choice(name) for name in ("a", "b", "one", "lab/x", "nobody")] == [
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
+def test_a_plan_is_drawn_where_an_alias_on_its_way_has_several_targets() -> None:
+    aliases = {
+        "a": THREE,
+        "one": Alias((Target("lab/x"),), ("lab/y",)),
+        "b": Alias((Target("a"),)),
+        "c": Alias((Target("lab/x"),), ("b",)),
+    }
+    catalog = Catalog(aliases, {"lab": None})
+    assert [name for name in (*aliases, "lab/x", "nobody") if catalog.draws(name)] == ["a", "b", "c"]

@@ -92,12 +92,8 @@ class Snapshot:
             for endpoint in get_args(Endpoint)
         }
         """The providers that serve each endpoint."""
-        self._watched = frozenset(
-            name for name, model in config.models.items() if model.strategy != "weighted" and len(model.choices) > 1
-        )
-        """The aliases whose strategy looks at how deployments stand."""
-        if self._watched:  # they may stand behind any other
-            self._watched = frozenset(config.models)
+        self._watches = any(model.strategy != "weighted" for model in config.models.values())
+        """Some strategy looks at how deployments stand even while all is well."""
         self._paths: dict[tuple[Deployment, Endpoint, str], Path | None] = {}
         self._plans: dict[tuple[str, Endpoint, str], list[Path]] = {}
 
@@ -128,7 +124,9 @@ class Snapshot:
         `path`.
         """
         found = self._plans.get((model, endpoint, unsupported))
-        return self._planned(model, endpoint, path, unsupported, now, affinity) if found is None else found
+        if found is None or (len(found) > 1 and self.router.health.troubled(now)):
+            return self._planned(model, endpoint, path, unsupported, now, affinity)
+        return found
 
     def fallback_on(self, model: str) -> frozenset[Condition]:
         """The refusals after which the route of this name goes on."""
@@ -139,7 +137,8 @@ class Snapshot:
         self, model: str, endpoint: Endpoint, path: str, unsupported: str, now: float, affinity: str
     ) -> list[Path]:
         draw = random.random()  # noqa: S311 - load balancing, not a secret
-        view = _Standing(self, now) if model in self._watched or self.router.health.troubled(now) else None
+        drawn = self.catalog.draws(model)
+        view = _Standing(self, now) if (drawn and self._watches) or self.router.health.troubled(now) else None
         try:
             steps = self.catalog.plan(model, draw, self.able[endpoint], view=view, sticky=affinity)
         except ModelNotFound as error:
@@ -153,7 +152,7 @@ class Snapshot:
                 param="model",
                 code="unsupported_endpoint",
             )
-        if not self.config.models:  # without aliases nothing is drawn
+        if view is None and not drawn:
             if len(self._plans) >= _REMEMBERED:
                 self._plans.clear()
             self._plans[model, endpoint, unsupported] = found

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Candidate", "Load", "Loads", "Strategy", "order", "rendezvous"]
+__all__ = ["Candidate", "Load", "Loads", "Strategy", "order", "rendezvous", "shuffled"]
 
 Strategy = Literal["weighted", "least-busy", "lowest-latency", "cheapest"]
 
@@ -91,7 +91,7 @@ def order(strategy: Strategy, candidates: Sequence[Candidate], draw: float, stic
     if sticky:
         ranked = [taken[at] for at in rendezvous(sticky, [candidates[at].name for at in taken], weights)]
     else:
-        ranked = [taken[at] for at in _shuffled(weights, draw, [candidates[at].fit for at in taken])]
+        ranked = [taken[at] for at in shuffled(weights, draw, [candidates[at].fit for at in taken])]
     if strategy == "cheapest":
         ranked.sort(key=lambda at: _price(candidates[at]))
     elif not sticky and strategy == "least-busy":
@@ -114,14 +114,16 @@ def rendezvous(key: str, names: Sequence[str], weights: Sequence[int]) -> list[i
     return sorted(range(len(names)), key=lambda at: -scores[at])
 
 
-def _shuffled(weights: Sequence[int], draw: float, fit: Sequence[bool]) -> list[int]:
+def shuffled(weights: Sequence[int], draw: float, fit: Sequence[bool] = ()) -> list[int]:
     """All positions in an order drawn by weight, the fit ones first; the place of the draw inside the share of one is the
-    draw for the rest."""
+    draw for the rest. Where all weights are 0, all count alike."""
+    if not any(weights):
+        weights = [1] * len(weights)
     ranked: list[int] = []
-    for wanted in (True, False):
-        left = [at for at, one in enumerate(fit) if one is wanted]
-        while left:
-            point = draw * sum(weights[at] for at in left)
+    for wanted in (True, False) if fit else (True,):
+        left = [at for at in range(len(weights)) if not fit or fit[at] is wanted]
+        while len(left) > 1:
+            point = draw * sum([weights[at] for at in left])
             for at in left:
                 if point < weights[at]:
                     break
@@ -131,6 +133,7 @@ def _shuffled(weights: Sequence[int], draw: float, fit: Sequence[bool]) -> list[
             draw = point / weights[at]
             ranked.append(at)
             left.remove(at)
+        ranked += left
     return ranked
 
 

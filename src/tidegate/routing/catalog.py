@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from tidegate.routing.balance import Candidate, Strategy, order
+from tidegate.routing.balance import Candidate, Strategy, order, shuffled
 from tidegate.wire.errors import ModelNotFound
 
 __all__ = ["Alias", "Catalog", "Deployment", "Target", "View"]
@@ -55,7 +55,7 @@ class _Choice(msgspec.Struct, frozen=True):
     """What decides between targets, for one request."""
 
     draw: float
-    able: Collection[str]
+    able: frozenset[str]
     view: "View | None"
     sticky: str
 
@@ -75,7 +75,16 @@ class Catalog:
 
     def __init__(self, aliases: Mapping[str, Alias], listings: Mapping[str, Iterable[str] | None]) -> None:
         self._aliases = dict(aliases)
+        self._drawn = self._find_drawn()
+        self._nested = frozenset(
+            name
+            for name, alias in self._aliases.items()
+            if not self._drawn.isdisjoint((*(target.model for target in alias.targets), *alias.fallback))
+        )
+        """Aliases behind which something is drawn once more."""
+        self._groups: dict[tuple[str, frozenset[str]], list[tuple[Target, list[Deployment]]]] = {}
         self._listings = {name: None if ids is None else frozenset(ids) for name, ids in listings.items()}
+        self._everyone = frozenset(self._listings)
         self._unlisted = [name for name, ids in self._listings.items() if ids is None]
         self._owners: dict[str, list[str]] = {}
         for provider, ids in self._listings.items():
@@ -86,7 +95,7 @@ class Catalog:
         self,
         name: str,
         draw: float,
-        able: Collection[str] | None = None,
+        able: frozenset[str] | None = None,
         *,
         view: View | None = None,
         sticky: str = "",
@@ -99,15 +108,28 @@ class Catalog:
         its message.
         """
         steps: list[Deployment] = []
-        self._resolve(name, _Choice(draw, self._listings if able is None else able, view, sticky), steps, frozenset())
+        self._resolve(name, _Choice(draw, self._everyone if able is None else able, view, sticky), steps, frozenset())
         if view is not None and len(steps) > 1:
             steps.sort(key=lambda step: not view.fit(step))
         return steps
 
-    def is_choice(self, name: str) -> bool:
-        """Whether requests for `name` are spread by something that a sticky key can decide."""
-        alias = self._aliases.get(name)
-        return alias is not None and (len(alias.targets) > 1 or alias.targets[0].model in self._aliases)
+    def draws(self, name: str) -> bool:
+        """Whether the plan for `name` is another from one request to the next, even while all is well."""
+        return name in self._drawn
+
+    def _find_drawn(self) -> frozenset[str]:
+        """The aliases with several targets, and those that lead to one."""
+        found = {name for name, alias in self._aliases.items() if len(alias.targets) > 1}
+        while True:
+            more = {
+                name
+                for name, alias in self._aliases.items()
+                if name not in found
+                and not found.isdisjoint((*(target.model for target in alias.targets), *alias.fallback))
+            }
+            if not more:
+                return frozenset(found)
+            found |= more
 
     def _resolve(self, name: str, choice: "_Choice", steps: list[Deployment], seen: frozenset[str]) -> None:
         alias = self._aliases.get(name)
@@ -118,9 +140,13 @@ class Catalog:
             return
         seen |= {name}
         rest = choice
-        if len(alias.targets) > 1:
-            rest = msgspec.structs.replace(choice, draw=_rest(alias.targets, choice.draw))
-        groups = self._targets(name, alias, rest, seen)
+        if name in self._nested:
+            rest = _Choice(_rest(alias.targets, choice.draw), choice.able, choice.view, choice.sticky)
+            groups = self._targets(name, alias, rest, seen)
+        else:  # the targets lead to the same each time
+            key = (name, choice.able)
+            groups = self._groups.get(key) or self._targets(name, alias, rest, seen)
+            self._groups[key] = groups
         for group in self._ranked(alias, groups, choice):
             for step in group:
                 if all((step.provider, step.model) != (other.provider, other.model) for other in steps):
@@ -157,13 +183,16 @@ class Catalog:
         if len(groups) < 2:
             return [group for _, group in groups]
         view = choice.view
+        sticky = choice.sticky if alias.sticky else ""
+        if view is None and not sticky and alias.strategy == "weighted":
+            return [groups[at][1] for at in shuffled([target.weight for target, _ in groups], choice.draw)]
         candidates = [
             Candidate(group[0].name, target.weight, price=target.price)
             if view is None
             else view.candidate(group[0], target)
             for target, group in groups
         ]
-        ranked = order(alias.strategy, candidates, choice.draw, choice.sticky if alias.sticky else "")
+        ranked = order(alias.strategy, candidates, choice.draw, sticky)
         return [groups[at][1] for at in ranked]
 
     def _find(self, name: str, able: Collection[str]) -> Deployment:
