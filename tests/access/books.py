@@ -20,6 +20,9 @@ LEDGER = """
 [server]
 port = 0
 data_dir = "{data}"
+[routing]
+retries = 0
+eject_after = 0
 [providers.sim]
 base_url = "{sim}"
 timeouts = { first_event = "500ms", idle = "500ms", total = "2s" }

@@ -36,6 +36,7 @@ def test_each_status_has_what_follows_it(status: int, expected: str) -> None:
         (errors.UpstreamTimeout("", "idle"), "elsewhere"),
         (errors.UpstreamTimeout("", "total"), "final"),
         (errors.UpstreamBroken("cut"), "again"),
+        (errors.UpstreamRedirected("307"), "elsewhere"),
         (errors.Overloaded("our own cap"), "elsewhere"),
         (errors.UnsupportedParameter("n"), "final"),
         (errors.ClientGone("gone"), "final"),

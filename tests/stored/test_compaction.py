@@ -313,6 +313,9 @@ def test_a_failed_compaction_is_the_providers_error(api: Api) -> None:
 WITHOUT_STORE = """
 [server]
 port = 0
+[routing]
+retries = 0
+eject_after = 0
 [storage]
 url = "off"
 [providers.openai]

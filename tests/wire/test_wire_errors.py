@@ -76,6 +76,7 @@ TABLE: dict[str, tuple[int, str, str | None, str, bool, str]] = {
     "ProviderError": (502, "server_error", None, "api_error", True, "provider"),
     "UpstreamUnreachable": (502, "server_error", "upstream_unreachable", "api_error", True, "provider"),
     "UpstreamBroken": (502, "server_error", "upstream_broken", "api_error", True, "provider"),
+    "UpstreamRedirected": (502, "server_error", "upstream_broken", "api_error", True, "provider"),
     "UpstreamAuth": (502, "server_error", "upstream_auth", "api_error", False, "provider"),
     "UpstreamFailed": (502, "server_error", "server_error", "api_error", True, "provider"),
     "UpstreamRateLimited": (429, "rate_limit_error", "rate_limit_exceeded", "rate_limit_error", True, "provider"),

@@ -1061,7 +1061,7 @@ class Exchange:
     def _error_of_status(self, body: bytes) -> errors.TidegateError:
         if 200 <= self._status < 400:
             what = "no answer to this request" if self._status < 300 else "a redirect; redirects are not followed"
-            return errors.UpstreamBroken(
+            return errors.UpstreamRedirected(
                 f"Provider '{self._provider}' answered with status {self._status}, which is {what}."
             )
         error = from_status(self._status, body, self._provider, self._retry_after)

@@ -53,7 +53,7 @@ def verdict(error: errors.TidegateError, conditions: frozenset[Condition] = froz
             return "credential"
         case errors.UpstreamRateLimited():
             return "credential"
-        case errors.UpstreamUnreachable():
+        case errors.UpstreamUnreachable() | errors.UpstreamRedirected():
             return "elsewhere"
         case errors.UpstreamTimeout():
             if error.clock == "total":

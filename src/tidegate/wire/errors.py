@@ -31,6 +31,7 @@
     ├── ProviderError               the provider, or the way to it, is at fault
     │   ├── UpstreamUnreachable     502
     │   ├── UpstreamBroken          502
+    │   │   └── UpstreamRedirected
     │   ├── UpstreamAuth            502
     │   ├── UpstreamFailed          502, 503, or the status that the answer maps to
     │   ├── UpstreamRateLimited     429
@@ -94,6 +95,7 @@ __all__ = [
     "UpstreamBroken",
     "UpstreamFailed",
     "UpstreamRateLimited",
+    "UpstreamRedirected",
     "UpstreamTimeout",
     "UpstreamUnreachable",
     "WebSocketVersion",
@@ -464,6 +466,10 @@ class UpstreamBroken(ProviderError):
     """502: the answer was cut, or is not what the dialect promises."""
 
     default_code = "upstream_broken"
+
+
+class UpstreamRedirected(UpstreamBroken):
+    """502: the status is neither a success nor an error, most likely a redirect; the same address will say the same."""
 
 
 class UpstreamAuth(ProviderError):
