@@ -17,6 +17,9 @@ from tidegate.sim.embeddings import vector
 TOML = """
 [server]
 port = 0
+[routing]
+retries = 0
+eject_after = 0
 [providers.openai]
 base_url = "{sim}"
 credentials = ["sk-0123456789abcdef"]
