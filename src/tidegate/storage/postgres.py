@@ -44,8 +44,9 @@ _BEGIN: Final = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {IDLE_S
 
 _BEGIN_LAZILY: Final = f"{_BEGIN}; SET LOCAL synchronous_commit = off"
 
-RETRIES: Final = 3
-"""Attempts at a transaction that the server rolled back in favour of another one."""
+PAUSES_S: Final = (0.0, 0.02, 0.1, 0.5)
+"""Before each attempt at a transaction that the server rolled back in favour of another one: repeated at once, it may
+take a row from under the other one, which has not woken up yet, and run into the same deadlock."""
 
 
 class _RolledBack(Exception):
@@ -82,7 +83,9 @@ class PostgresEngine:
         return engine
 
     async def write(self, work: Callable[[], Work[T]], *, sync: bool) -> T:
-        for _ in range(RETRIES):
+        for pause_s in PAUSES_S:
+            if pause_s:
+                await asyncio.sleep(pause_s)
             with contextlib.suppress(_RolledBack):
                 return await self._write(work, sync=sync)
         raise Unavailable("other transactions were in the way again and again")
