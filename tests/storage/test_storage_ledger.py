@@ -1,6 +1,7 @@
 """A ledger entry is written once and settled once, whoever dies in between; its sums always agree with the rows."""
 
 import asyncio
+import random
 from typing import Any
 
 import msgspec
@@ -129,6 +130,45 @@ def test_an_entry_is_written_at_admission_and_settled_once(place: Place) -> None
             [row] = await everything(storage)
             assert (row.entry.output_tokens, row.entry.ending) == (30, "completed")
             await check_sums(storage, place)
+
+    run(scenario)
+
+
+def test_text_that_one_engine_does_not_take_costs_no_entry(place: Place) -> None:
+    """Clients choose names of end users and models, providers codes of errors; PostgreSQL knows no character U+0000."""
+
+    async def scenario() -> None:
+        async with place.open() as storage:
+            number = storage.usage_number()
+            admit(storage, usage(number, settled=False, ending="open", end_user="a\0b"))
+            await everything(storage)
+            storage.settle_usage(usage(number, end_user="a\0b", model="m\0", deployment="d\0", error="\0"))
+            [row] = await everything(storage, UsageFilter(end_user="a\0b", model="m\0"))
+            assert (row.entry.end_user, row.entry.model, row.entry.error) == ("a\ufffdb", "m\ufffd", "\ufffd")
+            who = {"organization": row.tenant.organization, "project": row.tenant.project, "end_user": "a\0b"}
+            assert (await storage.usage_spent("end_user", who, 0, 3e9))[0] == 1
+            [found] = await storage.usage_report(("end_user",), 0, 3e9, UsageFilter(end_user="a\0b"), limit=10)
+            assert found.by == ("a\ufffdb",)
+            await check_sums(storage, place)
+
+    run(scenario)
+
+
+def test_names_of_any_length_cost_no_entry(place: Place) -> None:
+    """The sums are found by them, and indexes have an end. Random, so that nothing makes them shorter."""
+
+    async def scenario() -> None:
+        async with place.open() as storage:
+            draw = random.Random(1)
+            letters = [chr(draw.randrange(0x10000, 0x2FFFF)) for _ in range(1024)]
+            name = "".join(letters)
+            given = usage(storage.usage_number(), end_user=name[:256], model=name, deployment=f"lab/{name}")
+            storage.settle_usage(given)
+            only = UsageFilter(model=name, end_user=name[:256])
+            [row] = await everything(storage, only)
+            assert name.startswith(row.entry.model)
+            assert len(row.entry.model) >= 128
+            assert (await storage.usage_report(("model",), 0, 3e9, only, limit=10))[0].requests == 1
 
     run(scenario)
 

@@ -27,8 +27,6 @@ def test_spans_begin_at_an_hour_and_end_at_any_time(place: Place) -> None:
             ):
                 given = usage(storage.usage_number(), tenant=tenant, at=at, **members)
                 storage.settle_usage(given)
-            running = usage(storage.usage_number(), at=NOON + 7200, settled=False)
-            storage.admit_usage(running.number, lambda: running)
             await storage.usage_report((), 0, 3e9, UsageFilter(), limit=1)  # all is written
 
             async def spent(level: Level, before: float) -> tuple[int, int, int]:
@@ -41,5 +39,22 @@ def test_spans_begin_at_an_hour_and_end_at_any_time(place: Place) -> None:
             assert await spent("end_user", NOON + 7231) == (2, 240, 3000)
             assert await spent("end_user", NOON) == (0, 0, 0)
             assert await storage.usage_spent("key", {"key_id": "nobody"}, NOON, NOON + 7231) == (0, 0, 0)
+
+    run(scenario)
+
+
+def test_what_nobody_has_settled_yet_counts_as_it_was_estimated(place: Place) -> None:
+    """Its process may have been killed, and the next one counts from its own start on."""
+
+    async def scenario() -> None:
+        async with place.open() as storage:
+            for at in (NOON - 1, NOON, NOON + 3700, NOON + 7300):
+                open_row = usage(storage.usage_number(), at=at, settled=False, ending="open")
+                storage.admit_usage(open_row.number, lambda given=open_row: given)  # type: ignore[misc]
+            await storage.usage_report((), 0, 3e9, UsageFilter(), limit=1)  # all is written
+            for level, who in WHO.items():
+                if level != "end_user":
+                    assert await storage.usage_spent(level, who, NOON, NOON + 3700) == (1, 120, 1500)
+                    assert await storage.usage_spent(level, who, NOON, NOON + 7301) == (3, 360, 4500)
 
     run(scenario)

@@ -30,6 +30,7 @@ __all__ = [
     "entries",
     "expire",
     "has_orphans",
+    "kept_text",
     "rebuild",
     "report",
     "settle",
@@ -40,6 +41,9 @@ HOUR_S: Final = 3600
 
 PROCESS_SHIFT: Final = 40
 """Bits of a row's number below those that name the process."""
+
+TEXT_BYTES: Final = 640
+"""Most bytes of a text from outside. The sums are found by three of them, and a row of an index has room for 2704."""
 
 DIMENSIONS: Final = (
     "hour",
@@ -223,6 +227,15 @@ _SUM_HOUR = Sql(f"""
     GROUP BY l.tenant, {", ".join(f"l.{name}" for name in _KEPT)}
 """)
 
+
+def kept_text(text: str) -> str:
+    """Text from outside as it is kept. PostgreSQL takes no U+0000, and no long text in the key of a table: nobody may be
+    spared an entry by either."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    return text if len(text) <= TEXT_BYTES // 4 else text.encode()[:TEXT_BYTES].decode(errors="ignore")
+
+
 # -- writing ----------------------------------------------------------------------------------------------------
 
 
@@ -292,9 +305,9 @@ def _add(usages: Iterable[Usage], numbers: Mapping[Tenant, int]) -> Work[None]:
             int(usage.admitted_at // HOUR_S),
             numbers[usage.tenant],
             usage.key_id,
-            entry.end_user,
-            entry.model,
-            entry.deployment,
+            kept_text(entry.end_user),
+            kept_text(entry.model),
+            kept_text(entry.deployment),
             entry.endpoint,
             entry.ending,
         )
@@ -351,14 +364,14 @@ def _values(tenant: int, usage: Usage) -> tuple[Any, ...]:
             )
         ),
         entry.key,
-        entry.end_user,
-        entry.model,
-        entry.deployment,
+        kept_text(entry.end_user),
+        kept_text(entry.model),
+        kept_text(entry.deployment),
         entry.endpoint,
         int(entry.stream),
         entry.status,
         entry.ending,
-        entry.error,
+        kept_text(entry.error),
         entry.attempts,
         entry.duration_ms,
         entry.first_event_ms,
@@ -482,4 +495,4 @@ def _set_members(only: UsageFilter) -> tuple[str, ...]:
 
 
 def _given(only: UsageFilter) -> dict[str, str]:
-    return {name: getattr(only, name) for name in _set_members(only)}
+    return {name: kept_text(getattr(only, name)) for name in _set_members(only)}

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from tidegate.storage.ledger import HOUR_S
+from tidegate.storage.ledger import HOUR_S, kept_text
 from tidegate.storage.statement import Sql, Work
 
 __all__ = ["Level", "Spent", "spent"]
@@ -29,8 +29,12 @@ def _sql(who: str) -> Sql:
             UNION ALL
             SELECT count(*), sum(l.input_tokens + l.output_tokens), sum(l.cost_nano)
             FROM ledger l JOIN tenants t ON t.number = l.tenant
-            WHERE l.admitted_at >= :begin AND l.admitted_at < :before AND l.settled_at IS NOT NULL
+            WHERE l.admitted_at >= :begin AND l.admitted_at < :before
             AND l.ending <> 'repeated' AND {who.format(row="l")}
+            UNION ALL
+            SELECT count(*), sum(l.input_tokens + l.output_tokens), sum(l.cost_nano)
+            FROM ledger l JOIN tenants t ON t.number = l.tenant
+            WHERE l.settled_at IS NULL AND l.admitted_at >= :since AND l.admitted_at < :begin AND {who.format(row="l")}
         ) parts
     """)
 
@@ -39,15 +43,17 @@ _SPENT: Final = {level: _sql(who) for level, who in _WHO.items()}
 
 
 def spent(level: Level, who: dict[str, str], since: float, before: float) -> Work[Spent]:
-    """Sums over the settled requests that were admitted from `since`, the beginning of an hour, up to `before`. `who` has
-    what the level needs of organization, project, key_id and end_user. Repeated answers cost nothing and do not count."""
+    """Sums over the requests that were admitted from `since`, the beginning of an hour, up to `before`. `who` has
+    what the level needs of organization, project, key_id and end_user. Repeated answers cost nothing and do not count. Those that are
+    not settled count as estimated at their admission: their process may be gone, and nobody else counts them."""
     present = int(before // HOUR_S)
     rows = yield _SPENT[level](
         first=int(since // HOUR_S),
         present=present,
+        since=float(since),
         begin=float(max(since, present * HOUR_S)),
         before=float(before),
-        **who,
+        **{name: kept_text(value) for name, value in who.items()},
     )
     requests, tokens, cost = rows[0]
     return int(requests), int(tokens), int(cost)
