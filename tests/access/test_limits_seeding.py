@@ -94,6 +94,22 @@ def test_books_that_fail_hold_budgets_back_and_nothing_else() -> None:
     run(main())
 
 
+def test_a_budget_that_was_lifted_for_a_while_knows_what_was_spent_meanwhile() -> None:
+    async def main() -> None:
+        books = PlainBooks((0, 0, 0))
+        engine = MemoryLimiter(clock=FakeClock(), books=books)
+        budget = Limits(cost=Windows(month=100e-9))
+        (await reserve(engine, Scope("key", "k", budget), cost=1)).settle(0, 1)
+        lifted = Limits(requests=Windows(minute=1000))
+        await reserve(engine, Scope("key", "k", lifted), cost=99)
+        books.amounts = (2, 0, 100)
+        with pytest.raises(BudgetExhausted, match=r"used \$0.0000001,"):
+            await reserve(engine, Scope("key", "k", budget), cost=1)
+        await engine.close()
+
+    run(main())
+
+
 def test_a_new_day_needs_no_books() -> None:
     async def main() -> None:
         clock = FakeClock()

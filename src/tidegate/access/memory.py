@@ -271,7 +271,9 @@ class _Gate:
         self.calendars: list[tuple[_Calendar, int, int]] = []
         rules: dict[bool, list[Rule]] = {True: [], False: []}
         for scope, account in owned:
-            for whole in rules_of(scope):
+            found = rules_of(scope)
+            limiter.forget_others(account, found)
+            for whole in found:
                 rule = whole._replace(limit=limiter.shared(whole))
                 if rule.kind == STREAMS:
                     self.streams.append((account, rule))
@@ -504,6 +506,16 @@ class MemoryLimiter:
                 found = _Calendar(rule.window, self.clock.wall(), seeded=self._books is None)
             account.meters[key] = found
         return found
+
+    def forget_others(self, account: _Account, rules: Sequence[Rule]) -> None:
+        """Days and months that no rule holds any more: what is used from now on is not counted in them, so that the books
+        must be asked should such a rule come back."""
+        if self._books is None:
+            return
+        wanted = {(rule.kind, rule.window) for rule in rules}
+        for key, meter in list(account.meters.items()):
+            if isinstance(meter, _Calendar) and key not in wanted:
+                del account.meters[key]
 
     def shared(self, rule: Rule) -> int:
         """What this process may let pass under a rule."""
