@@ -242,6 +242,17 @@ def test_a_change_on_the_command_line_holds_within_a_second(tmp_path: Path) -> N
         assert ask(gateway, made["key"]).status == 200
 
 
+def test_the_command_line_shows_the_budgets_of_managed_keys_too(tmp_path: Path) -> None:
+    made = command(tmp_path, "keys", "create", "app", "--limit", "cost.month=5", "--limit", "requests.day=9")
+    with Running(storing(tmp_path)) as gateway:
+        assert ask(gateway, made["key"]).status == 200
+    found = command(tmp_path, "budget")["data"]
+    assert [(one["level"], one["id"], one["kind"], one["limit"], one["used"]) for one in found] == [
+        ("key", made["id"], "requests", 9, 1),
+        ("key", made["id"], "cost", 5, 0),
+    ]
+
+
 @pytest.mark.security("SEC-API2-GUESS")
 def test_only_known_addresses_are_let_guess(tmp_path: Path) -> None:
     """From this machine many failures are borne, and a known key is served even when they are too many."""

@@ -123,9 +123,13 @@ def config_show(path: str | None, as_json: bool, changed: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tidegate.cli.cell import cell
+
     table = Table("key", "value", "origin", box=None, pad_edge=False)
     for one in shown:
-        table.add_row(one.path, one.value, one.origin, style=None if one.origin != "default" else "dim")
+        table.add_row(
+            cell(one.path), cell(one.value), cell(one.origin), style=None if one.origin != "default" else "dim"
+        )
     Console(width=None if sys.stdout.isatty() else 400).print(table)
 
 

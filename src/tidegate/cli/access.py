@@ -266,13 +266,13 @@ def _show(table: "Table") -> None:
 def _cell(name: str, value: Any) -> str:
     from datetime import UTC, datetime
 
-    from rich.markup import escape
+    from tidegate.cli.cell import cell
 
     if value is None:
         return ""
     if name == "at" or name.endswith("_at"):
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return cell(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 async def _every(page: Callable[[str | None], Awaitable[Any]]) -> list[Any]:

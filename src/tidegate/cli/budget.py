@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tidegate.access.limits import Standing
     from tidegate.access.scopes import Scope
     from tidegate.config.schema import Config
+    from tidegate.storage.storage import Reader
 
 __all__ = ["budget"]
 
@@ -52,22 +53,45 @@ def budget(path: str | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tidegate.cli.cell import cell
+
     table = Table(*COLUMNS, box=None, pad_edge=False)
     for one in standings:
-        table.add_row(*shown_row(one), style="red" if one.remaining == 0 else None)
+        table.add_row(*map(cell, shown_row(one)), style="red" if one.remaining == 0 else None)
     Console(width=None if sys.stdout.isatty() else 400).print(table)
 
 
 async def _standings(config: "Config") -> "list[Standing]":
-    from tidegate.access.keys import KeyRing
+    """Of all limits that the file and the database set."""
+    from tidegate.cli import UsageError
+    from tidegate.server.database import database_url
+    from tidegate.storage.storage import Reader
 
-    principals = KeyRing(config.keys, projects=config.projects, organizations=config.organizations).principals
-    scopes = {(scope.level, scope.id): scope for principal in principals for scope in principal.scopes}
-    if not scopes:
-        return []
-    if config.limits.valkey is not None:
-        return await _from_valkey(config, list(scopes.values()))
-    return await _from_ledger(config, list(scopes.values()))
+    url = database_url(config, os.environ)
+    if url is None:
+        scopes = await _scopes(config, None)
+        if scopes and config.limits.valkey is None:
+            raise UsageError("This configuration keeps no ledger: storage.url is off, or there is no data folder.")
+        return await _from_valkey(config, scopes) if scopes else []
+    async with Reader.open(url) as reader:
+        scopes = await _scopes(config, reader)
+        if not scopes:
+            return []
+        return await (_from_ledger(reader, scopes) if config.limits.valkey is None else _from_valkey(config, scopes))
+
+
+async def _scopes(config: "Config", reader: "Reader | None") -> "list[Scope]":
+    from functools import partial
+
+    from tidegate.access.directory import Directory
+    from tidegate.access.keys import KeyRing
+    from tidegate.storage import access
+
+    directory = Directory()
+    if reader is not None:
+        directory.apply(await reader.look(partial(access.changes, 0)))
+    ring = KeyRing(config.keys, directory, projects=config.projects, organizations=config.organizations)
+    return list({(scope.level, scope.id): scope for one in ring.principals for scope in one.scopes}.values())
 
 
 async def _from_valkey(config: "Config", scopes: "list[Scope]") -> "list[Standing]":
@@ -80,37 +104,30 @@ async def _from_valkey(config: "Config", scopes: "list[Scope]") -> "list[Standin
         await limiter.close()
 
 
-async def _from_ledger(config: "Config", scopes: "list[Scope]") -> "list[Standing]":
+async def _from_ledger(reader: "Reader", scopes: "list[Scope]") -> "list[Standing]":
     from tidegate.access.books import LedgerBooks
     from tidegate.access.limits import KINDS, STREAMS, Standing, rules_of
     from tidegate.access.memory import window_bounds
-    from tidegate.cli import UsageError
-    from tidegate.server.database import database_url
-    from tidegate.storage.storage import Reader
 
-    url = database_url(config, os.environ)
-    if url is None:
-        raise UsageError("This configuration keeps no ledger: storage.url is off, or there is no data folder.")
     found = []
     now = time.time()
-    async with Reader.open(url) as reader:
-        books = LedgerBooks(reader)
-        for scope in scopes:
-            for rule in rules_of(scope):
-                if rule.kind == STREAMS or rule.window == "minute":
-                    continue
-                begin, end = window_bounds(rule.window, now)
-                used = (await books.used(scope, begin, now))[rule.kind]
-                found.append(
-                    Standing(
-                        level=scope.level,
-                        id=scope.id,
-                        kind=KINDS[rule.kind],
-                        window=rule.window,
-                        limit=rule.limit,
-                        used=used,
-                        reserved=0,
-                        reset_s=end - now,
-                    )
+    books = LedgerBooks(reader)
+    for scope in scopes:
+        for rule in rules_of(scope):
+            if rule.kind == STREAMS or rule.window == "minute":
+                continue
+            begin, end = window_bounds(rule.window, now)
+            used = (await books.used(scope, begin, now))[rule.kind]
+            found.append(
+                Standing(
+                    level=scope.level,
+                    id=scope.id,
+                    kind=KINDS[rule.kind],
+                    window=rule.window,
+                    limit=rule.limit,
+                    used=used,
+                    reserved=0,
+                    reset_s=end - now,
                 )
+            )
     return found

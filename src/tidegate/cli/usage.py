@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tidegate.cli.cell import cell
+
 if TYPE_CHECKING:
     from tidegate.access.reports import Query
     from tidegate.config.schema import Config
@@ -162,7 +164,7 @@ def _print_table(query: "Query", rows: "list[ReportRow]", whole: "ReportRow") ->
     for row, shown in zip(rows[: query.limit], reports.report_rows(query, rows), strict=False):
         part = row.cost_nano / most if most else row.requests / busiest
         table.add_row(
-            *([str(shown[name]) or "–" for name in query.by] or [""]),
+            *([cell(str(shown[name])) or "–" for name in query.by] or [""]),
             f"{row.requests:,}",
             f"{row.input_tokens:,}",
             f"{row.cached_tokens:,}",

@@ -774,6 +774,10 @@ class Reader:
         """See `Storage.usage_entries`."""
         return await self._engine.read(partial(ledger.entries, since, until, only, after=after, limit=limit))
 
+    async def look(self, work: Callable[[], Work[T]]) -> T:
+        """See `Storage.look`."""
+        return await self._engine.read(work)
+
     async def usage_spent(self, level: Level, who: dict[str, str], since: float, before: float) -> Spent:
         """See `Storage.usage_spent`."""
         return await self._engine.read(partial(spent, level, who, since, before))
