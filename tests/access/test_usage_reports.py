@@ -92,12 +92,25 @@ def test_nobody_sees_the_usage_of_another_key(books: Books) -> None:
         ({"limit": "0"}, "limit"),
         ({"limit": "99999"}, "limit"),
         ({"colour": "red"}, "colour"),
+        ({"to": "9999-12-31T23:59:59"}, "to"),
+        ({"from": "0001-01-01T00:00:00+14:00"}, "from"),
+        ({"to": "0001-01-02"}, "to"),
     ],
 )
 def test_what_is_wrong_with_a_query_is_said(books: Books, query: dict[str, str], param: str) -> None:
     answer = books.http.get("/admin/v1/usage", params=query)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+def test_a_time_before_all_entries_is_no_mistake(books: Books) -> None:
+    assert get(books, "/admin/v1/usage", **{"from": "99999d"})["from"] == "1970-01-01T00:00:00Z"
+    assert get(books, "/admin/v1/usage", to="1970-01-02")["total"]["requests"] == 0
+
+
+def test_text_that_no_database_takes_is_nobodys_usage(books: Books) -> None:
+    assert get(books, "/admin/v1/usage", end_user="a\0b", group_by="end_user")["data"] == []
+    assert get(books, "/admin/v1/usage/entries", model="\0")["data"] == []
 
 
 def test_a_report_reaches_over_whole_hours_and_may_be_cut(books: Books) -> None:
@@ -185,3 +198,16 @@ def test_an_admin_sees_the_usage_of_all_and_a_keys_metadata_with_it(books: Books
     row = tagged.row(tagged.ask("chat", "lab/echo"))
     tagged.close()
     assert (row.entry.key, row.key_id, bytes(row.tags)) == ("tagged", answer.json()["id"], b'{"team":"tides"}')
+
+
+@pytest.mark.security("SEC-INJ-CELL")
+def test_what_clients_send_is_text_in_a_table(books: Books, folder: Path) -> None:
+    """Names of end users are theirs to choose: no markup, no commands to the terminal."""
+    for name in ("[/b]", "[red]x", "a\x1b]0;title\x07b"):
+        books.ask("chat", "lab/echo", user=name)
+    books.settled()
+    text = tidegate(folder, "--by", "end_user")
+    assert "[/b]" in text
+    assert "[red]x" in text
+    assert "\x1b" not in text
+    assert "\x07" not in text

@@ -27,6 +27,9 @@ MOST_ROWS: Final = 10_000
 DEFAULT_DAYS: Final = 30
 """How far back is looked when nobody says."""
 
+LATEST: Final = 253_402_297_200.0
+"""Begin of the last hour of the year 9999: no time behind it can be written."""
+
 _RELATIVE: Final = re.compile(r"(\d{1,5})([hd])")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that spreadsheets take for a formula."""
@@ -84,7 +87,7 @@ def read_query(given: Mapping[str, str], now: float, mine: UsageFilter | None = 
     if len(set(by)) < len(by):
         raise InvalidRequest("Invalid 'group_by': a dimension stands there twice.", param="group_by")
     until = read_time(given["to"], now, "to") if "to" in given else now
-    since = read_time(given["from"], now, "from") if "from" in given else until - DEFAULT_DAYS * 24 * HOUR_S
+    since = read_time(given["from"], now, "from") if "from" in given else max(0.0, until - DEFAULT_DAYS * 24 * HOUR_S)
     if since > until:
         raise InvalidRequest("Invalid 'from': it is later than 'to'.", param="from")
     format_ = given.get("format", "json")
@@ -101,12 +104,15 @@ def read_time(text: str, now: float, param: str) -> float:
     a zone it is UTC. Raises InvalidRequest."""
     relative = _RELATIVE.fullmatch(text)
     if relative is not None:
-        return now - int(relative[1]) * (HOUR_S if relative[2] == "h" else 24 * HOUR_S)
+        return max(0.0, now - int(relative[1]) * (HOUR_S if relative[2] == "h" else 24 * HOUR_S))
     if text.isascii() and text.isdigit() and 9 <= len(text) <= 10:
         return float(text)
     try:
         found = datetime.fromisoformat(text)
-        return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+        at = (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+        if not 0 <= at < LATEST:
+            raise ValueError("it lies outside of the years that times have")
+        return at
     except (ValueError, OverflowError):
         raise InvalidRequest(
             f"Invalid '{param}': expected a time such as 2026-11-01, 2026-11-01T10:00:00Z, 24h or 7d (ago), or seconds since 1970.",
