@@ -49,6 +49,13 @@ def gateway() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
+def router() -> Iterator[Running]:
+    provider = '[providers.router]\nkind = "openrouter"\nbase_url = "{sim}"\ncredentials = ["sk-or"]\n'
+    with Running(f"[server]\nport = 0\n{provider}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def narrow(gateway: Running) -> Iterator[Api]:
     with Api(gateway, authorization=f"Bearer {KEYS['narrow']}") as client:
         yield client
@@ -85,6 +92,23 @@ def test_the_default_model_is_no_way_around_the_list(gateway: Running) -> None:
     with Api(gateway, authorization=f"Bearer {KEYS['lost']}") as api:
         assert api.ask("chat", None).status == 403
         assert api.ask("chat", "sim/lorem").status == 200
+
+
+@pytest.mark.security("SEC-API5-MODEL")
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/completions"])
+@pytest.mark.parametrize("member", [{"models": ["openai/o1-pro"]}, {"preset": "dear"}])
+def test_another_member_of_the_request_is_no_way_around_the_list(
+    router: Running, path: str, member: dict[str, object]
+) -> None:
+    """OpenRouter answers with any model that stands there, at that one's price."""
+    prompt = {"chat": {"messages": [{"role": "user", "content": "Hi"}]}, "resp": {"input": "Hi"}}.get(
+        path[4:8], {"prompt": "Hi"}
+    )
+    with Api(router) as api:
+        assert api.post(path, {"model": "router/echo", **prompt}).status == 200
+        calls = api.calls
+        reply = api.post(path, {"model": "router/echo", **prompt, **member})
+        assert (reply.status, reply.error["param"], api.calls) == (400, next(iter(member)), calls)
 
 
 @pytest.mark.security("SEC-API2-DIGEST")

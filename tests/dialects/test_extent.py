@@ -61,6 +61,14 @@ PLAIN = {"model": "m", "input": [{"role": "user", "content": [{"type": "input_te
         {"contents": [{"parts": [{"file_data": {"file_uri": "gs://x"}}]}]},
         {"tools": [{"googleSearch": {}}]},
         {"tools": [{"url_context": {}}]},
+        {"cachedContent": "cachedContents/1"},
+        {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]},
+        {"tools": [{"type": "builtin_function", "function": {"name": "$web_search"}}]},
+        {"tools": [{"type": "browser_search"}]},
+        {"tools": [{"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5"}]},
+        {"plugins": [{"id": "web"}]},
+        {"search_parameters": {"mode": "on"}},
+        {"enable_search": True},
     ],
 )
 def test_what_the_provider_reads_beside_the_body_is_seen(extra: Any) -> None:
@@ -77,6 +85,7 @@ def test_what_the_provider_reads_beside_the_body_is_seen(extra: Any) -> None:
         {"messages": [{"role": "user", "content": 'an image, a file and "audio"'}]},
         {"tools": [{"type": "function", "name": "image_maker", "parameters": {"type": "object"}}]},
         {"input": "é", "metadata": {"note": "file"}},
+        {"messages": [{"role": "user", "content": "hi"}], "modalities": ["audio"], "audio": {"voice": "alloy"}},
     ],
 )
 def test_text_about_such_things_is_only_text(body: Any) -> None:

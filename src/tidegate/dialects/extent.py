@@ -32,7 +32,7 @@ NOTHING: Final = Extent(output_tokens=0)
 
 _SUSPECT: Final = re.compile(
     rb'"(?:image|input_|file|inline|audio|video|document|container|mcp|web_|google|url|code|computer|local_shell|tool_search|'
-    rb"retrieval|enterprise)"
+    rb"retrieval|enterprise|cached|plugins|search_|enable_|browser_|builtin_|advisor)"
 )
 """Begins of the words that :func:`_points_elsewhere` looks for. All begin with one letter, which makes it several times as
 fast."""
@@ -42,14 +42,16 @@ _HIDDEN: Final = b"\\u00"
 
 _KEYS: Final = frozenset(
     {
-        "audio_url", "codeExecution", "code_execution", "enterpriseWebSearch", "enterprise_web_search", "fileData",
+        "audio_url", "cachedContent", "cached_content", "codeExecution", "code_execution", "enable_search",
+        "enterpriseWebSearch", "enterprise_web_search", "fileData",
         "fileSearch", "file_data", "file_id", "file_search", "file_url", "googleMaps", "googleSearch",
         "googleSearchRetrieval", "google_maps", "google_search", "google_search_retrieval", "image_url", "inlineData",
-        "inline_data", "input_audio", "mcp_servers", "urlContext", "url_context", "video_url", "web_search_options",
+        "inline_data", "input_audio", "mcp_servers", "plugins", "search_parameters", "urlContext", "url_context", "video_url",
+        "web_search_options",
     }
 )  # fmt: skip
 _TYPES: Final = (
-    "audio", "code_", "computer", "container", "document", "file", "image", "input_audio", "input_file", "input_image",
+    "advisor", "audio", "browser_", "builtin_function", "code_", "computer", "container", "document", "file", "image", "input_audio", "input_file", "input_image",
     "input_video", "local_shell", "mcp", "retrieval", "tool_search", "video", "web_fetch", "web_search",
 )  # fmt: skip
 
@@ -68,6 +70,9 @@ def _points_elsewhere(value: Any) -> bool:
         one = waiting.pop()
         if isinstance(one, dict):
             if not _KEYS.isdisjoint(one):
+                return True
+            said = one.get("audio")
+            if isinstance(said, dict) and "id" in said:  # an earlier answer in chat, which the provider has kept
                 return True
             kind = one.get("type")
             if isinstance(kind, str) and kind.startswith(_TYPES):
