@@ -76,6 +76,7 @@ def test_a_managed_key_works_beside_a_configured_one(gateway: Running, admin: Ad
     assert "admin key" in ask(gateway, admin.key).error["message"]
 
 
+@pytest.mark.security("SEC-API2-PLACE")
 def test_a_key_may_do_what_it_says(gateway: Running, admin: Admin) -> None:
     made = admin.make("narrow", models=["fast", "sim/l*"], endpoints=["chat", "responses"], model="fast")
     assert ask(gateway, made["key"], model="sim/echo").error["code"] == "model_not_allowed"
@@ -91,6 +92,7 @@ def test_a_key_may_do_what_it_says(gateway: Running, admin: Admin) -> None:
         assert api.post("/v1/conversations", {}).error["code"] == "endpoint_not_allowed"
 
 
+@pytest.mark.security("SEC-API2-PLACE")
 def test_a_key_is_good_only_where_it_may_be_used(gateway: Running, admin: Admin) -> None:
     there = admin.make("there", addresses=["10.0.0.0/8", "2001:db8::/32"])
     reply = ask(gateway, there["key"])
@@ -133,6 +135,7 @@ def test_a_stream_that_runs_when_its_key_is_revoked_goes_on_to_its_end(gateway: 
     assert [line for line in rest if line][-1] == "data: [DONE]"
 
 
+@pytest.mark.security("SEC-API2-ROTATE")
 def test_after_a_rotation_both_texts_hold_for_as_long_as_was_said(gateway: Running, admin: Admin) -> None:
     made = admin.make("rotating")
     rotated = admin.post(f"/keys/{made['id']}/rotate", {"overlap_seconds": 1})
@@ -196,6 +199,7 @@ def test_a_key_of_the_other_organization_cannot_open_an_envelope(gateway: Runnin
     assert (ours is not None, theirs, odd) == (True, None, None)
 
 
+@pytest.mark.security("SEC-API8-FIRST")
 @pytest.mark.row("S7", "S8")
 def test_an_open_gateway_closes_with_its_first_managed_key_and_stays_closed(tmp_path: Path) -> None:
     with Running(storing(tmp_path)) as gateway, Api(gateway) as api:

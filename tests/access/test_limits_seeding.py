@@ -38,6 +38,7 @@ async def reserve(engine: MemoryLimiter, *scopes: Scope, cost: int = 0, user: Sc
     return await held if asyncio.iscoroutine(held) else held
 
 
+@pytest.mark.security("SEC-API4-FORGET")
 def test_a_budget_waits_for_what_was_spent_before() -> None:
     async def main() -> None:
         books = SlowBooks((3, 0, 95))
@@ -94,6 +95,7 @@ def test_books_that_fail_hold_budgets_back_and_nothing_else() -> None:
     run(main())
 
 
+@pytest.mark.security("SEC-API4-FORGET")
 def test_a_budget_that_was_lifted_for_a_while_knows_what_was_spent_meanwhile() -> None:
     async def main() -> None:
         books = PlainBooks((0, 0, 0))

@@ -231,6 +231,7 @@ def test_a_server_that_is_gone_leaves_each_gateway_its_share(server: ValkeyServe
     run(main())
 
 
+@pytest.mark.security("SEC-API4-OUTAGE")
 def test_a_server_that_is_gone_refuses_where_that_is_asked_for(server: ValkeyServer) -> None:
     async def main() -> None:
         async with limiter(server, refuses=True) as engine:
@@ -268,6 +269,7 @@ def test_what_was_used_alone_is_told_when_the_server_is_back(server: ValkeyServe
     run(main())
 
 
+@pytest.mark.security("SEC-API4-LEAVE")
 def test_a_client_that_leaves_while_its_request_waits_holds_nothing(server: ValkeyServer) -> None:
     one = scope(streams=1)
 

@@ -66,6 +66,7 @@ def test_a_report_sums_what_the_caller_used(books: Books) -> None:
     assert [row["cost"] for row in found["data"]] == sorted((row["cost"] for row in found["data"]), reverse=True)
 
 
+@pytest.mark.security("SEC-API1-USAGE")
 def test_nobody_sees_the_usage_of_another_key(books: Books) -> None:
     for only in ({"key": "web"}, {"project": "airport"}, {"key_id": "web"}):
         for path in ("/admin/v1/usage", "/admin/v1/usage/entries"):
@@ -121,6 +122,7 @@ def test_a_report_reaches_over_whole_hours_and_may_be_cut(books: Books) -> None:
     assert get(books, "/admin/v1/usage", **{"from": "2020-01-01", "to": "2020-02-01"})["total"]["requests"] == 0
 
 
+@pytest.mark.security("SEC-INJ-CELL")
 def test_the_entries_come_out_whole_in_both_forms(books: Books) -> None:
     found = get(books, "/admin/v1/usage/entries")["data"]
     assert [one["request_id"] for one in found] == [row.entry.request_id for row in books.rows(key="app")]

@@ -45,6 +45,7 @@ def test_the_extent_is_what_the_request_allows(path: str, body: Any, extent: Ext
 PLAIN = {"model": "m", "input": [{"role": "user", "content": [{"type": "input_text", "text": 'an "image_url" é'}]}]}
 
 
+@pytest.mark.security("SEC-API4-BOUND")
 @pytest.mark.parametrize(
     "extra",
     [

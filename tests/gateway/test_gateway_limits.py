@@ -87,6 +87,7 @@ def ask(api: Api, name: str, model: str = "sim/echo", path: str = "/v1/responses
     return api.post(path, body, headers=key(name))
 
 
+@pytest.mark.security("SEC-API4-BUDGET")
 def test_two_hundred_requests_at_once_spend_no_more_than_a_budget_for_fifty(gateway: Running) -> None:
     """Each may cost 10 tokens at $0.001: the budget of $0.50 has room for 50."""
 
@@ -186,6 +187,7 @@ def test_what_can_never_pass_is_not_worth_waiting_for(api: Api) -> None:
     assert reply.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.security("SEC-API4-BOUND")
 @pytest.mark.parametrize(
     ("model", "members", "code", "told"),
     [
@@ -233,6 +235,7 @@ def test_requests_under_way_are_limited_and_free_their_place(gateway: Running, a
     assert wait_for(lambda: ask(api, "stream").status == 200)
 
 
+@pytest.mark.security("SEC-API4-BUDGET")
 def test_a_request_counts_in_all_its_scopes_or_in_none(api: Api) -> None:
     first = ask(api, "both")
     assert first.status == 200
@@ -266,6 +269,7 @@ def test_a_call_that_fails_gives_its_money_back(api: Api, gateway: Running) -> N
     assert ask(api, "costly", max_output_tokens=9000).status == 200
 
 
+@pytest.mark.security("SEC-API4-LEAVE")
 def test_a_client_that_leaves_pays_for_what_it_had_and_gives_back_the_rest(gateway: Running, api: Api) -> None:
     with httpx.Client(base_url=gateway.origin, headers=key("costly"), timeout=10) as client:
         body = request_body("responses", "sim/lorem?chunks=1000&gap=20", stream=True, max_output_tokens=9000)
@@ -302,6 +306,7 @@ def test_refusals_and_open_reservations_are_counted(gateway: Running, api: Api) 
     )
 
 
+@pytest.mark.security("SEC-API4-FORGET")
 def test_a_reload_keeps_what_was_counted(tmp_path: Any) -> None:
     path = tmp_path / "tidegate.toml"
     with Running(TOML, path=path) as running, Api(running) as api:

@@ -49,6 +49,7 @@ async def ask(client: httpx.AsyncClient, gateway: Running, model: str) -> httpx.
     return await client.post(f"{gateway.url}/responses", json=body)
 
 
+@pytest.mark.security("SEC-API4-BUDGET")
 def test_parallel_requests_through_two_gateways_spend_no_more_than_one_budget(
     server: ValkeyServer, tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_parallel_requests_through_two_gateways_spend_no_more_than_one_budget(
         assert reply.headers["x-ratelimit-limit-requests"] == "1000"
 
 
+@pytest.mark.security("SEC-API4-OUTAGE")
 def test_a_valkey_that_dies_fails_no_request_and_is_found_again(server: ValkeyServer, tmp_path: Path) -> None:
     headers = {"authorization": f"Bearer {SECRET}"}
     with running(server, tmp_path, "local") as gateway, httpx.Client(headers=headers, timeout=20) as client:

@@ -355,6 +355,7 @@ def test_a_route_may_answer_with_more_than_json(callers: Callers) -> None:
 # --- where it listens --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.security("SEC-API5-LISTENER")
 def test_its_own_listener_serves_it_alone(tmp_path: Path) -> None:
     toml = SIM_ONLY.replace("port = 0\n", f'port = 0\ndata_dir = "{tmp_path}"\n') + "[admin]\nport = 0\n"
     with Running(toml) as gateway:

@@ -261,6 +261,7 @@ def test_lists_come_in_pages(place: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-AUDIT-KEPT")
 def test_the_audit_log_names_who_did_what_and_cannot_be_changed(place: Place) -> None:
     async def scenario() -> None:
         async with managing(place) as one:
@@ -283,6 +284,7 @@ def test_the_audit_log_names_who_did_what_and_cannot_be_changed(place: Place) ->
     run(scenario)
 
 
+@pytest.mark.security("SEC-API8-FIRST")
 def test_the_first_admin_is_made_once_however_many_start(place: Place) -> None:
     async def scenario() -> None:
         async with managing(place) as one, managing(place) as other:
@@ -303,6 +305,7 @@ def test_the_first_admin_is_made_once_however_many_start(place: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-API2-STORED")
 def test_no_text_of_a_key_lies_in_the_database(place: Place) -> None:
     async def scenario() -> None:
         async with managing(place) as one:

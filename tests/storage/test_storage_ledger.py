@@ -115,6 +115,7 @@ def test_an_entry_comes_back_as_it_was_written(place: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-API4-LEDGER")
 def test_an_entry_is_written_at_admission_and_settled_once(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
@@ -134,6 +135,7 @@ def test_an_entry_is_written_at_admission_and_settled_once(place: Place) -> None
     run(scenario)
 
 
+@pytest.mark.security("SEC-API4-LEDGER")
 def test_text_that_one_engine_does_not_take_costs_no_entry(place: Place) -> None:
     """Clients choose names of end users and models, providers codes of errors; PostgreSQL knows no character U+0000."""
 
@@ -154,6 +156,7 @@ def test_text_that_one_engine_does_not_take_costs_no_entry(place: Place) -> None
     run(scenario)
 
 
+@pytest.mark.security("SEC-API4-LEDGER")
 def test_names_of_any_length_cost_no_entry(place: Place) -> None:
     """The sums are found by them, and indexes have an end. Random, so that nothing makes them shorter."""
 

@@ -1,5 +1,7 @@
 """What somebody has used within a day or a month, to the second, from the sums by the hour and the rows of the last one."""
 
+import pytest
+
 from tests.storage.stage import OURS, THEIRS, Place, run
 from tests.storage.test_storage_ledger import NOON, usage
 from tidegate.storage.ledger import UsageFilter
@@ -43,6 +45,7 @@ def test_spans_begin_at_an_hour_and_end_at_any_time(place: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-API4-FORGET")
 def test_what_nobody_has_settled_yet_counts_as_it_was_estimated(place: Place) -> None:
     """Its process may have been killed, and the next one counts from its own start on."""
 
