@@ -235,6 +235,7 @@ def command(folder: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.security("SEC-AUDIT-TRAIL")
 def test_a_change_on_the_command_line_holds_within_a_second(tmp_path: Path) -> None:
     before = command(tmp_path, "keys", "create", "early", "--limit", "streams=2")
     with Running(storing(tmp_path)) as gateway:
@@ -244,6 +245,9 @@ def test_a_change_on_the_command_line_holds_within_a_second(tmp_path: Path) -> N
         command(tmp_path, "keys", "revoke", "early")
         assert wait_for(lambda: ask(gateway, before["key"]).status == 401, 1)
         assert ask(gateway, made["key"]).status == 200
+        traces = command(tmp_path, "audit")["data"]
+        by_hand = [one for one in traces if one["actor"].startswith("cli:")]
+        assert [one["action"] for one in by_hand] == ["key.revoke", "key.create", "key.create"]
 
 
 def test_the_command_line_shows_the_budgets_of_managed_keys_too(tmp_path: Path) -> None:

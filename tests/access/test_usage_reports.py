@@ -14,6 +14,7 @@ import pytest
 
 from tests.access.books import LEDGER, Books
 from tests.support.running import Running, wait_for
+from tidegate.access.reports import csv_lines
 
 WEB = "web-0123456789abcdef0123456789abcd"
 
@@ -213,3 +214,10 @@ def test_what_clients_send_is_text_in_a_table(books: Books, folder: Path) -> Non
     assert "[red]x" in text
     assert "\x1b" not in text
     assert "\x07" not in text
+
+
+@pytest.mark.security("SEC-INJ-CELL")
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+def test_no_cell_is_a_formula(begin: str) -> None:
+    lines = csv_lines([{"name": f'{begin}cmd|" /C calc"!A0', "cost": -1.5, "count": -2}], head=False).decode()
+    assert next(csv.reader(io.StringIO(lines, newline=""))) == [f'\'{begin}cmd|" /C calc"!A0', "-1.5", "-2"]

@@ -321,6 +321,38 @@ def test_the_audit_log_names_the_admin_and_the_request(callers: Callers) -> None
     assert entry["request_id"] == made.headers["x-request-id"]
 
 
+@pytest.mark.security("SEC-AUDIT-TRAIL")
+def test_every_route_that_changes_something_leaves_one_entry(callers: Callers) -> None:
+    owner = callers["owner"]
+    changed: set[tuple[str, str]] = set()
+
+    def change(method: str, path: str, action: str, body: Any = None, **names: str) -> Any:
+        newest = owner.get(f"{PREFIX}/audit", params={"limit": 1}).json()["last_id"]
+        answer = owner.request(method, PREFIX + path.format(**names), json=body)
+        assert answer.status_code in (200, 201), answer.text
+        [entry, before] = owner.get(f"{PREFIX}/audit", params={"limit": 2}).json()["data"]
+        assert (before["id"], entry["action"], entry["actor_name"]) == (newest, action, "first")
+        assert entry["before"] != entry["after"]
+        changed.add((method, path))
+        return answer.json()
+
+    names = {"organization": "traced", "project": "steps"}
+    organization, project = "/organizations/{organization}", "/organizations/{organization}/projects/{project}"
+    change("POST", "/organizations", "organization.create", {"name": "traced"})
+    change("PATCH", organization, "organization.change", {"limits": {"streams": 1}}, **names)
+    change("POST", f"{organization}/projects", "project.create", {"name": "steps"}, **names)
+    change("PATCH", project, "project.change", {"limits": {"streams": 1}}, **names)
+    key = change("POST", "/keys", "key.create", {"name": "k", **names})["id"]
+    change("PATCH", "/keys/{id}", "key.change", {"models": ["a"]}, id=key)
+    change("POST", "/keys/{id}/rotate", "key.rotate", {}, id=key)
+    change("POST", "/keys/{id}/revoke", "key.revoke", {}, id=key)
+    change("DELETE", project, "project.delete", **names)
+    change("DELETE", organization, "organization.delete", **names)
+    admin = change("POST", "/admins", "admin.create", {"name": "traced", "role": "viewer"})["id"]
+    change("POST", "/admins/{id}/revoke", "admin.revoke", {}, id=admin)
+    assert changed == {(entry.method, entry.path) for entry in TABLE if entry.method != "GET"}
+
+
 def test_the_description_covers_the_table(callers: Callers) -> None:
     found = callers["viewer"].get(f"{PREFIX}/openapi.json").json()
     described = {(method.upper(), path) for path, item in found["paths"].items() for method in item}

@@ -31,8 +31,8 @@ LATEST: Final = 253_402_297_200.0
 """Begin of the last hour of the year 9999: no time behind it can be written."""
 
 _RELATIVE: Final = re.compile(r"(\d{1,5})([hd])")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings that spreadsheets take for a formula."""
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""Beginnings that spreadsheets take for a formula, some only where wide letters are written."""
 
 _SUMS: Final = (
     "requests",
