@@ -261,6 +261,18 @@ def test_the_command_line_shows_the_budgets_of_managed_keys_too(tmp_path: Path) 
     ]
 
 
+@pytest.mark.security("SEC-API1-USAGE")
+def test_the_holder_of_a_key_sees_its_own_limits_alone(gateway: Running, admin: Admin) -> None:
+    mine, other = (admin.make(name, limits={"streams": 3}) for name in ("mine", "other"))
+    with Api(gateway, authorization=f"Bearer {mine['key']}") as api:
+        for query in ("", "?level=key", f"?id={mine['id']}"):
+            page = api.get(f"/admin/v1/budgets{query}")
+            assert [one["id"] for one in json.loads(page.body)["data"]] == [mine["id"]]
+        assert json.loads(api.get(f"/admin/v1/budgets?id={other['id']}").body)["data"] == []
+    shown = admin.http.get("/budgets").json()["data"]
+    assert {mine["id"], other["id"]} <= {one["id"] for one in shown}
+
+
 @pytest.mark.security("SEC-API2-GUESS")
 def test_only_known_addresses_are_let_guess(tmp_path: Path) -> None:
     """From this machine many failures are borne, and a known key is served even when they are too many."""

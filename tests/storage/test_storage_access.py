@@ -347,6 +347,7 @@ def test_an_outage_leaves_keys_as_they_were_known(place: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.security("SEC-API2-STORED")
 def test_keys_of_a_former_pepper_open_as_long_as_it_is_given(place: Place) -> None:
     async def scenario() -> None:
         new = Pepper("n" * 32)
