@@ -267,8 +267,8 @@ def test_the_holder_of_a_key_sees_its_own_limits_alone(gateway: Running, admin: 
     with Api(gateway, authorization=f"Bearer {mine['key']}") as api:
         for query in ("", "?level=key", f"?id={mine['id']}"):
             page = api.get(f"/admin/v1/budgets{query}")
-            assert [one["id"] for one in json.loads(page.body)["data"]] == [mine["id"]]
-        assert json.loads(api.get(f"/admin/v1/budgets?id={other['id']}").body)["data"] == []
+            assert [one["id"] for one in page.json["data"]] == [mine["id"]]
+        assert api.get(f"/admin/v1/budgets?id={other['id']}").json["data"] == []
     shown = admin.http.get("/budgets").json()["data"]
     assert {mine["id"], other["id"]} <= {one["id"] for one in shown}
 
