@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.api import Api, request_body
 from tests.support.running import Running, wait_for
+from tidegate.dialects.extent import reads_more
+from tidegate.gateway.bound import FRAME_TOKENS
 
 SECRET = "key-0123456789abcdef0123456789ab-{}"
 NAMES = (
@@ -217,6 +219,19 @@ def test_a_budget_refuses_what_nobody_can_put_a_price_on(
     assert told in reply.error["message"]
     assert len(gateway.sim.requests) == before
     assert ask(api, "open", model, **members).status == 200  # it is the budget that has to know
+
+
+@pytest.mark.security("SEC-API4-BOUND")
+def test_what_a_provider_writes_around_the_smallest_request_is_reserved_too() -> None:
+    """Anthropic's own count for its text editor (700 tokens), its shell (245) and the prompt that comes with tools (346):
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview. Twice, so that a tool more does not pass it."""
+    tools = [
+        {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
+        {"type": "bash_20250124", "name": "bash"},
+    ]
+    body = json.dumps({"model": "m", "max_tokens": 1, "tools": tools, "messages": [{"role": "user", "content": "x"}]})
+    assert not reads_more(body.encode())
+    assert len(body) + FRAME_TOKENS > 2 * (700 + 245 + 346)
 
 
 def test_a_known_maximum_stands_in_for_one_in_the_request(api: Api) -> None:

@@ -4,7 +4,6 @@ import pytest
 
 from tests.storage.stage import OURS, THEIRS, Place, run
 from tests.storage.test_storage_ledger import NOON, usage
-from tidegate.storage.ledger import UsageFilter
 from tidegate.storage.spent import Level
 
 WHO: dict[Level, dict[str, str]] = {
@@ -29,7 +28,6 @@ def test_spans_begin_at_an_hour_and_end_at_any_time(place: Place) -> None:
             ):
                 given = usage(storage.usage_number(), tenant=tenant, at=at, **members)
                 storage.settle_usage(given)
-            await storage.usage_report((), 0, 3e9, UsageFilter(), limit=1)  # all is written
 
             async def spent(level: Level, before: float) -> tuple[int, int, int]:
                 return await storage.usage_spent(level, WHO[level], NOON, before)
@@ -54,7 +52,6 @@ def test_what_nobody_has_settled_yet_counts_as_it_was_estimated(place: Place) ->
             for at in (NOON - 1, NOON, NOON + 3700, NOON + 7300):
                 open_row = usage(storage.usage_number(), at=at, settled=False, ending="open")
                 storage.admit_usage(open_row.number, lambda given=open_row: given)  # type: ignore[misc]
-            await storage.usage_report((), 0, 3e9, UsageFilter(), limit=1)  # all is written
             for level, who in WHO.items():
                 if level != "end_user":
                     assert await storage.usage_spent(level, who, NOON, NOON + 3700) == (1, 120, 1500)

@@ -11,15 +11,16 @@ from tidegate.gateway.snapshot import Path
 from tidegate.wire.errors import CostUnbounded
 from tidegate.wire.events import estimate_tokens
 
-__all__ = ["PRICE_UNKNOWN", "USUAL_OUTPUT_TOKENS", "estimated_tokens", "most_nano"]
+__all__ = ["FRAME_TOKENS", "PRICE_UNKNOWN", "USUAL_OUTPUT_TOKENS", "estimated_tokens", "most_nano"]
 
 PRICE_UNKNOWN: Final = "price_unknown"
 
 USUAL_OUTPUT_TOKENS: Final = 1024
 """What an answer is taken to need for which no maximum is asked; the limits of tokens are set right when it has ended."""
 
-FRAME_TOKENS: Final = 1024
-"""Most tokens that a provider itself puts around a prompt, such as what tells the model how to call tools."""
+FRAME_TOKENS: Final = 2560
+"""Most tokens that a provider itself puts around a prompt, such as what tells the model how to call tools: Anthropic's text
+editor and shell are named in 200 bytes, and described to the model in 1,291 tokens."""
 
 
 def estimated_tokens(request: AnyRequest, call: Call) -> int:

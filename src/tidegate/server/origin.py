@@ -15,7 +15,7 @@ __all__ = ["check_origin", "cors_fields", "preflight_fields"]
 
 EXPOSED = b"x-request-id, tidegate-deployment, tidegate-attempts, tidegate-dropped, tidegate-profile, tidegate-usage, openai-processing-ms, retry-after"
 
-METHODS = b"GET, HEAD, POST, DELETE"
+METHODS = b"GET, HEAD, POST, PATCH, DELETE"
 
 PREFLIGHT_AGE_S = 600
 """How long a browser may remember the answer to a preflight."""

@@ -478,6 +478,7 @@ class Storage:
 
     async def usage_spent(self, level: Level, who: dict[str, str], since: float, before: float) -> Spent:
         """What somebody has used within a span of time; see `spent.spent`."""
+        await self._writer.settle_all()
         return await self._read(partial(spent, level, who, since, before))
 
     async def usage_entries(
