@@ -101,9 +101,11 @@ def test_another_member_of_the_request_is_no_way_around_the_list(
     router: Running, path: str, member: dict[str, object]
 ) -> None:
     """OpenRouter answers with any model that stands there, at that one's price."""
-    prompt = {"chat": {"messages": [{"role": "user", "content": "Hi"}]}, "resp": {"input": "Hi"}}.get(
-        path[4:8], {"prompt": "Hi"}
-    )
+    prompt: dict[str, object] = {"prompt": "Hi"}
+    if path == "/v1/responses":
+        prompt = {"input": "Hi"}
+    elif path == "/v1/chat/completions":
+        prompt = {"messages": [{"role": "user", "content": "Hi"}]}
     with Api(router) as api:
         assert api.post(path, {"model": "router/echo", **prompt}).status == 200
         calls = api.calls

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tidegate.dialects.extent import Extent, reads_more
+from tidegate.dialects.extent import Extent, reads_more, surcharge
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 
 TEXT = [{"role": "user", "content": "Hi"}]
@@ -91,3 +91,21 @@ def test_what_the_provider_reads_beside_the_body_is_seen(extra: Any) -> None:
 )
 def test_text_about_such_things_is_only_text(body: Any) -> None:
     assert not reads_more(json.dumps(body).encode())
+
+
+@pytest.mark.security("SEC-API4-BOUND")
+@pytest.mark.parametrize(
+    ("body", "member"),
+    [
+        ('{"service_tier": "priority"}', "service_tier"),
+        ('{"serviceTier": "priority"}', "serviceTier"),
+        ('{"speed": "fast", "messages": []}', "speed"),
+        ('{"\\u0073peed": "fast"}', "speed"),
+        ('{"inference_geo": "us"}', "inference_geo"),
+        ('{"speed": 1.5}', None),
+        ('{"service_tier": "flex", "speed": "standard", "inference_geo": null}', None),
+        ('{"input": "\\"speed\\"", "metadata": {"speed": "fast"}}', None),
+    ],
+)
+def test_what_costs_more_than_the_list_price_is_seen(body: str, member: str | None) -> None:
+    assert surcharge(body.encode()) == member

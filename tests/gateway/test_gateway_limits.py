@@ -234,6 +234,20 @@ def test_what_a_provider_writes_around_the_smallest_request_is_reserved_too() ->
     assert len(body) + FRAME_TOKENS > 2 * (700 + 245 + 346)
 
 
+@pytest.mark.security("SEC-API4-BOUND")
+def test_a_budget_refuses_what_is_charged_above_the_list_price(api: Api) -> None:
+    """Anthropic's fast mode costs six times as much, and no price list has it."""
+    for path, members in (
+        ("/v1/messages", {"speed": "fast", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}),
+        ("/v1/responses", {"service_tier": "priority", "max_output_tokens": 5, "input": "Hi"}),
+    ):
+        calls = api.calls
+        reply = api.post(path, {"model": "sim/echo", **members}, headers=key("costly"))
+        assert (reply.status, api.calls) == (403, calls)
+        assert next(iter(members)) in reply.json["error"]["message"]
+        assert api.post(path, {"model": "sim/echo", **members}, headers=key("open")).status == 200
+
+
 def test_a_known_maximum_stands_in_for_one_in_the_request(api: Api) -> None:
     assert ask(api, "ask", "sim/echo?chunks=1").status == 200
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVa
 
 import msgspec
 
-from tidegate.dialects.extent import Extent, reads_more
+from tidegate.dialects.extent import Extent, reads_more, surcharge
 from tidegate.dialects.profile import Profile
 from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError, UnsupportedParameter
@@ -213,6 +213,9 @@ class AnyRequest(Protocol):
     def reads_more(self) -> bool:
         """See :func:`tidegate.dialects.extent.reads_more`. What the request builds on counts where it was resolved."""
 
+    def surcharge(self) -> str | None:
+        """See :func:`tidegate.dialects.extent.surcharge`."""
+
 
 class Request(AnyRequest, Protocol):
     """A validated request body in JSON."""
@@ -288,6 +291,9 @@ class Received(Generic[Body]):
     @property
     def affinity(self) -> str:
         return ""
+
+    def surcharge(self) -> str | None:
+        return surcharge(self._body)
 
 
 class Standalone(Request, WholeRequest, Protocol):

@@ -78,6 +78,9 @@ class EmbeddingsRequest:
     def reads_more(self) -> bool:
         return False
 
+    def surcharge(self) -> str | None:
+        return None
+
     @property
     def count(self) -> int:
         """How many vectors are asked for; a list of tokens is one text."""

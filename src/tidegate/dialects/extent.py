@@ -7,7 +7,7 @@ import msgspec
 
 from tidegate.wire import jsonio
 
-__all__ = ["NOTHING", "SPOKEN_TOKENS", "Extent", "reads_more"]
+__all__ = ["NOTHING", "SPOKEN_TOKENS", "Extent", "reads_more", "surcharge"]
 
 SPOKEN_TOKENS: Final = 25
 """No character of a text takes longer to say than a second, and no model needs more tokens for a second of speech."""
@@ -81,3 +81,25 @@ def _points_elsewhere(value: Any) -> bool:
         elif isinstance(one, list):
             waiting.extend(one)
     return False
+
+
+_SUSPECT_TIER: Final = re.compile(rb'"(?:service_?[tT]ier|speed|inference_geo)"')
+_LISTED: Final = {
+    "service_tier": ("auto", "default", "standard", "standard_only", "on_demand", "flex", "batch"),
+    "serviceTier": ("SERVICE_TIER_UNSPECIFIED", "standard", "flex", "auto"),
+    "speed": ("standard",),
+    "inference_geo": ("global",),
+}
+"""Members of a request by which a provider charges other than its list price, and the values with which it does not, or
+charges less."""
+
+
+def surcharge(body: bytes) -> str | None:
+    """The member by which a request asks for what costs more than the list price, such as a faster answer."""
+    if _SUSPECT_TIER.search(body) is None and not (b"\\" in body and _HIDDEN in body):
+        return None
+    members = jsonio.members(body)
+    for name, listed in _LISTED.items():
+        if name in members and (given := jsonio.string(members[name])) is not None and given not in listed:
+            return name
+    return None

@@ -57,9 +57,16 @@ def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: C
                 f"A budget holds for this request, and nobody knows what '{path.name}' costs. The gateway's administrator "
                 f'can say so in its configuration: [prices."{path.name}"].',
                 param="model",
-                code="price_unknown",
+                code=PRICE_UNKNOWN,
             )
         most = max(most, cost)
+    if most and (member := request.surcharge()) is not None:
+        raise CostUnbounded(
+            f"A budget holds for this request, and with its '{member}' the provider charges more than the prices that are "
+            "known here. Leave it out.",
+            param=member,
+            code=PRICE_UNKNOWN,
+        )
     return most
 
 

@@ -75,6 +75,9 @@ class GeminiCountRequest:
     def reads_more(self) -> bool:
         return False
 
+    def surcharge(self) -> str | None:
+        return None
+
     def forward(self, destination: Destination) -> bytes:
         members = jsonio.members(self._body)
         left_out = self._own(members, destination)

@@ -4,7 +4,7 @@ Model and streaming stand in the address, and so does the form of the stream (`a
 """
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.extent import Extent, reads_more
+from tidegate.dialects.extent import Extent, reads_more, surcharge
 from tidegate.dialects.gemini.canonical import canonical, check
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
 from tidegate.dialects.gemini.foreign import without_envelopes
@@ -62,6 +62,9 @@ class GeminiRequest:
 
     def reads_more(self) -> bool:
         return reads_more(self._body)
+
+    def surcharge(self) -> str | None:
+        return surcharge(self._body)
 
     def forward(self, destination: Destination) -> bytes:
         """The body as it came: model and method stand in the address."""

@@ -67,6 +67,9 @@ class CountRequest:
     def reads_more(self) -> bool:
         return False
 
+    def surcharge(self) -> str | None:
+        return None
+
     def forward(self, destination: Destination) -> bytes:
         members = jsonio.members(self._body)
         members["model"] = jsonio.raw(destination.model)

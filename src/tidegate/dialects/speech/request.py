@@ -57,6 +57,9 @@ class SpeechRequest:
     def reads_more(self) -> bool:
         return False
 
+    def surcharge(self) -> str | None:
+        return None
+
     def __init__(self, body: bytes, typed: SpeechBody) -> None:
         self._body = body
         self.dropped: tuple[str, ...] = ()

@@ -82,6 +82,9 @@ class TranscriptionRequest:
     def reads_more(self) -> bool:
         return False
 
+    def surcharge(self) -> str | None:
+        return None
+
     @property
     def format(self) -> str:
         return self.fields.response_format or "json"
