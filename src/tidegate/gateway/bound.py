@@ -57,7 +57,7 @@ def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: C
                 f"A budget holds for this request, and nobody knows what '{path.name}' costs. The gateway's administrator "
                 f'can say so in its configuration: [prices."{path.name}"].',
                 param="model",
-                code=PRICE_UNKNOWN,
+                code="price_unknown",
             )
         most = max(most, cost)
     if most and (member := request.surcharge()) is not None:
@@ -65,7 +65,7 @@ def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: C
             f"A budget holds for this request, and with its '{member}' the provider charges more than the prices that are "
             "known here. Leave it out.",
             param=member,
-            code=PRICE_UNKNOWN,
+            code="price_unknown",
         )
     return most
 
