@@ -261,6 +261,26 @@ def test_the_command_line_shows_the_budgets_of_managed_keys_too(tmp_path: Path) 
     ]
 
 
+@pytest.mark.security("SEC-API4-FORGET")
+@pytest.mark.parametrize("lifted", [{}, {"streams": 9}])
+def test_what_was_used_while_a_limit_was_lifted_counts_when_it_is_back(
+    gateway: Running, admin: Admin, lifted: dict[str, int]
+) -> None:
+    limits = {"requests": {"day": 3}}
+    made = admin.make(f"lifted-{len(lifted)}", limits=limits)
+
+    def limit(to: object) -> None:
+        assert admin.http.patch(f"/keys/{made['id']}", json={"limits": to}).status_code == 200
+
+    assert ask(gateway, made["key"]).status == 200
+    limit(lifted)
+    assert [ask(gateway, made["key"]).status for _ in range(2)] == [200, 200]
+    limit(limits)
+    [standing] = admin.http.get(f"/budgets?id={made['id']}").json()["data"]
+    assert (standing["used"], standing["remaining"]) == (3, 0)
+    assert ask(gateway, made["key"]).status == 429
+
+
 @pytest.mark.security("SEC-API1-USAGE")
 def test_the_holder_of_a_key_sees_its_own_limits_alone(gateway: Running, admin: Admin) -> None:
     mine, other = (admin.make(name, limits={"streams": 3}) for name in ("mine", "other"))

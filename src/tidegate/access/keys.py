@@ -113,14 +113,16 @@ class KeyRing:
         *,
         projects: Mapping[str, ProjectConfig] | None = None,
         organizations: Mapping[str, OrganizationConfig] | None = None,
+        unlimited: Callable[[str, str], None] | None = None,
     ) -> None:
-        """`clock` gives the Unix time. What the configuration says of `projects` and `organizations` wins over the
+        """`unlimited` is told the level and the id of each that somebody counts against and that has no limits. `clock` gives the Unix time. What the configuration says of `projects` and `organizations` wins over the
         directory."""
         self._projects = projects or {}
         self._organizations = organizations or {}
         self._directory = directory or Directory()
         self._peppers = tuple(peppers)
         self._clock = clock
+        self._unlimited = unlimited
         self._known = {key.sha256(): self._configured(key) for key in keys}
         self._from_file = tuple(self._known.values())
         self._everybody = self._opened()
@@ -242,6 +244,10 @@ class KeyRing:
             ),
             Scope("key", key_id, limits),
         )
+        if self._unlimited is not None:
+            for scope in all_scopes:
+                if scope.limits == NO_LIMITS:
+                    self._unlimited(scope.level, scope.id)
         return tuple(scope for scope in all_scopes if scope.limits != NO_LIMITS)
 
     def _end_user_limits(self, organization: str, project: str) -> Limits:

@@ -161,6 +161,9 @@ class Limiter(Protocol):
     async def standings(self, scopes: Sequence[Scope]) -> list[Standing]:
         """How every limit of these scopes stands."""
 
+    def unlimited(self, level: str, id: str) -> None:  # noqa: A002
+        """What is used from now on is not counted: this one has no limits any more."""
+
     open: int
     """Reservations that are not settled."""
     refused: Counter[tuple[str, str]]

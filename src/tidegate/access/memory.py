@@ -476,6 +476,11 @@ class MemoryLimiter:
                 )
         return found
 
+    def unlimited(self, level: str, id: str) -> None:  # noqa: A002
+        account = self._accounts.get((level, id))
+        if account is not None:
+            self.forget_others(account, ())
+
     async def close(self) -> None:
         """Stop asking the books."""
         tasks = [account.seeding for account in self._all_accounts() if account.seeding is not None]

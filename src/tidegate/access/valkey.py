@@ -331,6 +331,9 @@ class ValkeyLimiter:
             for rule, (used, held, _, reset_s) in zip(gate.rules, reply.rules, strict=True)
         ]
 
+    def unlimited(self, level: str, id: str) -> None:  # noqa: A002
+        """Nothing: the server keeps its counts, and what is used meanwhile is not in them."""
+
     async def close(self) -> None:
         """Tell the server what is settled, if it answers, and leave it."""
         self._closing = True

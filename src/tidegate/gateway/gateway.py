@@ -290,13 +290,19 @@ class Gateway:
     def _ring(self, config: Config) -> KeyRing:
         administration = self.administration
         if administration is None:
-            return KeyRing(config.keys, projects=config.projects, organizations=config.organizations)
+            return KeyRing(
+                config.keys,
+                projects=config.projects,
+                organizations=config.organizations,
+                unlimited=self.limiter.unlimited,
+            )
         return KeyRing(
             config.keys,
             administration.directory,
             administration.peppers,
             projects=config.projects,
             organizations=config.organizations,
+            unlimited=self.limiter.unlimited,
         )
 
     def _upstream(self, name: str, config: Config) -> Upstream:
