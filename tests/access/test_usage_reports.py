@@ -143,6 +143,17 @@ def test_the_entries_come_out_whole_in_both_forms(books: Books) -> None:
     }
 
 
+def test_a_csv_of_nothing_is_its_header(books: Books, folder: Path) -> None:
+    whole = books.http.get("/admin/v1/usage/entries", params={"format": "csv"}).text.splitlines()
+    nothing = {"format": "csv", "model": "none"}
+    assert books.http.get("/admin/v1/usage/entries", params=nothing).text.splitlines() == whole[:1]
+    assert tidegate(folder, "--entries", "--csv", "--only", "key=none").splitlines() == whole[:1]
+    whole = books.http.get("/admin/v1/usage", params={"format": "csv", "group_by": "day,key"}).text.splitlines()
+    assert whole[0].startswith("day,key,requests,")
+    assert books.http.get("/admin/v1/usage", params={**nothing, "group_by": "day,key"}).text.splitlines() == whole[:1]
+    assert tidegate(folder, "--by", "day,key", "--csv", "--only", "key=none").splitlines() == whole[:1]
+
+
 def tidegate(folder: Path, *arguments: str, status: int = 0) -> str:
     config = folder / "tidegate.toml"
     config.write_text(LEDGER.replace("{data}", str(folder)).replace("{sim}", "http://127.0.0.1:9/v1"), "utf-8")
@@ -170,6 +181,14 @@ def test_the_command_line_reports_while_the_gateway_runs(books: Books, folder: P
     assert [(row["key"], row["requests"]) for row in rows] == [("web", "1")]
     lines = tidegate(folder, "--entries").splitlines()
     assert [json.loads(line)["key"] for line in lines].count("app") == 6
+
+
+def test_the_command_line_gives_as_many_entries_as_it_is_asked_for(books: Books, folder: Path) -> None:
+    whole = tidegate(folder, "--entries").splitlines()
+    assert len(whole) == 7
+    assert tidegate(folder, "--entries", "--limit", "3").splitlines() == whole[:3]
+    assert len(tidegate(folder, "--entries", "--csv", "--limit", "1").splitlines()) == 2
+    assert tidegate(folder, "--entries", "--limit", "600").splitlines() == whole
 
 
 def test_the_command_line_says_what_is_wrong(folder: Path, tmp_path: Path) -> None:
@@ -219,5 +238,6 @@ def test_what_clients_send_is_text_in_a_table(books: Books, folder: Path) -> Non
 @pytest.mark.security("SEC-INJ-CELL")
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
 def test_no_cell_is_a_formula(begin: str) -> None:
-    lines = csv_lines([{"name": f'{begin}cmd|" /C calc"!A0', "cost": -1.5, "count": -2}], head=False).decode()
+    row = {"name": f'{begin}cmd|" /C calc"!A0', "cost": -1.5, "count": -2}
+    lines = csv_lines(tuple(row), [row], head=False).decode()
     assert next(csv.reader(io.StringIO(lines, newline=""))) == [f'\'{begin}cmd|" /C calc"!A0', "-1.5", "-2"]

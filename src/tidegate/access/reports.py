@@ -14,12 +14,23 @@ from typing import Any, Final
 import msgspec
 
 from tidegate.access.rates import NANO
+from tidegate.storage.entry import UsageEntry
 from tidegate.storage.ledger import DIMENSIONS, HOUR_S, ReportRow, UsageFilter
-from tidegate.storage.records import Usage
+from tidegate.storage.records import Tenant, Usage
 from tidegate.wire import jsonio
 from tidegate.wire.errors import Forbidden, InvalidRequest
 
-__all__ = ["MOST_ROWS", "Query", "csv_lines", "entry_object", "read_query", "report_object", "report_rows"]
+__all__ = [
+    "ENTRY_COLUMNS",
+    "MOST_ROWS",
+    "Query",
+    "csv_lines",
+    "entry_object",
+    "read_query",
+    "report_columns",
+    "report_object",
+    "report_rows",
+]
 
 MOST_ROWS: Final = 10_000
 """Most rows of one report."""
@@ -128,6 +139,11 @@ def report_rows(query: Query, rows: Iterable[ReportRow]) -> list[dict[str, Any]]
     return [_report_row(query.by, row) for row in rows]
 
 
+def report_columns(query: Query) -> tuple[str, ...]:
+    """The names of the members of every row, also where there is none."""
+    return (*query.by, *_SUMS, "mean_duration_ms", "cost")
+
+
 def report_object(query: Query, rows: Sequence[ReportRow], whole: ReportRow) -> bytes:
     """The whole report as JSON; `whole` sums all requests that are looked at, also where rows are left out."""
     begin, end = query.since // HOUR_S * HOUR_S, -(-query.until // HOUR_S) * HOUR_S
@@ -213,16 +229,15 @@ def entry_object(row: Usage) -> dict[str, Any]:
     }
 
 
-def csv_lines(objects: Iterable[Mapping[str, Any]], *, head: bool) -> bytes:
-    """The objects as CSV (RFC 4180), all with the members of the first; with `head` their names come before. What a
-    spreadsheet would take for a formula gets an apostrophe in front."""
+def csv_lines(columns: Sequence[str], objects: Iterable[Mapping[str, Any]], *, head: bool) -> bytes:
+    """The objects as CSV (RFC 4180); with `head` the line of their names comes before, also where there is no object. What
+    a spreadsheet would take for a formula gets an apostrophe in front."""
     text = io.StringIO()
     writer = csv.writer(text)
+    if head:
+        writer.writerow(columns)
     for one in objects:
-        if head:
-            writer.writerow(one)
-            head = False
-        writer.writerow([_cell(value) for value in one.values()])
+        writer.writerow([_cell(one[name]) for name in columns])
     return text.getvalue().encode()
 
 
@@ -245,3 +260,23 @@ def _dollars(nano: int) -> float:
 def _iso(at: float) -> str:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at)
     return moment.isoformat(timespec="seconds" if at == int(at) else "milliseconds").replace("+00:00", "Z")
+
+
+_BLANK: Final = UsageEntry(
+    request_id="",
+    endpoint="",
+    status=0,
+    ending="",
+    duration_ms=0.0,
+    stream=False,
+    attempts=0,
+    input_tokens=0,
+    cached_tokens=0,
+    cache_write_tokens=0,
+    output_tokens=0,
+    reasoning_tokens=0,
+    estimated=False,
+)
+
+ENTRY_COLUMNS: Final = tuple(entry_object(Usage(number=0, tenant=Tenant("", ""), admitted_at=0.0, entry=_BLANK)))
+"""The names of the members of every entry, also where there is none."""

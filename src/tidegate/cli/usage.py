@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["usage"]
 
+SUMS = 100
+"""Most rows of sums when nobody says."""
+
 BAR = 16
 """Most characters of the bar behind a row."""
 
@@ -39,7 +42,9 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 @click.option("--from", "since", help="Begin: 2026-11-01, 2026-11-01T10:00:00Z, 24h or 7d (ago). [default: 30d]")
 @click.option("--to", "until", help="End, in the same forms. [default: now]")
 @click.option("--only", multiple=True, metavar="NAME=VALUE", help="Only this, such as project=search; may be repeated.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000), help="Most rows.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), help="Most rows. [default: 100 sums, or with --entries all entries]"
+)
 @click.option("--entries", is_flag=True, help="Every single request instead of sums.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print as CSV.")
@@ -50,7 +55,7 @@ def usage(
     since: str | None,
     until: str | None,
     only: tuple[str, ...],
-    limit: int,
+    limit: int | None,
     *,
     entries: bool,
     as_json: bool,
@@ -65,7 +70,7 @@ def usage(
 
     if as_json and as_csv:
         raise UsageError("Choose one of --json and --csv.")
-    given = {"group_by": by, "limit": str(limit), "format": "csv" if as_csv else "json"}
+    given = {"group_by": by, "limit": str(limit or SUMS), "format": "csv" if as_csv else "json"}
     if since is not None:
         given["from"] = since
     if until is not None:
@@ -77,26 +82,28 @@ def usage(
         given[name] = value
     try:
         query = read_query(given, time.time())
-        asyncio.run(
-            _run(load_config(path, will_have_keys=True), query, entries=entries, as_json=as_json, rebuild=rebuild)
-        )
+        config = load_config(path, will_have_keys=True)
+        if entries:
+            asyncio.run(_run_entries(config, query, limit, rebuild=rebuild))
+        else:
+            asyncio.run(_run_report(config, query, as_json=as_json, rebuild=rebuild))
     except (TidegateError, StorageUnusable) as error:
         raise UsageError(str(getattr(error, "message", error))) from None
 
 
-async def _run(config: "Config", query: "Query", *, entries: bool, as_json: bool, rebuild: bool) -> None:
+async def _run_entries(config: "Config", query: "Query", limit: int | None, *, rebuild: bool) -> None:
+    async with _reader(config, rebuild=rebuild) as reader:
+        await _print_entries(reader, query, limit, as_csv=query.format == "csv")
+
+
+async def _run_report(config: "Config", query: "Query", *, as_json: bool, rebuild: bool) -> None:
     from tidegate.access import reports
 
-    async with _reader(config) as reader:
-        if rebuild:
-            count = await reader.rebuild_usage(config.ledger.retention.seconds())
-            click.echo(f"Summed up {count} hours anew.", err=True)
-        if entries:
-            await _print_entries(reader, query, as_csv=query.format == "csv")
-            return
+    async with _reader(config, rebuild=rebuild) as reader:
         rows = await reader.usage_report(query.by, query.since, query.until, query.only, limit=query.limit + 1)
         if query.format == "csv":
-            _write(reports.csv_lines(reports.report_rows(query, rows[: query.limit]), head=True))
+            shown = reports.report_rows(query, rows[: query.limit])
+            _write(reports.csv_lines(reports.report_columns(query), shown, head=True))
             return
         [whole] = await reader.usage_report((), query.since, query.until, query.only, limit=1)
         if as_json:
@@ -106,7 +113,7 @@ async def _run(config: "Config", query: "Query", *, entries: bool, as_json: bool
 
 
 @asynccontextmanager
-async def _reader(config: "Config") -> "AsyncIterator[Reader]":
+async def _reader(config: "Config", *, rebuild: bool) -> "AsyncIterator[Reader]":
     from tidegate.cli import UsageError
     from tidegate.server.database import database_url
     from tidegate.storage.storage import Reader
@@ -115,25 +122,31 @@ async def _reader(config: "Config") -> "AsyncIterator[Reader]":
     if url is None:
         raise UsageError("This configuration keeps no ledger: storage.url is off, or there is no data folder.")
     async with Reader.open(url) as reader:
+        if rebuild:
+            count = await reader.rebuild_usage(config.ledger.retention.seconds())
+            click.echo(f"Summed up {count} hours anew.", err=True)
         yield reader
 
 
-async def _print_entries(reader: "Reader", query: "Query", *, as_csv: bool) -> None:
-    """One line of JSON for each request, or CSV: as it comes out of the database."""
+async def _print_entries(reader: "Reader", query: "Query", limit: int | None, *, as_csv: bool) -> None:
+    """One line of JSON for each request, or CSV: as it comes out of the database. Without `limit` all of them."""
     from tidegate.access import reports
+    from tidegate.storage.storage import ROWS
     from tidegate.wire import jsonio
 
     after: tuple[float, int] | None = None
     head = True
     while True:
-        page = await reader.usage_entries(query.since, query.until, query.only, after=after)
+        count = ROWS if limit is None else min(limit, ROWS)
+        page = await reader.usage_entries(query.since, query.until, query.only, after=after, limit=count)
         if as_csv:
-            _write(reports.csv_lines(map(reports.entry_object, page.rows), head=head))
+            _write(reports.csv_lines(reports.ENTRY_COLUMNS, map(reports.entry_object, page.rows), head=head))
         else:
             _write(b"".join([jsonio.encode(reports.entry_object(row)) + b"\n" for row in page.rows]))
         head = False
         after = page.behind
-        if after is None:
+        limit = None if limit is None else limit - len(page.rows)
+        if after is None or limit == 0:
             return
 
 

@@ -9,7 +9,16 @@ from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
 from tidegate.access.keys import Principal
-from tidegate.access.reports import Query, csv_lines, entry_object, read_query, report_object, report_rows
+from tidegate.access.reports import (
+    ENTRY_COLUMNS,
+    Query,
+    csv_lines,
+    entry_object,
+    read_query,
+    report_columns,
+    report_object,
+    report_rows,
+)
 from tidegate.dialects.validation import invalid
 from tidegate.server.admin.call import Call
 from tidegate.storage.ledger import Entries, UsageFilter
@@ -82,7 +91,8 @@ async def report(call: Call) -> Response:
     storage, query = _read(call)
     rows = await storage.usage_report(query.by, query.since, query.until, query.only, limit=query.limit + 1)
     if query.format == "csv":
-        return Response(csv_lines(report_rows(query, rows[: query.limit]), head=True), media_type=_CSV)
+        lines = csv_lines(report_columns(query), report_rows(query, rows[: query.limit]), head=True)
+        return Response(lines, media_type=_CSV)
     [whole] = await storage.usage_report((), query.since, query.until, query.only, limit=1)
     return Response(report_object(query, rows, whole), media_type="application/json")
 
@@ -121,7 +131,7 @@ async def _pages(storage: Storage, query: Query, page: Entries) -> AsyncIterator
 async def _as_csv(storage: Storage, query: Query, first: Entries) -> AsyncIterator[bytes]:
     head = True
     async for page in _pages(storage, query, first):
-        yield csv_lines(map(entry_object, page.rows), head=head)
+        yield csv_lines(ENTRY_COLUMNS, map(entry_object, page.rows), head=head)
         head = False
 
 
