@@ -71,6 +71,50 @@ def test_a_bad_file_changes_nothing_and_is_reported(tmp_path: Path, text: str | 
         assert refused[0]["reason"]
 
 
+def reloaded(gateway: Running, count: int) -> list[list[str]]:
+    """Reloads for the `count`th time; the settings that each reload so far has named as waiting for a restart."""
+    reload(gateway)
+    assert wait_for(lambda: sum(line["event"] == "reloaded" for line in gateway.log_lines) == count)
+    gateway.call(lambda: None)
+    return [line["settings"] for line in gateway.log_lines if line["event"] == "reload_needs_restart"]
+
+
+def test_a_reload_names_the_settings_that_wait_for_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "tidegate.toml"
+    with Running(SIM_ONLY, path=path) as gateway:
+        begun = path.read_text("utf-8")
+        path.write_text(begun.replace("port = 0", "port = 0\nmax_body = 4096"), "utf-8")
+        assert reloaded(gateway, 1) == []
+        other = begun.replace("port = 0", 'port = 81\nhost = "::1"\ndrain = "1m"\ndata_dir = "elsewhere"') + (
+            '[storage]\nurl = "off"\n[admin]\nport = 9\n[logging]\naccess = false\n[ledger]\nretention = "90d"\n'
+            '[limits]\nprefix = "other"\n'
+        )
+        path.write_text(other, "utf-8")
+        named = [
+            "server.host",
+            "server.port",
+            "server.drain",
+            "server.data_dir",
+            "limits.prefix",
+            "admin.port",
+            "storage.url",
+            "ledger.retention",
+            "logging.access",
+        ]
+        assert reloaded(gateway, 2) == [named]
+        assert reloaded(gateway, 3) == [named, named], "they still wait"
+        path.write_text(begun, "utf-8")
+        assert reloaded(gateway, 4) == [named, named], "the file is again what the process began with"
+
+
+def test_a_reload_leaves_the_command_line_above_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "tidegate.toml"
+    file = SIM_ONLY.replace("port = 0", 'port = 81\nhost = "0.0.0.0"\nallow_open = false')
+    options = {"server.host": "127.0.0.1", "server.port": 0}
+    with Running(file, path=path, command_line=options) as gateway:
+        assert reloaded(gateway, 1) == []  # by the file alone it would be refused: open to others, without a key
+
+
 def test_bare_names_lead_to_the_same_provider_while_lists_are_asked_for_again(tmp_path: Path) -> None:
     path = tmp_path / "tidegate.toml"
     toml = """

@@ -46,6 +46,7 @@ class Running:
         environment: Mapping[str, str] | None = None,
         drain: float | None = None,
         path: Path | None = None,
+        command_line: Mapping[str, object] | None = None,
     ) -> None:
         """Without `toml` it starts as an installation without a file does. `path` is the file that a reload reads."""
         self._toml = toml
@@ -56,6 +57,7 @@ class Running:
         self._log = _Log()
         self._drain = drain
         self._path = path
+        self._command_line = dict(command_line or {})
         self.port = 0
         self.listener: socket.socket
         self.loop: asyncio.AbstractEventLoop
@@ -110,7 +112,7 @@ class Running:
         text = self._toml.replace("{sim}", sim.base_url)
         if self._path is not None:
             self._path.write_text(text, "utf-8")
-        return load(text, str(self._path or "tidegate.toml"), self._environment)
+        return load(text, str(self._path or "tidegate.toml"), self._environment, command_line=self._command_line)
 
     # -- what tests look at -------------------------------------------------------------------------------------
 

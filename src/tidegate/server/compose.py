@@ -15,6 +15,7 @@ import uvicorn
 from tidegate.access.administration import Administration
 from tidegate.config.load import load_file
 from tidegate.config.problem import ConfigInvalid
+from tidegate.config.restart import command_line_of, waiting_for_restart
 from tidegate.config.schema import Config, Document
 from tidegate.gateway.gateway import Gateway
 from tidegate.gateway.models import Model, listing
@@ -184,6 +185,8 @@ class Lifespan:
 
     def __init__(self, config: Config, environment: Mapping[str, str], log_stream: TextIO) -> None:
         self._log_stream = log_stream
+        self._first = config
+        """What the process began with. Some of it stays in force until its end."""
         self.config = config
         self.environment = environment
         self.gateway: Gateway | None = None
@@ -238,7 +241,7 @@ class Lifespan:
         if self.gateway is not None:
             self.gateway.draining = True
             log.get_logger().info(
-                "draining", running=len(self.gateway.exchanges), grace_s=float(self.config.server.drain)
+                "draining", running=len(self.gateway.exchanges), grace_s=float(self._first.server.drain)
             )
 
     def reload(self) -> None:
@@ -257,7 +260,12 @@ class Lifespan:
             logger.warning("reload_ignored", reason="there is no configuration file")
             return
         try:
-            fresh = load_file(self.config.source, self.environment, has_managed_keys=self._has_managed_keys)
+            fresh = load_file(
+                self.config.source,
+                self.environment,
+                command_line=command_line_of(self._first),
+                has_managed_keys=self._has_managed_keys,
+            )
             self.gateway.reload(fresh, embedded=await self._embedded(fresh))
             if self._audio is not None:
                 self._audio.start()
@@ -267,6 +275,9 @@ class Lifespan:
             return
         self.config = fresh
         logger.info("reloaded", source=fresh.source)
+        waiting = waiting_for_restart(self._first, fresh)
+        if waiting:
+            logger.warning("reload_needs_restart", settings=waiting)
 
     async def _start(self) -> Gateway:
         loop = asyncio.get_running_loop()
