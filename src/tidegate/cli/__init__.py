@@ -219,10 +219,8 @@ _OWN_SERVERS = {
 def _announce(announcement: "Announcement") -> None:
     """What a person needs to know after the start: the address, who answers, and a line to try."""
     config, port, models = announcement.config, announcement.port, announcement.models
-    host = config.server.host
-    shown_host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host  # noqa: S104
-    address = f"http://{shown_host}:{port}"
-    lines = [f"Tidegate {__version__} listens on {address}", "", "Providers:"]
+    address = _address(config.server.host, port)
+    lines = [f"Tidegate {__version__} listens on {_listening(config.server.host, port)}", "", "Providers:"]
     if not config.providers:
         lines.append(
             "  none: with a configuration file only its own providers count. Add one, such as [providers.openai]."
@@ -234,7 +232,8 @@ def _announce(announcement: "Announcement") -> None:
         note = "" if provider.credentials or not record.needs_credential else "  (no credential)"
         lines.append(f"  {name:<{width}}  {where}{note}")
     if announcement.admin_port is not None:
-        lines += ["", f"The admin API listens on http://{config.admin.host or '127.0.0.1'}:{announcement.admin_port}"]
+        where = _listening(config.admin.host or "127.0.0.1", announcement.admin_port)
+        lines += ["", f"The admin API listens on {where}"]
     if announcement.admin_key is not None:
         lines += [
             "",
@@ -262,6 +261,24 @@ def _announce(announcement: "Announcement") -> None:
     ]
     click.echo("\n".join(lines))
     sys.stdout.flush()
+
+
+_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104
+
+
+def _address(host: str, port: int) -> str:
+    """A URL under which this machine itself reaches what listens there."""
+    return _url("127.0.0.1" if host in _ALL_ADDRESSES else host, port)
+
+
+def _listening(host: str, port: int) -> str:
+    """Where it listens, for whoever must know who reaches it."""
+    everywhere = f" (all addresses); here: {_address(host, port)}" if host in _ALL_ADDRESSES else ""
+    return f"{_url(host, port)}{everywhere}"
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _example(config: Config, model: str) -> tuple[str, dict[str, Any]]:
