@@ -36,12 +36,20 @@ def announced(process: "subprocess.Popen[str]") -> str:
     return "".join(lines)
 
 
-@pytest.mark.parametrize("keys", [True, False], ids=["with keys", "without"])
-def test_the_line_to_try_gets_an_answer(tmp_path: Path, keys: bool) -> None:
+@pytest.mark.parametrize(
+    ("keys", "options", "listening"),
+    [
+        (True, (), r"http://127\.0\.0\.1:\d+"),
+        (False, (), r"http://127\.0\.0\.1:\d+"),
+        (True, ("--host", "0.0.0.0"), r"http://0\.0\.0\.0:(\d+) \(all addresses\); here: http://127\.0\.0\.1:\1"),
+    ],
+    ids=["with keys", "without", "on all addresses"],
+)
+def test_the_line_to_try_gets_an_answer(tmp_path: Path, keys: bool, options: tuple[str, ...], listening: str) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TIDEGATE_API_KEY": KEY, "NO_PROXY": "*"}
     (tmp_path / "tidegate.toml").write_text(CONFIG if keys else CONFIG.partition("[[keys]]")[0], "utf-8")
     with subprocess.Popen(
-        [sys.executable, "-m", "tidegate", "serve"],
+        [sys.executable, "-m", "tidegate", "serve", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -50,6 +58,7 @@ def test_the_line_to_try_gets_an_answer(tmp_path: Path, keys: bool) -> None:
     ) as process:
         try:
             told, _, command = announced(process).partition("Try it:\n")
+            assert re.search(rf"^Tidegate \S+ listens on {listening}$", told, re.MULTILINE)
             assert re.search(PATTERN, told), "the first admin's key is shown"
             assert ("$TIDEGATE_API_KEY" in command) is keys
             done = subprocess.run(
@@ -116,7 +125,8 @@ def test_a_key_lives_its_life_on_the_command_line(shell: Shell) -> None:
         (("keys", "create", "x", "--project", "nowhere"), "no project 'nowhere'", 1),
         (("keys", "create", "x", "--limit", "requests.hour=3"), "limits.requests.hour", 1),
         (("keys", "create", "x", "--limit", "requests"), "NAME=VALUE", 2),
-        (("keys", "create", "x", "--expires-in", "soon"), "a duration", 2),
+        (("keys", "create", "x", "--organization", "nope"), "no organization 'nope'", 1),
+        (("keys", "create", "x", "--expires-in", "3weeks"), 'such as "90d" or "12h"', 2),
         (("keys", "create", "x", "--allow-endpoint", "chats"), "endpoints", 1),
         (("keys", "update", "x", "--clear", "model", "--default-model", "m"), "another option", 2),
         (("organizations", "delete", "default"), "always there", 1),

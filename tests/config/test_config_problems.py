@@ -203,13 +203,23 @@ def test_an_origin_is_scheme_and_host(origin: str) -> None:
 
 def test_a_value_of_the_environment_is_reported_under_its_name() -> None:
     problem = only("[server]\nport = 1", {"TIDEGATE_PORT": "http"})
-    assert "TIDEGATE_PORT" in problem.render("tidegate.toml")
+    assert problem.render("tidegate.toml").startswith(
+        "environment TIDEGATE_PORT: server.port: expected an integer from 0 to 65535"
+    )
+    assert only("[server]\nport = -1", {"TIDEGATE_PORT": "70000"}).origin == "environment TIDEGATE_PORT"
+    assert ConfigInvalid([problem], "tidegate.toml").render().startswith("the configuration has 1 problem:")
     problem = only("[server]\nport = 1", {"TIDEGATE_HOST": "0.0.0.0"})
     assert problem.render("tidegate.toml").startswith("environment TIDEGATE_HOST: server.host: ")
     problem = only("", {"TIDEGATE_KEY": "short"})
     assert problem.render("t").startswith("environment TIDEGATE_KEY: keys[0].secret: is shorter")
     problem = only("[server]\nport = 1", {}, command_line={"server.port": 70000})
     assert problem.render("tidegate.toml").startswith("command line: server.port: ")
+
+
+def test_an_amount_of_money_that_is_too_high_names_the_highest() -> None:
+    problem = only('[prices."openai/gpt-5.2"]\ninput = 5000000\n')
+    assert "from 0 to 1000000" in problem.message
+    assert problem.message.endswith("got 5000000")
 
 
 def test_an_unknown_kind_names_the_nearest_or_all() -> None:

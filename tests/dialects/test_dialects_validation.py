@@ -1,10 +1,13 @@
 """What a caller reads about a wrong body: which member, and what would be right."""
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
+from msgspec import Meta
 
 from tests.dialects.common import DIALECTS, body
+from tidegate.dialects import validation
 from tidegate.wire.errors import InvalidRequest
 
 
@@ -156,3 +159,12 @@ def test_null_is_as_good_as_absent(dialect: str) -> None:
 )
 def test_the_ends_of_ranges_are_inside(dialect: str, members: dict[str, Any]) -> None:
     DIALECTS[dialect].parse(body(dialect, **members))
+
+
+def test_large_bounds_are_written_out() -> None:
+    class Order(msgspec.Struct):
+        count: Annotated[int, Meta(ge=0, le=10**12)]
+
+    with pytest.raises(InvalidRequest) as caught:
+        validation.convert({"count": -1}, Order)
+    assert caught.value.message == "Invalid 'count': expected an integer between 0 and 1000000000000."

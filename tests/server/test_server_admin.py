@@ -247,6 +247,21 @@ def test_what_is_wrong_is_said_with_its_place(callers: Callers, path: str, body:
     assert "documents for it" not in error(answer)["message"]
 
 
+@pytest.mark.parametrize("at", [1, 1_900_000_000_000])
+def test_a_time_that_is_none_is_refused_in_words(callers: Callers, at: int) -> None:
+    answer = callers["owner"].post(f"{PREFIX}/keys", json={"name": "k", "expires_at": at})
+    assert error(answer)["param"] == "expires_at"
+    assert error(answer)["message"] == "Invalid 'expires_at': expected a time in seconds since 1970, in the future."
+
+
+def test_a_key_of_an_unknown_organization_blames_the_organization(callers: Callers) -> None:
+    answer = callers["owner"].post(f"{PREFIX}/keys", json={"name": "k", "organization": "nope"})
+    assert (answer.status_code, error(answer)["param"]) == (404, "organization")
+    assert error(answer)["message"] == "There is no organization 'nope'."
+    answer = callers["owner"].post(f"{PREFIX}/keys", json={"name": "k", "project": "nope"})
+    assert (answer.status_code, error(answer)["param"]) == (404, "project")
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [

@@ -347,7 +347,8 @@ class Administration:
         act = self._act(actor, "key.create")
         made = await self._change(partial(access.create_key, act, row, self._digested(text), self._key_digest))
         if made is Refusal.NO_PARENT:
-            raise _no_project(new.organization, new.project, param="project")
+            self.organization(new.organization)  # It may be this one that is not there.
+            raise _no_project(new.organization, new.project)
         if isinstance(made, Refusal):
             raise _name_refused("key", new.name, made)
         return self._with_text(made, text)
@@ -657,8 +658,10 @@ def _no_organization(name: str) -> NotFound:
     return NotFound(f"There is no organization '{name}'.", param="organization")
 
 
-def _no_project(organization: str, name: str, param: str = "project") -> NotFound:
-    return NotFound(f"There is no project '{name}' in an organization '{organization}'. Make it first.", param=param)
+def _no_project(organization: str, name: str) -> NotFound:
+    return NotFound(
+        f"There is no project '{name}' in an organization '{organization}'. Make it first.", param="project"
+    )
 
 
 def _no_key(id_: str) -> NotFound:

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from tidegate.config.limits import NO_LIMITS, Limits
 from tidegate.config.schema import Profile, Unsupported
+from tidegate.dialects import validation
 from tidegate.dialects.dialect import Endpoint
 from tidegate.wire import jsonio
 
@@ -81,7 +82,10 @@ Metadata = Annotated[
     Meta(description="Up to 16 texts of your own.", max_length=16),
 ]
 ExpiresAt = Annotated[
-    Annotated[int, Meta(ge=EARLIEST, le=LATEST)] | None,
+    Annotated[
+        int, Meta(ge=EARLIEST, le=LATEST, extra={validation.WORDS: "a time in seconds since 1970, in the future"})
+    ]
+    | None,
     Meta(description="Unix time in seconds from which on it is refused; null for never."),
 ]
 _ModelName = Annotated[str, Meta(min_length=1, max_length=256)]

@@ -198,14 +198,16 @@ def _expiry(expires_in: str | None) -> int | None:
 
 
 def _seconds(text: str, option: str) -> float:
-    from tidegate.config.units import DURATION_FORM, Duration
+    from tidegate.config.units import Duration
 
     try:
         duration = Duration.parse(text)
     except ValueError:
         duration = Duration("inf")
     if duration.off:
-        raise click.BadParameter(f"expected {DURATION_FORM}.", param_hint=option)
+        raise click.BadParameter(
+            'expected a duration such as "90d" or "12h"; the units are d, h, m, s and ms.', param_hint=option
+        )
     return float(duration)
 
 

@@ -14,7 +14,7 @@ from tidegate.config.locate import Locator, parse_path
 from tidegate.config.problem import ConfigInvalid, Problem, join, nearest
 from tidegate.config.schema import Config, Document, ProviderConfig
 from tidegate.config.secret import Secret
-from tidegate.config.substitute import substitute
+from tidegate.config.substitute import FromEnvironment, substitute
 from tidegate.providers.registry import REGISTRY
 
 ENVIRONMENT_KEY: Final = "TIDEGATE_KEY"
@@ -128,7 +128,7 @@ def build(
     origins = {path: place(path) for path in _leaves(filled)}
     for path, names in used.items():
         origins[path] = f"{origins[path]}, environment {', '.join(names)}"
-    _override(filled, env, command_line, origins, problems)
+    _override(filled, env, command_line, origins)
     decoded = decode(Document, filled, problems)
     if decoded is None:
         raise ConfigInvalid([_with_origin(_scrubbed(problem, used, env), origins) for problem in problems], source)
@@ -207,19 +207,12 @@ def _override(
     env: Mapping[str, str],
     command_line: Mapping[str, object],
     origins: dict[str, str],
-    problems: list[Problem],
 ) -> None:
     """Puts the environment's values, then the command line's, in the place of the file's."""
     for name, path in OVERRIDES.items():
-        value: object = env.get(name)
-        if not value:
+        if not env.get(name):
             continue
-        if name == "TIDEGATE_PORT":
-            if not str(value).isdecimal():
-                problems.append(Problem(path=path, message=f"the environment variable {name} is not a port number"))
-                continue
-            value = int(str(value))
-        _put(raw, path, value)
+        _put(raw, path, FromEnvironment(env[name]))
         origins[path] = f"environment {name}"
     for path, value in command_line.items():
         _put(raw, path, value)

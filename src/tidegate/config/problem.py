@@ -39,7 +39,8 @@ class ConfigInvalid(Exception):
     def render(self) -> str:
         """The whole list, one problem per line, for a terminal or a log."""
         count = len(self.problems)
-        head = f"{self.source or 'the configuration'} has {count} problem{'' if count == 1 else 's'}:"
+        in_source = any(not problem.origin for problem in self.problems)
+        head = f"{(in_source and self.source) or 'the configuration'} has {count} problem{'' if count == 1 else 's'}:"
         return "\n".join([head, *(f"  {problem.render(self.source)}" for problem in self.problems)])
 
 

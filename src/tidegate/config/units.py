@@ -20,9 +20,9 @@ _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?i?b)", re.IGNORECASE | re.ASCII)
 
 DURATION_FORM: Final = 'a duration such as "30s", "1m30s" or "500ms", or a number of seconds'
 SIZE_FORM: Final = 'a size such as "32MiB" or "64KiB", or a number of bytes'
-DOLLARS_FORM: Final = "an amount of US dollars such as 1.25, with at most 6 decimals"
 _PICO: Final = 10**12
 _MOST_DOLLARS: Final = 1_000_000
+DOLLARS_FORM: Final = f"an amount of US dollars such as 1.25, from 0 to {_MOST_DOLLARS}, with at most 6 decimals"
 
 
 class Duration(float):

@@ -14,9 +14,12 @@ from msgspec import inspect
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 
-__all__ = ["convert", "invalid", "missing", "parse", "too_deep", "unknown"]
+__all__ = ["WORDS", "convert", "invalid", "missing", "parse", "too_deep", "unknown"]
 
 T = TypeVar("T")
+
+WORDS = "words"
+"""In the `extra` of a `Meta`: says in words what is expected, where a range of numbers would tell nobody."""
 
 _type_info = cache(inspect.type_info)
 _SEGMENT = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
@@ -143,7 +146,7 @@ def _step(here: inspect.Type, segment: str) -> inspect.Type | None:
 
 def _options(type_: inspect.Type) -> tuple[inspect.Type, ...]:
     if isinstance(type_, inspect.Metadata):
-        return _options(type_.type)
+        return (type_,) if WORDS in (type_.extra or {}) else _options(type_.type)
     if isinstance(type_, inspect.UnionType):
         return tuple(option for each in type_.types for option in _options(each))
     return (type_,)
@@ -154,17 +157,23 @@ def _describe(type_: inspect.Type) -> str:
     return " or ".join(options)
 
 
+def _number(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
+
+
 def _describe_one(type_: inspect.Type) -> str:
+    if isinstance(type_, inspect.Metadata):
+        return str((type_.extra or {})[WORDS])
     if isinstance(type_, inspect.LiteralType):
         return "one of " + ", ".join(f"'{value}'" for value in type_.values)
     if isinstance(type_, inspect.IntType | inspect.FloatType):
         noun = "an integer" if isinstance(type_, inspect.IntType) else "a number"
         if type_.ge is not None and type_.le is not None:
-            return f"{noun} between {type_.ge:g} and {type_.le:g}"
+            return f"{noun} between {_number(type_.ge)} and {_number(type_.le)}"
         if type_.ge is not None:
-            return f"{noun} of at least {type_.ge:g}"
+            return f"{noun} of at least {_number(type_.ge)}"
         if type_.le is not None:
-            return f"{noun} of at most {type_.le:g}"
+            return f"{noun} of at most {_number(type_.le)}"
         return noun
     if isinstance(type_, inspect.StrType):
         if type_.pattern is not None:
