@@ -5,6 +5,7 @@ import pytest
 from tidegate.config.automatic import automatic
 from tidegate.config.load import load
 from tidegate.config.origin import Shown, flatten
+from tidegate.config.schema import Document
 
 OPENAI = "sk-openai-canary0123456789abcdefg6789"
 KEY = "canary1f7c03e5d24a68b7c1d0e2f3a4wxyz"
@@ -30,6 +31,14 @@ targets = [
 ]
 [models.slow]
 target = "fast"
+[storage]
+url = "postgresql://tide:canary-password@db/tidegate"
+master_keys = ["canary2f7c03e5d24a68b7c1d0e2f3a4"]
+[limits]
+valkey = "redis://:canary-password@valkey:6379/0"
+[prices."lab/*"]
+input = 1.25
+tiers = [{ over = 200000, input = 2.5 }]
 """
 ENV = {"PORT": "81", "OPENAI_API_KEY": OPENAI, "APP_KEY": KEY, "TIDEGATE_DATA": "/data"}
 
@@ -89,6 +98,14 @@ def test_no_secret_is_shown() -> None:
     text = "\n".join(f"{line.path} = {line.value}" for line in shown().values())
     assert "canary" not in text
     assert '"http://********@proxy:3128"' in text
+
+
+def test_every_section_is_shown() -> None:
+    lines = shown()
+    sections = {path.partition(".")[0].partition("[")[0] for path in lines}
+    assert sections >= set(Document.__struct_fields__) - {"projects", "organizations"}, "of which there are none here"
+    assert lines["storage.url"].value == '"postgresql://********@db/tidegate"'
+    assert lines['prices."lab/*".tiers[0].input'].value == "2.5"
 
 
 def test_without_a_file_the_variables_are_named() -> None:

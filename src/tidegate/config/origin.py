@@ -44,11 +44,13 @@ def flatten(config: Config) -> list[Shown]:
         if model.target:
             lines.append(_line(f"{path}.target", model.target, origins))
         for number, target in enumerate(model.targets):
-            lines.append(_line(f"{path}.targets[{number}].model", target.model, origins))
-            lines.append(_line(f"{path}.targets[{number}].weight", target.weight, origins))
-            lines.extend(_set_timeouts(target.timeouts, f"{path}.targets[{number}].timeouts", origins))
-        lines.append(_line(f"{path}.fallback", model.fallback, origins))
-    lines.extend(_struct(config.logging, "logging", origins))
+            lines.extend(_set(target, f"{path}.targets[{number}]", origins))
+        for name in ("strategy", "sticky", "fallback", "fallback_on", "unsupported"):
+            lines.append(_line(f"{path}.{name}", getattr(model, name), origins))
+    for name, price in config.prices.items():
+        lines.extend(_set(price, join("prices", name), origins))
+    for section in ("routing", "admin", "egress", "storage", "ledger", "logging"):
+        lines.extend(_struct(getattr(config, section), section, origins))
     return lines
 
 
@@ -57,6 +59,8 @@ def _struct(value: msgspec.Struct, path: str, origins: Mapping[str, str]) -> Ite
         member = getattr(value, name)
         if isinstance(member, Limits):
             yield from _limits(member, f"{path}.{name}", origins)
+        elif name == "url":
+            yield _line(f"{path}.{name}", _without_password(member), origins)
         else:
             yield _line(f"{path}.{name}", member, origins)
 
@@ -104,6 +108,7 @@ def _provider(provider: ProviderConfig, path: str, origins: Mapping[str, str]) -
     yield _line(f"{path}.max_output", dict(record.max_output), origins)
     yield _line(f"{path}.max_input", dict(record.max_input), origins)
     yield _line(f"{path}.state", record.state, origins)
+    yield _line(f"{path}.price_list", provider.price_list, origins)
 
 
 def _timeouts(timeouts: Timeouts, clocks: Clocks, path: str, origins: Mapping[str, str]) -> Iterator[Shown]:
@@ -118,11 +123,17 @@ def _timeouts(timeouts: Timeouts, clocks: Clocks, path: str, origins: Mapping[st
     yield _line(f"{path}.send_stall", Duration(clocks.send_stall), origins)
 
 
-def _set_timeouts(timeouts: Timeouts, path: str, origins: Mapping[str, str]) -> Iterator[Shown]:
-    """Those of a target: the ones that are not set follow the provider and are not repeated."""
-    for name in timeouts.__struct_fields__:
-        if getattr(timeouts, name) is not None:
-            yield _line(f"{path}.{name}", getattr(timeouts, name), origins)
+def _set(value: msgspec.Struct, path: str, origins: Mapping[str, str]) -> Iterator[Shown]:
+    """The members that are set: the others follow something else, and are not repeated."""
+    for name in value.__struct_fields__:
+        member = getattr(value, name)
+        if isinstance(member, Timeouts):
+            yield from _set(member, f"{path}.{name}", origins)
+        elif name == "tiers":
+            for number, tier in enumerate(member):
+                yield from _set(tier, f"{path}.{name}[{number}]", origins)
+        elif member is not None:
+            yield _line(f"{path}.{name}", member, origins)
 
 
 def _line(path: str, value: object, origins: Mapping[str, str]) -> Shown:
