@@ -100,12 +100,12 @@ class Ledger:
         cost, shown = price.charge(_usage_of(usage.entry))
         return msgspec.structs.replace(usage, cost_nano=cost, prices=shown)
 
-    def settle(self, receipt: Receipt) -> None:
-        """Price a request and complete its row."""
+    def settle(self, receipt: Receipt) -> int | None:
+        """Price a request and complete its row. Its cost in nano-dollars; None where that is unknown, or not known yet."""
         if self.is_loading and len(self._waiting) < MOST_WAITING and self._lacks_price(receipt):
             self._waiting.append(receipt)
-        else:
-            self._settle(receipt)
+            return None
+        return self._settle(receipt)
 
     def loaded(self) -> None:
         """The catalogue is there, or will not come: settle what waited for it."""
@@ -116,7 +116,7 @@ class Ledger:
     def _lacks_price(self, receipt: Receipt) -> bool:
         return any(self.prices.of(charge.deployment, receipt.admitted_at) is None for charge in receipt.charges)
 
-    def _settle(self, receipt: Receipt) -> None:
+    def _settle(self, receipt: Receipt) -> int | None:
         cost: int | None = 0
         shown = jsonio.NULL
         parts: list[Part] = []
@@ -148,6 +148,7 @@ class Ledger:
                 )
             )
         self._done(receipt, cost)
+        return cost
 
 
 def interrupted(found: OpenUsage) -> Usage:

@@ -1121,11 +1121,12 @@ class Exchange:
                 self._trial.left()
         if self.look_at != UNWATCHED:
             gateway.wheel.forget(self)
+        cost: int | None = None
         try:
             self._usage = usage = self._total()
             path = self._path
             principal = self._principal
-            gateway.ledger.settle(
+            cost = gateway.ledger.settle(
                 Receipt(
                     number=self._number,
                     entry=self._entry(
@@ -1152,19 +1153,13 @@ class Exchange:
             gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
         finally:
             if self._reservation is not None:
-                self._give_back(self._reservation, status)
+                self._give_back(self._reservation, status, cost)
 
-    def _give_back(self, reservation: Reservation, status: int) -> None:
+    def _give_back(self, reservation: Reservation, status: int, cost: int | None) -> None:
         """What the request did not use is free again."""
         if status >= 400 and not self._attempts:  # nothing was sent on
             reservation.settle(0, 0, requests=0)
             return
-        cost: int | None = 0
-        prices, at = self._gateway.prices, self._admitted_at or time.time()
-        for charge in self._charges:
-            price = prices.of(charge.deployment, at)
-            part = None if price is None else price.charge(charge.usage)[0]
-            cost = None if cost is None or part is None else cost + part
         reservation.settle(self._usage.total_tokens if self._charges else 0, cost)
 
     def _entry(
