@@ -7,7 +7,7 @@ VENV ?= .venv
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock rows schema bench test-engine test-clients wheel clean
+.PHONY: help run test fuzz check format lock rows schema bench test-engine test-clients wheel clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -19,6 +19,10 @@ run: ## install what the gateway needs and start it on port 8080
 test: ## install what tests need and run all of them (ARGS= goes to pytest)
 	@scripts/venv.sh dev
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+fuzz: ## run the property tests on new random examples (ARGS= goes to pytest)
+	@scripts/venv.sh dev
+	TIDEGATE_FUZZ=1 $(VENV)/bin/python -m pytest -m hypothesis $(ARGS)
 
 check: ## lint, formatting, types, import direction, locks and documentation
 	@scripts/venv.sh dev

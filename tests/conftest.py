@@ -16,7 +16,13 @@ _TURNS = pytest.StashKey[Turns]()
 _FOLDER = pytest.StashKey[str]()
 
 # How long an example takes says more of the machine than of what is tested: a test that never ends is pytest's to stop.
-hypothesis.settings.register_profile("tidegate", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# The same examples in every run, so that a change is judged by what it changes; `make fuzz` looks for new ones.
+hypothesis.settings.register_profile(
+    "tidegate",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize="TIDEGATE_FUZZ" not in os.environ,
+)
 hypothesis.settings.load_profile("tidegate")
 
 

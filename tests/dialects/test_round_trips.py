@@ -471,12 +471,16 @@ def test_an_answer_comes_back_from_a_gemini_client(events: list[Event]) -> None:
 
 
 def seals_behind_texts(told: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Google's streams tell a signature with the last piece of a text: between two texts it may be of either."""
+    """Google's streams tell a signature with the last piece of a text: between two texts it may be of either, and one
+    that stood before a text, of nothing else, comes with it."""
     out: list[tuple[str, ...]] = []
     at: int | None = None
     for entry in told:
         if entry[0] == "text" and at is not None:
             out[at] = ("text", out[at][1] + entry[1])
+        elif entry[0] == "text" and out and out[-1][0] == "seal" and (len(out) == 1 or out[-2][0] != "thought"):
+            at = len(out) - 1
+            out.insert(at, entry)
         else:
             at = len(out) if entry[0] == "text" else at if entry[0] == "seal" else None
             out.append(entry)

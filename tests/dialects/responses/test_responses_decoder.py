@@ -651,3 +651,15 @@ def test_what_the_encoder_writes_the_decoder_reads(events: list[Event], reason: 
     last = common.events(out)[-1]["response"]
     assert _comparable(output(decode_answer(json.dumps(last).encode(), destination()))) == _comparable(output(said_))
     assert USAGE in [event.usage for event in decode(bytewise(out)) if isinstance(event, UsageReport)]
+
+
+def test_a_source_of_an_earlier_text_leaves_the_thought_behind_it_whole() -> None:
+    source = msgspec.Raw(
+        b'{"type":"url_citation","start_index":0,"end_index":1,"url":"https://tide.example","title":"Tide"}'
+    )
+    said_ = answer(
+        TextDelta("a"), MessageEnd(), ReasoningDelta("b"), ReasoningEnd(encrypted="tgr1_x"), Annotation(source)
+    )
+    back = decode([encoder().encode(said_)])
+    assert [type(event) for event in back if isinstance(event, ReasoningEnd)] == [ReasoningEnd]
+    assert _comparable(output(back)) == _comparable(output(said_))

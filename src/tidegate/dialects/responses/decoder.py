@@ -395,7 +395,8 @@ class ResponsesDecoder:
 
     def _annotate(self, record: _Record, said: _Said, values: list[msgspec.Raw]) -> None:
         for value in values:
-            self._open_message(record)
+            if not record.ended:  # a source of an earlier text interrupts nothing
+                self._open_message(record)
             said.annotations += 1
             self._out.append(Annotation(value.copy()))
 
