@@ -14,6 +14,7 @@ from tidegate import __version__
 from tidegate.cli.access import GROUPS
 from tidegate.cli.budget import budget
 from tidegate.cli.doctor import doctor
+from tidegate.cli.options import config_option
 from tidegate.cli.usage import usage
 from tidegate.config.automatic import automatic
 from tidegate.config.jsonschema import json_schema
@@ -46,16 +47,9 @@ main.add_command(doctor)
 main.add_command(usage)
 main.add_command(budget)
 
-_config_option = click.option(
-    "--config",
-    "path",
-    type=click.Path(dir_okay=False),
-    help="Configuration file. [default: TIDEGATE_CONFIG, else ./tidegate.toml if it is there]",
-)
-
 
 @main.command()
-@_config_option
+@config_option
 @click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one. [default: 8080]")
 def serve(path: str | None, host: str | None, port: int | None) -> None:
@@ -84,7 +78,7 @@ def config_group() -> None:
 
 
 @config_group.command("check")
-@_config_option
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 def config_check(path: str | None, as_json: bool) -> None:
     """Report every problem of the configuration at once; exit status 1 if there is one."""
@@ -107,7 +101,7 @@ def config_check(path: str | None, as_json: bool) -> None:
 
 
 @config_group.command("show")
-@_config_option
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the values as JSON.")
 @click.option("--changed", is_flag=True, help="Only values that are not defaults.")
 def config_show(path: str | None, as_json: bool, changed: bool) -> None:

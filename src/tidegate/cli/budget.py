@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tidegate.cli.options import config_option
+
 if TYPE_CHECKING:
     from tidegate.access.limits import Standing
     from tidegate.access.scopes import Scope
@@ -20,12 +22,7 @@ COLUMNS = ("level", "name", "limit on", "per", "limit", "used", "reserved", "lef
 
 
 @click.command()
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(dir_okay=False),
-    help="Configuration file. [default: TIDEGATE_CONFIG, else ./tidegate.toml if it is there]",
-)
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def budget(path: str | None, as_json: bool) -> None:
     """Show what is used and left of each limit.

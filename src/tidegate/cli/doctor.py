@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tidegate.cli.options import config_option
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -29,12 +31,7 @@ MARKS = {
 
 
 @click.command()
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(dir_okay=False),
-    help="Configuration file. [default: TIDEGATE_CONFIG, else ./tidegate.toml if it is there]",
-)
+@config_option
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1, 600),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tidegate.cli.cell import cell
+from tidegate.cli.options import config_option
 
 if TYPE_CHECKING:
     from tidegate.access.reports import Query
@@ -30,12 +31,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 @click.command()
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(dir_okay=False),
-    help="Configuration file. [default: TIDEGATE_CONFIG, else ./tidegate.toml if it is there]",
-)
+@config_option
 @click.option(
     "--by", default="model", show_default=True, help="Dimensions to sum by, with commas: project,key,day and so on."
 )

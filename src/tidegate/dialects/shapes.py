@@ -6,6 +6,7 @@ what that refuses is looked at member by member.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Final, Literal, Union
@@ -61,12 +62,13 @@ class Says:
             return False
 
 
-class _Node:
+class _Node(ABC):
     """What both kinds of shapes have."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def annotation(self) -> Any:
-        raise NotImplementedError
+        """The type that msgspec holds a value against."""
 
     @cached_property
     def _decoder(self) -> msgspec.json.Decoder[Any]:

@@ -2,7 +2,7 @@
 
 import re
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -20,7 +20,7 @@ from tidegate.dialects.speech import SpeechBody
 from tidegate.dialects.transcription import TranscriptionFields, TranslationFields
 from tidegate.wire.forms import FILE
 
-__all__ = ["document"]
+__all__ = ["ERROR", "document"]
 
 _BODIES = (
     ("/v1/responses", ResponsesBody, "Create a response"),
@@ -108,7 +108,7 @@ _EVENTS = {
     "description": "The events as they were first sent, and those that come; of a response without `stream`, its object.",
     "content": {_JSON: {}, "text/event-stream": {}},
 }
-_ERROR = {
+ERROR: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["error"],
     "properties": {
@@ -124,6 +124,7 @@ _ERROR = {
         }
     },
 }
+"""The body of an answer that says what went wrong, in OpenAI's form."""
 
 
 @cache
@@ -164,7 +165,7 @@ def document() -> dict[str, Any]:
         "info": {"title": "Tidegate", "version": __version__, "license": {"name": "Apache-2.0"}},
         "paths": paths,
         "components": {
-            "schemas": {**components, "Error": _ERROR},
+            "schemas": {**components, "Error": ERROR},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }

@@ -8,6 +8,7 @@ import msgspec
 
 from tidegate import __version__
 from tidegate.server.admin.call import Entry
+from tidegate.server.openapi import ERROR
 from tidegate.wire import errors
 
 __all__ = ["document"]
@@ -26,23 +27,6 @@ _REFUSALS: Final[tuple[type[errors.TidegateError], ...]] = (
     errors.StorageUnavailable,
 )
 """What every route may answer instead."""
-
-_ERROR: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
 
 
 def document(prefix: str, table: Sequence[Entry]) -> dict[str, Any]:
@@ -93,7 +77,7 @@ def document(prefix: str, table: Sequence[Entry]) -> dict[str, Any]:
         "info": {"title": "Tidegate admin API", "version": __version__},
         "paths": paths,
         "components": {
-            "schemas": {**components, "Error": _ERROR},
+            "schemas": {**components, "Error": ERROR},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
