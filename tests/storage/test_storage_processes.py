@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -280,6 +281,23 @@ def test_two_gateways_that_start_at_once_both_start(place: Place) -> None:
         assert len({storage.process for storage in opened}) == 4
         for storage in opened:
             await storage.close()
+
+    run(scenario)
+
+
+def test_a_start_waits_for_another_one_that_holds_the_fresh_file(sqlite: Place) -> None:
+    """SQLite calls the file locked at once where it is not yet in WAL mode and another process is about to write."""
+
+    async def scenario() -> None:
+        sqlite.path.parent.mkdir()
+        with contextlib.closing(sqlite3.connect(sqlite.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            opening = asyncio.create_task(Storage.open(sqlite.url))
+            await asyncio.sleep(0.2)
+            assert not opening.done()
+            other.execute("COMMIT")
+        storage = await opening
+        await storage.close()
 
     run(scenario)
 

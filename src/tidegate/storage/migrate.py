@@ -94,7 +94,7 @@ def _create(path: Path) -> None:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, path: Path) -> None:
-    [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    mode = _switch_to_wal(connection)
     if mode != "wal":
         raise StorageUnusable(
             f"The file system of {path} does not allow SQLite's WAL mode (it gives '{mode}'), as network file systems do not. "
@@ -117,6 +117,21 @@ def _prepare_sqlite(connection: sqlite3.Connection, path: Path) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> str:
+    """The mode that the file has afterwards. Another start may hold the fresh file: where waiting could be a deadlock,
+    SQLite calls it locked at once, whatever the timeout."""
+    deadline = time.monotonic() + START_LOCK_MS / 1000
+    while True:
+        try:
+            [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return str(mode)
 
 
 def sqlite_revision(connection: sqlite3.Connection, path: Path) -> str | None:
