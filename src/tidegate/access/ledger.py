@@ -1,25 +1,28 @@
 """What each request cost, and its row in the ledger.
 
 A row is queued when the request is admitted and completed once when it is settled; nothing here waits for the database.
-Before the catalogue of prices is there, settled requests wait for it in memory: their rows stand open until then.
+What has ended is written down a few milliseconds later, together with what else has ended by then: many rows at once cost
+a third of what each costs by itself. Before the catalogue of prices is there, settled requests wait for it in memory:
+their rows stand open until then.
 """
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from tidegate.access.prices import Deployed, Prices
 from tidegate.access.rates import NANO, Price
 from tidegate.storage.entry import UsageEntry
-from tidegate.storage.records import OpenUsage, Part, Tenant, Usage
+from tidegate.storage.records import OpenUsage, Part, Usage
 from tidegate.storage.storage import Storage
+from tidegate.telemetry.log import get_logger
 from tidegate.wire import events, jsonio
 
-__all__ = ["Charge", "Ledger", "Receipt", "interrupted"]
+__all__ = ["Charge", "Ended", "Ledger", "interrupted"]
 
 INTERRUPTED: Final = "interrupted"
 HEAD_BYTES: Final = 3000
@@ -29,7 +32,11 @@ FRAME_BYTES: Final = 250
 MOST_WAITING: Final = 10_000
 """Most settled requests that wait for the catalogue of prices; the price of further ones is unknown if it is not there."""
 
-NO_TAGS: Final = msgspec.Raw(b"{}")
+GATHER_S: Final = 0.02
+"""How long what has ended waits to be written down with others."""
+
+GATHERED: Final = 64
+"""So many at once are written down without further waiting: that holds the loop for less than a millisecond."""
 
 
 class Charge(NamedTuple):
@@ -39,34 +46,34 @@ class Charge(NamedTuple):
     usage: events.Usage
 
 
-class Receipt(msgspec.Struct, kw_only=True, gc=False):
-    """A request that has ended, and what it is charged for."""
+class Ended(Protocol):
+    """A request that has ended."""
 
-    number: int
-    """Of its row; 0 where none was admitted."""
-    entry: UsageEntry
-    tenant: Tenant
-    key_id: str
-    provider: str
-    response_id: str
     admitted_at: float
-    """Seconds since 1970, as all times here."""
-    settled_at: float
+    """Seconds since 1970."""
     charges: list[Charge]
-    tags: msgspec.Raw = NO_TAGS
+
+    def row(self) -> Usage:
+        """Its row without a price; the number is 0 where none was admitted."""
 
 
 class Ledger:
-    """Prices requests and writes them down. `done` hears of each one that is settled, with its cost in nano-dollars, None
-    where that is unknown."""
+    """Prices requests and writes them down. `done` hears of each row that is settled."""
 
-    def __init__(self, storage: Storage | None, prices: Prices, done: Callable[[Receipt, int | None], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, storage: Storage | None, prices: Prices, done: Callable[[Usage], None]
+    ) -> None:
         self.prices = prices
         self.is_loading = False
         """The catalogue of prices is on its way."""
+        self._loop = loop
         self._storage = storage
         self._done = done
-        self._waiting: deque[Receipt] = deque()
+        self._ended: list[Ended] = []
+        self._timer: asyncio.Handle | None = None
+        self._waiting: deque[Ended] = deque()
+        if storage is not None:
+            storage.before_batch = self.flush
 
     @property
     def is_kept(self) -> bool:
@@ -82,15 +89,10 @@ class Ledger:
         """That of a new row; 0 where none are kept."""
         return 0 if self._storage is None else self._storage.usage_number()
 
-    def admit(self, entry: Callable[[int], Usage]) -> int:
-        """Queue the row of a request, with what it is about to use; the number by which it is settled. Raises
-        StorageUnavailable."""
-        storage = self._storage
-        if storage is None:
-            return 0
-        number = storage.usage_number()
-        storage.admit_usage(number, partial(entry, number))
-        return number
+    def admit(self, number: int, entry: Callable[[], Usage]) -> None:
+        """Queue the row of a request, with what it is about to use. Raises StorageUnavailable."""
+        if self._storage is not None:
+            self._storage.admit_usage(number, entry)
 
     def priced(self, usage: Usage, deployment: Deployed) -> Usage:
         """A row with what its figures cost at this deployment."""
@@ -100,12 +102,38 @@ class Ledger:
         cost, shown = price.charge(_usage_of(usage.entry))
         return msgspec.structs.replace(usage, cost_nano=cost, prices=shown)
 
-    def settle(self, receipt: Receipt) -> int | None:
-        """Price a request and complete its row. Its cost in nano-dollars; None where that is unknown, or not known yet."""
-        if self.is_loading and len(self._waiting) < MOST_WAITING and self._lacks_price(receipt):
-            self._waiting.append(receipt)
-            return None
-        return self._settle(receipt)
+    def cost(self, ended: Ended) -> int | None:
+        """What a request has cost in nano-dollars; None where that is unknown, or not known yet."""
+        total = 0
+        for charge in ended.charges:
+            price = self.prices.of(charge.deployment, ended.admitted_at)
+            cost = None if price is None else price.charge(charge.usage)[0]
+            if cost is None:
+                return None
+            total += cost
+        return total
+
+    def settle(self, ended: Ended) -> None:
+        """Write down soon what a request has used."""
+        gathered = self._ended
+        gathered.append(ended)
+        if self._timer is None:
+            self._timer = self._loop.call_later(GATHER_S, self.flush)
+        elif len(gathered) == GATHERED:
+            self._timer.cancel()
+            self._timer = self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write down what has ended so far."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        gathered, self._ended = self._ended, []
+        for ended in gathered:
+            if self.is_loading and len(self._waiting) < MOST_WAITING and self._lacks_price(ended):
+                self._waiting.append(ended)
+            else:
+                self._settle(ended)
 
     def loaded(self) -> None:
         """The catalogue is there, or will not come: settle what waited for it."""
@@ -113,42 +141,34 @@ class Ledger:
         while self._waiting:
             self._settle(self._waiting.popleft())
 
-    def _lacks_price(self, receipt: Receipt) -> bool:
-        return any(self.prices.of(charge.deployment, receipt.admitted_at) is None for charge in receipt.charges)
+    def _lacks_price(self, ended: Ended) -> bool:
+        return any(self.prices.of(charge.deployment, ended.admitted_at) is None for charge in ended.charges)
 
-    def _settle(self, receipt: Receipt) -> int | None:
+    def _settle(self, ended: Ended) -> None:
+        """A mistake in one row must not keep the others from being written."""
+        try:
+            usage = ended.row()
+            self._price(usage, ended.charges)
+            storage = self._storage
+            if storage is not None and usage.number:
+                storage.settle_usage(usage)
+            self._done(usage)
+        except Exception:
+            get_logger().exception("exchange_failed")
+
+    def _price(self, usage: Usage, charges: list[Charge]) -> None:
         cost: int | None = 0
-        shown = jsonio.NULL
         parts: list[Part] = []
-        at = receipt.admitted_at
-        for charge in receipt.charges:
-            price = self.prices.of(charge.deployment, at)
-            part, shown = (None, jsonio.NULL) if price is None else price.charge(charge.usage)
-            if len(receipt.charges) > 1:
+        for charge in charges:
+            price = self.prices.of(charge.deployment, usage.admitted_at)
+            part, usage.prices = (None, jsonio.NULL) if price is None else price.charge(charge.usage)
+            if len(charges) > 1:
                 parts.append(_part(charge, part))
             cost = None if cost is None or part is None else cost + part
-        entry = receipt.entry
-        entry.cost = None if cost is None else cost / NANO
-        storage = self._storage
-        if storage is not None and receipt.number:
-            storage.settle_usage(
-                Usage(
-                    number=receipt.number,
-                    tenant=receipt.tenant,
-                    admitted_at=at,
-                    settled_at=receipt.settled_at,
-                    entry=entry,
-                    key_id=receipt.key_id,
-                    provider=receipt.provider,
-                    response_id=receipt.response_id,
-                    cost_nano=cost,
-                    prices=shown,
-                    tags=receipt.tags,
-                    parts=tuple(parts),
-                )
-            )
-        self._done(receipt, cost)
-        return cost
+        usage.cost_nano = cost
+        usage.entry.cost = None if cost is None else cost / NANO
+        if parts:
+            usage.parts = tuple(parts)
 
 
 def interrupted(found: OpenUsage) -> Usage:

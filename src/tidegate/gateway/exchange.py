@@ -9,16 +9,12 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from tidegate.access.keys import Principal
-from tidegate.access.ledger import Charge, Receipt
 from tidegate.access.limits import Reservation
-from tidegate.access.scopes import end_user_scope
-from tidegate.config.limits import NO_LIMITS
 from tidegate.dialects.bridge import Bridge, BridgedStream
 from tidegate.dialects.codec import BridgedRequest
 from tidegate.dialects.dialect import (
@@ -41,8 +37,8 @@ from tidegate.dialects.failure import from_status
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses.prompt import PromptRequest
 from tidegate.dialects.validation import invalid, missing, too_deep
+from tidegate.gateway.account import Account
 from tidegate.gateway.asked import profile_named, relayed, resume_grace, total_clock
-from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.errand import Errand
@@ -57,8 +53,6 @@ from tidegate.gateway.snapshot import Path, Snapshot
 from tidegate.gateway.tenant import tenant_of
 from tidegate.gateway.told import rate_limits, wait_told
 from tidegate.routing.retry import Verdict, verdict
-from tidegate.storage.entry import UsageEntry
-from tidegate.storage.records import Usage as LedgerRow
 from tidegate.upstream.attempt import Attempt
 from tidegate.upstream.connection import Clocks, Headers
 from tidegate.upstream.wheel import UNWATCHED
@@ -82,9 +76,6 @@ ANSWER_LIMIT = 256 * 1024 * 1024
 ERROR_LIMIT = 1024 * 1024
 """Longest error body that is read."""
 
-END_USER_LIMIT = 256
-"""Most characters of the end user's name that the usage entry keeps."""
-
 MODEL_NAME_LIMIT = 1024
 """Longest model name, in characters: names are compared with others, remembered, logged and told back."""
 
@@ -101,8 +92,6 @@ REPEAT_S = 600.0
 
 REPEATED = b"tidegate-repeated: true\r\n"
 
-_NO_USAGE = Usage()
-
 _response_ids = IdSupply(b"resp_", 24)
 
 
@@ -110,59 +99,43 @@ class Exchange:
     """See the module. Made when the head of a request is there; :meth:`run` starts it when the body is."""
 
     __slots__ = (
-        "_admitted_at",
+        "_account",
         "_affinity",
-        "_answer_id",
-        "_asked",
         "_attempt",
-        "_attempts",
-        "_before",
         "_bridge",
         "_call",
-        "_charges",
         "_claimed",
         "_collected",
         "_collected_bytes",
         "_dialect",
         "_downstream",
         "_dropped",
-        "_end_user",
         "_errand",
-        "_first_event_at",
         "_gateway",
         "_headers",
         "_heard",
         "_holds_budget",
         "_limits",
-        "_model",
         "_mute_since",
-        "_number",
         "_path",
         "_paused",
         "_plan",
         "_prepares",
-        "_principal",
         "_pump",
         "_received_at",
         "_recorder",
         "_repeats",
         "_request",
-        "_reservation",
         "_retry_after",
         "_retry_timer",
-        "_settled",
         "_snapshot",
         "_started",
-        "_started_at",
         "_status",
         "_step",
         "_stream",
         "_total_s",
         "_trial",
-        "_usage",
-        "client",
         "look_at",
-        "request_id",
     )
 
     def __init__(
@@ -179,26 +152,21 @@ class Exchange:
         self._snapshot: Snapshot = gateway.snapshot
         self._downstream = downstream
         self._dialect = dialect
-        self._principal = principal
         self._headers = headers
-        self.request_id = request_id
-        self.client = client
         self._received_at = gateway.loop.time()
-        self._started_at = time.perf_counter()
-        self._end_user = ""
-        self._model = ""
+        self._account = Account(
+            gateway, principal, request_id, dialect.name + dialect.operation, client, free=dialect.estimates
+        )
         self._stream: Stream | None = None
         self._bridge: Bridge | None = None
         self._errand: Errand[Any] | None = None
         self._recorder: Recorder | None = None
         self._claimed: Claimed | None = None
-        self._reservation: Reservation | None = None
         self._pump: Pump | None = None
         self._dropped: tuple[str, ...] = ()
         self._step = 0
         self._path: Path | None = None
         self._attempt: Attempt | None = None
-        self._attempts = 0
         self._affinity = ""
         self._trial: Trial | None = None
         self._repeats = 0
@@ -210,22 +178,8 @@ class Exchange:
         self._prepares = False
         self._started = False
         self._paused = False
-        self._settled = False
-        self._first_event_at = 0.0
         self._mute_since = 0.0
         """When the provider first said something of which the client has heard nothing; 0 if nothing of that kind came."""
-        self._usage: Usage = _NO_USAGE
-        """What the whole request used, once it is settled."""
-        self._number = 0
-        """Of its row in the ledger; 0 while it has none."""
-        self._answer_id = ""
-        self._admitted_at = 0.0
-        self._charges: list[Charge] = []
-        """What was used so far, by each attempt that is over."""
-        self._asked = False
-        """The present attempt is not among them."""
-        self._before: Usage = _NO_USAGE
-        """What the present attempt used before its provider paused."""
         self.look_at = UNWATCHED
 
     # -- what the server calls ----------------------------------------------------------------------------------
@@ -243,12 +197,12 @@ class Exchange:
 
     def prepare(self, body: bytes) -> None:
         """The body is there, of a request that is only made for others to build on: answer it without a provider."""
-        self._prepares = True
+        self._prepares = self._account.free = True
         self.run(body)
 
     def client_gone(self) -> None:
         """The client has left: the upstream call ends now (promise P6), unless the answer is to go on without it."""
-        if self._settled:
+        if self._account.is_settled:
             return
         recorder = self._recorder
         if recorder is not None and recorder.goes_on(self._gateway.loop, self.client_gone):
@@ -265,7 +219,7 @@ class Exchange:
 
     def cancel(self) -> None:
         """The answer is wanted no more (`POST /v1/responses/{id}/cancel`)."""
-        if not self._settled:
+        if not self._account.is_settled:
             self._break(errors.Cancelled("The response was cancelled."))
 
     def pause(self) -> None:
@@ -285,7 +239,7 @@ class Exchange:
 
     def stop(self, error: errors.TidegateError) -> None:
         """End it now, in the form of the dialect; used when draining runs out of time."""
-        if not self._settled:
+        if not self._account.is_settled:
             self._break(error)
 
     @property
@@ -298,20 +252,20 @@ class Exchange:
     def _admit(self, body: bytes | Form) -> bool:
         """Whether the request can go on at once; else an errand goes on with it."""
         snapshot = self._snapshot
-        principal = self._principal
+        account = self._account
+        principal = account.principal
         request = self._parse(body)
         self._request: AnyRequest | None = request
         if self._dialect.seals:
             cast("SealedRequest", request).envelopes = self._gateway.envelopes(principal)
-        end_user = request.end_user
-        if end_user:
-            self._end_user = end_user[:END_USER_LIMIT]
+        if end_user := request.end_user:
+            account.named(end_user)
         model = request.model or self._default_model()
         if not model:
             raise missing("model", "No default model is configured; GET /v1/models lists what there is.")
         if len(model) > MODEL_NAME_LIMIT:
             raise invalid("model", f"expected a name of at most {MODEL_NAME_LIMIT} characters.")
-        self._model = model
+        account.model = model
         if principal.models:
             principal.authorise(model)
         profile = snapshot.profile
@@ -354,17 +308,30 @@ class Exchange:
         if isinstance(request, PromptRequest) and (before := request.settle()):
             size = self._call.request_bytes + before
             self._call = msgspec.structs.replace(self._call, request_bytes=size)
-        principal = self._principal
-        if (principal.scopes or principal.end_user_limits is not NO_LIMITS) and not self._reserve(request):
-            return False
+        if not self._prepares:
+            held = self._account.reserve(request, self._call, self._plan)
+            if held is not None:
+                self._errand = Errand(
+                    self._gateway.loop, held, partial(self._on_reserved, request), until=None, late=None
+                )
+                return False
         return self._go_ahead(request)
+
+    def _on_reserved(self, request: AnyRequest, found: Reservation | errors.TidegateError) -> None:
+        with self._carrying_on():
+            if isinstance(found, errors.TidegateError):
+                raise found
+            self._account.reservation = found
+            if self._go_ahead(request):
+                self._begin()
 
     def _go_ahead(self, request: AnyRequest) -> bool:
         """There is room for it. Whether it can go on at once; else an errand goes on with it."""
         if self._gateway.ledger.is_kept:
-            self._enter()
+            self._account.enter(self._call, self._plan[0])
         if request.wants_stream:
             self._stream = cast("StreamingRequest", request).open(self._call)
+            self._account.streams = True
         if not self._dialect.estimates:
             self._open_bridge(request)
         recorder = self._recorder
@@ -373,73 +340,6 @@ class Exchange:
             if recorder.background:
                 return self._begin_background(recorder, cast("ResponsesRequest", request))
         return True
-
-    def _enter(self) -> None:
-        """Have a row in the ledger, whatever becomes of this process. Raises StorageUnavailable."""
-        self._answer_id = self._answer_id or self._call.response_id
-        self._admitted_at = time.time()
-        self._number = self._gateway.ledger.admit(self._opened)
-
-    def _opened(self, number: int) -> LedgerRow:
-        """The row while the request runs."""
-        principal = self._principal
-        path = self._path or self._plan[0]
-        counts = self._prepares or self._dialect.estimates  # no provider is asked, or for nothing that costs
-        usage = _NO_USAGE if counts else estimated_usage(self._call.request_bytes, 0)
-        row = LedgerRow(
-            number=number,
-            tenant=tenant_of(principal),
-            admitted_at=self._admitted_at,
-            entry=self._entry(0, "open", usage, stream=self._stream is not None, deployment=path.name),
-            key_id=principal.key_id or principal.key,
-            provider=path.destination.provider,
-            response_id=self._answer_id,
-            tags=principal.tags,
-        )
-        return self._gateway.ledger.priced(row, path.destination)
-
-    def _reserve(self, request: AnyRequest) -> bool:
-        """Set aside what the request may use, before anything is sent for it. Whether that is done; else an errand goes
-        on with it. Raises RateLimited, BudgetExhausted and CostUnbounded."""
-        principal = self._principal
-        gateway = self._gateway
-        user = None
-        if self._end_user and principal.end_user_limits is not NO_LIMITS:
-            user = end_user_scope(principal.organization, principal.project, self._end_user, principal.end_user_limits)
-        if self._prepares or (user is None and not principal.scopes):
-            return True
-        gate = gateway.limiter.gate(principal.scopes, user)
-        tokens = cost = 0
-        if not self._dialect.estimates:  # counting is free
-            if gate.tokens:
-                tokens = estimated_tokens(request, self._call)
-            if gate.cost:
-                cost = self._most_nano(request)
-        held = gate.reserve(tokens, cost)
-        if isinstance(held, CoroutineType):
-            self._errand = Errand(gateway.loop, held, partial(self._on_reserved, request), until=None, late=None)
-            return False
-        self._reservation = cast("Reservation", held)
-        return True
-
-    def _most_nano(self, request: AnyRequest) -> int:
-        gateway = self._gateway
-        try:
-            return most_nano(gateway.prices, self._plan, request, self._call, self._model, time.time())
-        except errors.CostUnbounded as error:
-            if not gateway.ledger.is_loading or error.code != PRICE_UNKNOWN:
-                raise
-            raise errors.LimitsUnavailable(
-                "A budget holds for this request, and the prices are still being read; send it again.", retry_after=1
-            ) from None
-
-    def _on_reserved(self, request: AnyRequest, found: Reservation | errors.TidegateError) -> None:
-        with self._carrying_on():
-            if isinstance(found, errors.TidegateError):
-                raise found
-            self._reservation = found
-            if self._go_ahead(request):
-                self._begin()
 
     def _open_bridge(self, request: AnyRequest) -> None:
         for path in self._plan:
@@ -453,7 +353,7 @@ class Exchange:
         name = self._dialect.name
         if name in snapshot.default_models:
             return snapshot.default_models[name]
-        return self._principal.model or snapshot.default_model
+        return self._account.principal.model or snapshot.default_model
 
     def _parse(self, body: bytes | Form) -> AnyRequest:
         """Raises InvalidRequest."""
@@ -463,7 +363,7 @@ class Exchange:
 
     def _build_bridge(self, request: BridgedRequest) -> None:
         """Some attempt will go to a provider of another dialect."""
-        bridge = self._bridge = Bridge(request, self._call, envelopes=self._gateway.envelopes(self._principal))
+        bridge = self._bridge = Bridge(request, self._call, envelopes=self._gateway.envelopes(self._account.principal))
         if self._stream is not None:
             self._stream = bridge.open(self._stream)
 
@@ -487,9 +387,9 @@ class Exchange:
             self._headers,
             body,
             self._call,
-            self._principal,
+            self._account.principal,
             self._dialect.name + self._dialect.operation,
-            self._model,
+            self._account.model,
             self._plan,
             grace_s,
         )
@@ -497,7 +397,7 @@ class Exchange:
             self._claimed = self._downstream = Claimed(self._downstream, keeper, plan.claim)
         if plan.run is not None:
             plan.run.exchange = self
-            self._answer_id = plan.run.public_id
+            self._account.answer_id = plan.run.public_id
             self._recorder = self._downstream = Recorder(
                 self._downstream, plan.run, background=plan.background, grace_s=plan.grace_s
             )
@@ -508,7 +408,7 @@ class Exchange:
         wait_s = LOOKUP_S if plan.claim is None else REPEAT_S
         self._errand = Errand(
             self._gateway.loop,
-            keeper.prepare(plan, tenant_of(self._principal)),
+            keeper.prepare(plan, tenant_of(self._account.principal)),
             partial(self._on_prepared, request),
             until=self._received_at + wait_s,
             late=errors.StorageUnavailable(f"What the request builds on was not there within {wait_s:g} s."),
@@ -533,7 +433,7 @@ class Exchange:
         assert keeper is not None
         assert claimed is not None
         self._downstream, self._recorder, self._claimed = claimed.downstream, None, None
-        self._number, self._answer_id, self._admitted_at = self._gateway.ledger.number(), found.run_id, time.time()
+        self._account.repeats(found.run_id)
         if found.answer is not None:
             self._settle(200, "repeated")
             self._downstream.respond(200, REPEATED, found.answer, found.content_type)
@@ -542,7 +442,7 @@ class Exchange:
         pump = self._pump = Pump(self._downstream, REPEATED, content_type, paused=self._paused)
         self._errand = Errand(
             self._gateway.loop,
-            pump.run(keeper.frames_of(found.run_id, tenant_of(self._principal))),
+            pump.run(keeper.frames_of(found.run_id, tenant_of(self._account.principal))),
             partial(self._on_repeated, pump),
             until=None,
             late=None,
@@ -550,7 +450,7 @@ class Exchange:
 
     def _on_repeated(self, pump: Pump, found: errors.TidegateError | None) -> None:
         self._errand = None
-        if self._settled:
+        if self._account.is_settled:
             return
         if found is None:
             self._settle(200, "repeated")
@@ -600,7 +500,7 @@ class Exchange:
 
     def _next_attempt(self) -> None:
         if not self._step:
-            self._path = self._plan[0]  # an answer names it, even if nobody may be asked
+            self._path = self._account.path = self._plan[0]  # an answer names it, even if nobody may be asked
             self._plan = self._snapshot.allowed(self._plan, self._gateway.loop.time())
         path = self._plan[self._step]
         self._step += 1
@@ -653,12 +553,9 @@ class Exchange:
         """`again`: the same attempt goes on."""
         streams = self._stream is not None and not path.destination.whole
         self._path = path
-        self._attempts += not again
-        self._asked = True
-        if not again:
-            self._before = _NO_USAGE
         trial = self._trial
         if not again or trial is None:
+            self._account.begin(path)
             trial = self._trial = self._gateway.router.begin(path, self._affinity)
         # What belongs to one attempt; nothing reads it before there was one.
         self._status = 0
@@ -717,7 +614,7 @@ class Exchange:
         path = self._path
         assert path is not None
         body, bridge.next_body = bridge.next_body, b""
-        self._before = bridge.used if self._stream is None else self._stream.usage()
+        self._account.go_on(bridge.used if self._stream is None else self._stream.usage())
         if self._attempt is not None:
             self._attempt.release()
         self._send(path, body, again=True)
@@ -875,7 +772,7 @@ class Exchange:
 
     def _start(self, first: bytes) -> None:
         self._started = True
-        now = self._first_event_at = time.perf_counter()
+        now = self._account.first_event_at = time.perf_counter()
         assert self._stream is not None
         self._downstream.start(self._fields(now), self._stream.content_type, first)
         self._gateway.wheel.watch(self, self._gateway.loop.time() + self._ping_after)
@@ -895,7 +792,7 @@ class Exchange:
         attempt = self._attempt
         if self._retry_timer is not None:
             return now + self._ping_after
-        if self._settled or attempt is None or self._stream is None:
+        if self._account.is_settled or attempt is None or self._stream is None:
             return None
         due = (self._mute_since or attempt.last_read) + self._ping_after
         if now < due:
@@ -913,7 +810,7 @@ class Exchange:
             self._on_failure(outcome.error)
             return
         assert self._stream is not None
-        self._spend(self._stream.usage())
+        self._account.spend(self._stream.usage())
         if self._attempt is not None:
             if self._bridge is not None and cast("BridgedStream", self._stream).cut:
                 self._attempt.abort()  # the provider would go on
@@ -937,10 +834,10 @@ class Exchange:
             error.redact(path.upstream.redacted)
         if trial is not None:
             trial.failed(error)
-        if self._settled or (self._stream is not None and self._stream.committed):
+        if self._account.is_settled or (self._stream is not None and self._stream.committed):
             self._break(error)
             return
-        what = verdict(error, self._snapshot.fallback_on(self._model))
+        what = verdict(error, self._snapshot.fallback_on(self._account.model))
         if path is not None and self._asks_again(path, what, error):
             return
         while self._step < len(self._plan) and what != "final":
@@ -1070,8 +967,8 @@ class Exchange:
         return error
 
     def _respond(self, answer: Answer) -> None:
-        self._spend(answer.usage)
-        now = self._first_event_at = time.perf_counter()
+        self._account.spend(answer.usage)
+        now = self._account.first_event_at = time.perf_counter()
         fields = self._fields(now)
         if answer.usage.estimated:
             fields += b"tidegate-usage: estimated\r\n"
@@ -1088,29 +985,33 @@ class Exchange:
 
     def _on_bug(self, bug: Exception) -> None:
         """Our own mistake must not look like a parser error, and must not hang: it is logged and told as a 500."""
-        if isinstance(bug, RecursionError | jsonio.TooDeep) and not self._attempts:
+        if isinstance(bug, RecursionError | jsonio.TooDeep) and not self._account.attempts:
             # Before anything was sent only the client's own text can be that deep.
             self._break_quietly(too_deep())
             return
-        self._gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
+        self._log_bug(bug)
         self._charge(errors.Internal("The gateway failed on this request."))
         self._drop_attempt()
-        if not self._settled:
+        if not self._account.is_settled:
             self._break_quietly(errors.Internal("The gateway failed on this request; its log has the details."))
+
+    def _log_bug(self, bug: Exception) -> None:
+        request_id = self._account.request_id.decode("latin-1")
+        self._gateway.log.error("exchange_failed", exc_info=bug, request_id=request_id)
 
     def _break_quietly(self, error: errors.TidegateError) -> None:
         try:
             self._break(error)
         except Exception:
-            self._gateway.log.exception("ending_failed", request_id=self.request_id.decode("latin-1"))
+            self._gateway.log.exception("ending_failed", request_id=self._account.request_id.decode("latin-1"))
             self._settle(500, "failed", error.code or "")
             self._downstream.drop()  # a clean end would pass for a finished answer
 
     def _settle(self, status: int, ending: str, error: str = "", *, now: float | None = None) -> None:
         """Exactly once for each request, whatever happened. `now` is the performance counter, where it was just read."""
-        if self._settled:
+        account = self._account
+        if account.is_settled:
             return
-        self._settled = True
         gateway = self._gateway
         gateway.exchanges.discard(self)
         self._give_back_budget()
@@ -1121,134 +1022,34 @@ class Exchange:
                 self._trial.left()
         if self.look_at != UNWATCHED:
             gateway.wheel.forget(self)
-        cost: int | None = None
+        if now is not None:
+            account.ended_at = now
         try:
-            self._usage = usage = self._total()
-            path = self._path
-            principal = self._principal
-            cost = gateway.ledger.settle(
-                Receipt(
-                    number=self._number,
-                    entry=self._entry(
-                        status,
-                        ending,
-                        usage,
-                        stream=self._stream is not None,
-                        deployment=path.name if path is not None else "",
-                        error=error,
-                        ended_at=time.perf_counter() if now is None else now,
-                    ),
-                    tenant=tenant_of(principal),
-                    key_id=principal.key_id or principal.key,
-                    provider=path.destination.provider if path is not None else "",
-                    response_id=self._answer_id,
-                    admitted_at=self._admitted_at,
-                    settled_at=time.time(),
-                    charges=self._charges,
-                    tags=principal.tags,
-                )
-            )
-        except Exception as bug:
-            # A mistake in the books must not keep the answer from the client.
-            gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
-        finally:
-            if self._reservation is not None:
-                self._give_back(self._reservation, status, cost)
-
-    def _give_back(self, reservation: Reservation, status: int, cost: int | None) -> None:
-        """What the request did not use is free again."""
-        if status >= 400 and not self._attempts:  # nothing was sent on
-            reservation.settle(0, 0, requests=0)
-            return
-        reservation.settle(self._usage.total_tokens if self._charges else 0, cost)
-
-    def _entry(
-        self,
-        status: int,
-        ending: str,
-        usage: Usage,
-        *,
-        stream: bool,
-        deployment: str,
-        error: str = "",
-        ended_at: float = 0.0,
-    ) -> UsageEntry:
-        principal = self._principal
-        begun = self._started_at
-        first = self._first_event_at
-        return UsageEntry(
-            request_id=self.request_id.decode("latin-1"),
-            endpoint=self._dialect.name + self._dialect.operation,
-            status=status,
-            ending=ending,
-            duration_ms=_milliseconds(ended_at - begun) if ended_at else 0.0,
-            first_event_ms=_milliseconds(first - begun) if first else None,
-            stream=stream,
-            key=principal.key,
-            organization=principal.organization,
-            project=principal.project,
-            end_user=self._end_user,
-            model=self._model,
-            deployment=deployment,
-            attempts=self._attempts,
-            input_tokens=usage.input_tokens,
-            cached_tokens=usage.cached_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            output_tokens=usage.output_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            cache_write_1h_tokens=usage.cache_write_1h_tokens,
-            input_audio_tokens=usage.input_audio_tokens,
-            input_image_tokens=usage.input_image_tokens,
-            output_audio_tokens=usage.output_audio_tokens,
-            output_image_tokens=usage.output_image_tokens,
-            audio_seconds=usage.seconds,
-            characters=usage.characters,
-            estimated=usage.estimated,
-            error=error,
-            client=self.client,
-        )
+            account.settle(status, ending, error)
+        except Exception as bug:  # a mistake in the books must not keep the answer from the client
+            self._log_bug(bug)
 
     # -- what was used ------------------------------------------------------------------------------------------
-
-    def _total(self) -> Usage:
-        charges = self._charges
-        if not charges:
-            return self._usage
-        if len(charges) == 1:
-            return charges[0].usage
-        total = _NO_USAGE
-        for charge in charges:
-            total = total.plus(charge.usage)
-        return total
-
-    def _spend(self, usage: Usage) -> None:
-        """The present attempt has brought the answer."""
-        if not self._asked or self._dialect.estimates or self._path is None:
-            self._usage = usage  # no provider charges for it
-        else:
-            self._charges.append(Charge(self._path.destination, usage))
-        self._asked = False
 
     def _charge(self, error: errors.TidegateError) -> None:
         """The present attempt, if there is one, is over without the whole answer: note what its provider will charge for
         all the same."""
-        if not self._asked or self._dialect.estimates:
+        account = self._account
+        if not account.is_owed:
             return
-        self._asked = False
         usage: Usage | None
         try:
             usage = self._spent(error)
         except Exception as bug:  # a stream that is in disorder may not know what it used
-            self._gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
+            self._log_bug(bug)
             usage = estimated_usage(self._call.request_bytes, 0)
-        if usage is not None and self._path is not None:
-            self._charges.append(Charge(self._path.destination, usage))
+        account.lose(usage)
 
     def _spent(self, error: errors.TidegateError) -> Usage | None:
         """What the provider has counted counts, else an estimate of what it has read and said. A provider that failed
         before it said anything charges for nothing; where we left it, it goes on with what it has read (docs,
         usage-and-prices)."""
-        before = self._before if self._before is not _NO_USAGE else None
+        before = self._account.before
         attempt, status = self._attempt, self._status
         if status >= 400 or not (status or (attempt is not None and attempt.sent)):
             return before
@@ -1279,13 +1080,13 @@ class Exchange:
 
     def _fields(self, now: float) -> bytes:
         """Our own response headers."""
-        path = self._path
-        own = b"" if self._reservation is None else self._reservation.fields()
+        path, account = self._path, self._account
+        own = b"" if account.reservation is None else account.reservation.fields()
         if path is None:
             return own
         limits = own + self._limits
         return answer_fields(
-            path.fields, self._attempts, self._call.profile, now - self._started_at, limits, self._dropped
+            path.fields, account.attempts, self._call.profile, now - account.started_at, limits, self._dropped
         )
 
 
@@ -1297,8 +1098,3 @@ def _ending(error: errors.TidegateError) -> str:
 
 def _unix_time() -> int:
     return int(time.time())
-
-
-def _milliseconds(seconds: float) -> float:
-    """Rounded to the microsecond; `round` takes twice as long."""
-    return int(seconds * 1e6 + 0.5) / 1000

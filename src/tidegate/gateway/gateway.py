@@ -10,7 +10,7 @@ from tidegate.access.catalogue import EMPTY, CatalogueUnusable, fetch_catalogue
 from tidegate.access.engines import make_limiter
 from tidegate.access.failures import Failures
 from tidegate.access.keys import KeyRing, Principal
-from tidegate.access.ledger import Ledger, Receipt
+from tidegate.access.ledger import Ledger
 from tidegate.access.limits import Limiter
 from tidegate.access.prices import Prices
 from tidegate.config.schema import Config
@@ -23,6 +23,7 @@ from tidegate.gateway.snapshot import Snapshot
 from tidegate.gateway.tenant import envelope_name
 from tidegate.storage.access import AdminRow
 from tidegate.storage.entry import UsageEntry
+from tidegate.storage.records import Usage
 from tidegate.storage.storage import Storage
 from tidegate.telemetry.log import LineWriter, get_logger
 from tidegate.telemetry.metrics import Metrics
@@ -88,7 +89,7 @@ class Gateway:
         self._lists: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         """The addresses and names whose price lists the catalogue has, as far as there are such."""
         self.prices = Prices(config.prices, config.providers)
-        self.ledger = Ledger(storage, self.prices, self._on_settled)
+        self.ledger = Ledger(loop, storage, self.prices, self._on_settled)
         self.snapshot = self._build(config)
         if administration is not None:
             administration.on_change = self.refresh_keys
@@ -153,8 +154,8 @@ class Gateway:
         if self._request_log is not None:
             self._request_log.write(entry)
 
-    def _on_settled(self, receipt: Receipt, cost_nano: int | None) -> None:
-        self.settle(receipt.entry, receipt.provider, cost_nano)
+    def _on_settled(self, usage: Usage) -> None:
+        self.settle(usage.entry, usage.provider, usage.cost_nano)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -234,6 +235,7 @@ class Gateway:
             await asyncio.wait([self._listing])
         for exchange in list(self.exchanges):
             exchange.stop(ShuttingDown("The gateway is shutting down; send the request again."))
+        self.ledger.flush()
         if self._loading is not None:
             if self.ledger.waiting:
                 await asyncio.wait([self._loading], timeout=PRICES_S)

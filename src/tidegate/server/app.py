@@ -198,6 +198,7 @@ class Application:
         return _json({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:
+        self.gateway.ledger.flush()
         return Response(self.gateway.metrics.render(), media_type=CONTENT_TYPE)
 
     async def _openapi(self, request: Request) -> Response:

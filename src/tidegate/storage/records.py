@@ -245,7 +245,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_nano: int | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Usage(msgspec.Struct, kw_only=True, gc=False):
     """A row of the ledger: written when a request is admitted, completed once when it is settled."""
 
     number: int

@@ -96,6 +96,8 @@ class Storage:
         """Told of runs that were closed because their process is gone."""
         self.estimate: Estimate | None = None
         """How ledger entries are settled whose process is gone; without it they stay open."""
+        self.before_batch: Callable[[], None] | None = None
+        """Called before a batch is written that is due: what is queued now is still in it."""
         self.on_cancel: Callable[[str], None] | None = None
         """Told the id of a run of this process that another process was asked to cancel, or to delete."""
         self.on_taken: Callable[[str], None] | None = None
@@ -548,6 +550,10 @@ class Storage:
             metrics.gauge(name, description, (), lambda read=read: [((), float(read()))])  # type: ignore[misc]
 
     # -- for the writer -----------------------------------------------------------------------------------------
+
+    def gather(self) -> None:
+        if self.before_batch is not None:
+            self.before_batch()
 
     async def reborn(self) -> None:
         """This process was taken for dead: enter it anew. Its runs that others knew of belong to them now."""

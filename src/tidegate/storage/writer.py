@@ -224,6 +224,10 @@ class Owner(Protocol):
     process: int
     keyring: Keyring
 
+    def gather(self) -> None:
+        """Called before a batch is closed that is due: what else belongs into it is to be added now."""
+        ...
+
     def forget(self, run: Run) -> None:
         """Called when nothing more of a run is written."""
         ...
@@ -431,6 +435,7 @@ class Writer:
 
     async def settle_all(self) -> None:
         """Until everything that was queued so far is in the database. Raises StorageUnavailable."""
+        self._owner.gather()
         await self.wait(self.open.number if self._has_work else self.open.number - 1, sync=False)
 
     def _want_sync(self, number: int) -> None:
@@ -493,6 +498,7 @@ class Writer:
         pause = BACKOFF_S[0]
         while True:
             if not self._closed:
+                self._owner.gather()
                 if not self._has_work or (self._timer is not None and not self._is_closing):
                     return
                 self._close_batch()

@@ -1,0 +1,298 @@
+"""What one request sets aside, uses and is charged, from its admission to its row in the ledger."""
+
+import time
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, cast
+
+from tidegate.access.keys import Principal
+from tidegate.access.ledger import Charge
+from tidegate.access.limits import Reservation
+from tidegate.access.scopes import end_user_scope
+from tidegate.config.limits import NO_LIMITS
+from tidegate.dialects.dialect import AnyRequest, Call, estimated_usage
+from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano
+from tidegate.gateway.snapshot import Path
+from tidegate.gateway.tenant import tenant_of
+from tidegate.storage.entry import UsageEntry
+from tidegate.storage.records import Usage as LedgerRow
+from tidegate.wire import errors
+from tidegate.wire.events import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from tidegate.gateway.gateway import Gateway
+
+__all__ = ["NO_USAGE", "Account"]
+
+END_USER_LIMIT = 256
+"""Most characters of the end user's name that the usage entry keeps."""
+
+NO_USAGE = Usage()
+
+
+class Account:
+    """See the module. The ledger asks for the row when there are several to write: nobody waits for it."""
+
+    __slots__ = (
+        "_asked",
+        "_before",
+        "_gateway",
+        "_has_budget",
+        "_request_bytes",
+        "admitted_at",
+        "answer_id",
+        "attempts",
+        "charges",
+        "client",
+        "cost_nano",
+        "end_user",
+        "ended_at",
+        "ending",
+        "endpoint",
+        "error",
+        "first_event_at",
+        "free",
+        "is_settled",
+        "model",
+        "number",
+        "path",
+        "principal",
+        "request_id",
+        "reservation",
+        "settled_at",
+        "started_at",
+        "status",
+        "streams",
+        "usage",
+    )
+
+    def __init__(
+        self, gateway: "Gateway", principal: Principal, request_id: bytes, endpoint: str, client: str, *, free: bool
+    ) -> None:
+        """`free`: whatever is asked, no provider charges for it."""
+        self._gateway = gateway
+        self.principal = principal
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.client = client
+        self.free = free
+        self.started_at = time.perf_counter()
+        self.first_event_at = 0.0
+        self.ended_at = 0.0
+        self.model = ""
+        self.end_user = ""
+        self.streams = False
+        self.path: Path | None = None
+        """Where the last attempt went."""
+        self.attempts = 0
+        self.number = 0
+        """Of its row in the ledger; 0 while it has none."""
+        self.answer_id = ""
+        self.admitted_at = self.settled_at = 0.0
+        self._request_bytes = 0
+        self.reservation: Reservation | None = None
+        self._has_budget = False
+        self.charges: list[Charge] = []
+        """What was used so far, by each attempt that is over."""
+        self._asked = False
+        """The present attempt is not among them."""
+        self._before = NO_USAGE
+        """What the present attempt used before its provider paused."""
+        self.usage = NO_USAGE
+        """What the whole request used, once it is settled."""
+        self.cost_nano: int | None = None
+        """What that costs, where a budget had to know it before the ledger did."""
+        self.is_settled = False
+        self.status = 0
+        self.ending = "open"
+        self.error = ""
+
+    # -- admission ----------------------------------------------------------------------------------------------
+
+    def named(self, end_user: str) -> None:
+        """Who the client says that it asks for."""
+        self.end_user = end_user[:END_USER_LIMIT]
+
+    def reserve(
+        self, request: AnyRequest, call: Call, plan: "Sequence[Path]"
+    ) -> "Coroutine[Any, Any, Reservation] | None":
+        """Set aside what the request may use, before anything is sent for it. What is to be awaited for that, if it is not
+        done at once. Raises RateLimited, BudgetExhausted and CostUnbounded."""
+        principal, gateway = self.principal, self._gateway
+        user = None
+        limits = principal.end_user_limits
+        if self.end_user and limits is not NO_LIMITS:
+            user = end_user_scope(principal.organization, principal.project, self.end_user, limits)
+        elif not principal.scopes:
+            return None
+        gate = gateway.limiter.gate(principal.scopes, user)
+        tokens = cost = 0
+        if not self.free:
+            if gate.tokens:
+                tokens = estimated_tokens(request, call)
+            if gate.cost:
+                cost = self._most_nano(request, call, plan)
+        self._has_budget = gate.cost
+        held = gate.reserve(tokens, cost)
+        if isinstance(held, CoroutineType):
+            return held
+        self.reservation = cast("Reservation", held)
+        return None
+
+    def _most_nano(self, request: AnyRequest, call: Call, plan: "Sequence[Path]") -> int:
+        gateway = self._gateway
+        try:
+            return most_nano(gateway.prices, plan, request, call, self.model, time.time())
+        except errors.CostUnbounded as error:
+            if not gateway.ledger.is_loading or error.code != PRICE_UNKNOWN:
+                raise
+            raise errors.LimitsUnavailable(
+                "A budget holds for this request, and the prices are still being read; send it again.", retry_after=1
+            ) from None
+
+    def enter(self, call: Call, path: Path) -> None:
+        """Have a row in the ledger, whatever becomes of this process. Raises StorageUnavailable."""
+        if not self.answer_id:
+            self.answer_id = call.response_id
+        self.path = path
+        self._request_bytes = call.request_bytes
+        self.admitted_at = time.time()
+        ledger = self._gateway.ledger
+        self.number = ledger.number()
+        ledger.admit(self.number, self._opened)
+
+    def repeats(self, answer_id: str) -> None:
+        """The answer is that to an earlier request."""
+        self.number, self.answer_id, self.admitted_at = self._gateway.ledger.number(), answer_id, time.time()
+
+    # -- what was used ------------------------------------------------------------------------------------------
+
+    def begin(self, path: Path) -> None:
+        """An attempt goes to this deployment."""
+        self.path = path
+        self.attempts += 1
+        self._asked = True
+        self._before = NO_USAGE
+
+    def go_on(self, used: Usage) -> None:
+        """The same attempt goes on: its provider had paused, and has used so much until then."""
+        self._asked = True
+        self._before = used
+
+    @property
+    def before(self) -> Usage | None:
+        """What the present attempt used before its provider paused; None where it did not."""
+        return None if self._before is NO_USAGE else self._before
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether there is an attempt of which nothing is noted yet, and that its provider may charge for."""
+        return self._asked and not self.free
+
+    def spend(self, usage: Usage) -> None:
+        """The present attempt has brought the answer."""
+        if not self._asked or self.free or self.path is None:
+            self.usage = usage  # no provider charges for it
+        else:
+            self.charges.append(Charge(self.path.destination, usage))
+        self._asked = False
+
+    def lose(self, usage: Usage | None) -> None:
+        """The present attempt is over without the whole answer; its provider will charge for so much all the same."""
+        self._asked = False
+        if usage is not None and self.path is not None:
+            self.charges.append(Charge(self.path.destination, usage))
+
+    # -- settlement ---------------------------------------------------------------------------------------------
+
+    def settle(self, status: int, ending: str, error: str) -> None:
+        """The request has ended: what it did not use is free again, and its row is written soon."""
+        self.is_settled = True
+        self.status, self.ending, self.error = status, ending, error
+        if not self.ended_at:
+            self.ended_at = time.perf_counter()
+        self.settled_at = time.time()
+        charges = self.charges
+        if charges:
+            usage = charges[0].usage
+            for charge in charges[1:]:
+                usage = usage.plus(charge.usage)
+            self.usage = usage
+        gateway = self._gateway
+        gateway.ledger.settle(self)
+        reservation = self.reservation
+        if reservation is None:
+            return
+        if status >= 400 and not self.attempts:  # nothing was sent on
+            reservation.settle(0, 0, requests=0)
+            return
+        if self._has_budget:
+            self.cost_nano = gateway.ledger.cost(self)
+        reservation.settle(self.usage.total_tokens if charges else 0, self.cost_nano)
+
+    # -- what the ledger asks for -------------------------------------------------------------------------------
+
+    def row(self) -> LedgerRow:
+        """The row in the ledger, without its price."""
+        return self._row(self._entry(self.usage), self.settled_at)
+
+    def _opened(self) -> LedgerRow:
+        """The row while the request runs."""
+        usage = NO_USAGE if self.free else estimated_usage(self._request_bytes, 0)
+        row = self._row(self._entry(usage), None)
+        return row if self.path is None else self._gateway.ledger.priced(row, self.path.destination)
+
+    def _row(self, entry: UsageEntry, settled_at: float | None) -> LedgerRow:
+        principal, path = self.principal, self.path
+        return LedgerRow(
+            number=self.number,
+            tenant=tenant_of(principal),
+            admitted_at=self.admitted_at,
+            settled_at=settled_at,
+            entry=entry,
+            key_id=principal.key_id or principal.key,
+            provider="" if path is None else path.destination.provider,
+            response_id=self.answer_id,
+            tags=principal.tags,
+        )
+
+    def _entry(self, usage: Usage) -> UsageEntry:
+        principal, path = self.principal, self.path
+        begun, first, ended = self.started_at, self.first_event_at, self.ended_at
+        return UsageEntry(
+            request_id=self.request_id.decode("latin-1"),
+            endpoint=self.endpoint,
+            status=self.status,
+            ending=self.ending,
+            duration_ms=_milliseconds(ended - begun) if ended else 0.0,
+            first_event_ms=_milliseconds(first - begun) if first else None,
+            stream=self.streams,
+            key=principal.key,
+            organization=principal.organization,
+            project=principal.project,
+            end_user=self.end_user,
+            model=self.model,
+            deployment="" if path is None else path.name,
+            attempts=self.attempts,
+            input_tokens=usage.input_tokens,
+            cached_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            output_tokens=usage.output_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+            input_audio_tokens=usage.input_audio_tokens,
+            input_image_tokens=usage.input_image_tokens,
+            output_audio_tokens=usage.output_audio_tokens,
+            output_image_tokens=usage.output_image_tokens,
+            audio_seconds=usage.seconds,
+            characters=usage.characters,
+            estimated=usage.estimated,
+            error=self.error,
+            client=self.client,
+        )
+
+
+def _milliseconds(seconds: float) -> float:
+    """Rounded to the microsecond; `round` takes twice as long."""
+    return int(seconds * 1e6 + 0.5) / 1000
