@@ -95,13 +95,11 @@ secret = "${BENCH_KEY}"
 project = "bench"
 
 [keys.limits]
-requests = { minute = 1e9, day = 1e12 }
+requests = { minute = 1e9 }
 tokens = { minute = 1e12 }
-cost = { month = 1e9 }
 streams = 100000
 
 [projects.bench.limits]
-tokens = { day = 1e15 }
 cost = { month = 1e9 }
 
 [prices."*"]
@@ -109,7 +107,7 @@ input = 1.25
 cached = 0.125
 output = 10.0
 """
-"""Who may do what, with limits of every kind and a budget: each request is authenticated, held against them and priced."""
+"""Who may do what, with a limit of every kind, budget included: each request is authenticated, held against them and priced."""
 
 _NO_ACCESS = """
 [storage]

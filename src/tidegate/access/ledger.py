@@ -52,6 +52,8 @@ class Ended(Protocol):
     admitted_at: float
     """Seconds since 1970."""
     charges: list[Charge]
+    priced: tuple[int | None, jsonio.Raw] | None
+    """What :meth:`Ledger.cost` has found for the only charge; None where it was not asked."""
 
     def row(self) -> Usage:
         """Its row without a price; the number is 0 where none was admitted."""
@@ -104,8 +106,14 @@ class Ledger:
 
     def cost(self, ended: Ended) -> int | None:
         """What a request has cost in nano-dollars; None where that is unknown, or not known yet."""
+        charges = ended.charges
+        if len(charges) == 1 and not self.is_loading:
+            price = self.prices.of(charges[0].deployment, ended.admitted_at)
+            if price is not None:
+                ended.priced = price.charge(charges[0].usage)
+                return ended.priced[0]
         total = 0
-        for charge in ended.charges:
+        for charge in charges:
             price = self.prices.of(charge.deployment, ended.admitted_at)
             cost = None if price is None else price.charge(charge.usage)[0]
             if cost is None:
@@ -148,7 +156,11 @@ class Ledger:
         """A mistake in one row must not keep the others from being written."""
         try:
             usage = ended.row()
-            self._price(usage, ended.charges)
+            if ended.priced is None:
+                self._price(usage, ended.charges)
+            else:
+                usage.cost_nano, usage.prices = ended.priced
+            usage.entry.cost = None if usage.cost_nano is None else usage.cost_nano / NANO
             storage = self._storage
             if storage is not None and usage.number:
                 storage.settle_usage(usage)
@@ -166,7 +178,6 @@ class Ledger:
                 parts.append(_part(charge, part))
             cost = None if cost is None or part is None else cost + part
         usage.cost_nano = cost
-        usage.entry.cost = None if cost is None else cost / NANO
         if parts:
             usage.parts = tuple(parts)
 

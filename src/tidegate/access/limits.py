@@ -19,6 +19,7 @@ from tidegate.wire.errors import BudgetExhausted, RateLimited
 __all__ = [
     "COST",
     "KINDS",
+    "LARGEST",
     "NANO",
     "REQUESTS",
     "SLOT_S",

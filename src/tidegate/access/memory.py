@@ -17,6 +17,8 @@ from tidegate.access.limits import (
     COST,
     HELD_RETRY_S,
     KINDS,
+    LARGEST,
+    REQUESTS,
     SLOT_S,
     STREAMS,
     TOKENS,
@@ -96,13 +98,15 @@ class _Cell:
 class _Minute:
     """The sum of the last minute of one kind."""
 
-    __slots__ = ("cells", "until", "used")
+    __slots__ = ("cell", "cells", "until", "used")
 
     def __init__(self) -> None:
+        self.cell = _Cell(-math.inf)
+        """That of the present slot, until `until`."""
         self.cells: deque[_Cell] = deque()
         self.used = 0
-        self.until = math.inf
-        """When the oldest cell stops counting."""
+        self.until = -math.inf
+        """When the slot ends; then :meth:`roll` begins the next one."""
 
     def roll(self, now: float) -> None:
         cells = self.cells
@@ -110,21 +114,10 @@ class _Minute:
             cell = cells.popleft()
             cell.dead = True
             self.used -= cell.amount
-        self.until = cells[0].ends if cells else math.inf
-
-    def add(self, amount: int, now: float) -> _Cell:
-        cells = self.cells
-        ends = now // SLOT_S * SLOT_S + _MINUTE_S
-        if cells and cells[-1].ends >= ends:
-            cell = cells[-1]
-        else:
-            cell = _Cell(ends)
-            cells.append(cell)
-            if self.until > ends:
-                self.until = ends
-        cell.amount += amount
-        self.used += amount
-        return cell
+        slot = now // SLOT_S * SLOT_S
+        self.cell = _Cell(slot + _MINUTE_S)
+        cells.append(self.cell)
+        self.until = slot + SLOT_S
 
     @property
     def held(self) -> int:
@@ -166,11 +159,6 @@ class _Calendar:
         self.cell = _Cell(self.until)
         self.used = 0
         self.seeded = True  # the whole of the new window is counted here
-
-    def add(self, amount: int, _now: float = 0.0) -> _Cell:
-        self.cell.amount += amount
-        self.used += amount
-        return self.cell
 
     @property
     def held(self) -> int:
@@ -234,7 +222,8 @@ class _Reservation:
                 now = clock.wall() if meter.__class__ is _Calendar else clock.monotonic()
                 if now >= meter.until:
                     meter.roll(now)
-                meter.add(change, now)
+                meter.cell.amount += change
+                meter.used += change
             elif change and not cell.dead:
                 cell.amount += change
                 meter.used += change
@@ -256,6 +245,7 @@ class _Gate:
         "rules",
         "streams",
         "tokens",
+        "told",
         "unseeded",
         "user",
     )
@@ -286,6 +276,11 @@ class _Gate:
                 rules[isinstance(meter, _Minute)].append(rule)
         self.meters: list[tuple[_Meter, int, int]] = [*self.minutes, *self.calendars]
         self.rules = [*rules[True], *rules[False]]
+        self.told = [
+            (told, [(meter, limit) for meter, kind, limit in self.meters if kind == told])
+            for told in (REQUESTS, TOKENS)
+        ]
+        """What the header lines tell of."""
         self.tokens = any(kind == TOKENS for _, kind, _ in self.meters)
         self.cost = any(kind == COST for _, kind, _ in self.meters)
         self.unseeded = [one for one in owned if _is_unseeded(one[1])]
@@ -321,8 +316,10 @@ class _Gate:
         cells = []
         for any_meter, kind, _ in self.meters:
             amount = amounts[kind]
-            cell = any_meter.add(amount, now)
+            cell = any_meter.cell
+            cell.amount += amount
             cell.held += amount
+            any_meter.used += amount
             cells.append(cell)
         for account, _ in self.streams:
             account.streams += 1
@@ -372,19 +369,21 @@ class _Gate:
 
     def fields(self) -> bytes:
         clock = self.limiter.clock
-        monotonic, wall = clock.monotonic(), clock.wall()
-        tightest: list[tuple[int, int, _Meter, float] | None] = [None, None]
-        for meter, kind, limit in self.meters:
-            if kind > TOKENS:
-                continue
-            now = wall if meter.__class__ is _Calendar else monotonic
-            if now >= meter.until:
-                meter.roll(now)
-            remaining = limit - meter.used
-            best = tightest[kind]
-            if best is None or remaining < best[1]:
-                tightest[kind] = (limit, remaining, meter, now)
-        return limit_fields([None if best is None else (best[0], best[1], best[2].reset(best[3])) for best in tightest])
+        monotonic = clock.monotonic()
+        wall = clock.wall() if self.calendars else 0.0
+        tightest: list[tuple[int, int, float] | None] = [None, None]
+        for kind, meters in self.told:
+            least, best, best_limit, best_now = LARGEST, None, 0, 0.0
+            for meter, limit in meters:
+                now = wall if meter.__class__ is _Calendar else monotonic
+                if now >= meter.until:
+                    meter.roll(now)
+                remaining = limit - meter.used
+                if best is None or remaining < least:
+                    least, best, best_limit, best_now = remaining, meter, limit, now
+            if best is not None:
+                tightest[kind] = (best_limit, least, best.reset(best_now))
+        return limit_fields(tightest)
 
 
 def _is_unseeded(account: _Account) -> bool:
@@ -568,7 +567,9 @@ class MemoryLimiter:
                     used = await self._books.used(scope, begin, counted_from)
                     for kind, meter in waiting.items():
                         if meter.counted_from == counted_from and meter.begin == begin and not meter.seeded:
-                            meter.add(self._seeded(used[kind], limits.get((kind, meter.window), 0)))
+                            before = self._seeded(used[kind], limits.get((kind, meter.window), 0))
+                            meter.cell.amount += before
+                            meter.used += before
                             meter.seeded = True
         except StorageUnavailable as error:
             self.warning("limits_unseeded", level=scope.level, scope=scope.id, reason=error.message)

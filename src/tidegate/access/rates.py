@@ -70,7 +70,18 @@ def _first(one: int | None, other: int | None) -> int | None:
 class _Tier:
     """Rates with every gap filled, ready to be multiplied with."""
 
-    __slots__ = ("_character", "_given", "_millisecond", "_request", "_taken", "_tokens", "over", "snapshot")
+    __slots__ = (
+        "_character",
+        "_dearest_given",
+        "_dearest_taken",
+        "_given",
+        "_millisecond",
+        "_request",
+        "_taken",
+        "_tokens",
+        "over",
+        "snapshot",
+    )
 
     def __init__(self, over: int, rates: Rates, source: str) -> None:
         self.over = over
@@ -93,6 +104,7 @@ class _Tier:
             _first(rates.reasoning, rates.output),
             rates.output,
         )
+        self._dearest_given, self._dearest_taken = _dearest(self._given), _dearest(self._taken)
         self._tokens = any(rate is not None for rate in (*self._given, *self._taken))
         self._character = rates.character
         self._millisecond = rates.millisecond
@@ -111,7 +123,7 @@ class _Tier:
         """What that costs at the dearest rate of each kind."""
         tokens: int | None = 0
         if self._tokens:
-            given, taken = _times(input_tokens, _dearest(self._given)), _times(output_tokens, _dearest(self._taken))
+            given, taken = _times(input_tokens, self._dearest_given), _times(output_tokens, self._dearest_taken)
             tokens = None if given is None or taken is None else given + taken
         return self._sum(tokens, seconds, characters, has_tokens=bool(input_tokens or output_tokens))
 
@@ -137,6 +149,8 @@ class _Tier:
         return _sum_parts(usage.input_tokens, parts, self._given)
 
     def _taken_pico(self, usage: Usage) -> int | None:
+        if not (usage.output_audio_tokens or usage.output_image_tokens or usage.reasoning_tokens):
+            return _times(usage.output_tokens, self._taken[-1])
         parts = (usage.output_audio_tokens, usage.output_image_tokens, usage.reasoning_tokens)
         return _sum_parts(usage.output_tokens, parts, self._taken)
 
@@ -202,14 +216,15 @@ class Price:
         self, input_tokens: int, output_tokens: int, *, seconds: float = 0.0, characters: int = 0
     ) -> int | None:
         """More than this no request with at most so much can cost; None where that is unknown."""
-        most = 0
-        for tier in (self._base, *self._tiers):
-            if tier.over >= input_tokens and tier is not self._base:
-                continue
-            pico = tier.most_pico(input_tokens, output_tokens, seconds, characters)
-            if pico is None:
-                return None
-            most = max(most, pico)
+        most = self._base.most_pico(input_tokens, output_tokens, seconds, characters)
+        for tier in self._tiers:
+            if most is None:
+                break
+            if tier.over < input_tokens:
+                pico = tier.most_pico(input_tokens, output_tokens, seconds, characters)
+                most = None if pico is None else max(most, pico)
+        if most is None:
+            return None
         return -(-most // _PICO_PER_NANO)
 
 

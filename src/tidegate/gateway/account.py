@@ -15,7 +15,7 @@ from tidegate.gateway.snapshot import Path
 from tidegate.gateway.tenant import tenant_of
 from tidegate.storage.entry import UsageEntry
 from tidegate.storage.records import Usage as LedgerRow
-from tidegate.wire import errors
+from tidegate.wire import errors, jsonio
 from tidegate.wire.events import Usage
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class Account:
         "attempts",
         "charges",
         "client",
-        "cost_nano",
         "end_user",
         "ended_at",
         "ending",
@@ -57,6 +56,7 @@ class Account:
         "model",
         "number",
         "path",
+        "priced",
         "principal",
         "request_id",
         "reservation",
@@ -101,8 +101,8 @@ class Account:
         """What the present attempt used before its provider paused."""
         self.usage = NO_USAGE
         """What the whole request used, once it is settled."""
-        self.cost_nano: int | None = None
-        """What that costs, where a budget had to know it before the ledger did."""
+        self.priced: tuple[int | None, jsonio.Raw] | None = None
+        """Where a budget had to know the price before the ledger did."""
         self.is_settled = False
         self.status = 0
         self.ending = "open"
@@ -227,9 +227,8 @@ class Account:
         if status >= 400 and not self.attempts:  # nothing was sent on
             reservation.settle(0, 0, requests=0)
             return
-        if self._has_budget:
-            self.cost_nano = gateway.ledger.cost(self)
-        reservation.settle(self.usage.total_tokens if charges else 0, self.cost_nano)
+        cost = gateway.ledger.cost(self) if self._has_budget else None
+        reservation.settle(self.usage.total_tokens if charges else 0, cost)
 
     # -- what the ledger asks for -------------------------------------------------------------------------------
 

@@ -122,8 +122,9 @@ class ChatRequest(Received[ChatBody]):
     @property
     def extent(self) -> Extent:
         typed = self.typed
-        asked = (typed.max_tokens, typed.max_completion_tokens)
-        most = max((one for one in asked if one is not None), default=None)
+        most, other = typed.max_completion_tokens, typed.max_tokens
+        if most is None or (other is not None and other > most):
+            most = other
         return Extent(output_tokens=most, choices=typed.n or 1)
 
     def forward(self, destination: Destination) -> bytes:
