@@ -54,20 +54,38 @@ main.add_command(budget)
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one. [default: 8080]")
 def serve(path: str | None, host: str | None, port: int | None) -> None:
     """Start the gateway."""
-    from tidegate.server.compose import CannotListen, bind, make_server
+    from tidegate.server.compose import CannotListen, bind, make_server, take_over
+    from tidegate.server.supervisor import ADMIN, SocketUnusable, inherited
 
     command_line: dict[str, object] = {}
     if host is not None:
         command_line["server.host"] = host
     if port is not None:
         command_line["server.port"] = port
+    try:
+        handed = inherited(os.environ, os.getpid())
+    except SocketUnusable as error:
+        raise UsageError(str(error)) from None
+    sock = handed.get("")
+    if sock is not None:
+        if command_line:
+            raise UsageError(
+                "--host and --port mean nothing beside a listening socket that is handed over (LISTEN_FDS)."
+            )
+        # What holds for an address that others reach is decided by the socket's own.
+        command_line["server.host"], command_line["server.port"] = sock.getsockname()[:2]
+    admin_sock = handed.get(ADMIN)
+    if admin_sock is not None:
+        command_line["admin.host"], command_line["admin.port"] = admin_sock.getsockname()[:2]
     config = load_config(path, command_line)
     try:
-        sock = bind(config)
-        server = make_server(config, os.environ, _announce)
+        sock = bind(config) if sock is None else take_over(sock)
+        server = make_server(
+            config, os.environ, _announce, admin_socket=None if admin_sock is None else take_over(admin_sock)
+        )
     except CannotListen as error:
         raise UsageError(str(error)) from None
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has drained, and then repeats the signal
+    with contextlib.suppress(KeyboardInterrupt):  # before uvicorn takes signals for itself, or after
         server.run(sockets=[sock])
     click.echo("Stopped.")
 

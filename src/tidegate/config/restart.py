@@ -11,6 +11,7 @@ __all__ = ["command_line_of", "waiting_for_restart"]
 _READ_ONCE: Final = (
     "server.host",
     "server.port",
+    "server.drain_delay",
     "server.drain",
     "server.data_dir",
     "limits",

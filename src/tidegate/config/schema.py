@@ -93,6 +93,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
             extra={"least": _duration("1s"), "most": _duration("5m")},
         ),
     ] = _duration("15s")
+    drain_delay: Annotated[
+        Duration,
+        Meta(
+            description="How long Tidegate goes on accepting requests after it is told to stop, while `/readyz` says so: "
+            "the time that a load balancer takes to notice.",
+            extra={"least": _duration("0s"), "most": _duration("10m")},
+        ),
+    ] = _duration("0s")
     drain: Annotated[
         Duration,
         Meta(

@@ -239,8 +239,22 @@ class Exchange:
 
     def stop(self, error: errors.TidegateError) -> None:
         """End it now, in the form of the dialect; used when draining runs out of time."""
-        if not self._account.is_settled:
-            self._break(error)
+        if self._account.is_settled:
+            return
+        if self._pump is not None and self._pump.started:
+            # Another gateway may be giving the answer that is repeated here: it has no ending yet.
+            self._drop_attempt()
+            self._settle(200, "failed", error.code or "")
+            self._downstream.drop()
+            return
+        if self._recorder is not None and isinstance(error, errors.ShuttingDown):
+            self._recorder.point_to(error)
+        self._break(error)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether another request has the answer, or is having it."""
+        return self._pump is not None
 
     @property
     def send_stall(self) -> float:

@@ -66,8 +66,11 @@ class Gateway:
         self.exchanges: set[Exchange] = set()
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False
+        """Told to stop: whoever asks learns it, and every answer is the last one on its connection."""
+        self.refusing = False
+        """No new work is taken on."""
         self.closed = False
-        """Nothing may begin any more."""
+        """Nothing may begin any more, not even what was taken on."""
         self.websockets = 0
         """How many are open."""
         self._sealer = Sealer(envelope_key or os.urandom(KEY_BYTES))
@@ -227,14 +230,22 @@ class Gateway:
         if self.keeper is not None:
             await self.keeper.quota.start()
 
+    def end_exchanges(self) -> None:
+        """End what still runs, in the form of its dialect. Repetitions of an answer that ends so come to its end by
+        themselves."""
+        self.draining = self.refusing = self.closed = True
+        for exchange in list(self.exchanges):
+            if not exchange.repeats:
+                exchange.stop(ShuttingDown())
+
     async def close(self) -> None:
-        """End what still runs, in the form of its dialect, and close every connection."""
-        self.draining = self.closed = True
+        """End what still runs, and close every connection."""
+        self.end_exchanges()
         if self._listing is not None:
             self._listing.cancel()
             await asyncio.wait([self._listing])
         for exchange in list(self.exchanges):
-            exchange.stop(ShuttingDown("The gateway is shutting down; send the request again."))
+            exchange.stop(ShuttingDown())
         self.ledger.flush()
         if self._loading is not None:
             if self.ledger.waiting:

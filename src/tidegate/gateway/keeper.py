@@ -164,6 +164,14 @@ class Recording:
     def followed(self) -> bool:
         return self._live is not None and self._live.followers > 0
 
+    @property
+    def address(self) -> str:
+        if self._live is None:
+            return ""
+        if self._kept is None:
+            return f"/v1/streams/{self.public_id}"
+        return f"/v1/responses/{self.public_id}?stream=true&starting_after=N, with N of the last event that came"
+
     def begin(self, stream: Stream | None) -> None:
         keeper, kept = self._keeper, self._kept
         new = msgspec.structs.replace(

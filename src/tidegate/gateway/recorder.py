@@ -29,6 +29,10 @@ class Run(Protocol):
     def followed(self) -> bool:
         """Whether anybody reads along."""
 
+    @property
+    def address(self) -> str:
+        """What is asked for to have its frames once more; empty while there are none."""
+
     async def durable(self) -> None:
         """Until a kill cannot undo that it began."""
 
@@ -104,6 +108,14 @@ class Recorder:
             loop.call_later(self.grace_s or FOLLOWED_S, self._look, loop, end)
         else:
             end()
+
+    def point_to(self, error: TidegateError) -> None:
+        """Have `error`, which ends the answer, say where it is kept."""
+        address = self._run.address if self.begun else ""
+        if address:
+            error.message = (
+                f"The gateway is shutting down, and the answer ends here. What there is of it: GET {address}."
+            )
 
     def detach(self) -> None:
         """The client has left, or has been answered: what comes is for the journal."""

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import copy
 import gc
+import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
 import uvicorn
@@ -24,9 +26,11 @@ from tidegate.server.connection import Connection
 from tidegate.server.cycle import Receive, Send
 from tidegate.server.database import open_storage
 from tidegate.server.discovery import discover
+from tidegate.server.drain import MARGIN_S, Drain
 from tidegate.server.envelope_key import KeyUnusable, envelope_key
 from tidegate.server.pepper import peppers
 from tidegate.server.spool import Spools
+from tidegate.server.supervisor import notify
 from tidegate.storage.records import StorageUnusable
 from tidegate.storage.storage import Storage
 from tidegate.telemetry import log
@@ -37,17 +41,13 @@ if TYPE_CHECKING:
     from tidegate.local_audio import LocalAudio
     from tidegate.sim import SimServer
 
-__all__ = ["Announcement", "CannotListen", "Lifespan", "Server", "bind", "bind_address", "make_server"]
+__all__ = ["Announcement", "CannotListen", "Lifespan", "Server", "bind", "bind_address", "make_server", "take_over"]
 
 GARBAGE_THRESHOLD = 20_000
 """Allocations between collections of the youngest generation: the hot path makes few cycles."""
 
 UNSENT_BYTES = 128 * 1024
 """Most bytes in the kernel that wait to be sent on one client connection; back-pressure begins behind them."""
-
-FLUSH_S = 1.0
-FLUSH_LOOK_S = 0.02
-"""How long the last bytes may take to reach clients after the grace period, and how often is looked."""
 
 ANNOUNCE_WAIT_S = 1.0
 """How long the announcement waits for providers' model lists. The gateway answers meanwhile."""
@@ -90,6 +90,11 @@ def bind_address(host: str, port: int, setting: str) -> socket.socket:
         sock.close()
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CannotListen(f"Cannot listen on {host}:{port}: {reason}. Choose another port with {setting}.") from None
+    return take_over(sock)
+
+
+def take_over(sock: socket.socket) -> socket.socket:
+    """The same socket, which is bound, made fit for us."""
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         # Accepted sockets inherit it. Without it the kernel takes megabytes for a client that does not read.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
@@ -98,15 +103,23 @@ def bind_address(host: str, port: int, setting: str) -> socket.socket:
 
 
 def make_server(
-    config: Config, environment: Mapping[str, str], announce: Announce, *, log_stream: TextIO | None = None
+    config: Config,
+    environment: Mapping[str, str],
+    announce: Announce,
+    *,
+    log_stream: TextIO | None = None,
+    admin_socket: socket.socket | None = None,
 ) -> "Server":
     """A server that is ready to run. Everything that needs the event loop starts in the lifespan.
 
-    Logs go to `log_stream`, or to standard error. Raises CannotListen when the admin API has an address of its own that
-    cannot be bound.
+    Logs go to `log_stream`, or to standard error. `admin_socket` is one that was handed over for the admin API. Raises
+    CannotListen when the admin API has an address of its own that cannot be bound.
     """
     address = config.admin.address
-    admin_socket = None if address is None else bind_address(*address, "admin.port")
+    if address is None:
+        admin_socket = None
+    elif admin_socket is None:
+        admin_socket = bind_address(*address, "admin.port")
     lifespan = Lifespan(config, environment, log_stream or sys.stderr)
     app = Application(lifespan)
     settings = uvicorn.Config(
@@ -123,13 +136,12 @@ def make_server(
         date_header=True,
         backlog=2048,
     )
-    # uvicorn declares whole seconds and hands the number to asyncio.wait_for, which takes any.
-    settings.timeout_graceful_shutdown = float(config.server.drain)  # type: ignore[assignment]
     return Server(settings, lifespan, announce, admin_socket)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which also announces the address, looks for local servers, and reloads on SIGHUP."""
+    """uvicorn's server, which also announces the address, looks for local servers, reloads on SIGHUP, and stops in our own
+    way (see `Drain`)."""
 
     def __init__(
         self,
@@ -163,21 +175,17 @@ class Server(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._parts.begin_drain()
-        await super().shutdown(sockets)
+        await self._parts.drain(self, self.lifespan.shutdown).run(sockets or ())
+        self._captured_signals.clear()  # else uvicorn repeats them, and the process ends as if it had been killed
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the drain, the second ends it, and the third ends the process."""
         if self.force_exit:
-            # After a second signal uvicorn leaves this out; running streams still get their ending.
-            await self.lifespan.shutdown()
-        # Streams that ran out of grace have just been given their ending: let it leave.
-        connections = cast("set[Connection]", self.server_state.connections)
-        for connection in list(connections):
-            connection.leave()
-        for _ in range(round(FLUSH_S / FLUSH_LOOK_S)):
-            if not connections:
-                return
-            await asyncio.sleep(FLUSH_LOOK_S)
-        for connection in list(connections):
-            connection.drop()
+            os._exit(128 + sig)
+        if self.should_exit:
+            self.force_exit = True
+        self._parts.announce_drain()
+        super().handle_exit(sig, frame)
 
 
 class Lifespan:
@@ -199,10 +207,16 @@ class Lifespan:
         self._administration: Administration | None = None
         self._first_key: str | None = None
         self._admin_port: int | None = None
+        self._listening = False
+        self._reload_wanted = False
+        self._reloading: asyncio.Task[None] | None = None
 
     async def run(self, app: Application, receive: Receive, send: Send) -> None:
         """The ASGI lifespan protocol."""
         await receive()
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+            # Only the main thread of a POSIX system has signals. Without a handler this one ends the process.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         try:
             app.gateway = await self._start()
             self._spools = app.spools = Spools(app.gateway.loop, self.config.server.data_dir)
@@ -221,9 +235,10 @@ class Lifespan:
         loop = asyncio.get_running_loop()
         if self._administration is not None:
             self._keep(loop.create_task(self._administration.watch()))
-        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-            # Only the main thread of a POSIX system has signals.
-            loop.add_signal_handler(signal.SIGHUP, self.reload)
+        self._listening = True
+        if self._reload_wanted:
+            self.reload()
+        notify(self.environment, "READY=1")
         self.gateway.start()
         if self._audio is not None:
             self._audio.start()
@@ -236,17 +251,34 @@ class Lifespan:
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
 
-    def begin_drain(self) -> None:
-        """From now on every answer is the last one on its connection."""
+    def announce_drain(self) -> None:
+        """Say at once that the gateway is about to stop; it may be in the middle of anything."""
         if self.gateway is not None:
             self.gateway.draining = True
-            log.get_logger().info(
-                "draining", running=len(self.gateway.exchanges), grace_s=float(self._first.server.drain)
-            )
+
+    def drain(self, server: Server, close: Callable[[], Awaitable[None]]) -> Drain:
+        """The end of it all."""
+        assert self.gateway is not None
+        settings = self._first.server
+        delay_s, grace_s = float(settings.drain_delay), float(settings.drain)
+        patience = round((delay_s + grace_s + MARGIN_S) * 1e6)
+        notify(self.environment, f"STOPPING=1\nEXTEND_TIMEOUT_USEC={patience}")
+        return Drain(server, self.gateway, close, delay_s=delay_s, grace_s=grace_s)
 
     def reload(self) -> None:
         """Read the file again, in the background. A bad one changes nothing, and is reported in full."""
-        self._keep(asyncio.get_running_loop().create_task(self.reload_now()))
+        if not self._listening:
+            self._reload_wanted = True
+            return
+        before, loop = self._reloading, asyncio.get_running_loop()
+
+        async def run() -> None:
+            if before is not None:
+                await asyncio.wait([before])
+            await self.reload_now()
+
+        self._reloading = loop.create_task(run())
+        self._keep(self._reloading)
 
     def _keep(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)

@@ -47,7 +47,8 @@ LINGER_S = 30.0
 while it sends would reset the connection, and the answer would be lost with it (RFC 9112 §9.6)."""
 
 DRAIN_IDLE_S = 0.5
-"""How long an idle connection stays open after draining began: a request may be on its way."""
+"""How long a connection stays open while draining on which a request may be on its way: a new one, or one whose client has
+just had an answer."""
 
 _RESET = struct.pack("ii", 1, 0)
 """Linger on, for no time: closing sends a reset (socket(7))."""
@@ -169,17 +170,26 @@ class Connection(asyncio.Protocol):
             self._run_next()
 
     def shutdown(self) -> None:
-        """Draining has begun: the next answer, or the present one, is the last; an idle connection gets a moment."""
-        if self._idle:
+        """No new work is taken on: what has begun is answered, and what comes behind it is refused. A new connection gets
+        a moment: its client had no way to know."""
+        is_new = self._request is None
+        self._reader.refuses = not is_new
+        if not self._idle:
+            return
+        if is_new:
             self._wheel.forget(self)
             self._rest()
+        else:
+            self._close()
 
     def leave(self) -> None:
-        """Draining has ended: what has been said is sent, and nothing more is waited for."""
-        if self._running is not None:
-            self.drop()
-        elif self._transport is not None:
-            self._transport.close()
+        """Draining has ended: exchanges have had their ending, and what is still being sent to us is refused."""
+        if isinstance(self._running, Keeping):
+            self.kept(self._running, errors.ShuttingDown())
+        elif self._running is None and not self._queue and not self._closing:
+            self._reader.shut()
+            if self._running is None and not self._closing:
+                self._close()
 
     # -- requests -----------------------------------------------------------------------------------------------
 
@@ -257,6 +267,8 @@ class Connection(asyncio.Protocol):
         try:
             if incoming.refusal is not None:
                 self._refuse_head(incoming, incoming.refusal)
+            elif self._gateway.closed:
+                raise errors.ShuttingDown
             elif incoming.form is not None:
                 self._running = keeping = Keeping(self, incoming, self._loop.time())
                 self._wheel.watch(self, keeping.until(self._settings))
@@ -503,7 +515,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def _idle_limit(self) -> float:
-        if self._gateway.draining:
+        if self._gateway.refusing:
             return DRAIN_IDLE_S
         # A new connection that says nothing is in no way better than one that does not finish its head.
         return self._settings.keep_alive if self._request is not None else self._settings.header_timeout

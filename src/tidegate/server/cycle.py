@@ -48,7 +48,7 @@ class Cycle:
             get_logger().error("application_failed", exc_info=bug, path=self._scope["path"])
             self._fail(Internal("The gateway failed on this request; its log has the details."))
         except asyncio.CancelledError:
-            self._fail(ShuttingDown("The gateway is shutting down; send the request again."))
+            self._fail(ShuttingDown())
             raise
 
     # -- what the connection tells ------------------------------------------------------------------------------

@@ -248,7 +248,7 @@ class Judge:
         if fields.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in fields:
             raise errors.AmbiguousRequest("The request that begins a WebSocket has no body.")
         self._app.gateway.authenticate(fields, client=self._peer.client, endpoint="responses")
-        if self._app.gateway.draining:
+        if self._app.gateway.refusing:
             raise errors.ShuttingDown("The gateway is shutting down; open the WebSocket again.")
         incoming.websocket = True
 

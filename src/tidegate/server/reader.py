@@ -72,6 +72,7 @@ class Reader:
         "deaf",
         "heard_at",
         "incoming",
+        "refuses",
     )
 
     def __init__(self, receiver: Receiver, app: "Application", loop: asyncio.AbstractEventLoop) -> None:
@@ -91,6 +92,8 @@ class Reader:
         """The request that is not complete yet."""
         self.deaf = False
         """Whatever comes is thrown away."""
+        self.refuses = False
+        """The gateway is shutting down: what begins now is not taken on."""
         self.heard_at = loop.time()
 
     def feed(self, data: bytes) -> None:
@@ -162,6 +165,11 @@ class Reader:
             name = "server.header_timeout"
         self._refuse(errors.RequestTimeout(f"{message.format(f'{timeout:g}')} ({name})."))
 
+    def shut(self) -> None:
+        """What has come so far will not be answered any more."""
+        if self.incoming is not None:
+            self._refuse(errors.ShuttingDown())
+
     # -- parser callbacks ---------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -202,6 +210,8 @@ class Reader:
             return
         try:
             self._judge.decide(incoming)
+            if self.refuses:
+                raise errors.ShuttingDown
             if incoming.dialect is not None and incoming.dialect.takes_form:
                 incoming.form = FormReader(incoming.fields.get(b"content-type"), self._app.spools, self)
         except errors.TidegateError as refusal:

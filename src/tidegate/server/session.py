@@ -175,10 +175,9 @@ class Session:
     def stop(self) -> None:
         """Nothing can be answered any more."""
         self._draining = True
-        error = ShuttingDown("The gateway is shutting down; send the request again.")
         for turn in list(self._running):
-            turn.stop(error)
-        self._refuse_queued(error)
+            turn.stop(ShuttingDown())
+        self._refuse_queued(ShuttingDown())
 
     @property
     def busy(self) -> bool:
@@ -241,7 +240,7 @@ class Session:
         """Begin what may begin, not so much at once that others wait."""
         self._advance_planned = False
         if self.gateway.closed:
-            self._refuse_queued(ShuttingDown("The gateway is shutting down; send the request again."))
+            self._refuse_queued(ShuttingDown())
         for _ in range(RUNNING_LIMIT):
             if not self._ready or len(self._running) >= RUNNING_LIMIT or self.socket.paused or self._gone:
                 return

@@ -546,11 +546,22 @@ class Internal(GatewayError):
 
 
 class ShuttingDown(GatewayError):
-    """503: draining."""
+    """503: draining. Another gateway, or this one when it has been started again, answers the same request."""
 
     status = 503
     default_code = "gateway_shutting_down"
     retryable = True
+
+    def __init__(
+        self,
+        message: str = "The gateway is shutting down; send the request again.",
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = 1.0,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code, retry_after=retry_after, details=details)
 
 
 class Overloaded(GatewayError):
