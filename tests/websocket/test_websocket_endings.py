@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.raw import Raw, get
 from tests.support.running import SIM_ONLY, Running, wait_for
 from tests.support.sockets import Bare, Socket, check_error
 
@@ -96,6 +97,7 @@ def test_nothing_is_left_of_a_connection(gateway: Running) -> None:
 # -- the gateway stops ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-SIGTERM")
 def test_a_connection_on_which_nothing_runs_is_closed_at_once() -> None:
     with draining("20s") as gateway, Socket(gateway) as client:
         assert client.response(input="x")
@@ -106,6 +108,7 @@ def test_a_connection_on_which_nothing_runs_is_closed_at_once() -> None:
         assert time.monotonic() - began < 3
 
 
+@pytest.mark.fault("FAULT-SIGTERM")
 def test_what_runs_or_waits_is_answered_within_the_grace_period_and_nothing_new_begins() -> None:
     with draining("20s") as gateway, Socket(gateway) as client:
         client.create("sim/lorem?chunks=2&gap=80", input="runs")
@@ -123,6 +126,7 @@ def test_what_runs_or_waits_is_answered_within_the_grace_period_and_nothing_new_
         assert time.monotonic() - began < 4
 
 
+@pytest.mark.fault("FAULT-SIGTERM")
 def test_what_runs_out_of_grace_is_ended_in_its_own_form_and_then_the_connection() -> None:
     with draining("200ms") as gateway, Socket(gateway) as client:
         for name in ("a", "b"):
@@ -147,24 +151,36 @@ def test_what_runs_out_of_grace_is_ended_in_its_own_form_and_then_the_connection
     assert not calls_saying(gateway, b"waits")
 
 
+UPGRADE = (
+    "Connection: upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+
+
+@pytest.mark.fault("FAULT-SIGTERM")
+def test_during_the_delay_websockets_begin_and_go_on() -> None:
+    toml = SIM_ONLY.replace("[server]", '[server]\ndrain = "20s"\ndrain_delay = "500ms"')
+    with Running(toml) as gateway, Socket(gateway) as old:
+        stop(gateway)
+        with Socket(gateway) as new:
+            for client in (old, new):
+                assert client.response(input="x")["output"]
+            assert old.close_of() == new.close_of() == (1012, "the gateway is shutting down")
+
+
+@pytest.mark.fault("FAULT-SIGTERM")
 def test_while_draining_no_websocket_begins() -> None:
     with draining("20s") as gateway, Socket(gateway) as busy, Bare(gateway) as idle:
         busy.create("sim/lorem?chunks=3&gap=80", input="x")
         busy.event()
-        with httpx.Client(base_url=gateway.origin, trust_env=False) as http:
-            assert http.get("/healthz").status_code == 200
+        with Raw(gateway) as late:
+            assert wait_for(lambda: gateway.call(lambda: len(gateway.server.server_state.connections)) == 3)
             stop(gateway)
-            answer = http.get(
-                "/v1/responses",
-                headers={
-                    "connection": "upgrade",
-                    "upgrade": "websocket",
-                    "sec-websocket-version": "13",
-                    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
-                },
-            )
-        assert answer.status_code == 503
-        assert answer.json()["error"]["code"] == "gateway_shutting_down"
+            answer = late.ask(get("/v1/responses", *UPGRADE))
+        assert (answer.status, answer.code) == (503, "gateway_shutting_down")
+        assert answer["retry-after"] == "1"
         assert idle.close_frame().code == 1012
         assert busy.rest()[-1]["type"] == "response.completed"
         assert busy.close_of().code == 1012

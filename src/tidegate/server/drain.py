@@ -89,10 +89,12 @@ class Drain:
             client.leave()
         # Whoever follows a stream that was ended just now, or repeats it, reads its ending from the journal.
         await self._wait(ENDING_S, self._is_quiet, forced=True)
-        for task in list(self._host.server_state.tasks):
+        left = list(self._host.server_state.tasks)
+        for task in left:
             task.cancel()
         await self._close_parts()
-        await self._wait(ENDING_S, lambda: not self._host.server_state.connections, forced=True)
+        if left:
+            await self._wait(ENDING_S, lambda: not self._host.server_state.connections, forced=True)
         for client in self._clients():
             client.drop()
 
