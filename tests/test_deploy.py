@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tidegate.config.load import load
+from tidegate.config.schema import Server
+from tidegate.config.units import Duration
+from tidegate.server.drain import MARGIN_S
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 
@@ -85,6 +90,39 @@ def test_compose_publishes_on_loopback_only_and_insists_on_a_key() -> None:
     assert service["ports"] == ["127.0.0.1:8080:8080"]
     assert service["environment"]["TIDEGATE_KEY"].startswith("${TIDEGATE_KEY:?")
     assert service["read_only"] is True
+
+
+def units_in_docs(language: str) -> list[str]:
+    """What stands in code blocks of the page on deployment, of units and of Kubernetes."""
+    page = (ROOT / "docs" / language / "deployment.md").read_text("utf-8")
+    return re.findall(r"^```(?:ini|yaml)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.fault("FAULT-SIGTERM")
+def test_whoever_stops_the_gateway_waits_for_its_grace_before_it_kills() -> None:
+    server = Server()
+    least = server.drain_delay + server.drain + MARGIN_S
+    unit = (ROOT / "deploy/tidegate.service").read_text("utf-8")
+    [timeout] = re.findall(r"^TimeoutStopSec=(.*)$", unit, re.MULTILINE)
+    assert Duration.parse(timeout) >= least
+    assert Duration.parse(compose_service()["stop_grace_period"]) >= least
+    assert not arguments("STOPSIGNAL")  # SIGTERM is the engine's own
+    configured = load((ROOT / "deploy/tidegate.toml").read_text("utf-8"), "tidegate.toml", {}).server
+    assert (configured.drain_delay, configured.drain) == (server.drain_delay, server.drain)
+
+
+@pytest.mark.fault("FAULT-SIGTERM")
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_units_in_the_documentation_are_those_of_the_repository(language: str) -> None:
+    service, pod, socket = units_in_docs(language)
+    assert service == (ROOT / "deploy/tidegate.service").read_text("utf-8")
+    assert socket == (ROOT / "deploy/tidegate.socket").read_text("utf-8")
+    spec = yaml.safe_load(pod)["template"]["spec"]
+    probe = spec["containers"][0]["readinessProbe"]
+    page = (ROOT / "docs" / language / "deployment.md").read_text("utf-8")
+    [delay] = re.findall(r'`server\.drain_delay = "(\w+)"`', page)
+    assert spec["terminationGracePeriodSeconds"] >= Duration.parse(delay) + Server().drain + MARGIN_S
+    assert Duration.parse(delay) > probe["periodSeconds"] * (probe["failureThreshold"] + 1)
 
 
 def test_compose_mounts_what_exists() -> None:
