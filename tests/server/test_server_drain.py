@@ -369,6 +369,25 @@ def test_a_background_run_that_runs_out_of_grace_has_failed_for_that_reason(
 
 
 @pytest.mark.parametrize("how", ["followed", "repeated"])
+def test_what_another_gateway_gives_is_not_ended_here(tmp_path: Path, how: str) -> None:
+    request = ask("/v1/responses", "chunks=60&gap=30", "idempotency-key: once")
+    with draining("20s", folder=tmp_path) as gives, Raw(gives) as client:
+        client.send(request)
+        run = client.response(head_only=True)["tidegate-stream"]
+        with draining("200ms", folder=tmp_path) as gateway, Raw(gateway) as other:
+            assert wait_for(lambda: httpx.get(f"{gateway.url}/responses/{run}").status_code == 200)
+            other.send(request if how == "repeated" else get(f"/v1/responses/{run}?stream=true"))
+            assert other.response(head_only=True).status == 200
+            part = other.chunk()
+            stop(gateway)
+            told = other.rest()
+        assert b"response.failed" not in part + told
+        assert b"HTTP/1.1" not in told
+        assert not told.endswith(b"0\r\n\r\n")  # cut, so that nobody takes it for the whole
+        client.until(b"event: response.completed\n")
+
+
+@pytest.mark.parametrize("how", ["followed", "repeated"])
 def test_whoever_reads_along_is_told_the_ending_too(tmp_path: Path, how: str) -> None:
     with draining("200ms", folder=tmp_path) as gateway, Raw(gateway) as client, Raw(gateway) as other:
         request = ask("/v1/responses", "chunks=1000&gap=20", "idempotency-key: once")

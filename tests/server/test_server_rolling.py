@@ -68,9 +68,9 @@ class Supervisor:
         self.origin = f"http://127.0.0.1:{self.port}"
         self.children: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> "subprocess.Popen[bytes]":
+    def start(self, *more: socket.socket, names: str = "") -> "subprocess.Popen[bytes]":
         """Another gateway, as soon as it says that it is ready."""
-        with handed(self._listener) as (prefix, descriptors):
+        with handed(self._listener, *more, names=names) as (prefix, descriptors):
             child = subprocess.Popen(
                 [*prefix, *command_in(self._folder)],
                 pass_fds=descriptors,
@@ -144,9 +144,11 @@ def test_a_rolling_restart_refuses_resets_and_fails_nobody(tmp_path: Path) -> No
 
 @pytest.mark.fault("FAULT-SIGTERM")
 def test_connections_wait_in_a_socket_that_nobody_listens_on_at_the_moment(tmp_path: Path) -> None:
-    with simulator() as sim, Supervisor(tmp_path) as supervisor:
+    with simulator() as sim, Supervisor(tmp_path) as supervisor, socket.create_server(("127.0.0.1", 0)) as admins:
         (tmp_path / "tidegate.toml").write_text(TOML.format(folder=tmp_path, sim=sim), "utf-8")
-        first = supervisor.start()
+        first = supervisor.start(admins, names="http:admin")
+        for port, status in ((admins.getsockname()[1], 401), (supervisor.port, 404)):
+            assert httpx.get(f"http://127.0.0.1:{port}/admin/v1/keys").status_code == status
         first.terminate()
         assert first.wait(10) == 0
         with Raw(supervisor) as client:  # type: ignore[arg-type]
@@ -204,6 +206,14 @@ def test_a_socket_that_others_reach_needs_a_key_whatever_the_configuration_says_
         done = serve(sock, folder=tmp_path)
     assert done.returncode == 2
     assert "allow_open" in done.stderr
+
+
+def test_a_socket_for_an_admin_api_that_is_off_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tidegate.toml").write_text("[admin]\nenabled = false\n[providers.sim]\n", "utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        done = serve(one, other, folder=tmp_path, names="http:admin")
+    assert done.returncode == 2
+    assert "which is off (admin.enabled)" in done.stderr
 
 
 def test_an_address_on_the_command_line_stands_against_a_socket_that_is_handed_over(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import signal
 import socket
 import tomllib
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_the_server_state_has_the_fields_that_we_use_and_no_others() -> None:
 def test_the_configuration_takes_what_we_give() -> None:
     given = {
         "app", "http", "ws", "lifespan", "loop", "interface", "log_config", "access_log", "proxy_headers",
-        "server_header", "date_header", "backlog", "timeout_graceful_shutdown",
+        "server_header", "date_header", "backlog",
     }  # fmt: skip
     assert given <= set(inspect.signature(uvicorn.Config).parameters)
 
@@ -50,6 +51,19 @@ def test_the_server_is_started_stopped_and_told_to_exit_as_we_do_it() -> None:
     assert list(inspect.signature(uvicorn.Server.run).parameters) == ["self", "sockets"]
     for name in ("startup", "shutdown"):
         assert list(inspect.signature(getattr(Server, name)).parameters) == ["self", "sockets"]
+
+
+def test_what_our_own_way_to_stop_leans_on_is_there() -> None:
+    config = uvicorn.Config(lambda *_: None, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    assert {"server_state", "should_exit", "force_exit", "_captured_signals"} <= vars(server).keys()
+    assert list(inspect.signature(server.shutdown).parameters) == ["sockets"]
+    assert list(inspect.signature(server.handle_exit).parameters) == ["sig", "frame"]
+    assert asyncio.run(server.on_tick(0)) is False
+    assert [name for name, _ in server.server_state.default_headers][:1] == [b"date"]
+    server.handle_exit(signal.SIGTERM, None)
+    assert server._captured_signals == [signal.SIGTERM]
+    assert (server.should_exit, server.force_exit) == (True, False)
 
 
 def test_a_protocol_class_is_made_and_drained_as_ours_expects() -> None:

@@ -116,10 +116,10 @@ def make_server(
     CannotListen when the admin API has an address of its own that cannot be bound.
     """
     address = config.admin.address
-    if address is None:
-        admin_socket = None
-    elif admin_socket is None:
+    if address is not None and admin_socket is None:
         admin_socket = bind_address(*address, "admin.port")
+    elif address is None and admin_socket is not None:
+        raise CannotListen("A listening socket was handed over for the admin API, which is off (admin.enabled).")
     lifespan = Lifespan(config, environment, log_stream or sys.stderr)
     app = Application(lifespan)
     settings = uvicorn.Config(
