@@ -26,6 +26,7 @@ def reload(gateway: Running) -> None:
     gateway.call(gateway.server._parts.reload)
 
 
+@pytest.mark.fault("FAULT-RELOAD")
 def test_a_reload_takes_effect_while_a_stream_runs_on(tmp_path: Path) -> None:
     path = tmp_path / "tidegate.toml"
     with Running(SIM_ONLY, path=path) as gateway, Api(gateway) as api:
@@ -54,6 +55,7 @@ def test_a_reload_may_bring_the_simulator(tmp_path: Path) -> None:
         assert {request.method for request in gateway.sim.requests} <= {"GET"}  # it is another one that answers
 
 
+@pytest.mark.fault("FAULT-RELOAD")
 @pytest.mark.parametrize(
     "text", ["[server", "[server]\nprot = 1\n", '[providers.x]\nkind = "sim"\nbase_url = "ftp://x"\n', None]
 )

@@ -120,5 +120,20 @@ def test_fifty_reloads_some_of_bad_files_are_noticed_by_no_request(tmp_path: Pat
                 assert process.wait(10) == 0
 
 
+@pytest.mark.fault("FAULT-RELOAD")
+def test_a_reload_that_is_asked_for_during_the_start_is_made_up_for(tmp_path: Path) -> None:
+    file, log = tmp_path / "tidegate.toml", tmp_path / "log"
+    file.write_text(f'[server]\nport = 0\ndata_dir = "{tmp_path}"\n[providers.sim]\n', "utf-8")
+    command = [sys.executable, "-m", "tidegate", "serve", "--config", str(file)]
+    with log.open("wb") as err, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=err) as process:
+        try:
+            assert wait_for((tmp_path / "tidegate.db").exists, 10)  # it is about to open its database
+            process.send_signal(signal.SIGHUP)
+            assert wait_for(lambda: '"event":"reloaded"' in log.read_text("utf-8"), 10)
+        finally:
+            process.terminate()
+            assert process.wait(10) == 0
+
+
 QUESTION = [{"role": "user", "content": "x"}]
 ANY = {"model": "fast", "input": "x"}
