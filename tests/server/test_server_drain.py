@@ -141,7 +141,7 @@ def test_a_connection_that_was_there_in_time_is_served_although_its_request_come
 def test_running_streams_finish_within_the_grace_period_and_the_gateway_does_not_wait_longer() -> None:
     with draining("20s") as gateway:
         with Raw(gateway) as client:
-            client.send(ask("/v1/responses", "chunks=8&gap=100")).until(b"output_text.delta")
+            client.send(ask("/v1/responses", "chunks=4&gap=100")).until(b"output_text.delta")
             client.buffer = b""
             stopped = stop(gateway)
             assert client.rest().endswith(b"\r\n0\r\n\r\n")
@@ -370,7 +370,7 @@ def test_a_background_run_that_runs_out_of_grace_has_failed_for_that_reason(
 
 @pytest.mark.parametrize("how", ["followed", "repeated"])
 def test_what_another_gateway_gives_is_not_ended_here(tmp_path: Path, how: str) -> None:
-    request = ask("/v1/responses", "chunks=60&gap=30", "idempotency-key: once")
+    request = ask("/v1/responses", "chunks=40&gap=30", "idempotency-key: once")
     with draining("20s", folder=tmp_path) as gives, Raw(gives) as client:
         client.send(request)
         run = client.response(head_only=True)["tidegate-stream"]

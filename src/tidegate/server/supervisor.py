@@ -25,7 +25,7 @@ class SocketUnusable(OSError):
     """What was handed over cannot be listened on; the message says why."""
 
 
-def inherited(environment: MutableMapping[str, str], process: int) -> dict[str, socket.socket]:
+def inherited(environment: MutableMapping[str, str], process: int, *, first: int = FIRST) -> dict[str, socket.socket]:
     """The listening sockets that were handed over to `process`: ours under the empty name, and that of the admin API under
     `ADMIN`. The variables that tell of them are taken away, as they mean nothing to a process that this one starts.
 
@@ -39,11 +39,13 @@ def inherited(environment: MutableMapping[str, str], process: int) -> dict[str, 
     for at in range(int(count)):
         name = ADMIN if at < len(given) and given[at] == ADMIN else ""
         if name in found:
+            for sock in found.values():
+                sock.close()
             raise SocketUnusable(
                 f"More than one listening socket was handed over (LISTEN_FDS={count}): name the one of the admin API "
                 f"'{ADMIN}' (FileDescriptorName), and keep one beside it."
             )
-        found[name] = _opened(FIRST + at)
+        found[name] = _opened(first + at)
     return found
 
 
@@ -59,6 +61,7 @@ def _opened(descriptor: int) -> socket.socket:
             f"Descriptor {descriptor}, which was handed over (LISTEN_FDS), cannot be used: {error.strerror}."
         ) from None
     if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
+        sock.close()
         raise SocketUnusable(
             f"Descriptor {descriptor}, which was handed over (LISTEN_FDS), is no TCP socket; set ListenStream to an address "
             "and a port."
