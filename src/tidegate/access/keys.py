@@ -82,12 +82,12 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self.addresses)
 
-    def authorise(self, model: str) -> None:
-        """Raises Forbidden when this principal may not use the model that it named."""
+    def authorise(self, model: str, param: str = "model") -> None:
+        """Raises Forbidden when this principal may not use the model that it named in `param`."""
         if self.models and not any(fnmatchcase(model, pattern) for pattern in self.models):
             raise Forbidden(
                 f"The key '{self.key}' may not use the model '{model}'. It may use: {', '.join(self.models)}.",
-                param="model",
+                param=param,
                 code="model_not_allowed",
             )
 

@@ -34,6 +34,7 @@ from tidegate.dialects.dialect import (
     estimated_usage,
 )
 from tidegate.dialects.failure import from_status
+from tidegate.dialects.models import MODEL_NAME_LIMIT, take_models
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses.prompt import PromptRequest
 from tidegate.dialects.validation import invalid, missing, too_deep
@@ -76,9 +77,6 @@ ANSWER_LIMIT = 256 * 1024 * 1024
 ERROR_LIMIT = 1024 * 1024
 """Longest error body that is read."""
 
-MODEL_NAME_LIMIT = 1024
-"""Longest model name, in characters: names are compared with others, remembered, logged and told back."""
-
 DEFAULT_SEND_STALL_S = 30.0
 
 AFFINITY_DIGITS = 4
@@ -117,6 +115,7 @@ class Exchange:
         "_holds_budget",
         "_limits",
         "_mute_since",
+        "_others",
         "_path",
         "_paused",
         "_plan",
@@ -157,6 +156,8 @@ class Exchange:
         self._account = Account(
             gateway, principal, request_id, dialect.name + dialect.operation, client, free=dialect.estimates
         )
+        self._others: Sequence[str] = ()
+        """Names that the request has besides `model`, to fall back on."""
         self._stream: Stream | None = None
         self._bridge: Bridge | None = None
         self._errand: Errand[Any] | None = None
@@ -268,20 +269,27 @@ class Exchange:
         snapshot = self._snapshot
         account = self._account
         principal = account.principal
-        request = self._parse(body)
+        own, others = take_models(body) if isinstance(body, bytes) else (body, ())
+        request = self._parse(own)
         self._request: AnyRequest | None = request
         if self._dialect.seals:
             cast("SealedRequest", request).envelopes = self._gateway.envelopes(principal)
         if end_user := request.end_user:
             account.named(end_user)
-        model = request.model or self._default_model()
+        model, param = request.model, "model"
+        if not model and others:
+            model, param = others[0], "models[0]"
+        model = model or self._default_model()
         if not model:
             raise missing("model", "No default model is configured; GET /v1/models lists what there is.")
         if len(model) > MODEL_NAME_LIMIT:
             raise invalid("model", f"expected a name of at most {MODEL_NAME_LIMIT} characters.")
         account.model = model
+        self._others = others
         if principal.models:
-            principal.authorise(model)
+            principal.authorise(model, param)
+            for place, other in enumerate(others):
+                principal.authorise(other, f"models[{place}]")
         profile = snapshot.profile
         headers = self._headers
         name = headers.get(b"tidegate-profile")
@@ -298,9 +306,10 @@ class Exchange:
             response_id = response_id if previous is None else following(response_id, previous, AFFINITY_DIGITS)
             affinity = response_id[-AFFINITY_DIGITS:]
         self._affinity = affinity
-        self._plan: list[Path] = snapshot.plan(
-            model, self._dialect.name, self._dialect.path, principal.unsupported, self._received_at, affinity
-        )
+        self._plan = self._planned(model, affinity, param)
+        if others:
+            plans = [self._planned(other, affinity, f"models[{place}]") for place, other in enumerate(others)]
+            self._plan = snapshot.joined((self._plan, *plans), self._received_at)
         timeout = headers.get(b"tidegate-timeout")
         self._total_s = None if timeout is None else total_clock(timeout)
         given = headers.get(b"tidegate-resume-grace")
@@ -316,6 +325,13 @@ class Exchange:
         if keeper is not None and isinstance(body, bytes) and not self._keep(keeper, request, body, grace_s):
             return False
         return self._open(request)
+
+    def _planned(self, model: str, affinity: str, param: str) -> list[Path]:
+        """The attempts for the name that the request has in `param`."""
+        dialect, unsupported = self._dialect, self._account.principal.unsupported
+        return self._snapshot.plan(
+            model, dialect.name, dialect.path, unsupported, self._received_at, affinity, param=param
+        )
 
     def _open(self, request: AnyRequest) -> bool:
         """All that the request builds on is there. Whether it can go on at once; else an errand goes on with it."""
@@ -851,7 +867,7 @@ class Exchange:
         if self._account.is_settled or (self._stream is not None and self._stream.committed):
             self._break(error)
             return
-        what = verdict(error, self._snapshot.fallback_on(self._account.model))
+        what = verdict(error, self._snapshot.fallback_on(self._account.model, self._others))
         if path is not None and self._asks_again(path, what, error):
             return
         while self._step < len(self._plan) and what != "final":

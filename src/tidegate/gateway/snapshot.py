@@ -3,6 +3,7 @@
 import copy
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import get_args
 
 import msgspec
@@ -115,21 +116,54 @@ class Snapshot:
         return other
 
     def plan(
-        self, model: str, endpoint: Endpoint, path: str, unsupported: str, now: float, affinity: str = ""
+        self,
+        model: str,
+        endpoint: Endpoint,
+        path: str,
+        unsupported: str,
+        now: float,
+        affinity: str = "",
+        *,
+        param: str = "model",
     ) -> list[Path]:
-        """The attempts for a model name, best first, as things stand at `now` (loop time). Targets are chosen anew each
-        time, but alike for the same `affinity`.
+        """The attempts for the model name that the request has in `param`, best first, as things stand at `now` (loop
+        time). Targets are chosen anew each time, but alike for the same `affinity`.
 
-        `unsupported` is the key's word on what a provider cannot honour: `refuse`, `drop`, or empty. Raises ModelNotFound, and InvalidRequest when no provider of the model serves `endpoint`, whose public path is
-        `path`.
+        `unsupported` is the key's word on what a provider cannot honour: `refuse`, `drop`, or empty. Raises ModelNotFound,
+        and InvalidRequest when no provider of the model serves `endpoint`, whose public path is `path`.
         """
         found = self._plans.get((model, endpoint, unsupported))
         if found is None or (len(found) > 1 and self.router.health.troubled(now)):
-            return self._planned(model, endpoint, path, unsupported, now, affinity)
+            try:
+                return self._planned(model, endpoint, path, unsupported, now, affinity)
+            except (ModelNotFound, InvalidRequest) as error:
+                error.param = param
+                raise
         return found
 
-    def fallback_on(self, model: str) -> frozenset[Condition]:
-        """The refusals after which the route of this name goes on."""
+    def joined(self, plans: Sequence[list[Path]], now: float) -> list[Path]:
+        """One plan of several, each deployment once. As in each of them, what is in trouble comes last."""
+        found: list[Path] = []
+        for path in chain.from_iterable(plans):
+            one = path.destination
+            if all(
+                (one.provider, one.model) != (known.destination.provider, known.destination.model) for known in found
+            ):
+                found.append(path)
+        health = self.router.health
+        if health.troubled(now):
+            found.sort(
+                key=lambda one: (
+                    not health.fit(one.destination.provider, one.destination.model, one.upstream.credentials, now)
+                )
+            )
+        return found
+
+    def fallback_on(self, model: str, others: Sequence[str] = ()) -> frozenset[Condition]:
+        """The refusals after which the route of this name goes on. Where the request itself names `others`, all of them:
+        that is what the list is for at OpenRouter, too."""
+        if others:
+            return frozenset(get_args(Condition))
         alias = self.config.models.get(model)
         return frozenset() if alias is None else frozenset(alias.fallback_on)
 

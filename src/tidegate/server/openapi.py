@@ -13,6 +13,7 @@ from tidegate.dialects.embeddings import EmbeddingsBody
 from tidegate.dialects.gemini import GeminiBody, GeminiCountBody
 from tidegate.dialects.gemini.embeddings import EmbedBody, EmbedManyBody
 from tidegate.dialects.messages import CountBody, MessagesBody
+from tidegate.dialects.models import ModelsBody
 from tidegate.dialects.responses import CompactBody, InputTokensBody, ResponsesBody
 from tidegate.dialects.responses.conversations import ConversationBody, ItemsBody, MetadataBody
 from tidegate.dialects.responses.includes import INCLUDES
@@ -131,12 +132,12 @@ ERROR: Final[dict[str, Any]] = {
 def document() -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
     kept = [one.body for one in _KEPT if one.body is not None]
-    types = [*(body for _, body, _ in (*_BODIES, *_FORMS)), *kept]
+    types = [*(body for _, body, _ in (*_BODIES, *_FORMS)), *kept, ModelsBody]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for path, body, summary in _BODIES:
-        content = {_JSON: {"schema": schema_of[body]}}
+        content = {_JSON: {"schema": {"allOf": [schema_of[body], schema_of[ModelsBody]]}}}
         paths[path] = {"post": _operation(path, summary, body=content, answer=_ANSWER)}
     for path, fields, summary in _FORMS:
         content = {"multipart/form-data": {"schema": _with_file(schema_of[fields])}}
