@@ -15,6 +15,7 @@ from tidegate.access.ledger import interrupted
 from tidegate.access.prices import Prices
 from tidegate.access.rates import FREE, Price, Rates
 from tidegate.config.load import load
+from tidegate.dialects.dialect import Endpoint
 from tidegate.storage.entry import UsageEntry
 from tidegate.storage.records import OpenUsage, Tenant
 from tidegate.storage.records import Usage as Row
@@ -333,3 +334,41 @@ def test_our_arithmetic_agrees_with_the_packages_own() -> None:
                 assert abs(ours - theirs.total_price * 10**9) <= 1, (model.id, used)
                 compared += 1
     assert compared > 300
+
+
+def test_deployments_compare_by_what_their_endpoint_counts() -> None:
+    """Dollars for a million tokens, of which three quarters are read; for other endpoints what they count."""
+    known = prices(
+        """
+[providers.lab]
+kind = "openai-compatible"
+base_url = "https://lab.example.com/v1"
+[prices."lab/text"]
+input = 1
+output = 4
+tiers = [{ over = 100000, input = 100, output = 400 }]
+[prices."lab/vectors"]
+input = 0.25
+[prices."lab/voice"]
+characters = 15
+[prices."lab/voice-by-tokens"]
+input = 0.6
+output_audio = 12
+output = 12
+[prices."lab/ears"]
+second = 0.0001
+[prices."lab/half"]
+input = 1
+"""
+    )
+
+    def typical(model: str, endpoint: Endpoint) -> float | None:
+        return known.typical(At("lab", model), endpoint, NOON)
+
+    assert typical("text", "chat") == typical("text", "gemini") == 1.75
+    assert typical("vectors", "embeddings") == 0.25
+    assert typical("voice", "speech") == 15
+    assert typical("voice-by-tokens", "speech") == pytest.approx(250 * 0.6 / 1000 + 1250 * 12 / 1000)
+    assert typical("ears", "transcription") == typical("ears", "translation") == pytest.approx(0.36)
+    assert typical("half", "responses") is None
+    assert typical("nobody-knows", "responses") is None

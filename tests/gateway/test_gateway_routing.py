@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.api import Api
 from tests.support.canned import json_answer, sse_answer
-from tests.support.running import Running
+from tests.support.running import Running, wait_for
 
 ANSWER = json_answer(
     {
@@ -448,6 +448,36 @@ def test_responses_that_build_on_one_another_go_to_the_same_target(spread: tuple
 def test_the_cheapest_target_is_asked(spread: tuple[Api, list[Deployment]]) -> None:
     api, _ = spread
     assert served(api, "cheap", 8) == {"y/m"}
+
+
+def test_the_cheapest_is_found_by_the_prices_of_the_catalogue_and_of_the_configuration() -> None:
+    listed = 'price_list = "openai"'
+    with (
+        Deployment(fine) as x,
+        Deployment(fine) as y,
+        Running(
+            f"[server]\nport = 0\n[routing]\neject_after = 0\n"
+            f"{x.toml('x', more=listed)}{y.toml('y', more=listed)}"
+            '[providers.closed]\nkind = "openai-compatible"\nbase_url = "http://127.0.0.1:9/v1"\nmodels = ["m"]\n'
+            '[prices."closed/free"]\ninput = 0\noutput = 0\n[prices."x/half"]\ninput = 0\n'
+            '[prices."x/cut"]\ninput = 0.001\noutput = 0.001\n'
+            "[models]\n"
+            'listed = { strategy = "cheapest", targets = [{ model = "x/nobody-knows", weight = 9999 }, { model = "x/gpt-4o" }, '
+            '{ model = "y/gpt-4o-mini" }] }\n'
+            'given = { strategy = "cheapest", targets = [{ model = "y/gpt-4o-mini" }, { model = "x/cut" }] }\n'
+            'unknown-last = { strategy = "cheapest", targets = [{ model = "x/half", weight = 9999 }, '
+            '{ model = "closed/free" }, { model = "y/gpt-4o" }] }\n'
+        ) as gateway,
+        Api(gateway) as api,
+    ):
+        parts = gateway.server._parts.gateway
+        assert parts is not None
+        assert wait_for(lambda: not parts.ledger.is_loading, 10), "the catalogue is read beside the start"
+        assert served(api, "listed", 6) == {"y/gpt-4o-mini"}
+        assert served(api, "given", 6) == {"x/cut"}
+        # What is free comes first, and fails; what lacks a price for its output comes last.
+        assert served(api, "unknown-last", 4) == {"y/gpt-4o"}
+        assert api.ask("chat", "unknown-last").headers["tidegate-attempts"] == "2"
 
 
 def test_the_other_target_stands_in_without_being_a_fallback() -> None:

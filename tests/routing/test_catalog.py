@@ -126,16 +126,23 @@ def test_a_near_miss_among_hundreds_of_names_is_found_without_holding_up_others(
 class Standing:
     """A view in which some deployments are not fit, and others are busy."""
 
-    def __init__(self, *unfit: str, running: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, *unfit: str, running: dict[str, int] | None = None, prices: dict[str, float] | None = None
+    ) -> None:
         self._unfit = unfit
         self._running = running or {}
+        self._prices = prices or {}
 
     def fit(self, deployment: Deployment) -> bool:
         return deployment.name not in self._unfit
 
     def candidate(self, deployment: Deployment, target: Target) -> Candidate:
         name = deployment.name
-        return Candidate(name, target.weight, fit=self.fit(deployment), running=self._running.get(name, 0))
+        running = self._running.get(name, 0)
+        return Candidate(name, target.weight, fit=self.fit(deployment), running=running, price=target.price)
+
+    def price(self, deployment: Deployment) -> float | None:
+        return self._prices.get(deployment.name)
 
 
 THREE = Alias((Target("lab/x"), Target("lab/y"), Target("lab/z")), ("lab/spare", "lab/last"))
@@ -167,6 +174,16 @@ def test_an_alias_follows_its_strategy() -> None:
 def test_the_cheapest_target_is_asked_first() -> None:
     priced = (Target("lab/x"), Target("lab/y", price=3.0), Target("lab/z", price=2.0))
     assert planned(Alias(priced, ("lab/spare",), "cheapest")) == ["z", "y", "x", "spare"]
+    assert planned(Alias(priced, (), "cheapest"), Standing()) == ["z", "y", "x"]
+
+
+def test_what_a_deployment_costs_stands_in_for_a_price_of_the_target_and_unknown_is_not_cheap() -> None:
+    plain = Alias((Target("lab/x"), Target("lab/y"), Target("lab/z")), (), "cheapest")
+    for draw in (0.0, 0.4, 0.99):
+        assert planned(plain, Standing(prices={"lab/x": 0.5, "lab/z": 0.0}), draw) == ["z", "x", "y"]
+        assert planned(plain, Standing("lab/z", prices={"lab/x": 0.5, "lab/z": 0.0}), draw) == ["x", "y", "z"]
+    own = Alias((Target("lab/x", price=9.0), Target("lab/y")), (), "cheapest")
+    assert planned(own, Standing(prices={"lab/x": 0.0, "lab/y": 1.0})) == ["y", "x"]
 
 
 def test_a_sticky_key_decides_where_the_alias_lets_it() -> None:

@@ -9,7 +9,9 @@ from tidegate.access.catalogue import EMPTY, Catalogue
 from tidegate.access.rates import FREE, Price, Rates
 from tidegate.config import schema
 from tidegate.config.schema import PriceConfig, ProviderConfig
+from tidegate.dialects.dialect import Endpoint
 from tidegate.providers.registry import REGISTRY
+from tidegate.wire.events import Usage
 
 __all__ = ["Deployed", "Prices"]
 
@@ -17,6 +19,17 @@ _REMEMBERED: Final = 4096
 _FREE_KINDS: Final = frozenset({"sim", "local-audio"})
 """What runs inside the gateway itself."""
 _MILLION: Final = 1_000_000
+_NANO: Final = 1_000_000_000
+
+_TYPICAL: Final = (Usage(input_tokens=3000, output_tokens=1000), 250)
+_TYPICAL_OF: Final[Mapping[Endpoint, tuple[Usage, int]]] = {
+    "embeddings": (Usage(input_tokens=1000), 1000),
+    "speech": (Usage(characters=1000, input_tokens=250, output_tokens=1250, output_audio_tokens=1250), 1000),
+    "transcription": (Usage(seconds=60, input_tokens=600, input_audio_tokens=600, output_tokens=200), 60),
+    "translation": (Usage(seconds=60, input_tokens=600, input_audio_tokens=600, output_tokens=200), 60),
+}
+"""What a usual request uses, and how often that is a million tokens (of the text to be spoken: characters), or an hour.
+Where a provider counts in another unit than most, the request has both."""
 
 
 class Deployed(Protocol):
@@ -64,6 +77,16 @@ class Prices:
                 self._found.clear()
             found = self._found[key] = self._find(*key, at)
         return found[0]
+
+    def typical(self, deployment: Deployed, endpoint: Endpoint, at: float) -> float | None:
+        """By which deployments compare: dollars for a million tokens, three read for each one written; of embeddings for a
+        million tokens, of speech for a million characters, of transcripts for an hour. None where the price is unknown."""
+        price = self.of(deployment, at)
+        if price is None:
+            return None
+        usage, times = _TYPICAL_OF.get(endpoint, _TYPICAL)
+        nano, _ = price.charge(usage)
+        return None if nano is None else nano * times / _NANO
 
     def upper_bound_nano(
         self,

@@ -481,8 +481,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     price: Annotated[
         Annotated[float, Meta(ge=0)] | None,
         Meta(
-            description="What this target costs, in any unit that the alias keeps to, such as dollars for a million tokens: "
-            'for `strategy = "cheapest"`. Unset: it comes after those with a price.'
+            description='For `strategy = "cheapest"`: what this target costs, in place of its known prices. In dollars for a '
+            "million tokens where others of the alias go by theirs, else in any unit. Unset: by its prices; unknown ones come "
+            "last."
         ),
     ] = None
     timeouts: Annotated[
@@ -508,7 +509,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
         Strategy,
         Meta(
             description="How a target is chosen: by `weight`, the one with the fewest requests under way for its weight, the "
-            "one whose streams have lately begun soonest, or the one with the lowest `price`."
+            "one whose streams have lately begun soonest, or the one that costs least."
         ),
     ] = "weighted"
     sticky: Annotated[

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable, Mapping
 
 from tidegate.access.administration import Administration
@@ -12,8 +13,9 @@ from tidegate.access.failures import Failures
 from tidegate.access.keys import KeyRing, Principal
 from tidegate.access.ledger import Ledger
 from tidegate.access.limits import Limiter
-from tidegate.access.prices import Prices
+from tidegate.access.prices import Deployed, Prices
 from tidegate.config.schema import Config
+from tidegate.dialects.dialect import Endpoint
 from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
 from tidegate.gateway.exchange import Exchange
 from tidegate.gateway.keeper import Keeper
@@ -198,7 +200,7 @@ class Gateway:
         """Swap in a configuration that differs by more providers only; connections stay."""
         old = self.snapshot
         upstreams = {name: old.upstreams.get(name) or self._upstream(name, config) for name in config.providers}
-        self.snapshot = Snapshot(config, upstreams, old.listings, old.keys, self.router)
+        self.snapshot = Snapshot(config, upstreams, old.listings, old.keys, self.router, self._price_of)
         self.refresh_models(name for name in upstreams if name not in old.upstreams)
         self._price(config)
         self._load_prices()
@@ -265,6 +267,10 @@ class Gateway:
     def _price(self, config: Config) -> None:
         self.prices = self.ledger.prices = Prices(config.prices, config.providers, self._catalogue)
 
+    def _price_of(self, deployment: Deployed, endpoint: Endpoint) -> float | None:
+        """See :data:`tidegate.gateway.snapshot.PriceOf`: by the prices as they are known now."""
+        return self.prices.typical(deployment, endpoint, time.time())
+
     def _load_prices(self) -> None:
         """Read the price lists that are not there yet, in the background."""
         addresses, names = self.prices.wanted
@@ -298,7 +304,7 @@ class Gateway:
     def _build(self, config: Config) -> Snapshot:
         upstreams = {name: self._upstream(name, config) for name in config.providers}
         listings = {name: provider.models or None for name, provider in config.providers.items()}
-        return Snapshot(config, upstreams, listings, self._ring(config), self.router)
+        return Snapshot(config, upstreams, listings, self._ring(config), self.router, self._price_of)
 
     def _ring(self, config: Config) -> KeyRing:
         administration = self.administration

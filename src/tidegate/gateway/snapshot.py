@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import get_args
 
@@ -25,11 +25,15 @@ from tidegate.upstream.connection import Clocks
 from tidegate.upstream.provider import Upstream
 from tidegate.wire.errors import InvalidRequest, ModelNotFound, UpstreamRateLimited
 
-__all__ = ["Path", "Snapshot"]
+__all__ = ["Path", "PriceOf", "Snapshot"]
 
 _REMEMBERED = 4096
 _UNBRIDGED: frozenset[Endpoint] = frozenset({"embeddings", "speech", "transcription", "translation"})
 """Endpoints that no conversation can stand in for."""
+
+
+PriceOf = Callable[[Deployment, Endpoint], float | None]
+"""What a deployment costs at this moment, as a number by which those of an endpoint compare; None where unknown."""
 
 
 class Path(msgspec.Struct, frozen=True):
@@ -63,9 +67,11 @@ class Snapshot:
         listings: Mapping[str, Iterable[str] | None],
         keys: KeyRing,
         router: Router,
+        price_of: PriceOf,
     ) -> None:
         self.config = config
         self.router = router
+        self.price_of = price_of
         self.upstreams = dict(upstreams)
         self.listings = {name: None if ids is None else tuple(ids) for name, ids in listings.items()}
         self.keys = keys
@@ -107,7 +113,9 @@ class Snapshot:
 
     def with_listings(self, listings: Mapping[str, Iterable[str] | None]) -> "Snapshot":
         """The same configuration, with other knowledge of what providers offer."""
-        return Snapshot(self.config, self.upstreams, {**self.listings, **listings}, self.keys, self.router)
+        return Snapshot(
+            self.config, self.upstreams, {**self.listings, **listings}, self.keys, self.router, self.price_of
+        )
 
     def with_keys(self, keys: KeyRing) -> "Snapshot":
         """The same, with other keys. What was worked out of the rest is shared."""
@@ -172,7 +180,7 @@ class Snapshot:
     ) -> list[Path]:
         draw = random.random()  # noqa: S311 - load balancing, not a secret
         drawn = self.catalog.draws(model)
-        view = _Standing(self, now) if (drawn and self._watches) or self.router.health.troubled(now) else None
+        view = _Standing(self, endpoint, now) if (drawn and self._watches) or self.router.health.troubled(now) else None
         try:
             steps = self.catalog.plan(model, draw, self.able[endpoint], view=view, sticky=affinity)
         except ModelNotFound as error:
@@ -308,10 +316,11 @@ def _clocks(given: records.Clocks) -> Clocks:
 class _Standing:
     """How deployments stand at one moment (see :class:`tidegate.routing.catalog.View`)."""
 
-    __slots__ = ("_now", "_snapshot", "_troubled")
+    __slots__ = ("_endpoint", "_now", "_snapshot", "_troubled")
 
-    def __init__(self, snapshot: Snapshot, now: float) -> None:
+    def __init__(self, snapshot: Snapshot, endpoint: Endpoint, now: float) -> None:
         self._snapshot = snapshot
+        self._endpoint = endpoint
         self._now = now
         self._troubled = snapshot.router.health.troubled(now)
 
@@ -326,3 +335,6 @@ class _Standing:
         load = self._snapshot.router.loads.of(deployment.provider, deployment.model)
         fit = self.fit(deployment)
         return Candidate(deployment.name, target.weight, fit, load.running, load.first_event, target.price)
+
+    def price(self, deployment: Deployment) -> float | None:
+        return self._snapshot.price_of(deployment, self._endpoint)

@@ -11,6 +11,7 @@ from operator import add
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from tidegate.routing.balance import Candidate, Strategy, order, shuffled
 from tidegate.wire.errors import ModelNotFound
@@ -27,7 +28,7 @@ class Target(msgspec.Struct, frozen=True):
     model: str
     weight: int = 1
     price: float | None = None
-    """By which targets of the alias compare; None where it is not known."""
+    """By which targets of the alias compare, in place of what the deployment costs."""
 
 
 class Alias(msgspec.Struct, frozen=True):
@@ -68,6 +69,9 @@ class View(Protocol):
 
     def candidate(self, deployment: Deployment, target: Target) -> Candidate:
         """The deployment as the first choice behind a target."""
+
+    def price(self, deployment: Deployment) -> float | None:
+        """What its work costs, as a number by which deployments compare; None where that is not known."""
 
 
 class Catalog:
@@ -170,7 +174,7 @@ class Catalog:
                 lost = lost or error
                 continue
             if not group[0].alias:
-                group[0] = msgspec.structs.replace(group[0], alias=name, position=position)
+                group[0] = replace(group[0], alias=name, position=position)
             found.append((target, group))
         if lost is not None and not found:
             raise lost
@@ -192,6 +196,11 @@ class Catalog:
             else view.candidate(group[0], target)
             for target, group in groups
         ]
+        if view is not None and alias.strategy == "cheapest":
+            candidates = [
+                replace(one, price=view.price(group[0])) if target.price is None else one
+                for one, (target, group) in zip(candidates, groups, strict=True)
+            ]
         ranked = order(alias.strategy, candidates, choice.draw, sticky)
         return [groups[at][1] for at in ranked]
 
