@@ -392,6 +392,31 @@ def test_a_refused_credential_leads_to_the_fallback_at_once_and_is_not_asked_aga
         assert api.ask("chat", "first/m").error["code"] == "upstream_auth"
 
 
+def test_a_provider_may_have_rules_of_its_own(tmp_path: Path) -> None:
+    def toml(own: str) -> str:
+        return (
+            f"[server]\nport = 0\n[routing]\nretries = 2\neject_after = 0\n{first.toml('first', more=own)}{second.toml('second')}"
+            '[models.a]\ntarget = "first/m"\nfallback = ["second/m"]\n'
+        )
+
+    with Deployment(lambda *_: error("500 X")) as first, Deployment(lambda *_: error("500 X")) as second:
+        path = tmp_path / "tidegate.toml"
+        own = 'routing = { retries = 0, eject_after = 2, eject_for = "1m" }'
+        with Running(toml(own), path=path) as gateway, Api(gateway) as api:
+            for _ in range(3):
+                reply = api.ask("chat", "a")
+                assert (reply.status, reply.headers["tidegate-attempts"]) == (502, "4")
+            # At the third request the first one is ejected, and is asked last; the other never is.
+            assert reply.headers["tidegate-deployment"] == "first/m"
+            assert (len(first.calls), len(second.calls)) == (3, 9)
+            assert labelled(api, 'tidegate_unfit{provider="first",state="ejected"}') == 1
+            assert labelled(api, 'tidegate_unfit{provider="second",state="ejected"}') == 0
+            assert labelled(api, 'tidegate_retries_total{provider="first"}') == 0
+            path.write_text(toml(""), "utf-8")
+            gateway.call(gateway.server._parts.reload)
+            assert api.ask("chat", "first/m").headers["tidegate-attempts"] == "3"
+
+
 # --- which one -----------------------------------------------------------------------------------------------------
 
 

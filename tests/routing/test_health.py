@@ -364,3 +364,24 @@ class Ejecting(RuleBasedStateMachine):
 
 
 TestEjecting = Ejecting.TestCase
+
+
+def test_a_provider_with_settings_of_its_own_is_measured_by_them() -> None:
+    health = Health(Settings(eject_after=2, cooldown=5.0))
+    health.own = {
+        "own": Settings(eject_after=1, eject_for=50.0, eject_limit=1000.0, cooldown=70.0, cooldown_limit=80.0)
+    }
+    for provider in ("own", "other"):
+        health.failed(provider, "m", 0.0)
+    assert not health.fit("own", "m", 1, 49.0)
+    assert health.fit("own", "m", 1, 51.0)
+    assert health.fit("other", "m", 1, 0.0)
+    for provider in ("own", "other"):
+        health.limited(provider, "n", 0, 0.0, None)
+        health.limited(provider, "p", 0, 0.0, 500.0)
+    assert [health.fit("own", "n", 1, now) for now in (69.0, 71.0)] == [False, True]
+    assert [health.fit("other", "n", 1, now) for now in (4.0, 6.0)] == [False, True]
+    assert [health.fit("own", "p", 1, now) for now in (79.0, 81.0)] == [False, True]
+    assert health.troubled(900.0)  # nothing is forgotten before its own time
+    health.failed("own", "m", 901.0)
+    assert not health.fit("own", "m", 1, 1000.0)

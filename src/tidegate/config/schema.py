@@ -258,6 +258,120 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(clocks, **changes)
 
 
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows a failed attempt, and what is left alone for a while."""
+
+    retries: Annotated[
+        int,
+        Meta(
+            description="How often a request is sent to the same deployment once more, after a short random wait, when that "
+            "broke the answer or failed with 408, 409, 500, 502, 503, 504 or 529. Then the next deployment is asked.",
+            ge=0,
+            le=10,
+        ),
+    ] = 1
+    retry_budget: Annotated[
+        float,
+        Meta(
+            description="Most retries under way at once, as a share of all requests under way; 3 are always allowed.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.2
+    eject_after: Annotated[
+        int,
+        Meta(
+            description="Failures in a row after which a deployment is asked last; half of at least 20 requests within a "
+            "minute do it as well. 0: never.",
+            ge=0,
+            le=1000,
+        ),
+    ] = 5
+    eject_for: Annotated[
+        Duration,
+        Meta(
+            description="For how long. Then one request tries it; if that fails, it is for twice as long.",
+            extra={"least": _duration("100ms"), "most": _duration("1h")},
+        ),
+    ] = _duration("5s")
+    eject_limit: Annotated[
+        Duration,
+        Meta(
+            description="Longest time for which a deployment is asked last without another try.",
+            extra={"least": _duration("100ms"), "most": _duration("1d")},
+        ),
+    ] = _duration("5m")
+    cooldown: Annotated[
+        Duration,
+        Meta(
+            description="How long a credential rests at a deployment that answered 429 and did not say for how long.",
+            extra={"least": _duration("100ms"), "most": _duration("1h")},
+        ),
+    ] = _duration("5s")
+    cooldown_limit: Annotated[
+        Duration,
+        Meta(
+            description="Longest such rest, whatever the provider says.",
+            extra={"least": _duration("100ms"), "most": _duration("1d")},
+        ),
+    ] = _duration("1m")
+
+    def health(self) -> health.Settings:
+        return health.Settings(
+            eject_after=self.eject_after,
+            eject_for=float(self.eject_for),
+            eject_limit=float(self.eject_limit),
+            cooldown=float(self.cooldown),
+            cooldown_limit=float(self.cooldown_limit),
+        )
+
+
+class RoutingOverrides(msgspec.Struct, frozen=True, kw_only=True):
+    """What one provider has of its own in place of `[routing]`. Unset: as there."""
+
+    retries: Annotated[
+        Annotated[int, Meta(ge=0, le=10)] | None,
+        Meta(description="How often a request is sent to the same deployment of this provider once more."),
+    ] = None
+    eject_after: Annotated[
+        Annotated[int, Meta(ge=0, le=1000)] | None,
+        Meta(description="Failures in a row after which a deployment of this provider is asked last. 0: never."),
+    ] = None
+    eject_for: Annotated[
+        Duration | None,
+        Meta(
+            description="For how long, the first time.",
+            extra={"least": _duration("100ms"), "most": _duration("1h")},
+        ),
+    ] = None
+    eject_limit: Annotated[
+        Duration | None,
+        Meta(
+            description="For how long at most.",
+            extra={"least": _duration("100ms"), "most": _duration("1d")},
+        ),
+    ] = None
+    cooldown: Annotated[
+        Duration | None,
+        Meta(
+            description="How long a credential rests after a 429 that does not say for how long.",
+            extra={"least": _duration("100ms"), "most": _duration("1h")},
+        ),
+    ] = None
+    cooldown_limit: Annotated[
+        Duration | None,
+        Meta(
+            description="Longest such rest, whatever the provider says.",
+            extra={"least": _duration("100ms"), "most": _duration("1d")},
+        ),
+    ] = None
+
+    def over(self, routing: Routing) -> Routing:
+        """Those settings, with the ones set here in their place."""
+        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        return msgspec.structs.replace(routing, **{name: value for name, value in given.items() if value is not None})
+
+
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One provider. Its name is what stands before the slash in `provider/model`.
 
@@ -305,6 +419,10 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
         Timeouts,
         Meta(description="Deadlines of calls to this provider."),
     ] = Timeouts()
+    routing: Annotated[
+        RoutingOverrides,
+        Meta(description="What follows a failed attempt at this provider, in place of `[routing]`."),
+    ] = RoutingOverrides()
     speaks: Annotated[
         tuple[Endpoint, ...] | None,
         Meta(description="Endpoints this provider serves. Unset: those of the kind."),
@@ -578,74 +696,6 @@ class PriceConfig(Rates, frozen=True, kw_only=True):
     """The prices of a deployment. Its name is `provider/model` with the provider's name of the model, where `*` stands for any text."""
 
     tiers: Annotated[tuple[Tier, ...], Meta(description="Prices of requests with a long input.")] = ()
-
-
-class Routing(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows a failed attempt, and what is left alone for a while."""
-
-    retries: Annotated[
-        int,
-        Meta(
-            description="How often a request is sent to the same deployment once more, after a short random wait, when that "
-            "broke the answer or failed with 408, 409, 500, 502, 503, 504 or 529. Then the next deployment is asked.",
-            ge=0,
-            le=10,
-        ),
-    ] = 1
-    retry_budget: Annotated[
-        float,
-        Meta(
-            description="Most retries under way at once, as a share of all requests under way; 3 are always allowed.",
-            ge=0,
-            le=1,
-        ),
-    ] = 0.2
-    eject_after: Annotated[
-        int,
-        Meta(
-            description="Failures in a row after which a deployment is asked last; half of at least 20 requests within a "
-            "minute do it as well. 0: never.",
-            ge=0,
-            le=1000,
-        ),
-    ] = 5
-    eject_for: Annotated[
-        Duration,
-        Meta(
-            description="For how long. Then one request tries it; if that fails, it is for twice as long.",
-            extra={"least": _duration("100ms"), "most": _duration("1h")},
-        ),
-    ] = _duration("5s")
-    eject_limit: Annotated[
-        Duration,
-        Meta(
-            description="Longest time for which a deployment is asked last without another try.",
-            extra={"least": _duration("100ms"), "most": _duration("1d")},
-        ),
-    ] = _duration("5m")
-    cooldown: Annotated[
-        Duration,
-        Meta(
-            description="How long a credential rests at a deployment that answered 429 and did not say for how long.",
-            extra={"least": _duration("100ms"), "most": _duration("1h")},
-        ),
-    ] = _duration("5s")
-    cooldown_limit: Annotated[
-        Duration,
-        Meta(
-            description="Longest such rest, whatever the provider says.",
-            extra={"least": _duration("100ms"), "most": _duration("1d")},
-        ),
-    ] = _duration("1m")
-
-    def health(self) -> health.Settings:
-        return health.Settings(
-            eject_after=self.eject_after,
-            eject_for=float(self.eject_for),
-            eject_limit=float(self.eject_limit),
-            cooldown=float(self.cooldown),
-            cooldown_limit=float(self.cooldown_limit),
-        )
 
 
 class Logging(msgspec.Struct, frozen=True, kw_only=True):

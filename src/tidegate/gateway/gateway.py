@@ -64,7 +64,7 @@ class Gateway:
         self.log = get_logger()
         self.wheel = Wheel(loop)
         self.metrics = Metrics()
-        self.router = Router(loop, config.routing, self.log)
+        self.router = Router(loop, config, self.log)
         self.exchanges: set[Exchange] = set()
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False
@@ -179,7 +179,7 @@ class Gateway:
         fresh = self._build(config)
         self.media = self._fetcher(config)
         self.router.configure(
-            config.routing,
+            config,
             [name for name, provider in old.config.providers.items() if config.providers.get(name) != provider],
         )
         # What an unchanged provider offers is still known: bare names must not lead elsewhere until it is asked again.
@@ -200,6 +200,7 @@ class Gateway:
         """Swap in a configuration that differs by more providers only; connections stay."""
         old = self.snapshot
         upstreams = {name: old.upstreams.get(name) or self._upstream(name, config) for name in config.providers}
+        self.router.configure(config)
         self.snapshot = Snapshot(config, upstreams, old.listings, old.keys, self.router, self._price_of)
         self.refresh_models(name for name in upstreams if name not in old.upstreams)
         self._price(config)

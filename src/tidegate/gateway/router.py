@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, get_args
 
-from tidegate.config.schema import Routing
+from tidegate.config.schema import Config
 from tidegate.routing import retry
 from tidegate.routing.balance import Loads, rendezvous
 from tidegate.routing.health import Change, Health, State
@@ -25,21 +25,25 @@ _STATES: tuple[State, ...] = get_args(State)
 class Router:
     """Health, load and the retry budget of one process. It outlives the configuration; :meth:`configure` follows it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Routing, log: Logger) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, log: Logger) -> None:
         self._loop = loop
         self._log = log
         self.loads = Loads()
         self.retried: dict[str, int] = {}
         """Retries made at each provider."""
-        self.health = Health(settings.health())
-        self.budget = retry.Budget(settings.retry_budget)
-        self._retries = retry.Retries(settings.retries)
+        self.health = Health()
+        self.budget = retry.Budget(config.routing.retry_budget)
+        self._retries: dict[str, retry.Retries] = {}
+        self.configure(config)
 
-    def configure(self, settings: Routing, changed: Iterable[str]) -> None:
+    def configure(self, config: Config, changed: Iterable[str] = ()) -> None:
         """Another configuration holds, in which the `changed` providers are other than before, or are gone."""
-        self.health.settings = settings.health()
+        settings = config.routing
         self.budget.share = settings.retry_budget
-        self._retries = retry.Retries(settings.retries)
+        each = {name: provider.routing.over(settings) for name, provider in config.providers.items()}
+        self.health.settings = settings.health()
+        self.health.own = {name: own.health() for name, own in each.items() if own != settings}
+        self._retries = {name: retry.Retries(own.retries) for name, own in each.items()}
         gone = frozenset(changed)
         self.health.forget(gone)
         self.loads.forget(gone)
@@ -64,10 +68,13 @@ class Router:
     def retry_in(self, path: "Path", done: int, error: errors.TidegateError, left_s: float, live: int) -> float | None:
         """Seconds until `path` is to be asked once more; None where it is not, or the total clock (`left_s`) would run out
         before. `live` requests are under way. The retry holds a part of the budget from now on."""
-        wait = self._retries.wait(done, error.retry_after, random.random())  # noqa: S311 - jitter, not a secret
+        provider = path.destination.provider
+        retries = self._retries.get(provider)  # a reload may have taken it away
+        if retries is None:
+            return None
+        wait = retries.wait(done, error.retry_after, random.random())  # noqa: S311 - jitter, not a secret
         if wait is None or wait >= left_s or not self.budget.take(live):
             return None
-        provider = path.destination.provider
         self.retried[provider] = self.retried.get(provider, 0) + 1
         return wait
 

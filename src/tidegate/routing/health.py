@@ -14,7 +14,7 @@ limit that the provider itself has put a time to.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, Literal, TypeVar
 
 import msgspec
@@ -120,6 +120,8 @@ class Health:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
+        self.own: Mapping[str, Settings] = {}
+        """Of the providers that have settings of their own."""
         self._outliers: _Recent[tuple[str, str], _Outlier] = _Recent()
         self._cooling: _Recent[tuple[str, str, int], _Rest] = _Recent()
         self._refused: _Recent[tuple[str, int], _Rest] = _Recent()
@@ -198,7 +200,7 @@ class Health:
 
     def failed(self, provider: str, model: str, now: float) -> Change | None:
         """The deployment itself is at fault: it broke, stalled, or could not be reached."""
-        settings = self.settings
+        settings = self._settings(provider)
         if not settings.eject_after:
             return None
         key = (provider, model)
@@ -230,11 +232,12 @@ class Health:
         that has passed already is none."""
         self.unknown(provider, model)
         told = retry_after is not None and math.isfinite(retry_after) and retry_after > 0
-        seconds = retry_after if told and retry_after is not None else self.settings.cooldown
+        settings = self._settings(provider)
+        seconds = retry_after if told and retry_after is not None else settings.cooldown
         key = (provider, model, credential)
         rest = self._cooling.found.get(key) or _Rest()
         known = rest.until > now
-        rest.until = max(rest.until, now + min(seconds, self.settings.cooldown_limit))
+        rest.until = max(rest.until, now + min(seconds, settings.cooldown_limit))
         if told:
             rest.told_until = max(rest.told_until, now + seconds)
         self._cooling.put(key, rest)
@@ -290,8 +293,11 @@ class Health:
             -math.inf if refused is None else refused.until,
         )
 
+    def _settings(self, provider: str) -> Settings:
+        return self.own.get(provider, self.settings)
+
     def _eject(self, outlier: _Outlier, provider: str, now: float) -> Change:
-        settings = self.settings
+        settings = self._settings(provider)
         seconds = min(settings.eject_for * 2.0 ** min(outlier.ejections, 16), settings.eject_limit)
         outlier.ejections += 1
         outlier.ejected_until = now + seconds
@@ -303,9 +309,10 @@ class Health:
         self._sweep_at = now + SWEEP_S
         outliers, cooling, refused = self._outliers.found, self._cooling.found, self._refused.found
         latest = now - WINDOW_S
-        idle = latest - self.settings.eject_limit
         self._outliers.found = {
-            key: one for key, one in outliers.items() if (one.ejected_until > idle if one.out else one.since > latest)
+            key: one
+            for key, one in outliers.items()
+            if (one.ejected_until > latest - self._settings(key[0]).eject_limit if one.out else one.since > latest)
         }
         self._cooling.found = {key: rest for key, rest in cooling.items() if rest.until > now}
         self._refused.found = {key: rest for key, rest in refused.items() if rest.until > now - REFUSED_LIMIT_S}
