@@ -392,6 +392,63 @@ def test_a_refused_credential_leads_to_the_fallback_at_once_and_is_not_asked_aga
         assert api.ask("chat", "first/m").error["code"] == "upstream_auth"
 
 
+REFUSALS = {
+    # what the provider says, the client's status without a fallback, and what is left alone
+    "model": ({"message": "Project `p` does not have access to model `m`", "code": "model_not_found"}, 502, "cooling"),
+    "place": ({"message": "Country, region, or territory not supported", "type": "request_forbidden"}, 502, ""),
+    "filter": ({"message": "Content violates usage guidelines."}, 400, ""),
+    "file": ({"message": "You do not have permission to access the File f or it may not exist."}, 404, ""),
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_a_403_that_is_not_about_the_account_leaves_the_credential_where_it_was(what: str) -> None:
+    said, status, state = REFUSALS[what]
+    with (
+        Deployment(lambda number, _: json_answer({"error": said}, "403 X") if number == 1 else ANSWER) as first,
+        Running("[server]\nport = 0\n" + first.toml("first", "key-a")) as gateway,
+        Api(gateway) as api,
+    ):
+        assert api.ask("chat", "first/m").status == status
+        for kind in ("refused", "ejected", "cooling"):
+            assert labelled(api, f'tidegate_unfit{{provider="first",state="{kind}"}}') == (kind == state)
+        assert not any(line["event"] == "credential_refused" for line in gateway.log_lines)
+        assert api.ask("chat", "first/other").status == 200
+
+
+def test_a_credential_that_may_not_use_a_model_is_passed_over_for_that_model_alone() -> None:
+    said = error("403 X", code="model_not_found")
+    with (
+        Deployment(lambda _, credential: said if credential == "key-a" else ANSWER) as first,
+        Running("[server]\nport = 0\n" + first.toml("first", "key-a", "key-b")) as gateway,
+        Api(gateway) as api,
+    ):
+        replies = [api.ask("chat", "first/m") for _ in range(5)]
+        assert [reply.status for reply in replies] == [200] * 5
+        assert sorted(reply.headers["tidegate-attempts"] for reply in replies) == ["1", "1", "1", "1", "2"]
+        told = [line for line in gateway.log_lines if line["event"] == "credential_denied"]
+        assert [(line["deployment"], line["credential"]) for line in told] == [("first/m", 0)]
+        assert labelled(api, 'tidegate_health_changes_total{change="denied",provider="first"}') == 1
+        before = [call.credential for call in first.calls].count("key-a")
+        assert {api.ask("chat", "first/n").status for _ in range(2)} == {200}
+        assert [call.credential for call in first.calls].count("key-a") == before + 1
+
+
+def test_a_place_that_is_not_served_leads_to_another_provider_and_not_to_another_credential() -> None:
+    said = json_answer({"error": {"type": "forbidden", "message": "Request not allowed"}}, "403 X")
+    with (
+        Deployment(lambda *_: said) as first,
+        Deployment(fine) as second,
+        Running(
+            f"[server]\nport = 0\n[routing]\neject_after = 2\n{first.toml('first', 'key-a', 'key-b')}{second.toml('second')}"
+            '[models.a]\ntarget = "first/m"\nfallback = ["second/m"]\n'
+        ) as gateway,
+        Api(gateway) as api,
+    ):
+        assert [api.ask("chat", "a").headers["tidegate-attempts"] for _ in range(3)] == ["2", "2", "1"]
+        assert labelled(api, 'tidegate_unfit{provider="first",state="ejected"}') == 1
+
+
 def test_a_provider_may_have_rules_of_its_own(tmp_path: Path) -> None:
     def toml(own: str) -> str:
         return (

@@ -78,6 +78,7 @@ TABLE: dict[str, tuple[int, str, str | None, str, bool, str]] = {
     "UpstreamBroken": (502, "server_error", "upstream_broken", "api_error", True, "provider"),
     "UpstreamRedirected": (502, "server_error", "upstream_broken", "api_error", True, "provider"),
     "UpstreamAuth": (502, "server_error", "upstream_auth", "api_error", False, "provider"),
+    "UpstreamDenied": (502, "server_error", "upstream_denied", "api_error", False, "provider"),
     "UpstreamFailed": (502, "server_error", "server_error", "api_error", True, "provider"),
     "UpstreamRateLimited": (429, "rate_limit_error", "rate_limit_exceeded", "rate_limit_error", True, "provider"),
     "UpstreamTimeout": (504, "server_error", "upstream_timeout", "timeout_error", True, "provider"),
@@ -106,6 +107,8 @@ def make(name: str) -> errors.TidegateError:
             return errors.UpstreamFailed("no", status=502, type="server_error", retryable=True, code="server_error")
         case "UpstreamTimeout":
             return errors.UpstreamTimeout("no", "idle")
+        case "UpstreamDenied":
+            return errors.UpstreamDenied("no", "model")
         case "MethodNotAllowed":
             return errors.MethodNotAllowed("no", "GET, HEAD")
         case "RateLimited":

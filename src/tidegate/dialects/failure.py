@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from tidegate.dialects.refusal import about, reasons
 from tidegate.wire import errors, jsonio
 
 __all__ = ["INPUT_CODES", "from_error_object", "from_status"]
@@ -26,7 +27,9 @@ _FINAL_QUOTA = frozenset(
 )
 """Limits that waiting does not lift."""
 
-_CREDENTIAL = frozenset({"invalid_api_key", "invalid_authentication", "authentication_error"})
+_CREDENTIAL = frozenset(
+    {"invalid_api_key", "invalid_authentication", "authentication_error", "organization_restricted"}
+)
 """Codes and types that mean our credential whatever the status: some providers answer 400 to a wrong key."""
 
 INPUT_CODES = frozenset(
@@ -123,8 +126,15 @@ _SAID = (
     ("prompt is too long", 400, "context_length_exceeded"),
     ("input length and `max_tokens` exceed context limit", 400, "context_length_exceeded"),
     ("credit balance is too low", 429, "insufficient_quota"),
+    ("organization has been disabled", 401, None),
 )
 """What Anthropic's API says only in words, under the type `invalid_request_error`: status and code that it stands for."""
+
+_ELSEWHERE = "location is not supported"
+"""In Google's words, with status 400: it does not serve the country that the call came from."""
+
+_LESS_WOULD_DO = "fewer max_tokens"
+"""In OpenRouter's words, with status 402: there is credit left, but not for an answer as long as this may become."""
 
 _SECRET = re.compile(
     r"\b(?:sk|rk|gsk|xai|nvapi|pplx|csk|tgp|fw)[-_][A-Za-z0-9_*-]{8,}"
@@ -154,6 +164,10 @@ class _ErrorObject(msgspec.Struct):
     """Google's name of the kind of error."""
     details: Any = None
     """Google's further messages, each with its `@type`."""
+    metadata: Any = None
+    """OpenRouter's: who refused, and why."""
+    page: bool = False
+    """The body is a web page."""
 
 
 _anything = jsonio.decoder(Any)
@@ -201,7 +215,7 @@ def _read(body: bytes) -> _ErrorObject:
     try:
         content = jsonio.decode(body, _anything)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
-        return _ErrorObject()
+        return _ErrorObject(page=body.lstrip().startswith(b"<"))
     if isinstance(content, list) and content:
         content = content[0]
     if not isinstance(content, dict):
@@ -217,6 +231,7 @@ def _read(body: bytes) -> _ErrorObject:
         code=inner.get("code"),
         status=inner.get("status"),
         details=inner.get("details"),
+        metadata=inner.get("metadata"),
     )
     if found.type == "error":  # the type of the event, not of the error
         found.type = None
@@ -274,9 +289,14 @@ def _classify(
         retry_after = _retry_delay(found)
     if code is None and status == 400 and _TOO_LONG.search(text):
         code = "context_length_exceeded"
+    if status == 400 and _ELSEWHERE in text:
+        status = 403
     if status in (401, 403):
-        # The provider's text may hold part of our credential ("Incorrect API key provided: sk-…"): it stays here.
-        return errors.UpstreamAuth(f"Provider '{provider}' refused the gateway's credential (status {status}).")
+        return _refusal(status, found, text, provider)
+    if status == 402 and _LESS_WOULD_DO not in text:
+        return errors.UpstreamFailed(
+            said, status=429, type="insufficient_quota", retryable=False, code="insufficient_quota"
+        )
     if status == 429:
         if code in _FINAL_QUOTA or found.type == "insufficient_quota":
             return errors.UpstreamFailed(
@@ -307,6 +327,42 @@ def _classify(
         code=code or ("server_is_overloaded" if status in (503, 529) else "server_error"),
         retry_after=retry_after,
     )
+
+
+def _refusal(status: int, found: _ErrorObject, text: str, provider: str) -> errors.TidegateError:
+    """The provider's text may hold part of our credential ("Incorrect API key provided: sk-…"): it stays here."""
+    match about(status, found.code, found.type, text, found.metadata, page=found.page):
+        case "file":
+            return errors.UpstreamFailed(
+                f"Provider '{provider}' does not let the gateway's credential read a file that the request names (status "
+                f"{status}).",
+                status=404,
+                type="invalid_request_error",
+                retryable=False,
+                code="file_not_found",
+            )
+        case "filter":
+            why = reasons(text, found.metadata)
+            return errors.UpstreamFailed(
+                f"Provider '{provider}' does not let this request pass (status {status}){f': {why}' if why else ''}.",
+                status=400,
+                type="invalid_request_error",
+                retryable=False,
+                code="content_policy_violation",
+            )
+        case "model":
+            return errors.UpstreamDenied(
+                f"Provider '{provider}' does not let the gateway's credential use this model (status {status}).",
+                "model",
+            )
+        case "place":
+            return errors.UpstreamDenied(
+                f"Provider '{provider}' does not serve the country or network that the gateway calls from (status "
+                f"{status}).",
+                "place",
+            )
+        case "account":
+            return errors.UpstreamAuth(f"Provider '{provider}' refused the gateway's credential (status {status}).")
 
 
 def _is_name(text: str) -> bool:

@@ -100,6 +100,8 @@ class Router:
                 log.info("deployment_returned", **about)
             case "cooled":
                 log.warning("credential_cooling", credential=credential, **about)
+            case "denied":
+                log.warning("credential_denied", credential=credential, **about)
             case "refused":
                 log.error("credential_refused", credential=credential, error=error, **about)
             case "accepted":
@@ -118,7 +120,7 @@ class Router:
 
         metrics.counter(
             "tidegate_health_changes",
-            "Changes of health: deployments ejected and returned, credentials cooled, refused and accepted.",
+            "Changes of health: deployments ejected and returned, credentials cooled, denied a model, refused and accepted.",
             ("provider", "change"),
             changes,
         )
@@ -192,6 +194,8 @@ class Trial:
         match retry.verdict(error):
             case "credential" if isinstance(error, errors.UpstreamRateLimited):
                 change = health.limited(provider, model, self.credential, now, error.retry_after)
+            case "credential" if isinstance(error, errors.UpstreamDenied):
+                change = health.denied(provider, model, self.credential, now)
             case "credential":
                 change = health.refused(provider, model, self.credential, now)
             case "again" | "elsewhere" if error.fault == "provider":

@@ -3,7 +3,8 @@
 Only what is in trouble is remembered, so that a healthy gateway pays one comparison per request and memory is bounded
 by the number of things that fail. Three kinds of trouble are told apart:
 
-- a **cooldown**: one credential has met the rate limit of one deployment, and rests as long as the provider says;
+- a **cooldown**: one credential has met the rate limit of one deployment, and rests as long as the provider says; or it
+  may not use that deployment's model, and rests as long as it may at most;
 - a **refused credential**: the provider does not take it, whatever the model; it is tried again now and then, for keys
   are also blocked for a while or topped up;
 - an **ejection**: a deployment failed too often. When its time is over one request probes it (half-open); if that fails,
@@ -41,7 +42,7 @@ SWEEP_S = 60.0
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-Change = Literal["ejected", "returned", "cooled", "refused", "accepted"]
+Change = Literal["ejected", "returned", "cooled", "denied", "refused", "accepted"]
 """What a report has changed: worth a line in the log and a count."""
 
 State = Literal["ejected", "cooling", "refused"]
@@ -242,6 +243,16 @@ class Health:
             rest.told_until = max(rest.told_until, now + seconds)
         self._cooling.put(key, rest)
         return None if known else self._count(provider, "cooled")
+
+    def denied(self, provider: str, model: str, credential: int, now: float) -> Change | None:
+        """The provider takes the credential, but not for this model: it rests at this deployment alone."""
+        self.unknown(provider, model)
+        key = (provider, model, credential)
+        rest = self._cooling.found.get(key) or _Rest()
+        known = rest.until > now
+        rest.until = max(rest.until, now + self._settings(provider).cooldown_limit)
+        self._cooling.put(key, rest)
+        return None if known else self._count(provider, "denied")
 
     def refused(self, provider: str, model: str, credential: int, now: float) -> Change | None:
         """The provider does not take the credential, or nothing is left on its account."""

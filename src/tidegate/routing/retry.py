@@ -49,6 +49,8 @@ BUDGET_LEAST = 3
 def verdict(error: errors.TidegateError, conditions: frozenset[Condition] = frozenset()) -> Verdict:
     """What may follow `error`. `conditions` are those under which the route goes on after a refusal."""
     match error:
+        case errors.UpstreamDenied(what="place"):
+            return "elsewhere"
         case errors.UpstreamAuth():
             return "credential"
         case errors.UpstreamRateLimited():

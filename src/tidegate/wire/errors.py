@@ -33,6 +33,7 @@
     │   ├── UpstreamBroken          502
     │   │   └── UpstreamRedirected
     │   ├── UpstreamAuth            502
+    │   │   └── UpstreamDenied      502, the credential is good, but not for this model, or not from here
     │   ├── UpstreamFailed          502, 503, or the status that the answer maps to
     │   ├── UpstreamRateLimited     429
     │   └── UpstreamTimeout         504, names the clock
@@ -93,6 +94,7 @@ __all__ = [
     "UpgradeRefused",
     "UpstreamAuth",
     "UpstreamBroken",
+    "UpstreamDenied",
     "UpstreamFailed",
     "UpstreamRateLimited",
     "UpstreamRedirected",
@@ -477,6 +479,17 @@ class UpstreamAuth(ProviderError):
 
     default_code = "upstream_auth"
     retryable = False
+
+
+class UpstreamDenied(UpstreamAuth):
+    """502: the provider knows our credential, and still does not answer. `what` it denies: this `model` to this credential,
+    or anything to the `place` that the gateway calls from."""
+
+    default_code = "upstream_denied"
+
+    def __init__(self, message: str, what: Literal["model", "place"]) -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class UpstreamTimeout(ProviderError):
