@@ -423,6 +423,28 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
         RoutingOverrides,
         Meta(description="What follows a failed attempt at this provider, in place of `[routing]`."),
     ] = RoutingOverrides()
+    max_concurrent: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)] | None,
+        Meta(
+            description="Most requests under way at this provider at once. Further ones wait for a turn. Unset: any number."
+        ),
+    ] = None
+    queue: Annotated[
+        int,
+        Meta(
+            description="How many may wait for a turn. Who finds the queue full goes to the next deployment at once, and gets a 503 "
+            "if there is none.",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 64
+    queue_timeout: Annotated[
+        Duration,
+        Meta(
+            description="How long a request waits for its turn; then it goes to the next deployment likewise.",
+            extra={"least": _duration("1ms"), "most": _duration("5m")},
+        ),
+    ] = _duration("2s")
     speaks: Annotated[
         tuple[Endpoint, ...] | None,
         Meta(description="Endpoints this provider serves. Unset: those of the kind."),

@@ -7,7 +7,7 @@ provider's bytes and the client's.
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -134,6 +134,7 @@ class Exchange:
         "_stream",
         "_total_s",
         "_trial",
+        "_turn",
         "look_at",
     )
 
@@ -170,6 +171,8 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._affinity = ""
         self._trial: Trial | None = None
+        self._turn: Callable[[], None] | None = None
+        """What follows as soon as the provider has a slot for it."""
         self._repeats = 0
         """How often the present deployment was asked again."""
         self._retry_timer: TimerHandle | None = None
@@ -580,9 +583,47 @@ class Exchange:
         operation: str = "",
         again: bool = False,
     ) -> None:
-        """`again`: the same attempt goes on."""
-        streams = self._stream is not None and not path.destination.whole
+        """`again`: the same attempt goes on. Another one needs a slot of the provider's first, and waits for it if need be."""
         self._path = path
+        if again or path.slots.take():
+            self._start_attempt(path, body, fields, operation, again=again)
+            return
+        self._account.path = path
+        self._turn = partial(self._start_attempt, path, body, fields, operation)
+        path.slots.wait(self, self._received_at + self._total_of(path))
+
+    def turn_came(self) -> None:
+        """See :class:`tidegate.gateway.slots.Waiter`."""
+        turn, self._turn = self._turn, None
+        assert turn is not None
+        with self._carrying_on():
+            turn()
+
+    def turn_missed(self, error: errors.TidegateError) -> None:
+        self._turn = None
+        path = self._path
+        assert path is not None
+        try:
+            total_s = self._total_of(path)
+            if self._gateway.loop.time() >= self._received_at + total_s:
+                error = errors.UpstreamTimeout(
+                    f"Provider '{self._provider}' had no room for the request within {total_s:g} s (total clock).",
+                    "total",
+                )
+            self._on_failure(error)
+        except Exception as bug:
+            self._on_bug(bug)
+
+    def _start_attempt(
+        self,
+        path: Path,
+        body: bytes | Upload,
+        fields: Sequence[tuple[bytes, bytes]],
+        operation: str,
+        *,
+        again: bool = False,
+    ) -> None:
+        streams = self._stream is not None and not path.destination.whole
         trial = self._trial
         if not again or trial is None:
             self._account.begin(path)
@@ -653,16 +694,14 @@ class Exchange:
 
     def _fetch(self, bridge: Bridge, path: Path, request: AnyRequest, urls: list[str]) -> None:
         """The provider takes only bytes: get what the client's URLs point to, then go on."""
-        total = (path.unstreamed if self._stream is None else path.streamed).total
-        if self._total_s is not None:
-            total = self._total_s if total is None else min(total, self._total_s)
+        total = self._total_of(path)
         gateway = self._gateway
         self._errand = Errand(
             gateway.loop,
             gateway.media.fetch_all(urls, param=self._dialect.media_param),
             partial(self._on_fetched, bridge, path, request),
-            until=None if total is None else self._received_at + total,
-            late=errors.UpstreamTimeout(f"The media were not fetched within {total or 0:g} s (total clock).", "total"),
+            until=None if math.isinf(total) else self._received_at + total,
+            late=errors.UpstreamTimeout(f"The media were not fetched within {total:g} s (total clock).", "total"),
         )
 
     def _on_fetched(
@@ -673,6 +712,11 @@ class Exchange:
                 raise found
             bridge.fetched(found)
             self._cross(bridge, path, request)
+
+    def _total_of(self, path: Path) -> float:
+        """Seconds of the total clock for this request; infinite where it is off."""
+        total = (path.unstreamed if self._stream is None else path.streamed).total
+        return min((one for one in (total, self._total_s) if one is not None), default=math.inf)
 
     @staticmethod
     def _lowered(clocks: Clocks, total_s: float) -> Clocks:
@@ -688,6 +732,10 @@ class Exchange:
         if self._retry_timer is not None:
             self._retry_timer.cancel()
             self._retry_timer = None
+        if self._turn is not None:
+            self._turn = None
+            if self._path is not None:
+                self._path.slots.leave(self)
         if self._attempt is not None:
             self._attempt.abort()
             self._attempt = None
@@ -820,7 +868,7 @@ class Exchange:
         nothing for the client, though: a ping, thoughts that are not shown, half of a call that goes out whole.
         """
         attempt = self._attempt
-        if self._retry_timer is not None:
+        if self._retry_timer is not None or self._turn is not None:
             return now + self._ping_after
         if self._account.is_settled or attempt is None or self._stream is None:
             return None
@@ -888,9 +936,7 @@ class Exchange:
                 return False
             wait_s = 0.0
         elif what == "again" and router.is_fit(path):
-            total = (path.unstreamed if self._stream is None else path.streamed).total
-            total = min((one for one in (total, self._total_s) if one is not None), default=math.inf)
-            left_s = self._received_at + total - self._gateway.loop.time()
+            left_s = self._received_at + self._total_of(path) - self._gateway.loop.time()
             found = router.retry_in(path, self._repeats, error, left_s, len(self._gateway.exchanges))
             if found is None:
                 return False

@@ -64,7 +64,7 @@ class Gateway:
         self.log = get_logger()
         self.wheel = Wheel(loop)
         self.metrics = Metrics()
-        self.router = Router(loop, config, self.log)
+        self.router = Router(loop, self.wheel, config, self.log)
         self.exchanges: set[Exchange] = set()
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False

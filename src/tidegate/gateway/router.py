@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, get_args
 
 from tidegate.config.schema import Config
+from tidegate.gateway.slots import Slots
 from tidegate.routing import retry
 from tidegate.routing.balance import Loads, rendezvous
 from tidegate.routing.health import Change, Health, State
 from tidegate.telemetry.log import Logger
 from tidegate.telemetry.metrics import Metrics
+from tidegate.upstream.wheel import Wheel
 from tidegate.wire import errors
 
 if TYPE_CHECKING:
@@ -25,9 +27,11 @@ _STATES: tuple[State, ...] = get_args(State)
 class Router:
     """Health, load and the retry budget of one process. It outlives the configuration; :meth:`configure` follows it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, log: Logger) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, config: Config, log: Logger) -> None:
         self._loop = loop
+        self._wheel = wheel
         self._log = log
+        self._slots: dict[str, Slots] = {}
         self.loads = Loads()
         self.retried: dict[str, int] = {}
         """Retries made at each provider."""
@@ -44,16 +48,27 @@ class Router:
         self.health.settings = settings.health()
         self.health.own = {name: own.health() for name, own in each.items() if own != settings}
         self._retries = {name: retry.Retries(own.retries) for name, own in each.items()}
+        for name in self._slots.keys() - config.providers.keys():
+            self._slots.pop(name).configure(None)
+        for name, provider in config.providers.items():
+            self.slots(name).configure(provider)
         gone = frozenset(changed)
         self.health.forget(gone)
         self.loads.forget(gone)
+
+    def slots(self, provider: str) -> Slots:
+        """Those of one provider."""
+        found = self._slots.get(provider)
+        if found is None:
+            found = self._slots[provider] = Slots(provider, self._loop, self._wheel)
+        return found
 
     def now(self) -> float:
         """The loop's time, by which everything here is measured."""
         return self._loop.time()
 
     def begin(self, path: "Path", affinity: str) -> "Trial":
-        """An attempt goes to this deployment."""
+        """An attempt goes to this deployment, in a slot of its provider that is held for it."""
         upstream = path.upstream
         credential = 0
         if upstream.credentials > 1:
@@ -135,6 +150,26 @@ class Router:
             "Retries that were not made because the budget was used up.",
             (),
             lambda: [((), self.budget.denied)],
+        )
+        metrics.gauge(
+            "tidegate_provider_requests",
+            "Requests under way at providers, and those that wait for a turn.",
+            ("provider", "state"),
+            lambda: [
+                ((name, state), float(count))
+                for name in providers()
+                for state, count in (("running", self.slots(name).running), ("waiting", self.slots(name).waiting))
+            ],
+        )
+        metrics.counter(
+            "tidegate_turned_away",
+            "Requests for which a provider had no room: its queue was full, or they waited in vain.",
+            ("provider", "reason"),
+            lambda: [
+                ((name, reason), float(count))
+                for name in providers()
+                for reason, count in (("full", self.slots(name).full), ("late", self.slots(name).late))
+            ],
         )
         metrics.gauge(
             "tidegate_unfit",
@@ -219,4 +254,5 @@ class Trial:
             return False
         self._ended = True
         self.path.load.running -= 1
+        self.path.slots.give_back()
         return True

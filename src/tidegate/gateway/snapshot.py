@@ -16,6 +16,7 @@ from tidegate.dialects.profile import PROFILES, Profile
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.fields import header_value
 from tidegate.gateway.router import Router
+from tidegate.gateway.slots import Slots
 from tidegate.providers import record as records
 from tidegate.providers.registry import REGISTRY
 from tidegate.routing.balance import Candidate, Load
@@ -55,6 +56,8 @@ class Path(msgspec.Struct, frozen=True):
     """The response headers that name it, up to the number of attempts."""
     load: Load
     """What it has to do; shared by all paths to the deployment."""
+    slots: Slots
+    """Those of the provider."""
 
 
 class Snapshot:
@@ -99,8 +102,10 @@ class Snapshot:
             for endpoint in get_args(Endpoint)
         }
         """The providers that serve each endpoint."""
-        self._watches = any(model.strategy != "weighted" for model in config.models.values())
-        """Some strategy looks at how deployments stand even while all is well."""
+        self._watches = any(model.strategy != "weighted" for model in config.models.values()) or any(
+            provider.max_concurrent is not None for provider in config.providers.values()
+        )
+        """How deployments stand is looked at even while all is well: by some strategy, or as there may be no room."""
         self._paths: dict[tuple[Deployment, Endpoint, str], Path | None] = {}
         self._plans: dict[tuple[str, Endpoint, str], list[Path]] = {}
 
@@ -297,6 +302,7 @@ class Snapshot:
             name.decode("ascii"),
             b"tidegate-deployment: %b\r\ntidegate-attempts: " % name,
             self.router.loads.of(deployment.provider, deployment.model),
+            self.router.slots(deployment.provider),
         )
 
 
@@ -333,7 +339,8 @@ class _Standing:
 
     def candidate(self, deployment: Deployment, target: Target) -> Candidate:
         load = self._snapshot.router.loads.of(deployment.provider, deployment.model)
-        fit = self.fit(deployment)
+        # While one is full, targets that count alike take over; what is a fallback waits.
+        fit = self.fit(deployment) and not self._snapshot.router.slots(deployment.provider).is_full
         return Candidate(deployment.name, target.weight, fit, load.running, load.first_event, target.price)
 
     def price(self, deployment: Deployment) -> float | None:
