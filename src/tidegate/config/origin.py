@@ -91,6 +91,8 @@ def _provider(provider: ProviderConfig, path: str, origins: Mapping[str, str]) -
     yield _line(f"{path}.ca_bundle", provider.ca_bundle, origins)
     yield from _timeouts(provider.timeouts, record.clocks, f"{path}.timeouts", origins)
     yield from _set(provider.routing, f"{path}.routing", origins)
+    for name in ("max_concurrent", "queue", "queue_timeout"):
+        yield _line(f"{path}.{name}", getattr(provider, name), origins)
     yield _line(f"{path}.speaks", record.speaks, origins)
     for endpoint in record.speaks:
         yield _line(f"{path}.paths.{endpoint}", record.paths[endpoint], origins)
