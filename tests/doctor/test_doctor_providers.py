@@ -264,6 +264,21 @@ def test_models_and_names_that_the_provider_does_not_list() -> None:
     assert seen("provider_models", "own").details["missing"] == ["gone"]
 
 
+def test_a_name_that_nobody_can_check_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with Vendor("qwen3-8b") as vendor:
+        found = told(
+            f'{vendor.toml()}[providers.down]\nkind = "openai-compatible"\nbase_url = "http://127.0.0.1:{port}/v1"\n'
+            '[defaults]\nmodel = "lab/qwen3-8b"\n[models.fast]\ntarget = "lab/qwen3-8b"\nfallback = ["down/big"]\n'
+        )("model_names")
+    assert (found.status, found.details["unverified"]) == ("ok", ["models.fast.fallback[0]"])
+    assert found.found.splitlines() == [
+        "2 of 3 names lead to a model",
+        "models.fast.fallback[0]: `down/big` cannot be told, as `down` gives no list",
+    ]
+
+
 def test_a_default_that_leads_nowhere_fails() -> None:
     with Vendor("qwen3-8b") as vendor:
         found = told(vendor.toml() + '[defaults]\nmodel = "qwen9"\n')("model_names")

@@ -438,6 +438,7 @@ def test_responses_that_build_on_one_another_go_to_the_same_target(spread: tuple
             reply = api.ask("responses", "a", store=True, previous_response_id=previous)
             assert reply.headers["tidegate-deployment"] == first
             assert reply.json["id"] != previous
+            assert reply.json["id"][-4:] == previous[-4:]
             assert len(reply.json["id"]) == len(previous)
     assert firsts == {"x/m", "y/m"}
 

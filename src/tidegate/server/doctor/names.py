@@ -28,7 +28,8 @@ def check_names(config: Config, listed: Mapping[str, frozenset[str] | None]) -> 
     }
     catalog = Catalog(aliases, known)
     names = list(_references(config))
-    broken, doubtful, unsure = [], [], []
+    broken, doubtful = [], []
+    unsure: dict[str, str] = {}
     for path, name in names:
         try:
             found = catalog.plan(name, 0.0)[0]
@@ -42,12 +43,12 @@ def check_names(config: Config, listed: Mapping[str, frozenset[str] | None]) -> 
             continue  # its own targets are looked at
         ids = known[found.provider]
         if ids is None:
-            unsure.append(path)
+            unsure[path] = f"{path}: `{name}` cannot be told, as `{found.provider}` gives no list"
         elif found.model not in ids:
             near = nearest(found.model, ids)
             hint = f"; did you mean `{near}`?" if near else ""
             doubtful.append(f"{path}: `{found.provider}` does not list `{found.model}`{hint}")
-    details = {"names": len(names), "unknown": [*broken, *doubtful], "unverified": unsure}
+    details = {"names": len(names), "unknown": [*broken, *doubtful], "unverified": list(unsure)}
     if broken:
         return bad("\n".join([*broken, *doubtful]), "Requests for them get a 404: mend the names.", **details)
     if doubtful:
@@ -55,11 +56,8 @@ def check_names(config: Config, listed: Mapping[str, frozenset[str] | None]) -> 
     if not names:
         return fine("no model is named; requests must name one", **details)
     if unsure:
-        count = len(unsure)
-        return fine(
-            f"{len(names) - count} of {len(names)} names lead to a model; {count} cannot be told, for want of a list",
-            **details,
-        )
+        count = f"{len(names) - len(unsure)} of {len(names)} names lead to a model"
+        return fine("\n".join([count, *unsure.values()]), **details)
     return fine(
         f"all {len(names)} names lead to a model" if len(names) > 1 else "the one name leads to a model", **details
     )
