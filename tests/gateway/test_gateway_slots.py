@@ -220,6 +220,36 @@ queue_timeout = "10s"
         assert labelled(api, sample) == 0
 
 
+def test_a_stream_that_has_begun_and_waits_for_another_provider_is_kept_alive() -> None:
+    toml = """
+[server]
+port = 0
+stream_ping = "1s"
+[routing]
+retries = 0
+[providers.sim]
+base_url = "{sim}"
+[providers.slow]
+kind = "sim"
+base_url = "{sim}"
+max_concurrent = 1
+queue_timeout = "1500ms"
+[models.a]
+target = "sim/lorem?fault=error&after=2"
+fallback = ["slow/echo", "sim/echo"]
+"""
+    with Running(toml) as gateway, Api(gateway) as api, Raw(gateway) as raw:
+        raw.send(post(b'{"model":"slow/echo?fault=stall_head","input":"x","stream":true}'))
+        sample = 'tidegate_provider_requests{provider="slow",state="running"}'
+        assert wait_for(lambda: labelled(api, sample) == 1)
+        reply = api.ask("responses", "a", say="ebb", stream=True)
+        assert reply.text == "ebb"
+        assert reply.kinds[:2] == ["response.created", "response.in_progress"]
+        assert reply.kinds[2] == "keepalive"
+        assert reply.kinds.count("response.completed") == 1
+        assert gateway.usage(reply.request_id)["deployment"] == "sim/echo"
+
+
 def test_a_retry_gives_its_slot_up_while_it_waits() -> None:
     with (
         Deployment(lambda number, _: error("503 X", "retry-after-ms: 400\r\n") if number == 1 else ANSWER) as first,

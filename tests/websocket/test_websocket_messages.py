@@ -40,6 +40,11 @@ WRONG: dict[str, tuple[Any, str, str | None]] = {
         "unsupported_parameter",
         "background",
     ),
+    "a list of models that is none": (
+        {"type": "response.create", "input": "x", "models": ["sim/echo", 7]},
+        "invalid_type",
+        "models[1]",
+    ),
     "two ways to go on": (
         {"type": "response.create", "input": "x", "previous_response_id": "resp_1", "conversation": "conv_1"},
         "mutually_exclusive_parameters",
@@ -105,6 +110,12 @@ def test_what_http_would_have_answered_with_a_status_is_an_error_message(
         assert error["stream_id"] == "a"
         assert gateway.usage(error["headers"]["x-request-id"])["error"] == code
         assert client.response(input="x", stream_id="a")
+
+
+def test_a_list_of_models_is_followed_as_over_http(gateway: Running) -> None:
+    with Socket(gateway) as client:
+        assert client.response("sim/echo?status=500", input="ebb", models=["sim/echo"])["model"] == "echo"
+        assert client.error("sim/echo", input="x", models=["nobody/knows"])["param"] == "models[0]"
 
 
 def test_an_error_brings_the_headers_that_it_has_over_http(gateway: Running) -> None:

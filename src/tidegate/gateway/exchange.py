@@ -868,13 +868,16 @@ class Exchange:
         nothing for the client, though: a ping, thoughts that are not shown, half of a call that goes out whole.
         """
         attempt = self._attempt
-        if self._retry_timer is not None or self._turn is not None:
+        if self._retry_timer is not None:
             return now + self._ping_after
-        if self._account.is_settled or attempt is None or self._stream is None:
+        if self._account.is_settled or self._stream is None:
             return None
-        due = (self._mute_since or attempt.last_read) + self._ping_after
-        if now < due:
-            return due
+        if self._turn is None:  # who waits for a provider hears nothing of it at all
+            if attempt is None:
+                return None
+            due = (self._mute_since or attempt.last_read) + self._ping_after
+            if now < due:
+                return due
         if not self._paused and (ping := self._stream.ping()):
             self._downstream.ping(ping)
         return now + self._ping_after
