@@ -35,7 +35,7 @@ format: ## format the code and apply the safe fixes
 lock: ## write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@scripts/lock.sh $(ARGS)
 
-rows: ## bring the row tables and the security matrix in docs/ in line with the tests that name rows
+rows: ## bring the row tables and the two matrices in docs/ in line with the tests that name rows
 	@scripts/venv.sh dev
 	@$(VENV)/bin/python -m scripts.rows --sync
 	@$(VENV)/bin/python -m scripts.matrix --sync

@@ -109,6 +109,7 @@ def test_profile_and_unsupported_of_a_key_hold(gateway: Running, admin: Admin) -
     assert reply.content.endswith(b"data: [DONE]\n\n")
 
 
+@pytest.mark.fault("FAULT-KEY-REVOKED")
 @pytest.mark.security("SEC-API2-REVOKED")
 def test_a_revoked_key_is_refused_at_once_also_on_an_open_connection(gateway: Running, admin: Admin) -> None:
     made = admin.make("short-lived")
@@ -235,6 +236,7 @@ def command(folder: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.fault("FAULT-KEY-REVOKED")
 @pytest.mark.security("SEC-AUDIT-TRAIL")
 def test_a_change_on_the_command_line_holds_within_a_second(tmp_path: Path) -> None:
     before = command(tmp_path, "keys", "create", "early", "--limit", "streams=2")

@@ -38,6 +38,7 @@ output = 2.0
 """
 
 
+@pytest.mark.fault("FAULT-KILLED")
 @pytest.mark.security("SEC-API4-LEDGER")
 @pytest.mark.timeout(60 + 20 * ROUNDS)
 def test_a_kill_doubles_no_entry_and_takes_none_but_the_latest(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def test_a_whole_answer_costs_what_the_provider_counts(books: Books, api: str, u
         assert row.entry.first_event_ms is not None
 
 
+@pytest.mark.fault("FAULT-USAGE")
 @pytest.mark.parametrize(("api", "upstream"), PAIRS)
 def test_an_answer_without_figures_costs_an_estimate_that_says_so(books: Books, api: str, upstream: str) -> None:
     for stream in (False, True):
@@ -62,6 +63,7 @@ def test_an_empty_reply_costs_what_the_provider_counts_of_it(books: Books, api: 
         assert row.cost_nano
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 @pytest.mark.parametrize(("api", "upstream"), PAIRS)
 def test_a_client_that_leaves_costs_what_was_read_and_said_until_then(books: Books, api: str, upstream: str) -> None:
     row = books.row(books.ask(api, f"{upstream}/lorem?chunks=80&gap=25", stream=True, leave=True))
@@ -71,6 +73,7 @@ def test_a_client_that_leaves_costs_what_was_read_and_said_until_then(books: Boo
     assert row.cost_nano
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 @pytest.mark.parametrize("api", ASK)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_before_the_first_word_costs_the_prompt(books: Books, api: str, stream: bool) -> None:
@@ -88,6 +91,7 @@ def test_a_client_that_leaves_before_the_first_word_costs_the_prompt(books: Book
     assert row.cost_nano
 
 
+@pytest.mark.fault("FAULT-USAGE")
 @pytest.mark.parametrize(("api", "upstream"), PAIRS)
 @pytest.mark.parametrize("fault", ["eof", "reset", "error"])
 def test_an_answer_that_breaks_costs_what_was_said_before(books: Books, api: str, upstream: str, fault: str) -> None:
@@ -185,6 +189,7 @@ def _rows_of(books: Books, request_id: str) -> list[Any]:
     return [row for row in books.rows() if row.entry.request_id == request_id and row.settled_at]
 
 
+@pytest.mark.fault("FAULT-CATALOGUE")
 def test_an_unknown_price_is_unknown(books: Books) -> None:
     row = books.row(books.ask("chat", "unpriced/echo"))
     assert (row.cost_nano, row.entry.cost, bytes(row.prices)) == (None, None, b"null")

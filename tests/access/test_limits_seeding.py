@@ -130,6 +130,7 @@ def test_a_new_day_needs_no_books() -> None:
     run(main())
 
 
+@pytest.mark.fault("FAULT-CLOCK")
 def test_a_wall_clock_that_is_set_back_gives_no_budget_back() -> None:
     clock = FakeClock()
     scope = Scope("key", "k", Limits(requests=Windows(day=1, minute=9)))

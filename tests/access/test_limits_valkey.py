@@ -197,6 +197,7 @@ def test_a_budget_waits_for_the_books_and_other_limits_do_not(server: ValkeyServ
     run(main())
 
 
+@pytest.mark.fault("FAULT-VALKEY")
 def test_flushed_scripts_are_loaded_again(server: ValkeyServer) -> None:
     one = scope(requests=Windows(minute=10), tokens=Windows(minute=100))
 
@@ -215,6 +216,7 @@ def test_flushed_scripts_are_loaded_again(server: ValkeyServer) -> None:
     run(main())
 
 
+@pytest.mark.fault("FAULT-VALKEY")
 def test_a_server_that_is_gone_leaves_each_gateway_its_share(server: ValkeyServer) -> None:
     one = scope(requests=Windows(minute=10))
 
@@ -231,6 +233,7 @@ def test_a_server_that_is_gone_leaves_each_gateway_its_share(server: ValkeyServe
     run(main())
 
 
+@pytest.mark.fault("FAULT-VALKEY")
 @pytest.mark.security("SEC-API4-OUTAGE")
 def test_a_server_that_is_gone_refuses_where_that_is_asked_for(server: ValkeyServer) -> None:
     async def main() -> None:
@@ -244,6 +247,7 @@ def test_a_server_that_is_gone_refuses_where_that_is_asked_for(server: ValkeySer
     run(main())
 
 
+@pytest.mark.fault("FAULT-VALKEY")
 def test_what_was_used_alone_is_told_when_the_server_is_back(server: ValkeyServer) -> None:
     one = scope(cost=Windows(month=100e-9))
 

@@ -126,6 +126,7 @@ def test_amounts_are_exact_and_rounded_once() -> None:
     assert cost(exact, output_tokens=10**12) == 10_123_456 * 10**9
 
 
+@pytest.mark.fault("FAULT-CATALOGUE")
 def test_what_has_no_price_is_unknown_and_never_zero() -> None:
     found = prices(TOML, LISTED)
     assert found.of(At("openai", "nobody"), NOON) is None

@@ -64,6 +64,7 @@ def test_one_entry_has_the_tokens_that_the_provider_counted(
     assert (entry["endpoint"], entry["deployment"]) == (name, f"{provider}/reasoning")
 
 
+@pytest.mark.fault("FAULT-USAGE")
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("name", NAMES)
@@ -84,6 +85,7 @@ def test_what_no_provider_counted_is_estimated_and_told(
 # -- a client that leaves ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 @pytest.mark.parametrize("when", ["before the first byte", "in the stream", "in one body"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("name", NAMES)

@@ -63,6 +63,7 @@ def test_a_text_arrives_as_it_was_said(bridging: Running, any_client: Client, pr
     assert (asked.calls, asked.results, asked.tools, asked.images, asked.schema) == ([], [], {}, [], None)
 
 
+@pytest.mark.fault("FAULT-UTF8")
 @streamed_and_whole
 @pytest.mark.parametrize("split", [1, 2, 7])
 def test_chinese_text_survives_any_split_of_its_bytes(
@@ -114,6 +115,7 @@ def test_a_refusal_is_no_ordinary_answer(any_client: Client, provider: str, stre
 # -- tools ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-TOOL-CALLS")
 @streamed_and_whole
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_calls_go_out_and_their_results_come_back(
@@ -175,6 +177,7 @@ def test_the_schema_of_an_answer_arrives(bridging: Running, any_client: Client, 
 # -- what goes wrong --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-CUT")
 @pytest.mark.parametrize("fault", ["eof", "reset", "cut", "close", "error", "garbage", "badutf8"])
 def test_a_stream_that_breaks_ends_as_broken(any_client: Client, provider: str, fault: str) -> None:
     with pytest.raises(any_client.errors):
@@ -184,6 +187,7 @@ def test_a_stream_that_breaks_ends_as_broken(any_client: Client, provider: str, 
     assert text == " 0 lorem ipsum d"
 
 
+@pytest.mark.fault("FAULT-CUT")
 @pytest.mark.parametrize("fault", ["eof", "cut", "error"])
 def test_a_call_that_breaks_is_no_whole_call(any_client: Client, provider: str, fault: str) -> None:
     model = f"{provider}/tools:parallel=2,chunks=8,fault={fault},gap=1"
@@ -213,6 +217,7 @@ def test_errors_keep_their_meaning(any_client: Client, provider: str, stream: bo
     assert any_client.wire.status in (theirs, {503: 529}.get(theirs))
 
 
+@pytest.mark.fault("FAULT-CUT")
 def test_an_answer_without_an_ending_is_never_finished(any_client: Client, provider: str) -> None:
     with pytest.raises(any_client.errors):
         any_client.ask(f"{provider}/echo:finish=none", any_client.user(SAID), stream=True)

@@ -91,12 +91,14 @@ def test_a_recorded_stream_ends_as_it_should(name: str) -> None:
         common.check_chunk(dialect, one)
 
 
+@pytest.mark.fault("FAULT-MALFORMED-SSE")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recorded_stream_byte_by_byte_is_the_same_stream(name: str) -> None:
     data = common.vector(name)
     assert plain(play(opened(name), common.bytewise(data))) == plain(play(opened(name), [data]))
 
 
+@pytest.mark.fault("FAULT-MALFORMED-SSE")
 @pytest.mark.parametrize("name", ["chat-calls", "chat-chinese", "chat-crlf", "chat-error-in-chunk", "completions-two"])
 @given(cuts=st.lists(st.integers(0, 100_000), max_size=30))
 @settings(max_examples=15, deadline=None)
@@ -128,6 +130,7 @@ def test_frames_go_on_byte_for_byte(name: str) -> None:
 # -- the end --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-MALFORMED-SSE")
 def test_done_is_added_after_a_real_finish(dialect: str) -> None:
     data = said(dialect, "潮") + said(dialect, None, "stop")
     assert play(stream(dialect), [data]) == data + DONE
@@ -223,6 +226,7 @@ def test_finish_reasons_stay_inside_the_enumeration(reason: str, told: str, stat
     assert subject.outcome.status == status
 
 
+@pytest.mark.fault("FAULT-IN-BAND")
 @pytest.mark.parametrize(
     "reason", ["error", "abort", "cancelled", "network_error", "insufficient_system_resource", "ERROR"]
 )
@@ -231,6 +235,7 @@ def test_a_break_that_is_told_as_a_finish_reason_is_a_break(dialect: str, reason
     assert reason in error["message"]
 
 
+@pytest.mark.fault("FAULT-MALFORMED-SSE")
 def test_nothing_follows_the_end(dialect: str) -> None:
     data = said(dialect, "潮") + said(dialect, None, "stop") + DONE
     assert play(stream(dialect), [data + said(dialect, "汐") + DONE]) == data
@@ -250,6 +255,7 @@ ERRORS: dict[str, bytes] = {
 }
 
 
+@pytest.mark.fault("FAULT-IN-BAND")
 @pytest.mark.parametrize("before", [b"", said("chat", "潮")], ids=["at once", "after content"])
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
 def test_an_error_in_the_stream_ends_it_with_what_it_says(error: bytes, before: bytes) -> None:
@@ -421,6 +427,7 @@ def test_the_usage_frame_goes_to_who_asked(dialect: str) -> None:
     assert play(asked(dialect), [data]) == data
 
 
+@pytest.mark.fault("FAULT-USAGE")
 def test_usage_in_another_frame_gets_a_frame_of_its_own_for_who_asked(dialect: str) -> None:
     content = said(dialect, "潮") + said(dialect, None, "stop", usage=USAGE)
     assert play(stream(dialect), [content + DONE]) == content + DONE
@@ -458,6 +465,7 @@ def test_an_estimate_counts_what_is_said_and_not_its_wrapping(delta: dict[str, A
     assert subject.usage().output_tokens == tokens
 
 
+@pytest.mark.fault("FAULT-USAGE")
 def test_the_last_figures_count(dialect: str) -> None:
     subject = stream(dialect)
     early = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
@@ -547,6 +555,7 @@ def put_together(out: bytes) -> list[tuple[str, str, str]]:
     return [(call.id, call.function.name, call.function.arguments) for call in calls if call.type == "function"]
 
 
+@pytest.mark.fault("FAULT-TOOL-CALLS")
 @pytest.mark.parametrize(
     "chunks",
     [

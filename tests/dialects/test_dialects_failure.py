@@ -100,6 +100,7 @@ OBJECTS: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
+@pytest.mark.fault("FAULT-IN-BAND")
 @pytest.mark.parametrize(("content", "status"), OBJECTS.values(), ids=OBJECTS)
 def test_an_error_in_a_stream_is_the_same_as_its_status(content: dict[str, Any], status: int) -> None:
     inside = from_error_object(json.dumps(content).encode(), "lab")

@@ -85,6 +85,7 @@ def check(dialect: str, out: bytes) -> None:
     )
 
 
+@pytest.mark.fault("FAULT-DISORDER")
 @pytest.mark.parametrize("to", DESTINATIONS)
 @pytest.mark.parametrize(
     "name",

@@ -243,6 +243,7 @@ ANSWERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.fault("FAULT-BROKEN-JSON")
 @pytest.mark.parametrize("name", ANSWERS)
 @few
 @given(seed=seeds)
@@ -289,6 +290,7 @@ BODIES: dict[str, Any] = {
 """What providers of the client's own dialect answer."""
 
 
+@pytest.mark.fault("FAULT-BROKEN-JSON")
 @pytest.mark.parametrize("name", BODIES)
 @few
 @given(seed=seeds)
@@ -314,6 +316,7 @@ DECODED: dict[str, list[bytes]] = {
 }
 
 
+@pytest.mark.fault("FAULT-BROKEN-JSON")
 @pytest.mark.parametrize("name", DECODED)
 @few
 @given(seed=seeds)
@@ -375,6 +378,7 @@ RELAYED: dict[str, tuple[Callable[[], Stream], list[bytes]]] = {
 }
 
 
+@pytest.mark.fault("FAULT-BROKEN-JSON")
 @pytest.mark.parametrize("name", RELAYED)
 @few
 @given(seed=seeds)

@@ -83,6 +83,7 @@ def check_left(client: Client, upstream: SimRequest, status: int) -> dict[str, A
     return entry
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("abruptly", [False, True])
@@ -97,6 +98,7 @@ def test_while_waiting_for_the_first_byte(gateway: Running, endpoint: str, strea
     assert entry.get("first_event_ms") is None
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("abruptly", [False, True])
 def test_in_the_middle_of_a_stream(gateway: Running, endpoint: str, abruptly: bool) -> None:
@@ -112,6 +114,7 @@ def test_in_the_middle_of_a_stream(gateway: Running, endpoint: str, abruptly: bo
     assert entry["first_event_ms"] > 0
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_in_the_middle_of_an_answer_in_one_body(gateway: Running, endpoint: str) -> None:
     client = Client(gateway, endpoint, "sim/lorem?chunks=50&fault=stall", stream=False)
@@ -123,6 +126,7 @@ def test_in_the_middle_of_an_answer_in_one_body(gateway: Running, endpoint: str)
     assert entry["output_tokens"] > 0
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 def test_nobody_else_is_asked_for_a_client_that_left(gateway: Running) -> None:
     client = Client(gateway, "responses", "spare", stream=True)
     upstream = client.upstream()
@@ -131,6 +135,7 @@ def test_nobody_else_is_asked_for_a_client_that_left(gateway: Running) -> None:
     assert client.upstream() is upstream
 
 
+@pytest.mark.fault("FAULT-PIPELINED")
 def test_a_pipelined_request_is_not_started_for_a_client_that_left(gateway: Running) -> None:
     client = Client(gateway, "responses", "sim/lorem?fault=stall_head", stream=True)
     upstream = client.upstream()
@@ -141,6 +146,7 @@ def test_a_pipelined_request_is_not_started_for_a_client_that_left(gateway: Runn
     assert client.upstream() is upstream
 
 
+@pytest.mark.fault("FAULT-PIPELINED")
 def test_a_connection_that_served_a_client_which_left_is_not_reused(gateway: Running) -> None:
     client = Client(gateway, "chat", "sim/lorem?chunks=3&fault=stall", stream=True)
     upstream = client.upstream()

@@ -51,6 +51,7 @@ def failed(api: Api, endpoint: str, model: str, *, stream: bool, **members: Any)
     return reply
 
 
+@pytest.mark.fault("FAULT-STATUS")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("stream", STREAM)
 @pytest.mark.parametrize(("given", "told", "code", "again"), STATUSES, ids=[str(row[0]) for row in STATUSES])
@@ -71,6 +72,7 @@ def test_statuses_of_the_provider_have_one_mapping(
             assert "'sim'" in reply.error["message"]
 
 
+@pytest.mark.fault("FAULT-TYPED-400")
 @pytest.mark.parametrize("stream", STREAM)
 def test_what_the_provider_says_about_the_request_is_passed_on(api: Api, stream: bool) -> None:
     model = "sim/echo?status=400&code=context_length_exceeded&type=invalid_request_error&message=Too+long."
@@ -79,6 +81,7 @@ def test_what_the_provider_says_about_the_request_is_passed_on(api: Api, stream:
     assert (error["type"], error["code"]) == ("invalid_request_error", "context_length_exceeded")
 
 
+@pytest.mark.fault("FAULT-STATUS")
 @pytest.mark.security("SEC-API10-REDACT")
 @pytest.mark.parametrize("status", [401, 403])
 def test_what_the_provider_says_about_our_credential_is_not(api: Api, status: int) -> None:
@@ -95,6 +98,7 @@ LATER, EARLIER = "{later}", "{earlier}"
 """Stand for dates, which only the running test can know."""
 
 
+@pytest.mark.fault("FAULT-RATE-LIMITED")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize(
     ("options", "least", "most"),
@@ -129,6 +133,7 @@ def test_retry_after_is_passed_on_as_whole_seconds(
             assert least <= int(value) <= most
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("stream", STREAM)
 def test_a_provider_that_refuses_connections_is_502(api: Api, endpoint: str, stream: bool) -> None:
@@ -155,6 +160,7 @@ EARLY = [
 ]
 
 
+@pytest.mark.fault("FAULT-ODD-200", "FAULT-BOMB")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("stream", STREAM)
 @pytest.mark.parametrize(("fault", "status", "code"), EARLY, ids=[row[0] for row in EARLY])
@@ -166,6 +172,7 @@ def test_a_failure_before_the_first_event_is_a_status(
     assert "'sim'" in reply.error["message"]
 
 
+@pytest.mark.fault("FAULT-BROKEN-JSON", "FAULT-ODD-200")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize(
     "fault", ["json200", "error", "failed", "truncated_json", "cut", "garbage", "badutf8", "longline"]
@@ -175,6 +182,7 @@ def test_a_broken_answer_in_one_body_is_502(api: Api, endpoint: str, fault: str)
     assert reply.status == 502
 
 
+@pytest.mark.fault("FAULT-IN-BAND")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize(
     ("code", "status"),
@@ -188,6 +196,7 @@ def test_an_error_in_the_stream_before_the_first_event_has_its_real_status(
     assert (reply.status, reply.error["code"]) == (status, code)
 
 
+@pytest.mark.fault("FAULT-SLOW-FIRST")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_a_provider_that_never_answers_is_504_that_names_the_clock(api: Api, endpoint: str) -> None:
     started = time.monotonic()
@@ -232,6 +241,7 @@ LATE = [
 ]
 
 
+@pytest.mark.fault("FAULT-STALL", "FAULT-CUT", "FAULT-UTF8")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("fault", LATE)
 def test_a_failure_after_the_first_event_is_an_honest_ending(api: Api, endpoint: str, fault: str) -> None:
@@ -282,6 +292,7 @@ TOLERATED = [
 ]
 
 
+@pytest.mark.fault("FAULT-MALFORMED-SSE", "FAULT-DISORDER")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("oddity", TOLERATED)
 @pytest.mark.parametrize("stream", STREAM)
@@ -305,6 +316,7 @@ def test_bytes_after_a_whole_answer_do_not_reach_the_next_client(api: Api) -> No
         assert b"stolen" not in reply.content
 
 
+@pytest.mark.fault("FAULT-MALFORMED-SSE")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_a_stream_that_ends_without_its_last_byte_but_after_a_real_finish_is_whole(api: Api, endpoint: str) -> None:
     """The terminal event has come; that the connection then broke changes nothing."""

@@ -7,6 +7,7 @@ import pytest
 from tidegate.gateway.ids import BATCH, IdSupply
 
 
+@pytest.mark.fault("FAULT-CLOCK")
 @pytest.mark.security("SEC-API1-IDS")
 def test_every_id_is_new() -> None:
     supply = IdSupply(b"req_", 16)

@@ -189,6 +189,7 @@ def test_what_can_never_pass_is_not_worth_waiting_for(api: Api) -> None:
     assert reply.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.fault("FAULT-CATALOGUE")
 @pytest.mark.security("SEC-API4-BOUND")
 @pytest.mark.parametrize(
     ("model", "members", "code", "told"),
@@ -298,6 +299,7 @@ def test_a_call_that_fails_gives_its_money_back(api: Api, gateway: Running) -> N
     assert ask(api, "costly", max_output_tokens=9000).status == 200
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 @pytest.mark.security("SEC-API4-LEAVE")
 def test_a_client_that_leaves_pays_for_what_it_had_and_gives_back_the_rest(gateway: Running, api: Api) -> None:
     with httpx.Client(base_url=gateway.origin, headers=key("costly"), timeout=10) as client:
@@ -335,6 +337,7 @@ def test_refusals_and_open_reservations_are_counted(gateway: Running, api: Api) 
     )
 
 
+@pytest.mark.fault("FAULT-RELOAD")
 @pytest.mark.security("SEC-API4-FORGET")
 def test_a_reload_keeps_what_was_counted(tmp_path: Any) -> None:
     path = tmp_path / "tidegate.toml"

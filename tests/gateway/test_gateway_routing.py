@@ -23,6 +23,7 @@ def two(first: Deployment, second: Deployment, routing: str = "", alias: str = "
     )
 
 
+@pytest.mark.fault("FAULT-STATUS")
 def test_a_failure_is_mended_by_asking_the_same_deployment_again() -> None:
     with (
         Deployment(lambda number, _: error("503 Unavailable") if number == 1 else ANSWER) as first,
@@ -38,6 +39,7 @@ def test_a_failure_is_mended_by_asking_the_same_deployment_again() -> None:
         assert gateway.usage(reply.request_id)["attempts"] == 2
 
 
+@pytest.mark.fault("FAULT-STATUS")
 @pytest.mark.parametrize("status", ["500 X", "502 X", "503 X", "504 X", "529 X", "408 X", "409 X"])
 def test_retries_are_bounded_and_then_the_next_deployment_answers(status: str) -> None:
     with (
@@ -51,6 +53,7 @@ def test_retries_are_bounded_and_then_the_next_deployment_answers(status: str) -
         assert (len(first.calls), len(second.calls)) == (3, 1)
 
 
+@pytest.mark.fault("FAULT-STATUS")
 @pytest.mark.parametrize("status", ["400 X", "404 X", "413 X", "422 X"])
 def test_what_the_request_is_to_blame_for_is_asked_once(status: str) -> None:
     with (
@@ -95,6 +98,7 @@ def test_the_total_clock_is_not_overrun_by_a_wait() -> None:
         assert len(first.calls) == 1
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 def test_a_client_that_leaves_during_the_wait_ends_it_and_gives_its_share_of_retries_back() -> None:
     with (
         Deployment(lambda *_: error("503 X", "retry-after-ms: 1500\r\n")) as first,
@@ -116,6 +120,7 @@ def test_a_client_that_leaves_during_the_wait_ends_it_and_gives_its_share_of_ret
         assert labelled(api, "tidegate_retries_denied_total") == 0
 
 
+@pytest.mark.fault("FAULT-HERD")
 def test_a_herd_that_fails_retries_no_more_than_its_share() -> None:
     """Many requests fail at once: a tenth of them may try again, the others are told."""
     barrier = threading.Barrier(60)
@@ -142,6 +147,7 @@ def test_a_herd_that_fails_retries_no_more_than_its_share() -> None:
 # --- failover ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 def test_a_deployment_that_refuses_connections_costs_less_than_50_ms() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
@@ -161,6 +167,7 @@ def test_a_deployment_that_refuses_connections_costs_less_than_50_ms() -> None:
         assert api.ask("chat", "a").headers["tidegate-attempts"] == "1"
 
 
+@pytest.mark.fault("FAULT-SLOW-FIRST")
 def test_a_deployment_that_stalls_costs_its_first_event_clock() -> None:
     toml = """
 [server]
@@ -186,6 +193,7 @@ def _timed(what: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
+@pytest.mark.fault("FAULT-IN-BAND")
 @pytest.mark.parametrize(
     ("frame", "attempts"),
     [
@@ -210,6 +218,7 @@ def test_an_error_hidden_in_a_success_counts_as_what_it_is(frame: dict[str, obje
 # --- what is left alone --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-HERD")
 def test_a_deployment_that_keeps_failing_is_ejected_and_one_request_finds_out_that_it_is_back() -> None:
     broken = threading.Event()
     broken.set()
@@ -246,6 +255,7 @@ def test_a_deployment_that_keeps_failing_is_ejected_and_one_request_finds_out_th
         assert labelled(api, 'tidegate_unfit{provider="first",state="ejected"}') == 0
 
 
+@pytest.mark.fault("FAULT-RATE-LIMITED")
 def test_a_credential_that_is_limited_rests_until_the_provider_says() -> None:
     def answer(number: int, credential: str) -> bytes:
         return error("429 X", "retry-after-ms: 700\r\n") if credential == "key-a" and number == 1 else ANSWER
@@ -266,6 +276,7 @@ def test_a_credential_that_is_limited_rests_until_the_provider_says() -> None:
         assert [line["credential"] for line in gateway.log_lines if line["event"] == "credential_cooling"] == [0]
 
 
+@pytest.mark.fault("FAULT-RATE-LIMITED")
 def test_while_everybody_has_named_a_time_nobody_is_called() -> None:
     with (
         Deployment(lambda number, _: error("429 X", "retry-after-ms: 600\r\n") if number == 1 else ANSWER) as first,
@@ -282,6 +293,7 @@ def test_while_everybody_has_named_a_time_nobody_is_called() -> None:
         assert api.ask("chat", "first/m").status == 200
 
 
+@pytest.mark.fault("FAULT-STATUS")
 def test_a_refused_credential_is_passed_over_and_somebody_is_told() -> None:
     with (
         Deployment(lambda _, credential: error("401 X") if credential == "key-a" else ANSWER) as first,
@@ -296,6 +308,7 @@ def test_a_refused_credential_is_passed_over_and_somebody_is_told() -> None:
         assert not any("key-a" in str(line) for line in gateway.log_lines)
 
 
+@pytest.mark.fault("FAULT-STATUS")
 def test_a_refused_credential_leads_to_the_fallback_at_once_and_is_not_asked_again() -> None:
     with (
         Deployment(lambda *_: error("403 X")) as first,
@@ -518,6 +531,7 @@ def test_the_busy_one_is_spared() -> None:
         assert hanging.result(10).status == 200
 
 
+@pytest.mark.fault("FAULT-TYPED-400")
 @pytest.mark.parametrize(
     ("code", "condition"), [("context_length_exceeded", "context_length"), ("content_filter", "content_filter")]
 )
@@ -533,6 +547,7 @@ def test_a_refusal_goes_to_the_next_model_only_where_the_alias_says_so(code: str
             assert len(first.calls) == 1
 
 
+@pytest.mark.fault("FAULT-RELOAD")
 def test_a_reload_keeps_what_is_known_of_providers_that_it_does_not_change(tmp_path: Path) -> None:
     path = tmp_path / "tidegate.toml"
     with (

@@ -76,6 +76,7 @@ def test_parallel_requests_through_two_gateways_spend_no_more_than_one_budget(
         assert reply.headers["x-ratelimit-limit-requests"] == "1000"
 
 
+@pytest.mark.fault("FAULT-VALKEY")
 @pytest.mark.security("SEC-API4-OUTAGE")
 def test_a_valkey_that_dies_fails_no_request_and_is_found_again(server: ValkeyServer, tmp_path: Path) -> None:
     headers = {"authorization": f"Bearer {SECRET}"}

@@ -129,6 +129,7 @@ def test_a_provider_that_stops_reading_is_given_up(gateway: Running) -> None:
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 @pytest.mark.parametrize("stream", ["true", "false"])
 def test_a_client_that_leaves_stops_the_upload_within_a_second(gateway: Running, stream: str) -> None:
     before = len(uploads(gateway))
@@ -144,6 +145,7 @@ def test_a_client_that_leaves_stops_the_upload_within_a_second(gateway: Running,
     assert not sent.upload.complete
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 def test_a_client_that_leaves_while_it_waits_stops_the_transcription(gateway: Running) -> None:
     before = len(uploads(gateway))
     with Raw(gateway) as client:
@@ -257,6 +259,7 @@ def test_a_deployment_that_cannot_take_a_field_is_no_way_out_for_a_first_one_tha
     assert (answer.status, answer.error["param"]) == (400, "prompt")
 
 
+@pytest.mark.fault("FAULT-CUT")
 @pytest.mark.parametrize("fault", ["eof", "cut", "reset", "error", "garbage", "badutf8", "close"])
 @pytest.mark.parametrize("transcript", ["events", "chunks", "text"])
 def test_a_stream_that_breaks_ends_with_an_error_and_never_with_done(
@@ -275,6 +278,7 @@ def test_bare_text_that_is_cut_is_not_taken_for_whole(gateway: Running, fault: s
     assert list(events(answer)[-1]) == ["error"]
 
 
+@pytest.mark.fault("FAULT-STALL")
 @pytest.mark.parametrize("model", ["sim/echo?fault=ping", "sim/echo?fault=stall&after=1"])
 def test_a_provider_that_falls_silent_is_told_by_its_clock(gateway: Running, model: str) -> None:
     answer = ask(gateway, f"{model}&gap=20" if "ping" not in model else "sim/echo?fault=stall&after=0", stream="true")

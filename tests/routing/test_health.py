@@ -68,6 +68,7 @@ def test_failures_of_long_ago_do_not_count() -> None:
     assert fail(health, 1, WINDOW_S) == ["ejected"]
 
 
+@pytest.mark.fault("FAULT-HERD")
 def test_one_request_probes_when_the_time_is_over() -> None:
     health = Health(SETTINGS)
     fail(health, 3)
@@ -146,6 +147,7 @@ def test_only_the_provider_can_close_a_deployment() -> None:
     assert health.wait(P, M, 1, 10.0) == 0.0
 
 
+@pytest.mark.fault("FAULT-RATE-LIMITED")
 def test_a_time_beyond_all_limits_is_told_but_not_kept_to() -> None:
     health = Health(SETTINGS)
     health.limited(P, M, 0, 0.0, 3600.0)

@@ -14,6 +14,7 @@ NONE: frozenset[Condition] = frozenset()
 BOTH: frozenset[Condition] = frozenset({"context_length", "content_filter"})
 
 
+@pytest.mark.fault("FAULT-STATUS")
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
@@ -112,6 +113,7 @@ def test_a_wait_honours_what_the_provider_asked_for_or_is_not_made(
         assert (told or 0.0) <= wait <= LONGEST_WAIT_S
 
 
+@pytest.mark.fault("FAULT-HERD")
 def test_jitter_spreads_over_the_whole_range() -> None:
     waits = [Retries(5).wait(2, None, at / 100) for at in range(100)]
     assert waits[0] == 0.0
@@ -119,6 +121,7 @@ def test_jitter_spreads_over_the_whole_range() -> None:
     assert len(set(waits)) == 100
 
 
+@pytest.mark.fault("FAULT-HERD")
 def test_retries_are_a_fifth_of_all_requests_at_most() -> None:
     budget = Budget(0.2)
     assert sum(budget.take(100) for _ in range(100)) == 20

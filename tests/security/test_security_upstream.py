@@ -97,6 +97,7 @@ def gemini_answer(figure: str) -> tuple[str, str, bytes]:
     return "chat", "google/m", json.dumps(body).replace(": 0", f": {figure}").encode()
 
 
+@pytest.mark.fault("FAULT-USAGE")
 @pytest.mark.security("SEC-API10-USAGE")
 @pytest.mark.parametrize("made", [chat_answer, messages_answer, gemini_answer])
 def test_figures_that_cannot_be_counts_neither_charge_a_fortune_nor_nothing(
@@ -165,6 +166,7 @@ def now_kb() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
+@pytest.mark.fault("FAULT-ENDLESS")
 @pytest.mark.alone
 @pytest.mark.security("SEC-BOMB-UPSTREAM")
 def test_no_answer_of_a_provider_takes_much_memory(api: Api, provider: Changing) -> None:

@@ -151,6 +151,7 @@ def test_a_key_counts_for_its_own_request_only(keyed: Running, headers: tuple[st
         assert client.ask(post(HELLO, *headers)).status == 401
 
 
+@pytest.mark.fault("FAULT-KEY-REVOKED")
 @pytest.mark.security("SEC-API2-REVOKED")
 def test_a_key_that_a_reload_takes_away_is_refused_on_open_connections(tmp_path: Path) -> None:
     path = tmp_path / "tidegate.toml"

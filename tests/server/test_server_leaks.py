@@ -92,6 +92,7 @@ def counts(gateway: Running) -> dict[str, int]:
     return gateway.call(look)
 
 
+@pytest.mark.fault("FAULT-LEAK")
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc to count files")
 def test_nothing_is_left_of_clients_that_have_gone() -> None:
     with Running() as gateway:

@@ -5,6 +5,8 @@ import random
 from itertools import product
 from typing import Any
 
+import pytest
+
 from tests.conformance.providers import PROVIDERS, TOML
 from tests.server.test_server_leaks import counts
 from tests.support.raw import Raw, get, post
@@ -54,6 +56,7 @@ def come_and_go(gateway: Running, times: int) -> None:
                 client.reset()
 
 
+@pytest.mark.fault("FAULT-LEAK")
 def test_nothing_is_left_of_bridged_requests() -> None:
     with Running(TOML + "[egress]\nallow_private = true\n") as gateway:
         with Raw(gateway) as client:

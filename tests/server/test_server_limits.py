@@ -156,6 +156,7 @@ def test_chunks_of_one_byte_are_no_abuse(tight: Running) -> None:
 # -- deadlines --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-SLOWLORIS")
 def test_a_head_that_comes_too_slowly_is_refused(tight: Running) -> None:
     with Raw(tight) as client:
         started = time.monotonic()
@@ -169,6 +170,7 @@ def test_a_head_that_comes_too_slowly_is_refused(tight: Running) -> None:
         assert client.rest() == b""
 
 
+@pytest.mark.fault("FAULT-SLOWLORIS")
 @pytest.mark.security("SEC-API4-SLOW")
 def test_a_head_that_drips_is_refused(tight: Running) -> None:
     with Raw(tight) as client:
@@ -181,6 +183,7 @@ def test_a_head_that_drips_is_refused(tight: Running) -> None:
         assert number < 40
 
 
+@pytest.mark.fault("FAULT-SLOWLORIS")
 def test_a_connection_that_says_nothing_is_closed_after_the_time_for_a_head(tight: Running) -> None:
     with Raw(tight) as client:
         started = time.monotonic()
@@ -188,6 +191,7 @@ def test_a_connection_that_says_nothing_is_closed_after_the_time_for_a_head(tigh
         assert 0.25 < time.monotonic() - started < 1.5
 
 
+@pytest.mark.fault("FAULT-SLOWLORIS")
 def test_a_body_that_stalls_is_refused(tight: Running) -> None:
     with Raw(tight) as client:
         refusal = client.ask(H + b'Content-Length: 100\r\n\r\n{"model":')
@@ -196,6 +200,7 @@ def test_a_body_that_stalls_is_refused(tight: Running) -> None:
         assert refusal.closes
 
 
+@pytest.mark.fault("FAULT-SLOWLORIS")
 @pytest.mark.security("SEC-API4-SLOW")
 def test_a_body_that_trickles_below_the_least_rate_is_refused(tight: Running) -> None:
     with Raw(tight) as client:

@@ -23,6 +23,7 @@ def upstream_calls(gateway: Running, marker: str) -> list[SimRequest]:
     return [one for one in gateway.sim.requests if marker.encode() in one.body]
 
 
+@pytest.mark.fault("FAULT-PIPELINED")
 def test_sixteen_requests_behind_a_running_one_are_answered_in_order_on_both_lanes(gateway: Running) -> None:
     first = post(b'{"model":"sim/echo?delay=100","input":"first"}')
     batch = [get("/healthz") if number % 4 == 1 else echo(f"n{number}", stream=number % 2 == 0) for number in range(16)]
@@ -50,6 +51,7 @@ def test_the_order_holds_when_the_requests_come_in_small_pieces(gateway: Running
             assert client.response().json["output"][0]["content"][0]["text"] == f"n{number}"
 
 
+@pytest.mark.fault("FAULT-PIPELINED")
 @pytest.mark.security("SEC-API4-QUEUE")
 def test_more_than_sixteen_waiting_requests_close_the_connection_after_the_last_of_them(gateway: Running) -> None:
     with Raw(gateway) as client:
@@ -75,6 +77,7 @@ def test_more_than_a_mebibyte_of_waiting_requests_closes_the_connection(gateway:
         assert client.rest() == b""
 
 
+@pytest.mark.fault("FAULT-PIPELINED")
 @pytest.mark.parametrize("leave", [Raw.reset, Raw.finish_sending])
 def test_a_client_that_goes_is_noticed_while_its_pipelined_requests_wait(
     gateway: Running, leave: Callable[[Raw], None]

@@ -37,6 +37,7 @@ def provider_is_held_up(gateway: Running) -> bool:
     return any(one._paused for one in gateway.sim._house.open)
 
 
+@pytest.mark.fault("FAULT-SLOW-READER")
 def test_a_client_that_does_not_read_stops_the_reading_from_the_provider(gateway: Running) -> None:
     with Raw(gateway, receive_buffer=65536) as client:
         client.send(post(ENDLESS % b"held"))
@@ -56,6 +57,7 @@ def test_a_client_that_does_not_read_stops_the_reading_from_the_provider(gateway
     assert wait_for(lambda: not provider_is_held_up(gateway))
 
 
+@pytest.mark.fault("FAULT-SLOW-READER")
 @pytest.mark.security("SEC-API4-SLOW")
 def test_a_client_that_refuses_to_read_is_dropped_and_no_other(stalling: Running) -> None:
     with Raw(stalling, receive_buffer=65536) as stuck, Raw(stalling) as other:
@@ -70,6 +72,7 @@ def test_a_client_that_refuses_to_read_is_dropped_and_no_other(stalling: Running
         assert stalling.usage("other")["ending"] == "completed"
 
 
+@pytest.mark.fault("FAULT-SLOW-READER")
 def test_a_client_that_reads_slowly_is_served(stalling: Running) -> None:
     """Half a second without a byte is a stall, nearly two seconds of slow reading are none."""
     with Raw(stalling, receive_buffer=65536) as client:

@@ -17,6 +17,7 @@ MOST_S = 0.005
 """Design §10: the longest stall of the loop."""
 
 
+@pytest.mark.fault("FAULT-LOOP-BLOCKED")
 @pytest.mark.alone
 def test_ten_uploads_never_keep_the_loop_busy_for_long(tmp_path: Path) -> None:
     """Of every turn the processor time of the loop's thread is taken: a busy machine makes it wait, but not work more."""

@@ -210,6 +210,7 @@ def test_a_form_that_is_cut_off_but_framed_well_leaves_the_connection_usable(gat
         assert client.ask(upload(form())).status == 200
 
 
+@pytest.mark.fault("FAULT-SLOWLORIS")
 def test_an_upload_that_stalls_gets_a_408(gateway: Running) -> None:
     with Raw(gateway) as client:
         refusal = client.ask(upload(form(LARGE)[: 3 * MIB], length=4 * MIB))

@@ -333,6 +333,7 @@ def test_a_change_is_on_the_disk_when_it_is_acknowledged(place: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-DB-DOWN")
 def test_an_outage_leaves_keys_as_they_were_known(place: Place) -> None:
     async def scenario() -> None:
         async with place.watch(patience_s=0.2) as (storage, engine):

@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.storage.stage import OURS, Place, eventually, frames_of, run
 
 KILLS = int(os.environ.get("TIDEGATE_KILLS", "2"))
@@ -45,6 +47,7 @@ async def closed(place: Place) -> bool:
     return not await place.query("SELECT 1 FROM runs WHERE completed_at IS NULL")
 
 
+@pytest.mark.fault("FAULT-KILLED")
 def test_what_was_promised_before_a_kill_is_there_after_it(place: Place) -> None:
     promises: dict[str, tuple[int, str]] = {}
 

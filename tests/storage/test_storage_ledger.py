@@ -288,6 +288,7 @@ def test_old_entries_leave_and_their_sums_stay(place: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-DB-DOWN")
 def test_an_outage_loses_and_doubles_nothing_that_the_spool_holds(place: Place) -> None:
     async def scenario() -> None:
         async with place.watch() as (storage, engine):
@@ -310,6 +311,7 @@ def test_an_outage_loses_and_doubles_nothing_that_the_spool_holds(place: Place) 
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-DB-DOWN")
 @pytest.mark.parametrize("mode", ["fail_open", "fail_closed"])
 def test_a_full_spool_takes_no_entry_and_says_so_where_it_must(place: Place, mode: str) -> None:
     async def scenario() -> None:

@@ -66,6 +66,7 @@ async def columns(place: Place) -> set[tuple[str, ...]]:
 # --- upgrading ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-DB-SCHEMA")
 @pytest.mark.parametrize("revision", REVISIONS[:-1])
 def test_an_older_database_is_upgraded_with_its_content(empty: Place, revision: str) -> None:
     async def scenario() -> None:
@@ -115,6 +116,7 @@ def test_an_upgraded_server_database_is_the_same_as_a_new_one(empty_postgresql: 
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-DB-SCHEMA")
 def test_the_file_is_copied_before_it_is_changed(sqlite: Place) -> None:
     async def scenario() -> None:
         async with sqlite.open():
@@ -148,6 +150,7 @@ def test_gateways_that_start_at_once_upgrade_once(empty: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-DB-SCHEMA")
 def test_an_upgrade_that_fails_changes_nothing(sqlite: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = "CREATE TABLE ledger (number INTEGER);\nCREATE TABLE runs (number INTEGER);\n"
     monkeypatch.setattr("tidegate.storage.migrate.render", lambda *_: broken)
@@ -165,6 +168,7 @@ def test_an_upgrade_that_fails_changes_nothing(sqlite: Place, monkeypatch: pytes
 # --- refusing ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-DB-SCHEMA")
 def test_a_newer_schema_is_refused_with_what_to_do(empty: Place) -> None:
     async def scenario() -> None:
         async with empty.open():
@@ -198,6 +202,7 @@ def test_the_database_of_another_program_is_left_alone(empty: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-DB-SCHEMA")
 @pytest.mark.parametrize("harm", ["no database", "torn header", "torn schema"])
 def test_a_damaged_file_is_refused_with_what_to_do(sqlite: Place, harm: str) -> None:
     async def scenario() -> None:

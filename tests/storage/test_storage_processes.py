@@ -199,6 +199,7 @@ def test_a_process_that_was_taken_for_dead_learns_it_and_writes_nothing_more_of_
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-CLOCK")
 def test_after_an_outage_for_all_nobody_is_taken_for_dead_who_only_waited(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

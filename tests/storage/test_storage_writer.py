@@ -232,6 +232,7 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(place: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-DB-DOWN")
 def test_an_outage_within_the_spool_loses_nothing(place: Place) -> None:
     async def scenario() -> None:
         with capture_logs() as lines:
@@ -267,6 +268,7 @@ def test_an_outage_within_the_spool_loses_nothing(place: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-DB-DOWN")
 @pytest.mark.parametrize("mode", ["fail_open", "fail_closed"])
 def test_a_full_spool_follows_the_mode_and_a_run_is_kept_whole_or_not_at_all(place: Place, mode: str) -> None:
     async def scenario() -> None:
@@ -372,6 +374,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidegate.storage.sqlite.BUSY_MS", 100)
 
 
+@pytest.mark.fault("FAULT-DB-LOCKED")
 @pytest.mark.usefixtures("_impatient")
 def test_a_file_that_another_process_locks_is_waited_for(sqlite: Place) -> None:
     async def scenario() -> None:
@@ -390,6 +393,7 @@ def test_a_file_that_another_process_locks_is_waited_for(sqlite: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-DB-DOWN")
 def test_a_full_disk_is_told_and_the_writes_come_when_there_is_room(sqlite: Place) -> None:
     def limit(pages: int) -> Any:
         statement = Sql(f"PRAGMA max_page_count = {pages}")
@@ -455,6 +459,7 @@ def test_a_read_that_takes_too_long_is_given_up_and_its_thread_is_free_again(
 # --- PostgreSQL's own troubles -----------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-DB-DOWN")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["shutdown", "crash"])
 def test_a_server_that_goes_and_comes_back_costs_no_write(postgresql: Place, how: signal.Signals) -> None:
     async def scenario() -> None:
@@ -475,6 +480,7 @@ def test_a_server_that_goes_and_comes_back_costs_no_write(postgresql: Place, how
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-DB-DOWN")
 def test_a_server_that_hangs_is_given_up_in_time_and_its_writes_are_not_made_twice(
     postgresql: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def asked(gateway: Running) -> int:
     return sum(one.method == "POST" for one in gateway.sim.requests)
 
 
+@pytest.mark.fault("FAULT-REPEATED")
 @paths
 @streamed
 def test_the_same_request_gets_the_same_answer(keeping: Running, key: dict[str, str], path: str, stream: bool) -> None:
@@ -57,6 +58,7 @@ def test_the_same_request_gets_the_same_answer(keeping: Running, key: dict[str, 
     assert (entry["ending"], entry["attempts"], entry["output_tokens"]) == ("repeated", 0, 0)
 
 
+@pytest.mark.fault("FAULT-REPEATED")
 @streamed
 def test_requests_at_the_same_time_share_one_run(keeping: Running, key: dict[str, str], stream: bool) -> None:
     body = {"model": "lab/lorem?chunks=20&gap=20", "stream": stream, **BODIES["/v1/chat/completions"]}
@@ -123,6 +125,7 @@ def test_of_those_who_wait_one_takes_a_key_that_is_given_back(tmp_path: Path) ->
     asyncio.run(scene())
 
 
+@pytest.mark.fault("FAULT-REPEATED")
 def test_a_key_stands_for_one_request(keeping: Running, key: dict[str, str]) -> None:
     with Api(keeping) as api:
         api.post("/v1/responses", {"model": "openai/echo", "input": "one"}, headers=key)
@@ -134,6 +137,7 @@ def test_a_key_stands_for_one_request(keeping: Running, key: dict[str, str]) -> 
         assert (answer.status, answer.error["code"]) == (422, "idempotency_key_reused")
 
 
+@pytest.mark.fault("FAULT-REPEATED")
 def test_what_was_refused_may_be_tried_again(keeping: Running, key: dict[str, str]) -> None:
     model = f"lab/echo?status=503&times=1&text={key['idempotency-key']}"
     with Api(keeping) as api:
@@ -144,6 +148,7 @@ def test_what_was_refused_may_be_tried_again(keeping: Running, key: dict[str, st
     assert "tidegate-repeated" not in again.headers
 
 
+@pytest.mark.fault("FAULT-REPEATED")
 def test_who_repeats_is_not_cut_off_when_the_first_client_leaves(keeping: Running, key: dict[str, str]) -> None:
     body = {"model": "lab/lorem?chunks=30&gap=30", "stream": True, **BODIES["/v1/chat/completions"]}
     found: list[bytes] = []

@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.storage.engines import Watched
 from tests.storage.stage import OURS, ending, new_run
 from tidegate.config.schema import Storage as StorageSettings
@@ -12,6 +14,7 @@ from tidegate.storage.sqlite import SQLiteEngine
 from tidegate.storage.storage import Settings, Storage
 
 
+@pytest.mark.fault("FAULT-DB-DOWN")
 def test_who_follows_a_stream_of_another_gateway_waits_until_the_database_is_back(tmp_path: Path) -> None:
     async def scene() -> None:
         path = tmp_path / "tidegate.db"

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.stored.conftest import KEPT
 from tests.support.api import Api
@@ -15,6 +16,7 @@ LARGE = "tide " * 4_000_000
 """20 MB: three of them are more than may wait."""
 
 
+@pytest.mark.fault("FAULT-DB-LOCKED")
 def test_streams_that_cannot_be_stored_still_end_well(tmp_path: Path) -> None:
     with Running(KEPT.replace("{data}", str(tmp_path))) as gateway, Api(gateway) as api:
         assert api.post("/v1/responses", {"model": "openai/echo", "input": "hi"}).status == 200

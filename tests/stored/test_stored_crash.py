@@ -86,6 +86,7 @@ async def data_lines(answer: httpx.Response) -> AsyncIterator[str]:
             held = ""
 
 
+@pytest.mark.fault("FAULT-KILLED")
 @pytest.mark.timeout(60 + 20 * ROUNDS)
 def test_a_kill_loses_no_event_and_doubles_none(tmp_path: Path) -> None:
     asyncio.run(scene(tmp_path))
@@ -147,6 +148,7 @@ def check_database(path: Path) -> None:
     database.close()
 
 
+@pytest.mark.fault("FAULT-KILLED")
 def test_a_stream_without_numbers_that_was_cut_ends_with_an_error(tmp_path: Path) -> None:
     async def read(client: httpx.AsyncClient, path: str, names: dict[str, str], is_under_way: asyncio.Event) -> None:
         body = {

@@ -125,6 +125,7 @@ def test_what_one_gateway_runs_the_other_follows_continues_and_cancels(
     asyncio.run(scene())
 
 
+@pytest.mark.fault("FAULT-KILLED")
 def test_a_gateway_that_starts_again_harms_no_run_of_the_other(
     tmp_path: Path, database: str, valkey: ValkeyServer
 ) -> None:
@@ -224,6 +225,7 @@ def test_a_gateway_that_was_taken_for_dead_ends_what_others_have_ended(
     asyncio.run(scene())
 
 
+@pytest.mark.fault("FAULT-VALKEY")
 def test_requests_through_either_count_together_and_runs_need_no_valkey(
     tmp_path: Path, database: str, valkey: ValkeyServer
 ) -> None:

@@ -97,6 +97,7 @@ def test_a_follower_goes_on_behind_the_number_that_it_names() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.fault("FAULT-SLOW-READER")
 def test_a_slow_follower_costs_no_memory_and_loses_nothing() -> None:
     big = "y" * 40_000
 

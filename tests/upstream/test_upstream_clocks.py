@@ -34,6 +34,7 @@ def timed_out(answer: Answer, clock: str, started: float, seconds: float) -> Non
     assert seconds - 0.01 <= answer.finished_at - started <= seconds + SLACK_S
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("stream", [True, False])
 def test_connect_when_nobody_picks_up(stream: bool, loop: str) -> None:
@@ -48,6 +49,7 @@ def test_connect_when_nobody_picks_up(stream: bool, loop: str) -> None:
     run(scenario, loop)
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_connect_when_tls_never_comes(loop: str) -> None:
     async def script(peer: Peer) -> None:
@@ -64,6 +66,7 @@ def test_connect_when_tls_never_comes(loop: str) -> None:
     run(scenario, loop)
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 def test_connect_when_the_name_is_never_resolved() -> None:
     async def nothing(host: str, port: int) -> list[tuple[object, ...]]:
         await asyncio.sleep(0.6)
@@ -78,6 +81,7 @@ def test_connect_when_the_name_is_never_resolved() -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-SLOW-FIRST")
 def test_first_event_when_a_stream_has_no_answer() -> None:
     async def scenario() -> None:
         async with Provider(saying(hold=True)) as provider, Stage(provider.url) as stage:
@@ -89,6 +93,7 @@ def test_first_event_when_a_stream_has_no_answer() -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-SLOW-FIRST")
 def test_first_event_is_not_put_off_by_head_bytes_or_an_interim_answer() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -121,6 +126,7 @@ def test_first_event_also_bounds_a_stream_request_that_is_refused_slowly() -> No
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-SLOW-FIRST")
 def test_an_answer_in_one_body_may_take_its_time() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -135,6 +141,7 @@ def test_an_answer_in_one_body_may_take_its_time() -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-STALL")
 def test_idle_after_the_head_of_an_answer_in_one_body() -> None:
     """The look that was planned for the total clock must move to the idle clock."""
 
@@ -150,6 +157,7 @@ def test_idle_after_the_head_of_an_answer_in_one_body() -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-STALL")
 def test_idle_after_the_first_event_although_first_event_was_longer() -> None:
     async def scenario() -> None:
         async with Provider(saying(CHUNKED, b"2\r\nok\r\n", hold=True)) as provider, Stage(provider.url) as stage:

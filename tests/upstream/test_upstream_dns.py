@@ -81,6 +81,7 @@ def test_families_take_turns() -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 def test_when_all_addresses_fail_the_last_reason_is_told() -> None:
     async def scenario() -> None:
         async with Stage("http://provider.example:81/v1", resolver=to(("127.0.0.1", 9), ("127.0.0.1", 9))) as stage:
@@ -91,6 +92,7 @@ def test_when_all_addresses_fail_the_last_reason_is_told() -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 @pytest.mark.parametrize(
     ("resolver", "words"),
     [
@@ -174,6 +176,7 @@ def test_a_burst_asks_once_and_nobody_takes_the_answer_from_another() -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-LOOP-BLOCKED")
 @pytest.mark.alone
 @pytest.mark.parametrize("loop", LOOPS)
 def test_the_system_is_asked_off_the_loop(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:

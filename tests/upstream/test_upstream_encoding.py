@@ -97,6 +97,7 @@ BAD = {
 }
 
 
+@pytest.mark.fault("FAULT-BOMB")
 @pytest.mark.security("SEC-BOMB-UPSTREAM")
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_read_is_told(name: str) -> None:

@@ -99,6 +99,7 @@ BAD = {
 }
 
 
+@pytest.mark.fault("FAULT-CUT")
 @pytest.mark.parametrize("size", [1, 100_000])
 @pytest.mark.parametrize("name", BAD)
 def test_a_broken_answer_is_told_after_what_was_good_of_it(name: str, size: int) -> None:
@@ -130,6 +131,7 @@ FLOODS = {
 }
 
 
+@pytest.mark.fault("FAULT-ENDLESS")
 @pytest.mark.parametrize("name", FLOODS)
 def test_what_is_endless_and_no_body_is_cut_at_the_cap(name: str) -> None:
     begin, more, words = FLOODS[name]

@@ -222,6 +222,7 @@ def test_the_simulators_unreliable_connections_go_unnoticed(fault: str) -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-POOL")
 def test_at_the_cap_further_requests_are_refused_and_told_when_to_come_back() -> None:
     async def scenario() -> None:
         async with Provider(saying(hold=True)) as provider, Stage(provider.url, limit=2) as stage:
@@ -243,6 +244,7 @@ def test_at_the_cap_further_requests_are_refused_and_told_when_to_come_back() ->
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-POOL")
 def test_connections_that_are_being_opened_count_for_the_cap() -> None:
     async def scenario() -> None:
         async with Provider(answering(OK)) as provider, Stage(provider.url, limit=3) as stage:
@@ -338,6 +340,7 @@ def test_a_closed_pool_drops_what_is_idle_and_lets_the_busy_finish() -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-LEAK")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_hundreds_of_cycles_leave_nothing_behind(loop: str) -> None:
     async def scenario() -> None:

@@ -52,6 +52,7 @@ def test_an_authority_of_our_own_is_accepted(loop: str, certificates: Certificat
     run(scenario, loop)
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_an_unknown_authority_is_refused(loop: str, certificates: Certificates) -> None:
     heard: list[bytes] = []
@@ -67,6 +68,7 @@ def test_an_unknown_authority_is_refused(loop: str, certificates: Certificates) 
     run(scenario, loop)
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 @pytest.mark.security("SEC-CRED-TLS")
 def test_a_self_signed_certificate_is_refused(tmp_path: Path) -> None:
     lone = trustme.CA()
@@ -83,6 +85,7 @@ def test_a_self_signed_certificate_is_refused(tmp_path: Path) -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 @pytest.mark.security("SEC-CRED-TLS")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_another_hosts_certificate_is_refused(loop: str, certificates: Certificates) -> None:
@@ -96,6 +99,7 @@ def test_another_hosts_certificate_is_refused(loop: str, certificates: Certifica
     run(scenario, loop)
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 @pytest.mark.security("SEC-CRED-TLS")
 def test_an_expired_certificate_is_refused(certificates: Certificates) -> None:
     past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -165,6 +169,7 @@ def test_a_server_without_tls_is_told_as_such(loop: str) -> None:
     run(scenario, loop)
 
 
+@pytest.mark.fault("FAULT-CONNECT")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("how", ["fin", "rst"])
 def test_a_server_that_leaves_during_the_handshake_is_told_as_such(how: str, loop: str) -> None:
@@ -217,6 +222,7 @@ class Rude:
         await peer.writer.drain()
 
 
+@pytest.mark.fault("FAULT-CUT")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("paused", [False, True])
 @pytest.mark.parametrize("polite", [True, False])

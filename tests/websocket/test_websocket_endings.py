@@ -40,6 +40,7 @@ LEAVE: dict[str, Callable[[Bare], None]] = {
 }
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 @pytest.mark.parametrize("leave", LEAVE.values(), ids=list(LEAVE))
 @pytest.mark.parametrize("model", ["sim/lorem?chunks=500&gap=20", "sim/lorem?head_delay=60000"])
 def test_all_calls_of_a_client_that_leaves_end_within_a_second(
@@ -65,6 +66,7 @@ def test_a_client_that_closes_is_answered_in_kind(gateway: Running) -> None:
         assert client.close_frame() == (1000, "bye")
 
 
+@pytest.mark.fault("FAULT-CLIENT-GONE")
 def test_what_was_used_before_the_client_left_is_in_the_books(gateway: Running) -> None:
     with Socket(gateway) as client:
         client.create("sim/lorem?chunks=500&gap=20", input="x")
@@ -74,6 +76,7 @@ def test_what_was_used_before_the_client_left_is_in_the_books(gateway: Running) 
     assert (entry["ending"], entry["error"]) == ("client_gone", "client_gone")
 
 
+@pytest.mark.fault("FAULT-LEAK")
 def test_nothing_is_left_of_a_connection(gateway: Running) -> None:
     def left() -> tuple[int, int]:
         inside = gateway.server.config.app.gateway  # type: ignore[union-attr]

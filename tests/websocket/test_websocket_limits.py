@@ -137,6 +137,7 @@ def test_a_ping_is_answered_also_between_the_pieces_of_a_message(gateway: Runnin
 # -- times ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-SLOWLORIS")
 @pytest.mark.parametrize(
     "begin",
     [
@@ -158,6 +159,7 @@ def test_a_message_that_stalls_is_given_up(tight: Running, begin: bytes) -> None
         assert client.frame()[1][:2] == (1008).to_bytes(2, "big")
 
 
+@pytest.mark.fault("FAULT-SLOWLORIS")
 @pytest.mark.security("SEC-API4-SLOW")
 def test_a_message_that_trickles_is_given_up(tight: Running) -> None:
     with Bare(tight) as client:
@@ -247,6 +249,7 @@ def test_the_official_lifetime_is_the_default(gateway: Running) -> None:
 # -- clients that do not read -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("FAULT-SLOW-READER")
 def test_a_client_that_does_not_read_stops_the_reading_from_every_provider(gateway: Running) -> None:
     with Bare(gateway, receive_buffer=65536) as client:
         for name in ("a", "b", "c"):
@@ -279,6 +282,7 @@ def test_no_response_begins_while_the_client_does_not_read(gateway: Running) -> 
             pass
 
 
+@pytest.mark.fault("FAULT-SLOW-READER")
 def test_a_client_that_refuses_to_read_is_dropped() -> None:
     stalling = f'{SIM_ONLY}timeouts = {{ send_stall = "300ms" }}\n'
     with Running(stalling) as gateway, Bare(gateway, receive_buffer=65536) as stuck, Socket(gateway) as other:
@@ -347,6 +351,7 @@ def test_a_flood_of_small_frames_keeps_nobody_waiting(gateway: Running) -> None:
         assert longest < max(0.5, (time.monotonic() - began) / 2)
 
 
+@pytest.mark.fault("FAULT-SLOW-READER")
 def test_the_clock_of_unread_answers_spares_a_slow_reader() -> None:
     stalling = f'{SIM_ONLY}timeouts = {{ send_stall = "300ms" }}\n'
     with Running(stalling) as gateway, Bare(gateway, receive_buffer=65536) as client:

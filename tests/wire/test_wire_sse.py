@@ -73,11 +73,13 @@ def splits(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
 
 
+@pytest.mark.fault("FAULT-MALFORMED-SSE")
 @pytest.mark.parametrize("data", STREAMS.values(), ids=STREAMS)
 def test_a_stream_is_read_by_the_book(data: bytes) -> None:
     assert told(decode(data)) == by_the_book(data)
 
 
+@pytest.mark.fault("FAULT-MALFORMED-SSE")
 @pytest.mark.parametrize("data", STREAMS.values(), ids=STREAMS)
 def test_a_stream_byte_by_byte_is_the_same_stream(data: bytes) -> None:
     assert told(decode(*(data[at : at + 1] for at in range(len(data))))) == told(decode(data))
@@ -103,6 +105,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.fault("FAULT-MALFORMED-SSE")
 @given(st.lists(PIECES, max_size=40).map(b"".join), st.lists(st.integers(0, 400), max_size=12))
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_in_any_split_are_read_by_the_book(data: bytes, cuts: list[int]) -> None:
@@ -164,6 +167,7 @@ def test_a_tail_of_blanks_is_no_frame() -> None:
     assert decoder.eof() is None
 
 
+@pytest.mark.fault("FAULT-ENDLESS")
 @pytest.mark.parametrize("lines", [b"\n", b"\r", b"\r\n"])
 @pytest.mark.parametrize("piece", [1, 7, 1000, 10**6])
 def test_a_frame_over_the_limit_is_refused_however_it_comes(lines: bytes, piece: int) -> None:

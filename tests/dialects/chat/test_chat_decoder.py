@@ -294,6 +294,7 @@ def test_an_error_before_anything_else_needs_no_start() -> None:
     assert isinstance(only, Failed)
 
 
+@pytest.mark.fault("FAULT-UTF8")
 def test_bytes_that_are_no_text_are_a_failure() -> None:
     bad = chunk({"content": "潮"}).replace("潮".encode(), b"\xe6\xbd")
     assert isinstance(error_of(decoded(bad)), UpstreamBroken)
@@ -451,6 +452,7 @@ def test_calls_behind_tags_and_white_space() -> None:
 TWO = [("call_a", "f", '{"x":1}'), ("call_b", "g", '{"y":2}')]
 
 
+@pytest.mark.fault("FAULT-TOOL-CALLS")
 @pytest.mark.parametrize(
     "deltas",
     [
@@ -494,6 +496,7 @@ def test_calls_are_put_together_however_they_come(deltas: list[dict[str, Any]]) 
     assert calls_of(decoded(stream(*deltas, finish="tool_calls"))) == TWO
 
 
+@pytest.mark.fault("FAULT-TOOL-CALLS")
 def test_calls_without_ids_get_their_own_and_keep_them() -> None:
     data = stream(calls(tool(0, None, "f", "{}")), calls(tool(1, None, "f", "{}")), finish="tool_calls")
     (first, *_), (second, *_) = calls_of(decoded(data))
@@ -504,6 +507,7 @@ def test_calls_without_ids_get_their_own_and_keep_them() -> None:
     assert first not in [one for one, *_ in calls_of(decoded(data, request=later))]
 
 
+@pytest.mark.fault("FAULT-TOOL-CALLS")
 @pytest.mark.parametrize(
     "deltas",
     [

@@ -43,6 +43,7 @@ def test_a_header_wins_over_the_details() -> None:
     assert from_status(429, json.dumps(body).encode(), "google", 2.0).retry_after == 2.0
 
 
+@pytest.mark.fault("FAULT-TYPED-400")
 def test_a_context_that_is_too_long_has_its_code() -> None:
     error = answered(
         400, "INVALID_ARGUMENT", "The input token count (9) exceeds the maximum number of tokens allowed (8)."

@@ -382,6 +382,7 @@ class TestReasoning:
 
 
 class TestCalls:
+    @pytest.mark.fault("FAULT-TOOL-CALLS")
     def test_interleaved_calls(self) -> None:
         def piece(at: int, text: str) -> dict[str, Any]:
             where = {"item_id": f"fc_{at}", "output_index": at}
@@ -408,6 +409,7 @@ class TestCalls:
         ]
         assert ChoiceEnd("tool_calls") in found
 
+    @pytest.mark.fault("FAULT-TOOL-CALLS")
     @pytest.mark.parametrize(
         "events",
         [
@@ -548,6 +550,7 @@ class TestEndings:
         assert isinstance(last.error, errors.UpstreamBroken)
         assert len(found) == 3
 
+    @pytest.mark.fault("FAULT-UTF8")
     def test_bytes_that_are_not_utf8_are_called_that(self) -> None:
         last = decode([vector("responses-not-utf8")])[-1]
         assert isinstance(last, Failed)
