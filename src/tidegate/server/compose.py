@@ -34,6 +34,7 @@ from tidegate.server.supervisor import notify
 from tidegate.storage.records import StorageUnusable
 from tidegate.storage.storage import Storage
 from tidegate.telemetry import log
+from tidegate.telemetry.watchdog import Watchdog
 from tidegate.upstream.provider import ProviderUnusable
 from tidegate.wire.errors import StorageUnavailable
 
@@ -202,6 +203,7 @@ class Lifespan:
         self._storage: Storage | None = None
         self._audio: LocalAudio | None = None
         self._lines: log.LineWriter | None = None
+        self._watchdog: Watchdog | None = None
         self._spools: Spools | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._administration: Administration | None = None
@@ -240,6 +242,8 @@ class Lifespan:
             self.reload()
         notify(self.environment, "READY=1")
         self.gateway.start()
+        self._watchdog = Watchdog(loop, self.gateway.metrics)
+        self._watchdog.start()
         if self._audio is not None:
             self._audio.start()
         if self.config.automatic:
@@ -399,6 +403,8 @@ class Lifespan:
     async def _stop(self) -> None:
         for task in list(self._tasks):
             task.cancel()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         if self.gateway is not None:
             await self.gateway.close()
         if self._audio is not None:

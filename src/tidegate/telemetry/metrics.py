@@ -85,6 +85,7 @@ class Metrics(Collector):
         self._series: dict[tuple[str, str], Series] = {}
         self._gauges: list[tuple[str, str, tuple[str, ...], Gauge]] = []
         self._counters: list[tuple[str, str, tuple[str, ...], Gauge]] = []
+        self._histograms: list[tuple[str, str, Histogram]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -102,6 +103,10 @@ class Metrics(Collector):
     def counter(self, name: str, description: str, labels: tuple[str, ...], read: Gauge) -> None:
         """The same for a number that only ever grows."""
         self._counters.append((name, description, labels, read))
+
+    def histogram(self, name: str, description: str, values: Histogram) -> None:
+        """Values that somebody else observes."""
+        self._histograms.append((name, description, values))
 
     def render(self) -> bytes:
         """The text format of Prometheus."""
@@ -140,13 +145,15 @@ class Metrics(Collector):
             duration.add_metric(key, series.duration.buckets(), series.duration.total)
             first.add_metric(key, series.first_event.buckets(), series.first_event.total)
         yield from (requests, endings, attempts, tokens, estimated, cost, unpriced, duration, first)
+        for name, description, values in self._histograms:
+            yield HistogramMetricFamily(name, description, buckets=values.buckets(), sum_value=values.total)
         for name, description, labels, read in self._counters:
             counter = CounterMetricFamily(name, description, labels=labels)
-            for values, value in read():
-                counter.add_metric(values, value)
+            for labelled, value in read():
+                counter.add_metric(labelled, value)
             yield counter
         for name, description, labels, read in self._gauges:
             gauge = GaugeMetricFamily(name, description, labels=labels)
-            for values, value in read():
-                gauge.add_metric(values, value)
+            for labelled, value in read():
+                gauge.add_metric(labelled, value)
             yield gauge
