@@ -1,6 +1,7 @@
 """A run is begun, streamed and ended once, and read as it was written."""
 
 import asyncio
+import tracemalloc
 
 import pytest
 
@@ -146,6 +147,29 @@ def test_the_journal_is_read_from_any_number_in_pieces_of_any_size(place: Place)
                     # Never more than the segment that holds the number asked for.
                     assert len(found) - len(frames_of(after + 1, behind - 1)) < len(frames_of(behind - 5, behind - 1))
                     assert reads < len(widths) + 2
+
+    run(scenario)
+
+
+@pytest.mark.fault("FAULT-SLOW-READER")
+def test_no_more_of_the_journal_is_read_than_was_asked_for(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = storage.put_run(new_run(stream=True))
+            for number in range(40):
+                storage.append_segment(made, number, number, b"%02d" % number * 50_000)
+            storage.finish_run(made, ending())
+            await storage.durable(made)
+            tracemalloc.start()
+            try:
+                journal = await storage.read_journal(OURS, made.new.id, max_bytes=150_000)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert journal is not None
+            assert [segment.first for segment in journal.segments] == [0, 1]
+            assert journal.has_more
+            assert peak < 1_000_000, "the whole journal was fetched"
 
     run(scenario)
 

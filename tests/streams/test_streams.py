@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tidegate.dialects.resume import Resume
 from tidegate.streams.follow import Deleted, follow, replay
 from tidegate.streams.journal import BATCH_S, Journal
-from tidegate.streams.run import MEMORY_BYTES, Run
+from tidegate.streams.run import MEMORY_BYTES, SEGMENT_BYTES, Run
 
 
 class Shelf:
@@ -150,6 +150,30 @@ def test_frames_of_a_tenth_of_a_second_are_written_together() -> None:
         journal.close(run)
         assert shelf.rows[1:] == [(7, len(whole), frame(3))]
         assert journal.runs == {}
+
+    asyncio.run(scene())
+
+
+@pytest.mark.fault("FAULT-SLOW-READER")
+def test_what_comes_fast_is_written_in_pieces_that_a_slow_reader_can_hold() -> None:
+    """Whoever reads the journal has a piece in memory for as long as his connection is full."""
+
+    async def scene() -> None:
+        shelf = Shelf()
+        journal = Journal(asyncio.get_running_loop(), shelf)
+        run = journal.open(7, "resp_1", "acme")
+        large = [frame(number, "x" * 50_000) for number in range(40)]
+        for one in large:
+            run.append(one)
+        journal.flush()
+        assert all(len(frames) <= SEGMENT_BYTES + len(large[0]) for _, _, frames in shelf.rows)
+        assert len(shelf.rows) < 10
+        for _, place, frames in shelf.rows:
+            assert frames.startswith(b"event: ")
+            assert frames.endswith(b"\n\n")
+            assert b"".join(large)[place : place + len(frames)] == frames
+        journal.close(run)
+        assert await everything(run, shelf) == b"".join(large)
 
     asyncio.run(scene())
 

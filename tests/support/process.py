@@ -22,12 +22,12 @@ TOML = """
 [server]
 port = 0
 data_dir = "{folder}/data"
-[providers.sim]
-base_url = "{plain}"
 [providers.secure]
 kind = "sim"
 base_url = "{secure}"
 ca_bundle = "{folder}/authority.pem"
+[providers.sim]
+base_url = "{plain}"
 """
 
 
@@ -74,15 +74,17 @@ class Simulators:
 class Process:
     """`with Process(folder) as gateway:` — then `gateway.port` answers. `sim/…` is reached plainly, `secure/…` by TLS."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
+        """`more` is configuration that follows the one of `sim`."""
         self._folder = folder
+        self._more = more
         self._simulators = Simulators(folder)
         self._child: subprocess.Popen[str]
         self.port = 0
 
     def __enter__(self) -> Self:
         there = self._simulators.__enter__()
-        toml = TOML.format(folder=self._folder, plain=there.plain, secure=there.secure)
+        toml = TOML.format(folder=self._folder, plain=there.plain, secure=there.secure) + self._more
         (self._folder / "tidegate.toml").write_text(toml)
         command = [sys.executable, "-m", "tidegate", "serve", "--config", str(self._folder / "tidegate.toml")]
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}

@@ -11,7 +11,7 @@ from tidegate.storage.statement import Sql, Work
 __all__ = ["Append", "append", "read"]
 
 ROWS: Final = 64
-"""Segments that one step reads."""
+"""Segments whose sizes one step looks at."""
 
 
 class Append(NamedTuple):
@@ -30,8 +30,11 @@ _STATUS = Sql("""
     SELECT r.number, r.status, r.error_code, r.last_sequence FROM runs r JOIN tenants t ON t.number = r.tenant
     WHERE r.id = :id AND t.organization = :organization AND t.project = :project
 """)
+_SIZES = Sql("""
+    SELECT last, length(frames) FROM segments WHERE run = :run AND last > :after ORDER BY last LIMIT :count
+""")
 _READ = Sql("""
-    SELECT first, last, sealed, frames FROM segments WHERE run = :run AND last > :after ORDER BY last LIMIT :count
+    SELECT first, last, sealed, frames FROM segments WHERE run = :run AND last > :after AND last <= :until ORDER BY last
 """)
 
 
@@ -62,17 +65,23 @@ def read(tenant: Tenant, run_id: str, after: int, max_bytes: int, keyring: Keyri
     boxes: dict[int, Box | None] = {}
     size, has_more = 0, True
     while has_more and size < max_bytes:
-        rows = yield _READ(run=run, after=after, count=ROWS)
-        has_more = len(rows) == ROWS
-        for number, (first, last, sealed, content) in enumerate(rows, 1):
+        # Sizes first: a slow reader asks for little at a time, and all that follows is not to be fetched with it.
+        sizes = yield _SIZES(run=run, after=after, count=ROWS)
+        has_more = len(sizes) == ROWS
+        until = after
+        for number, (last, length) in enumerate(sizes, 1):
+            until = last
+            size += length
+            if size >= max_bytes:
+                has_more = has_more or number < len(sizes)
+                break
+        if not sizes:
+            break
+        rows = yield _READ(run=run, after=after, until=until)
+        for first, last, sealed, content in rows:
             if sealed not in boxes:
                 boxes[sealed] = keyring.box(sealed, "run", run, tenant)
             box = boxes[sealed]
-            frames = content if box is None else box.open(content, f"segment {first}")
-            segments.append(Segment(first, last, frames))
-            size += len(frames)
-            after = last
-            if size >= max_bytes:
-                has_more = has_more or number < len(rows)
-                break
+            segments.append(Segment(first, last, content if box is None else box.open(content, f"segment {first}")))
+        after = until
     return Journal(status, error_code, last_sequence, segments, has_more)

@@ -66,6 +66,5 @@ class Journal:
             self._write(run)
 
     def _write(self, run: Run) -> None:
-        place, frames = run.take()
-        if frames:
+        for place, frames in run.take():
             self._segments.append_segment(run.number, place, frames)

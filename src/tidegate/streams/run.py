@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tidegate.streams.journal import Journal
 
-__all__ = ["MEMORY_BYTES", "Run"]
+__all__ = ["MEMORY_BYTES", "SEGMENT_BYTES", "Run"]
 
 MEMORY_BYTES = 256 * 1024
 """Most bytes of a run that stay in memory once they are in the journal, for followers that keep up. Whoever is further
 behind reads the journal: a slow reader costs no memory."""
+
+SEGMENT_BYTES = 256 * 1024
+"""About how much the journal gets in one piece at most: whoever reads it holds a piece while his connection is full."""
 
 
 class Run:
@@ -60,21 +63,32 @@ class Run:
         if self._waiting:
             self._wake()
 
-    def take(self) -> tuple[int, bytes]:
-        """What was appended since the last call, and its place, for the journal. It stays readable."""
-        data = b"".join(self._fresh)
-        place = self._taken
+    def take(self) -> list[tuple[int, bytes]]:
+        """What was appended since the last call, for the journal, in pieces with their places. It stays readable."""
+        pieces: list[tuple[int, bytes]] = []
+        held: list[bytes] = []
+        size = 0
+        for frames in self._fresh:
+            held.append(frames)
+            size += len(frames)
+            if size >= SEGMENT_BYTES:
+                pieces.append((self._taken, b"".join(held)))
+                self._taken += size
+                held.clear()
+                size = 0
+        if held:
+            pieces.append((self._taken, b"".join(held)))
+            self._taken += size
         self._fresh.clear()
-        self._taken += len(data)
-        if data and self.followers:
-            self._memory.append((place, data))
-            self._memory_bytes += len(data)
+        if pieces and self.followers:
+            self._memory.extend(pieces)
+            self._memory_bytes += sum([len(frames) for _, frames in pieces])
             while self._memory_bytes > MEMORY_BYTES:
                 self._memory_bytes -= len(self._memory.popleft()[1])
         elif not self.followers and self._memory:
             self._memory.clear()
             self._memory_bytes = 0
-        return place, data
+        return pieces
 
     def read(self, place: int) -> bytes | None:
         """What stands at `place` and behind it; empty when nothing does yet, None when only the journal has it."""
