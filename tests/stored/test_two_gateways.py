@@ -4,6 +4,8 @@ requests count together."""
 import asyncio
 import json
 import signal
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,22 +38,28 @@ SLOW = {"model": "sim/lorem?chunks=40&gap=50", "input": "hi"}
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    server = PostgresServer()
+def server() -> Iterator[PostgresServer]:
+    found = PostgresServer()
     try:
-        server.start()
-        asyncio.run(make_database(server))
-        yield server.url("two")
+        found.start()
+        yield found
     finally:
-        server.close()
+        found.close()
 
 
-async def make_database(server: PostgresServer) -> None:
+@pytest.fixture(scope="module")
+def database(server: PostgresServer) -> str:
+    """One without keys, that the tests share."""
+    asyncio.run(make_database(server, "two"))
+    return server.url("two")
+
+
+async def make_database(server: PostgresServer, name: str) -> None:
     import asyncpg
 
     connection = await asyncpg.connect(server.url("template1"))
     try:
-        await connection.execute("CREATE DATABASE two")
+        await connection.execute(f"CREATE DATABASE {name}")
     finally:
         await connection.close()
 
@@ -244,3 +252,55 @@ def test_requests_through_either_count_together_and_runs_need_no_valkey(
             valkey.start()
 
     asyncio.run(scene())
+
+
+@pytest.mark.fault("FAULT-KEY-REVOKED")
+def test_a_key_that_one_gateway_revokes_is_refused_by_the_other_within_five_seconds(
+    tmp_path: Path, server: PostgresServer, valkey: ValkeyServer
+) -> None:
+    """On connections that are open, and whichever of the two it was."""
+
+    async def scene() -> None:
+        await make_database(server, "keys")
+        async with pair(tmp_path, server.url("keys"), valkey) as (_, _, a, b):
+            admin = await make_admin(tmp_path)
+            for gateway in (a, b):
+                await until_status(gateway, admin, 200, 5, path="/admin/v1/keys")
+            for name, here, there in (("first", a, b), ("second", b, a)):
+                made = (await here.post("/admin/v1/keys", json={"name": name}, headers=admin)).json()
+                key = {"authorization": f"Bearer {made['key']}"}
+                await until_status(here, key, 200, 0)
+                await until_status(there, key, 200, 5)
+                revoked = await here.post(f"/admin/v1/keys/{made['id']}/revoke", headers=admin)
+                assert revoked.status_code == 200, revoked.text
+                await until_status(here, key, 401, 0)
+                await until_status(there, key, 401, 5)
+
+    asyncio.run(scene())
+
+
+async def make_admin(folder: Path) -> dict[str, str]:
+    """The headers of an owner, made where the database is known."""
+    made = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tidegate", "admins", "create", "tester", "--json", "--config", "one.toml"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=folder,
+    )
+    out, _ = await made.communicate()
+    return {"authorization": f"Bearer {json.loads(out)['key']}"}
+
+
+async def until_status(
+    client: httpx.AsyncClient, key: dict[str, str], status: int, seconds: float, *, path: str = "/v1/models"
+) -> None:
+    """The gateway answers with `status` after at most so many seconds; until then with the other one."""
+    before = {200: 401, 401: 200}[status]
+    until = time.monotonic() + seconds
+    while True:
+        asked_at = time.monotonic()
+        answer = await client.get(path, headers=key)
+        if answer.status_code == status:
+            return
+        assert answer.status_code == before
+        assert asked_at < until, f"it still answers {answer.status_code}"
+        await asyncio.sleep(0.05)

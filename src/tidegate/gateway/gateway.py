@@ -388,10 +388,9 @@ class Gateway:
             ],
         )
         log = self._request_log
-        if log is not None:
-            gauge(
-                "tidegate_log_lines_dropped",
-                "Request lines that could not be written.",
-                (),
-                lambda: [((), float(log.dropped))],
-            )
+        gauge(
+            "tidegate_log_lines_dropped",
+            "Lines of the log that could not be written.",
+            (),
+            lambda: [((), float(self.log.dropped + (0 if log is None else log.dropped)))],
+        )

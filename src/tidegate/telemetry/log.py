@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, TextIO, cast
 
 import msgspec
 
@@ -38,9 +38,14 @@ BATCH_DELAY_S = 0.2
 
 
 class Logger:
-    """What happens, by the name of the event."""
+    """What happens, by the name of the event. No method raises, wherever the lines go: a full disk may keep a line from
+    being written, and nothing else from being done."""
 
-    __slots__ = ()
+    __slots__ = ("dropped",)
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        """Lines that could not be written."""
 
     def debug(self, event: str, **values: Any) -> None:
         _loaded().debug(event, **values)
@@ -64,6 +69,25 @@ _logger = Logger()
 
 def get_logger() -> Logger:
     return _logger
+
+
+class _Steady:
+    """The stream as structlog writes to it; what it does not take is counted."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):  # full, gone, closed
+            _logger.dropped += 1
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            _logger.dropped += 1
 
 
 class _Output(NamedTuple):
@@ -98,7 +122,7 @@ def _loaded() -> Any:
         structlog.configure(
             processors=[*_shared(), _renderer(output)],
             wrapper_class=structlog.make_filtering_bound_logger(output.level),
-            logger_factory=structlog.PrintLoggerFactory(output.target),
+            logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Steady(output.target))),
             cache_logger_on_first_use=False,
         )
     return structlog.get_logger()
