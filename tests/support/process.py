@@ -117,6 +117,13 @@ class Process:
         """The most there were since :meth:`forget_peak`."""
         return self._figure("VmHWM")
 
+    def files(self) -> int:
+        """Open descriptors."""
+        return len(os.listdir(f"/proc/{self._child.pid}/fd"))
+
+    def threads(self) -> int:
+        return len(os.listdir(f"/proc/{self._child.pid}/task"))
+
     def forget_peak(self) -> None:
         Path(f"/proc/{self._child.pid}/clear_refs").write_text("5")
 

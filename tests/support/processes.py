@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import httpx
 __all__ = ["Gateway", "free_port"]
 
 PATIENCE_S = 20.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port() -> int:
@@ -25,8 +27,11 @@ def free_port() -> int:
 class Gateway:
     """`tidegate serve` with a configuration, on the same port each time it is started."""
 
-    def __init__(self, toml: str, folder: Path, name: str = "gateway") -> None:
-        """`{port}` in the configuration stands for the port."""
+    def __init__(
+        self, toml: str, folder: Path, name: str = "gateway", *, module: tuple[str, ...] = ("tidegate",)
+    ) -> None:
+        """`{port}` in the configuration stands for the port. `module` is what Python runs, with its first arguments."""
+        self._module = module
         self.port = free_port()
         self._file = folder / f"{name}.toml"
         self._file.write_text(toml.replace("{port}", str(self.port)), "utf-8")
@@ -55,11 +60,12 @@ class Gateway:
     def _spawn(self) -> "subprocess.Popen[bytes]":
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "tidegate", "serve", "--config", str(self._file)],
+                [sys.executable, "-m", *self._module, "serve", "--config", str(self._file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self._file.parent,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
 
     async def stop(self) -> None:
