@@ -14,6 +14,7 @@ from tests.support.api import Api
 from tests.support.canned import json_answer, sse_answer
 from tests.support.deployment import ANSWER, Deployment, error, fine, labelled, metric
 from tests.support.running import Running, wait_for
+from tidegate.routing.retry import BASE_S
 
 
 def two(first: Deployment, second: Deployment, routing: str = "", alias: str = "") -> str:
@@ -142,6 +143,34 @@ def test_a_herd_that_fails_retries_no_more_than_its_share() -> None:
         assert statuses == [503] * 60
         assert 60 < len(first.calls) <= 60 + 6
         assert metric(api, "tidegate_retries_denied_total") >= 54 - 6
+
+
+@pytest.mark.fault("FAULT-HERD")
+def test_those_who_failed_together_do_not_come_back_together() -> None:
+    """The waits are drawn from the whole range, so that a provider that recovers is not run over once more."""
+    herd = 60
+    barrier = threading.Barrier(herd)
+
+    def answer(number: int, _: str) -> bytes:
+        if number <= herd:
+            barrier.wait(10)
+            return error("503 X")
+        return ANSWER
+
+    with (
+        Deployment(answer) as first,
+        Running(
+            "[server]\nport = 0\n[routing]\nretry_budget = 1.0\neject_after = 0\n" + first.toml("first")
+        ) as gateway,
+        Api(gateway) as api,
+        ThreadPoolExecutor(herd) as pool,
+    ):
+        assert list(pool.map(lambda _: api.ask("chat", "first/m").status, range(herd))) == [200] * herd
+        back = sorted(call.at for call in first.calls[herd:])
+        assert len(back) == herd
+        busiest = max(sum(at <= other < at + BASE_S / 5 for other in back) for at in back)
+        assert busiest < herd * 0.6, "they came in a crowd"
+        assert back[-1] - back[0] > BASE_S / 2
 
 
 # --- failover ----------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def test_the_same_request_gets_the_same_answer(keeping: Running, key: dict[str, 
     assert (entry["ending"], entry["attempts"], entry["output_tokens"]) == ("repeated", 0, 0)
 
 
-@pytest.mark.fault("FAULT-REPEATED")
+@pytest.mark.fault("FAULT-REPEATED", "FAULT-HERD")
 @streamed
 def test_requests_at_the_same_time_share_one_run(keeping: Running, key: dict[str, str], stream: bool) -> None:
     body = {"model": "lab/lorem?chunks=20&gap=20", "stream": stream, **BODIES["/v1/chat/completions"]}

@@ -28,10 +28,18 @@ class Gateway:
     """`tidegate serve` with a configuration, on the same port each time it is started."""
 
     def __init__(
-        self, toml: str, folder: Path, name: str = "gateway", *, module: tuple[str, ...] = ("tidegate",)
+        self,
+        toml: str,
+        folder: Path,
+        name: str = "gateway",
+        *,
+        module: tuple[str, ...] = ("tidegate",),
+        path: tuple[Path, ...] = (),
     ) -> None:
-        """`{port}` in the configuration stands for the port. `module` is what Python runs, with its first arguments."""
+        """`{port}` in the configuration stands for the port. `module` is what Python runs, with its first arguments;
+        modules are looked for in `path` first."""
         self._module = module
+        self._path = os.pathsep.join(map(str, (*path, ROOT)))
         self.port = free_port()
         self._file = folder / f"{name}.toml"
         self._file.write_text(toml.replace("{port}", str(self.port)), "utf-8")
@@ -65,7 +73,7 @@ class Gateway:
                 stdout=log,
                 stderr=log,
                 cwd=self._file.parent,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": self._path},
             )
 
     async def stop(self) -> None:

@@ -144,6 +144,7 @@ def test_a_resolver_with_a_bug_leaves_nobody_waiting() -> None:
     run(scenario)
 
 
+@pytest.mark.fault("FAULT-HERD")
 def test_a_burst_asks_once_and_nobody_takes_the_answer_from_another() -> None:
     asked = 0
     gate: list[asyncio.Event] = []
