@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -139,3 +140,20 @@ def test_no_text_commands_the_terminal_that_shows_the_log(format_: Format) -> No
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", text)
     if format_ == "json":
         assert TERMINAL in [json.loads(line).get("path") for line in text.splitlines()]
+
+
+def test_a_pipe_that_is_full_costs_lines_and_no_time() -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as reader, os.fdopen(write, "w") as stream:
+        configure("info", "json", stream)
+        dropped = get_logger().dropped
+        for number in range(400):
+            get_logger().warning("a_line", number=number, text="x" * 9000)
+        assert get_logger().dropped > dropped
+        os.set_blocking(read, False)
+        first = reader.read()
+        get_logger().warning("another_line")
+        lines = (first + reader.read()).decode().splitlines()
+    whole = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    assert [line["number"] for line in whole[:-1]] == list(range(len(whole) - 1))
+    assert whole[-1]["event"] == "another_line", "it hangs on the half of one"

@@ -9,8 +9,10 @@ start, and 6 MB). It is loaded with the first line.
 
 import asyncio
 import logging
+import os
 import queue
 import re
+import select
 import sys
 import threading
 import time
@@ -72,22 +74,45 @@ def get_logger() -> Logger:
 
 
 class _Steady:
-    """The stream as structlog writes to it; what it does not take is counted."""
+    """The stream as loggers write to it, line by line. It neither fails nor waits: what the stream does not take, because
+    it is full, closed, or a pipe that nobody reads, is dropped and counted."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._line = ""
+        self._torn = False
+        """The last line lacks its end."""
+        try:
+            self._file = stream.fileno()
+        except (OSError, ValueError):  # in memory, or closed
+            self._file = -1
 
     def write(self, text: str) -> None:
-        try:
-            self._stream.write(text)
-        except (OSError, ValueError):  # full, gone, closed
-            _logger.dropped += 1
+        self._line += text
 
     def flush(self) -> None:
+        line, self._line = self._line, ""
         try:
-            self._stream.flush()
+            if self._file < 0:
+                self._stream.write(line)
+                self._stream.flush()
+            else:
+                self._hand_over(line.encode(errors="replace"))
         except (OSError, ValueError):
             _logger.dropped += 1
+
+    def _hand_over(self, line: bytes) -> None:
+        """Past the stream's own buffer, whose lock the thread of the request lines holds while it waits."""
+        ready = select.poll()
+        ready.register(self._file, select.POLLOUT)
+        if self._torn:
+            line = b"\n" + line
+        while line:
+            if not ready.poll(0):
+                raise BlockingIOError
+            # So much a pipe takes without a wait when it takes anything.
+            line = line[os.write(self._file, line[: select.PIPE_BUF]) :]
+            self._torn = bool(line)
 
 
 class _Output(NamedTuple):
@@ -106,7 +131,7 @@ def configure(level: str, format_: Format, stream: TextIO | None = None) -> None
     _chosen[:] = [output]
     if "structlog" in sys.modules:
         _loaded()
-    handler = logging.StreamHandler(output.target)
+    handler = logging.StreamHandler(_Steady(output.target))
     handler.setFormatter(_Formatter(output))
     root = logging.getLogger()
     root.handlers[:] = [handler]
