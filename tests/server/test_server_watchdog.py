@@ -1,11 +1,15 @@
 """What keeps the event loop from its work is noticed, measured and named."""
 
+import contextlib
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ import pytest
 from tests.support.api import Api
 from tests.support.raw import Raw, post
 from tests.support.running import Running, wait_for
+from tidegate.server.supervisor import watches
 from tidegate.telemetry.watchdog import BLOCKED_S, LOOKS
 
 SECRET = "what-nobody-may-read-in-a-log"
@@ -50,6 +55,34 @@ def test_a_block_is_told_while_it_lasts_with_its_place_and_again_when_it_is_over
         assert figure(api, "tidegate_loop_blocked_total") == 1
         assert figure(api, "tidegate_loop_lag_seconds_sum") >= told["blocked_s"]
         assert wait_for(lambda: figure(api, "tidegate_loop_lag_seconds_count") > 3), "it looks no more"
+
+
+@pytest.mark.fault("FAULT-LOOP-BLOCKED")
+def test_a_supervisor_hears_that_the_loop_turns_and_nothing_while_it_does_not(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(tmp_path / "notify"))
+        supervisor.settimeout(5)
+        told = {
+            "NOTIFY_SOCKET": str(tmp_path / "notify"),
+            "WATCHDOG_USEC": "30000000",
+            "WATCHDOG_PID": str(os.getpid()),
+        }
+        with Running(environment=told) as gateway:
+            heard = [supervisor.recv(99) for _ in range(4)]
+            assert heard.count(b"WATCHDOG=1") >= 2
+            gateway.loop.call_soon_threadsafe(time.sleep, 0.8)
+            time.sleep(0.1)
+            supervisor.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    supervisor.recv(99)
+            time.sleep(0.5)
+            with pytest.raises(BlockingIOError):
+                supervisor.recv(99)
+            supervisor.settimeout(5)
+            assert supervisor.recv(99) == b"WATCHDOG=1"
+        assert not watches({**told, "WATCHDOG_PID": "1"}, os.getpid())
+        assert not watches({}, os.getpid())
 
 
 QUICK_S = 0.05

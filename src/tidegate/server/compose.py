@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
@@ -30,7 +31,7 @@ from tidegate.server.drain import MARGIN_S, Drain
 from tidegate.server.envelope_key import KeyUnusable, envelope_key
 from tidegate.server.pepper import peppers
 from tidegate.server.spool import Spools
-from tidegate.server.supervisor import notify
+from tidegate.server.supervisor import notify, watches
 from tidegate.storage.records import StorageUnusable
 from tidegate.storage.storage import Storage
 from tidegate.telemetry import log
@@ -242,7 +243,8 @@ class Lifespan:
             self.reload()
         notify(self.environment, "READY=1")
         self.gateway.start()
-        self._watchdog = Watchdog(loop, self.gateway.metrics)
+        tell = partial(notify, self.environment, "WATCHDOG=1") if watches(self.environment, os.getpid()) else None
+        self._watchdog = Watchdog(loop, self.gateway.metrics, tell)
         self._watchdog.start()
         if self._audio is not None:
             self._audio.start()

@@ -10,7 +10,7 @@ import socket
 import stat
 from collections.abc import Mapping, MutableMapping
 
-__all__ = ["ADMIN", "SocketUnusable", "inherited", "notify"]
+__all__ = ["ADMIN", "SocketUnusable", "inherited", "notify", "watches"]
 
 FIRST = 3
 """The first descriptor behind standard input, output and error."""
@@ -68,6 +68,12 @@ def _opened(descriptor: int) -> socket.socket:
         )
     sock.set_inheritable(False)
     return sock
+
+
+def watches(environment: Mapping[str, str], process: int) -> bool:
+    """Whether the supervisor wants to hear every now and then that `process` goes on, and restarts it otherwise
+    (`WATCHDOG_USEC`, sd_watchdog_enabled(3))."""
+    return bool(environment.get("WATCHDOG_USEC")) and environment.get("WATCHDOG_PID", str(process)) == str(process)
 
 
 def notify(environment: Mapping[str, str], state: str) -> None:

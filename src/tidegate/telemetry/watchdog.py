@@ -8,6 +8,7 @@ import asyncio
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from tidegate.telemetry.log import get_logger
@@ -32,8 +33,16 @@ FRAMES = 16
 class Watchdog:
     """Watches the loop that `start` is called on until `stop`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, metrics: Metrics, *, look_s: float = LOOK_S) -> None:
-        """A block is what lasts for `LOOKS` times `look_s`."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        metrics: Metrics,
+        turned: Callable[[], None] | None = None,
+        *,
+        look_s: float = LOOK_S,
+    ) -> None:
+        """A block is what lasts for `LOOKS` times `look_s`. `turned` is called each time the loop has shown that it turns."""
+        self._turned = turned
         self._look_s = look_s
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
@@ -79,10 +88,12 @@ class Watchdog:
         if self._told:
             self._told = False
             get_logger().warning("loop_free", blocked_s=round(late, 3))
-        elif late >= self._look_s * LOOKS and time.thread_time() - self._worked >= late / 2:
+        elif late >= self._look_s * LOOKS and time.thread_time() - self._worked >= late / 10:
             # What never let go of the interpreter has stopped the thread as well. Had the process merely not run, as
-            # when the machine slept, it would not have used the processor.
+            # when the machine slept, it would hardly have used the processor.
             self._tell(late, [])
+        if self._turned is not None:
+            self._turned()
         self._arm(now)
 
     def _look(self) -> None:
