@@ -3,15 +3,18 @@
 import base64
 import email.parser
 import email.policy
+from collections.abc import Callable
 from email.message import EmailMessage
-from typing import cast
+from typing import TypeVar, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.wire import errors
-from tidegate.wire.forms import Base64, Form, Then, Upload, multipart
+from tidegate.wire.forms import Base64, Form, Read, Then, Upload, multipart
+
+T = TypeVar("T")
 
 BOUNDARY = "tidegate-0123456789abcdef0123456789abcdef"
 
@@ -32,6 +35,9 @@ class Bytes:
 
     def fetch(self, start: int, stop: int, then: Then) -> None:
         then(self._data[start:stop])
+
+    def examine(self, work: Callable[[Read], T], then: Callable[[T | errors.TidegateError], None]) -> None:
+        then(work(lambda start, stop: self._data[start:stop]))
 
 
 class Lost(Bytes):

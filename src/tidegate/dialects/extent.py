@@ -22,7 +22,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     input_tokens: int | None = None
     """Where it is not the size of the body that no count of tokens exceeds."""
     seconds: float = 0.0
-    """Of audio to be read."""
+    """Of audio to be read; infinite where nobody can tell."""
     characters: int = 0
     """Of text to be spoken."""
 

@@ -1,15 +1,17 @@
 """What one request sets aside, uses and is charged, from its admission to its row in the ledger."""
 
+import asyncio
 import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 from tidegate.access.keys import Principal
 from tidegate.access.ledger import Charge
-from tidegate.access.limits import Reservation
+from tidegate.access.limits import Gate, Reservation
 from tidegate.access.scopes import end_user_scope
 from tidegate.config.limits import NO_LIMITS
 from tidegate.dialects.dialect import AnyRequest, Call, estimated_usage
+from tidegate.dialects.transcription.request import TranscriptionRequest
 from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano
 from tidegate.gateway.snapshot import Path
 from tidegate.gateway.tenant import tenant_of
@@ -127,6 +129,27 @@ class Account:
         elif not principal.scopes:
             return None
         gate = gateway.limiter.gate(principal.scopes, user)
+        if gate.cost and isinstance(request, TranscriptionRequest) and not request.measured:
+            return self._measure(request, gate, call, plan)
+        return self._reserve(request, gate, call, plan)
+
+    async def _measure(
+        self, request: TranscriptionRequest, gate: Gate, call: Call, plan: "Sequence[Path]"
+    ) -> Reservation:
+        """A budget has to know how long the recording lasts, and that takes a look into the file."""
+        done: asyncio.Future[errors.TidegateError | None] = self._gateway.loop.create_future()
+        request.measure(lambda error: None if done.done() else done.set_result(error))
+        if (error := await done) is not None:
+            raise error
+        held = self._reserve(request, gate, call, plan)
+        if held is not None:
+            return await held
+        assert self.reservation is not None
+        return self.reservation
+
+    def _reserve(
+        self, request: AnyRequest, gate: Gate, call: Call, plan: "Sequence[Path]"
+    ) -> "Coroutine[Any, Any, Reservation] | None":
         tokens = cost = 0
         if not self.free:
             if gate.tokens:

@@ -1,5 +1,6 @@
 """What a request may use: an estimate for limits of tokens, and for budgets a bound that it cannot exceed."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -7,9 +8,11 @@ from tidegate.access.prices import Prices
 from tidegate.dialects.dialect import AnyRequest, Call, Destination
 from tidegate.dialects.extent import Extent
 from tidegate.dialects.messages.upstream import DEFAULT_MAX_TOKENS
+from tidegate.dialects.transcription.duration import READABLE
 from tidegate.gateway.snapshot import Path
 from tidegate.wire.errors import CostUnbounded
 from tidegate.wire.events import estimate_tokens
+from tidegate.wire.forms import FILE
 
 __all__ = ["FRAME_TOKENS", "PRICE_UNKNOWN", "USUAL_OUTPUT_TOKENS", "estimated_tokens", "most_nano"]
 
@@ -40,6 +43,13 @@ def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: C
         destination = path.destination
         input_tokens = extent.input_tokens
         try:
+            if math.isinf(extent.seconds):
+                raise CostUnbounded(
+                    "A budget holds for this request, and how long the recording lasts cannot be told from it. Send it as "
+                    f"{READABLE}.",
+                    param=FILE,
+                    code="duration_unknown",
+                )
             output_tokens = _output(extent, destination, model)
             if input_tokens is None:
                 if reads_more is None:

@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tidegate.server.turns import Turns
 from tidegate.wire import errors
-from tidegate.wire.forms import Then
+from tidegate.wire.forms import Read, Then
 
 __all__ = ["MEMORY_BYTES", "UNWRITTEN_BYTES", "Spool", "Spools", "Tide"]
 
@@ -36,6 +36,8 @@ THREADS = 2
 """Writers and readers of all uploads together. A slow disk gets no faster by more of them, and they take the event loop's
 core from it where there is only one."""
 
+
+T = TypeVar("T")
 
 Job = tuple[Callable[[], Any], Callable[[Any], None]]
 """What a thread is to do, and who is told of the result on the loop."""
@@ -91,6 +93,9 @@ class Spools:
             work, then = job
             self._loop.call_soon_threadsafe(then, _caught(work))
 
+    def tell_bug(self, bug: Exception) -> None:
+        self._loop.call_exception_handler({"message": "an upload could not be examined", "exception": bug})
+
     def make(self) -> int:
         """A file descriptor of a new file without a name, which the system frees when it is closed. Blocks."""
         if self._folder:
@@ -131,6 +136,7 @@ class Spool:
         self._error: errors.TidegateError | None = None
         self._then: Callable[[errors.TidegateError | None], None] | None = None
         self._reads: deque[tuple[int, int, Then]] = deque()
+        self._studies: deque[tuple[Callable[[Read], Any], Callable[[Any], None]]] = deque()
         self._released = False
 
     # -- writing ------------------------------------------------------------------------------------------------
@@ -181,6 +187,10 @@ class Spool:
         self._reads.append((start, min(stop, self.size), then))
         self._work()
 
+    def examine(self, work: Callable[[Read], T], then: Callable[[T | errors.TidegateError], None]) -> None:
+        self._studies.append((work, then))
+        self._work()
+
     def release(self) -> None:
         """The file is needed no more, whatever became of it. Who waits for something of it waits in vain."""
         if self._released:
@@ -190,6 +200,7 @@ class Spool:
         self._tide = self._then = self._memory = None
         self._waiting.clear()
         self._reads.clear()
+        self._studies.clear()
         self._work()
 
     # -- the disk -----------------------------------------------------------------------------------------------
@@ -213,6 +224,12 @@ class Spool:
             start, stop, then_ = self._reads.popleft()
             self._at_work = True
             self._spools.run(partial(_read, self._descriptor, start, stop), partial(self._on_read, then_))
+        elif self._studies:
+            work, told = self._studies.popleft()
+            self._at_work = True
+            kept = self._memory
+            read = self._read_some if kept is None else lambda start, stop: kept[start:stop]
+            self._spools.run(partial(_studied, work, read), partial(self._on_read, told))
 
     def _write(self, batch: list[bytes]) -> None:
         """In a thread."""
@@ -243,14 +260,20 @@ class Spool:
         if self._tide is not None:
             self._tide.not_kept(self._error)
 
-    def _on_read(self, then: Then, found: bytes | OSError) -> None:
+    def _read_some(self, start: int, stop: int) -> bytes:
+        """In a thread. Raises OSError."""
+        stop = min(stop, self.size)
+        return _read(self._descriptor, start, stop) if start < stop else b""
+
+    def _on_read(self, then: Callable[[Any], None], found: object) -> None:
         self._at_work = False
         if not self._released:
-            then(
-                found
-                if isinstance(found, bytes)
-                else errors.InsufficientStorage(f"The upload cannot be read again: {found.strerror or found}.")
-            )
+            if isinstance(found, _Bug):
+                self._spools.tell_bug(found.exception)
+                found = errors.Internal("The gateway failed on this request; its log has the details.")
+            elif isinstance(found, OSError):
+                found = errors.InsufficientStorage(f"The upload cannot be read again: {found.strerror or found}.")
+            then(found)
         self._work()
 
 
@@ -259,6 +282,23 @@ def _caught(work: Callable[[], Any]) -> Any:
         return work()
     except OSError as error:
         return error
+
+
+class _Bug:
+    """What nobody foresaw. A thread must not die of it."""
+
+    def __init__(self, exception: Exception) -> None:
+        self.exception = exception
+
+
+def _studied(work: Callable[[Read], Any], read: Read) -> Any:
+    """In a thread. Raises OSError."""
+    try:
+        return work(read)
+    except OSError:
+        raise
+    except Exception as bug:
+        return _Bug(bug)
 
 
 def _read(descriptor: int, start: int, stop: int) -> bytes:

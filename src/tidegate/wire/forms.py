@@ -7,14 +7,14 @@ its bytes: a *source* knows its size and gives any piece of itself, now or later
 import base64
 import re
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from tidegate.wire.errors import TidegateError
 from tidegate.wire.events import BYTES_PER_TOKEN
 
-__all__ = ["FILE", "Base64", "Blob", "Form", "Part", "Source", "Then", "Upload", "multipart"]
+__all__ = ["FILE", "Base64", "Blob", "Form", "Part", "Read", "Source", "Then", "Upload", "multipart"]
 
 FILE = "file"
 """The name under which OpenAI's forms carry their file."""
@@ -25,6 +25,11 @@ AUDIO_BYTES_PER_TOKEN = 1600
 _ESCAPES = {ord('"'): "%22", ord("\r"): "%0D", ord("\n"): "%0A", ord("\\"): "%5C"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*;[\x20-\x7e]*)?")
+
+T = TypeVar("T")
+
+Read = Callable[[int, int], bytes]
+"""The bytes between two places of a file, fewer only where it ends. Raises OSError."""
 
 Then = Callable[[bytes | TidegateError], None]
 """Told the bytes that were asked for, or why there are none."""
@@ -57,6 +62,10 @@ class Blob(Source, Protocol):
     @property
     def beginning(self) -> bytes:
         """Its first bytes, at most 32."""
+
+    def examine(self, work: "Callable[[Read], T]", then: "Callable[[T | TidegateError], None]") -> None:
+        """Have `work` done on the file, which reads what it wants of it, off the event loop; `then` is told on the loop what
+        it returned, or why the file cannot be read."""
 
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):

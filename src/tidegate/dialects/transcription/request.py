@@ -1,17 +1,19 @@
 """A validated form on its way to a provider, and the whole answer on its way back."""
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from tidegate.dialects.dialect import Answer, Call, Destination, Stream, estimated_usage, refuse_unsupported
 from tidegate.dialects.extent import Extent
 from tidegate.dialects.transcription import gemini
 from tidegate.dialects.transcription.answer import read_transcript
+from tidegate.dialects.transcription.duration import longest
 from tidegate.dialects.transcription.fields import F, Fields, base_name, read_fields
 from tidegate.dialects.transcription.stream import TranscriptStream
 from tidegate.dialects.validation import invalid, missing
 from tidegate.wire import jsonio
-from tidegate.wire.errors import WireError
+from tidegate.wire.errors import TidegateError, WireError
 from tidegate.wire.forms import FILE, Blob, Form, Upload, multipart
 
 __all__ = ["TEXT", "TranscriptionRequest"]
@@ -25,21 +27,25 @@ _NEUTRAL = {"response_format": "json", "temperature": "0"}
 """Values that ask for what happens anyway."""
 
 
-LEAST_BYTES_PER_S: Final = 500
-"""No format in use needs fewer bytes for a second of speech."""
+USUAL_BYTES_PER_S: Final = 500
+"""Hardly any speech has fewer bytes in a second; silence may."""
 
 TOKENS_PER_S: Final = 50
 """No model reads, or writes down, more tokens for a second of audio."""
+
+LEAST_TOKENS: Final = 512
+"""What a model may write down however short the audio is: Whisper fills at most 448 tokens for a window."""
 
 
 class TranscriptionRequest:
     """See :class:`tidegate.dialects.dialect.FormRequest`."""
 
-    __slots__ = ("_file", "_form", "dropped", "fields", "model", "stream")
+    __slots__ = ("_file", "_form", "_lasts_s", "dropped", "fields", "model", "stream")
 
     def __init__(self, form: Form, file: Blob, fields: Fields) -> None:
         self._form = form
         self._file = file
+        self._lasts_s: float | None = None
         self.fields = fields
         self.dropped: tuple[str, ...] = ()
         self.model = fields.model
@@ -72,12 +78,33 @@ class TranscriptionRequest:
         return ""
 
     @property
+    def measured(self) -> bool:
+        """Whether `extent` is a bound, and no guess."""
+        return self._lasts_s is not None
+
+    def measure(self, then: Callable[[TidegateError | None], None]) -> None:
+        """Look into the file, so that `extent` is a bound. `then` is told when that is done, or why it cannot be."""
+
+        def found(lasts_s: float | TidegateError | None) -> None:
+            if isinstance(lasts_s, TidegateError):
+                then(lasts_s)
+            else:
+                # Who counts seconds counts whole ones.
+                self._lasts_s = math.inf if lasts_s is None or math.isinf(lasts_s) else math.ceil(lasts_s)
+                then(None)
+
+        size = self._file.size
+        self._file.examine(lambda read: longest(read, size), found)
+
+    @property
     def extent(self) -> Extent:
-        """By the slowest that speech is ever encoded: audio of other kinds is shorter."""
-        seconds = self._file.size / LEAST_BYTES_PER_S
+        """Before it is measured only about: as long as speech of so many bytes."""
+        seconds = self._file.size / USUAL_BYTES_PER_S if self._lasts_s is None else self._lasts_s
         text = sum(len(value.encode()) for _, value in self._form.fields)
+        if math.isinf(seconds):
+            return Extent(seconds=seconds)
         tokens = math.ceil(seconds * TOKENS_PER_S)
-        return Extent(output_tokens=tokens, input_tokens=tokens + text, seconds=seconds)
+        return Extent(output_tokens=tokens + LEAST_TOKENS, input_tokens=tokens + text, seconds=seconds)
 
     def reads_more(self) -> bool:
         return False
