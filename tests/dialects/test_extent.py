@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tidegate.dialects.extent import Extent, reads_more, surcharge
+from tidegate.dialects.extent import Extent, reads, reads_more, surcharge
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 
 TEXT = [{"role": "user", "content": "Hi"}]
@@ -39,7 +39,7 @@ def dialect(path: str) -> Any:
 def test_the_extent_is_what_the_request_allows(path: str, body: Any, extent: Extent) -> None:
     request = dialect(path).parse(json.dumps({"model": "m", **body}).encode())
     assert request.extent == extent
-    assert not request.reads_more()
+    assert request.reads() == 0
 
 
 PLAIN = {"model": "m", "input": [{"role": "user", "content": [{"type": "input_text", "text": 'an "image_url" é'}]}]}
@@ -109,3 +109,31 @@ def test_text_about_such_things_is_only_text(body: Any) -> None:
 )
 def test_what_costs_more_than_the_list_price_is_seen(body: str, member: str | None) -> None:
     assert surcharge(body.encode()) == member
+
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+IMAGE = [{"role": "user", "content": [{"type": "input_image", "image_url": "https://e.example/a"}]}]
+
+
+@pytest.mark.security("SEC-API4-BOUND")
+@pytest.mark.parametrize(
+    ("body", "times"),
+    [
+        ({"input": "Hi"}, 0),
+        ({"input": IMAGE}, 1),
+        ({"input": IMAGE, "tools": [{"type": "function", "name": "f"}]}, 1),
+        ({"tools": [{"type": "computer_use_preview"}]}, 1),
+        ({"tools": [{"type": "web_search"}]}, None),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 3}, 4),
+        ({"tools": [{"type": "mcp"}, {"type": "code_interpreter"}], "max_tool_calls": 0}, 1),
+        ({"tools": [{**SEARCH, "max_uses": 5}]}, 6),
+        ({"tools": [{**SEARCH, "max_uses": 5}, {"type": "web_fetch_20250910", "max_uses": 2}]}, 8),
+        ({"tools": [{**SEARCH, "max_uses": 5}, {"type": "code_execution_20250825"}]}, None),
+        ({"tools": [{**SEARCH, "max_uses": True}]}, None),
+        ({"tools": [{"googleSearch": {}}]}, None),
+        ({"web_search_options": {}}, None),
+        ({"mcp_servers": [{"url": "https://e.example"}], "tools": [{**SEARCH, "max_uses": 5}]}, None),
+    ],
+)
+def test_each_use_of_a_tool_that_the_provider_runs_reads_everything_anew(body: Any, times: int | None) -> None:
+    assert reads(json.dumps(body).encode()) == times

@@ -53,6 +53,23 @@ kind = "openai-compatible"
 base_url = "{sim}"
 credentials = ["x"]
 speaks = ["chat"]
+[providers.apart]
+kind = "dashscope"
+base_url = "{sim}"
+credentials = ["x"]
+max_output = { "echo?chunks=1" = 50 }
+[providers.tools]
+kind = "openai-compatible"
+speaks = ["responses"]
+base_url = "{sim}"
+max_input = { "*" = 100 }
+tool_rounds = { "echo?chunks=1" = 3 }
+[prices."apart/*"]
+input = 0
+output = 1000
+[prices."tools/*"]
+input = 1000
+output = 0
 [prices."sim/*"]
 input = 0
 output = 1000
@@ -220,6 +237,31 @@ def test_a_budget_refuses_what_nobody_can_put_a_price_on(
     assert told in reply.error["message"]
     assert len(gateway.sim.requests) == before
     assert ask(api, "open", model, **members).status == 200  # it is the budget that has to know
+
+
+@pytest.mark.security("SEC-API4-BOUND")
+def test_thoughts_that_no_maximum_counts_are_reserved_by_the_models_own(api: Api) -> None:
+    """The budget of $0.015 has room for 15 tokens."""
+    reply = ask(api, "small", "apart/echo", max_output_tokens=5)
+    assert (reply.status, reply.error["code"]) == (403, "output_limit_unknown")
+    assert "providers.apart.max_output" in reply.error["message"]
+    reply = ask(api, "small", "apart/echo?chunks=1", max_output_tokens=5)
+    assert reply.status == 429
+    assert "this request may use $0.05" in reply.error["message"]
+    assert ask(api, "vision", "apart/echo?chunks=1", max_output_tokens=5).status == 200
+
+
+@pytest.mark.security("SEC-API4-BOUND")
+def test_each_use_of_a_tool_that_the_provider_runs_is_reserved(api: Api) -> None:
+    """Each reads the whole context anew, of 100 tokens at $0.001."""
+    search: dict[str, Any] = {"tools": [{"type": "web_search"}]}
+    reply = ask(api, "small", "tools/echo", max_output_tokens=5, **search)
+    assert (reply.status, reply.error["code"], reply.error["param"]) == (403, "tool_rounds_unknown", "tools")
+    assert "providers.tools.tool_rounds" in reply.error["message"]
+    reply = ask(api, "small", "tools/echo", max_output_tokens=5, max_tool_calls=4, **search)
+    assert "this request may use $0.50" in reply.error["message"]
+    reply = ask(api, "small", "tools/echo?chunks=1", max_output_tokens=5, **search)
+    assert "this request may use $0.30" in reply.error["message"]
 
 
 @pytest.mark.security("SEC-API4-BOUND")

@@ -110,6 +110,8 @@ def _provider(provider: ProviderConfig, path: str, origins: Mapping[str, str]) -
     yield _line(f"{path}.reasons_silently", record.reasons_silently, origins)
     yield _line(f"{path}.max_output", dict(record.max_output), origins)
     yield _line(f"{path}.max_input", dict(record.max_input), origins)
+    yield _line(f"{path}.thinks_apart", record.thinks_apart, origins)
+    yield _line(f"{path}.tool_rounds", dict(record.tool_rounds), origins)
     yield _line(f"{path}.state", record.state, origins)
     yield _line(f"{path}.price_list", provider.price_list, origins)
 

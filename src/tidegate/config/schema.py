@@ -514,6 +514,21 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
             "that fits counts. Budgets need it for requests with images, files, audio, or tools that the provider runs."
         ),
     ] = {}
+    thinks_apart: Annotated[
+        tuple[str, ...] | None,
+        Meta(
+            description="Patterns of model names whose thoughts are not counted in the request's maximum of output tokens. "
+            "Budgets reserve `max_output` for them, whatever the request asks. Unset: those of the kind."
+        ),
+    ] = None
+    tool_rounds: Annotated[
+        dict[str, int],
+        Meta(
+            description="How often models read their prompt at most within one answer, for tools that the provider runs, by "
+            "patterns of model names; the first that fits counts. Budgets need it for requests with such tools that set "
+            "no `max_tool_calls` or `max_uses`. Looked up before what the kind knows."
+        ),
+    ] = {}
     state: Annotated[
         State | None,
         Meta(description="Who keeps stored responses and conversations: `gateway` or `provider`. Unset: as the kind."),
@@ -550,6 +565,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
             reasons_silently=known.reasons_silently if self.reasons_silently is None else self.reasons_silently,
             max_output=(*self.max_output.items(), *known.max_output),
             max_input=(*self.max_input.items(), *known.max_input),
+            thinks_apart=known.thinks_apart if self.thinks_apart is None else self.thinks_apart,
+            tool_rounds=(*self.tool_rounds.items(), *known.tool_rounds),
             state=known.state if self.state is None else self.state,
         )
 

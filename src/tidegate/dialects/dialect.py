@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVa
 
 import msgspec
 
-from tidegate.dialects.extent import Extent, reads_more, surcharge
+from tidegate.dialects.extent import Extent, reads, surcharge
 from tidegate.dialects.profile import Profile
 from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError, UnsupportedParameter
@@ -151,6 +151,10 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """The most that the model can put out, where known; Anthropic's API has no request without a limit."""
     max_input_tokens: int | None = None
     """The most that the model can read, where known."""
+    thinks_apart: bool = False
+    """The request's maximum of output tokens does not count what the model thinks."""
+    tool_rounds: int | None = None
+    """How often the model reads its prompt at most within one answer, for tools that the provider runs, where known."""
     operations: frozenset[str] = frozenset()
     """What the provider has behind this endpoint, such as `/count_tokens`."""
     fetches_urls: bool = True
@@ -210,8 +214,8 @@ class AnyRequest(Protocol):
     def extent(self) -> Extent:
         """How much it can use at most."""
 
-    def reads_more(self) -> bool:
-        """See :func:`tidegate.dialects.extent.reads_more`. What the request builds on counts where it was resolved."""
+    def reads(self) -> int | None:
+        """See :func:`tidegate.dialects.extent.reads`. What the request builds on counts where it was resolved."""
 
     def surcharge(self) -> str | None:
         """See :func:`tidegate.dialects.extent.surcharge`."""
@@ -285,8 +289,8 @@ class Received(Generic[Body]):
     def wants_stream(self) -> bool:
         return self.stream is True
 
-    def reads_more(self) -> bool:
-        return reads_more(self._body)
+    def reads(self) -> int | None:
+        return reads(self._body)
 
     @property
     def affinity(self) -> str:

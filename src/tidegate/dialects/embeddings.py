@@ -75,8 +75,8 @@ class EmbeddingsRequest:
     def extent(self) -> Extent:
         return NOTHING
 
-    def reads_more(self) -> bool:
-        return False
+    def reads(self) -> int | None:
+        return 0
 
     def surcharge(self) -> str | None:
         return None

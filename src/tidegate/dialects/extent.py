@@ -7,7 +7,7 @@ import msgspec
 
 from tidegate.wire import jsonio
 
-__all__ = ["NOTHING", "SPOKEN_TOKENS", "Extent", "reads_more", "surcharge"]
+__all__ = ["NOTHING", "SPOKEN_TOKENS", "Extent", "reads", "reads_more", "surcharge"]
 
 SPOKEN_TOKENS: Final = 25
 """No character of a text takes longer to say than a second, and no model needs more tokens for a second of speech."""
@@ -81,6 +81,58 @@ def _points_elsewhere(value: Any) -> bool:
         elif isinstance(one, list):
             waiting.extend(one)
     return False
+
+
+_RUN_KEYS: Final = frozenset(
+    {
+        "codeExecution", "code_execution", "enable_search", "enterpriseWebSearch", "enterprise_web_search", "fileSearch",
+        "file_search", "googleMaps", "googleSearch", "googleSearchRetrieval", "google_maps", "google_search",
+        "google_search_retrieval", "mcp_servers", "plugins", "search_parameters", "urlContext", "url_context",
+        "web_search_options",
+    }
+)  # fmt: skip
+_RUN_TYPES: Final = (
+    "advisor", "browser_", "builtin_function", "code_", "file_search", "image_generation", "mcp", "retrieval", "shell",
+    "tool_search", "web_fetch", "web_search",
+)  # fmt: skip
+"""Tools that the provider runs by itself, in the midst of an answer."""
+
+
+def reads(body: bytes) -> int | None:
+    """How often a request may make the provider read as much as the model can at most: never where no count of tokens
+    exceeds its bytes, once for images and the like, and once more for each use of a tool that the provider itself runs; None
+    where the request sets those uses no maximum."""
+    if not reads_more(body):
+        return 0
+    members = jsonio.anything(body)
+    if not isinstance(members, dict):
+        return None
+    tools = members.get("tools")
+    run = [_uses(tool) for tool in tools if _is_run(tool)] if isinstance(tools, list) else []
+    if not _RUN_KEYS.isdisjoint(members):
+        run.append(None)
+    if not run:
+        return 1
+    most = _count(members.get("max_tool_calls"))
+    if most is not None:
+        return 1 + most
+    uses = [one for one in run if one is not None]
+    return 1 + sum(uses) if len(uses) == len(run) else None
+
+
+def _is_run(tool: Any) -> bool:
+    if not isinstance(tool, dict):
+        return True
+    kind = tool.get("type")
+    return not _RUN_KEYS.isdisjoint(tool) or (isinstance(kind, str) and kind.startswith(_RUN_TYPES))
+
+
+def _uses(tool: Any) -> int | None:
+    return _count(tool.get("max_uses")) if isinstance(tool, dict) else None
+
+
+def _count(given: Any) -> int | None:
+    return given if isinstance(given, int) and not isinstance(given, bool) and given >= 0 else None
 
 
 _LISTED: Final = {

@@ -38,7 +38,8 @@ def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: C
     CostUnbounded."""
     extent = request.extent
     most = 0
-    reads_more: bool | None = None
+    times: int | None = None
+    is_read = False
     for path in plan:
         destination = path.destination
         input_tokens = extent.input_tokens
@@ -52,9 +53,11 @@ def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: C
                 )
             output_tokens = _output(extent, destination, model)
             if input_tokens is None:
-                if reads_more is None:
-                    reads_more = request.reads_more()
-                input_tokens = _input(call.request_bytes, destination, model, reads_more=reads_more)
+                if not is_read:
+                    times, is_read = request.reads(), True
+                input_tokens = _input(call.request_bytes, destination, model, times)
+                if times != 0 and destination.endpoint == "messages":
+                    output_tokens *= _rounds(times, destination, model)  # its maximum is that of each round
         except CostUnbounded:
             if prices.upper_bound_nano(destination, 1, 1, seconds=1, characters=1, at=at) == 0:
                 continue  # nothing that it does costs anything
@@ -82,13 +85,21 @@ def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: C
 
 def _output(extent: Extent, destination: Destination, model: str) -> int:
     asked, most = extent.output_tokens, destination.max_output_tokens
+    if asked and destination.thinks_apart:
+        asked = None  # it says nothing of what the model thinks
     if asked is None and most is None and destination.endpoint == "messages":
         most = DEFAULT_MAX_TOKENS  # which is what it will be asked for
     if asked is None:
         if most is None:
+            what = (
+                f"the model '{model}' thinks beside the request's maximum of output tokens, and has none of its own that is "
+                "known. Have"
+                if destination.thinks_apart
+                else f"the request sets no maximum of output tokens, and the model '{model}' has none that is known. Set one in "
+                "the request, or have"
+            )
             raise CostUnbounded(
-                f"A budget holds for this request, which sets no maximum of output tokens, and the model '{model}' has none "
-                "that is known. Set one in the request, or have the gateway's administrator add it to its configuration: "
+                f"A budget holds for this request: {what} the gateway's administrator add it to its configuration: "
                 f'providers.{destination.provider}.max_output = {{ "{destination.model}" = … }}.',
                 param="model",
                 code="output_limit_unknown",
@@ -99,11 +110,11 @@ def _output(extent: Extent, destination: Destination, model: str) -> int:
     return asked * extent.choices
 
 
-def _input(request_bytes: int, destination: Destination, model: str, *, reads_more: bool) -> int:
+def _input(request_bytes: int, destination: Destination, model: str, times: int | None) -> int:
     """No text has more tokens than bytes. What the provider fetches, looks at or searches for has no size that is known
     here: that can fill the model's whole context."""
     most = destination.max_input_tokens
-    if not reads_more:
+    if times == 0:
         whole = request_bytes + FRAME_TOKENS
         return whole if most is None else min(whole, most)
     if most is None:
@@ -114,4 +125,20 @@ def _input(request_bytes: int, destination: Destination, model: str, *, reads_mo
             param="model",
             code="input_limit_unknown",
         )
-    return most
+    return most * _rounds(times, destination, model)
+
+
+def _rounds(times: int | None, destination: Destination, model: str) -> int:
+    """How often the whole context may be read within one answer. Raises CostUnbounded."""
+    known = destination.tool_rounds
+    if times is not None:
+        return times if known is None else min(times, max(1, known))
+    if known is None:
+        raise CostUnbounded(
+            f"A budget holds for this request, and how often the model '{model}' uses the tools that its provider runs is not "
+            "known. Limit that in the request (`max_tool_calls`, or `max_uses` of each tool), or have the gateway's "
+            f'administrator do it: providers.{destination.provider}.tool_rounds = {{ "{destination.model}" = … }}.',
+            param="tools",
+            code="tool_rounds_unknown",
+        )
+    return max(1, known)

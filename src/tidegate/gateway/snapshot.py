@@ -286,6 +286,8 @@ class Snapshot:
             drops=(unsupported or self.config.defaults.unsupported) == "drop",
             max_output_tokens=record.max_output_of(deployment.model),
             max_input_tokens=record.max_input_of(deployment.model),
+            thinks_apart=record.thinks_apart_of(deployment.model),
+            tool_rounds=record.tool_rounds_of(deployment.model),
             traits=record.traits_of(deployment.model),
             speech=speech,
             quirks=record.quirks,

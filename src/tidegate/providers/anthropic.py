@@ -70,6 +70,8 @@ ANTHROPIC: Final = Provider(
     speaks=("messages",),
     models_path="/models?limit=1000",
     max_output=_MAX_OUTPUT,
+    # The loop of server tools pauses after ten iterations (stop reason `pause_turn`).
+    tool_rounds=(("*", 11),),
     traits=_TRAITS,
     quirks=Quirks(message_threads=True),
     default_model="claude-sonnet-5",

@@ -20,6 +20,8 @@ DASHSCOPE: Final = Provider(
         "chat": frozenset({"frequency_penalty", "logit_bias"}),
     },
     stores=True,
+    # `max_tokens` limits the answer alone, `thinking_budget` the thoughts.
+    thinks_apart=("*",),
     default_model="qwen-plus",
     documentation="https://help.aliyun.com/en/model-studio/compatibility-of-openai-with-dashscope",
 )

@@ -135,6 +135,11 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns of upstream model names, and the most tokens that the model can put out; the first that fits counts."""
     max_input: tuple[tuple[str, int], ...] = ()
     """The same of the tokens that the model can read: its context window."""
+    thinks_apart: tuple[str, ...] = ()
+    """Patterns of upstream model names that think beside the request's maximum of output tokens, which does not count it."""
+    tool_rounds: tuple[tuple[str, int], ...] = ()
+    """Patterns of upstream model names, and how often the model reads its prompt at most within one answer for tools that the
+    provider runs."""
     traits: tuple[tuple[str, Traits], ...] = ()
     """Patterns of upstream model names, and what the model takes of the Messages API; the first that fits counts."""
 
@@ -175,6 +180,14 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     def max_input_of(self, model: str) -> int | None:
         """The most tokens that this upstream model can read; None when the record does not know."""
         return next((most for pattern, most in self.max_input if fnmatchcase(model, pattern)), None)
+
+    def tool_rounds_of(self, model: str) -> int | None:
+        """How often this upstream model reads its prompt within one answer; None when the record does not know."""
+        return next((most for pattern, most in self.tool_rounds if fnmatchcase(model, pattern)), None)
+
+    def thinks_apart_of(self, model: str) -> bool:
+        """Whether a maximum of output tokens leaves out what this upstream model thinks."""
+        return any(fnmatchcase(model, pattern) for pattern in self.thinks_apart)
 
     def traits_of(self, model: str) -> Traits:
         """What this upstream model takes of the Messages API."""

@@ -17,5 +17,7 @@ XAI: Final = Provider(
     encrypted_reasoning=True,
     stores=True,
     reasons_silently=("grok-4*",),
+    # Thoughts are counted apart from `completion_tokens`, and with them from `max_tokens`.
+    thinks_apart=("*",),
     documentation="https://docs.x.ai/docs/api-reference",
 )

@@ -72,8 +72,8 @@ class GeminiCountRequest:
         self.model: str | None = model or None
         self.stream: bool | None = None
 
-    def reads_more(self) -> bool:
-        return False
+    def reads(self) -> int | None:
+        return 0
 
     def surcharge(self) -> str | None:
         return None

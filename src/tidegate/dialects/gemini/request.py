@@ -4,7 +4,7 @@ Model and streaming stand in the address, and so does the form of the stream (`a
 """
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.extent import Extent, reads_more, surcharge
+from tidegate.dialects.extent import Extent, reads, surcharge
 from tidegate.dialects.gemini.canonical import canonical, check
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
 from tidegate.dialects.gemini.foreign import without_envelopes
@@ -60,8 +60,8 @@ class GeminiRequest:
             return Extent()
         return Extent(output_tokens=config.max_output_tokens, choices=config.candidate_count or 1)
 
-    def reads_more(self) -> bool:
-        return reads_more(self._body)
+    def reads(self) -> int | None:
+        return reads(self._body)
 
     def surcharge(self) -> str | None:
         return surcharge(self._body)

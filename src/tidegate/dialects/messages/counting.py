@@ -64,8 +64,8 @@ class CountRequest:
         self.model = typed.model
         self.stream: bool | None = None
 
-    def reads_more(self) -> bool:
-        return False
+    def reads(self) -> int | None:
+        return 0
 
     def surcharge(self) -> str | None:
         return None

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.envelope import PREFIX, Envelopes
-from tidegate.dialects.extent import reads_more, surcharge
+from tidegate.dialects.extent import reads, reads_more, surcharge
 from tidegate.dialects.responses.compacted import COMPACTION
 from tidegate.dialects.responses.foreign import may_be_foreign, own_items
 from tidegate.dialects.responses.sealing import opened_input
@@ -136,9 +136,10 @@ class PromptRequest(Generic[Asked]):
             self._members = jsonio.members(self._body)
         return self._members
 
-    def reads_more(self) -> bool:
-        """Whether the provider has to read more tokens than the request, with all that it builds on, has bytes."""
-        return reads_more(self._body) or (self._history is not None and reads_more(bytes(self._history)))
+    def reads(self) -> int | None:
+        """See :func:`tidegate.dialects.extent.reads`; what the request builds on counts as well."""
+        times = reads(self._body)
+        return 1 if times == 0 and self._history is not None and reads_more(bytes(self._history)) else times
 
     def surcharge(self) -> str | None:
         """The member that makes it dearer than the list price."""

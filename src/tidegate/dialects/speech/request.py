@@ -54,8 +54,8 @@ class SpeechRequest:
         characters = len(self.typed.input)
         return Extent(output_tokens=characters * SPOKEN_TOKENS, characters=characters)
 
-    def reads_more(self) -> bool:
-        return False
+    def reads(self) -> int | None:
+        return 0
 
     def surcharge(self) -> str | None:
         return None

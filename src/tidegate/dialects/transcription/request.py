@@ -106,8 +106,8 @@ class TranscriptionRequest:
         tokens = math.ceil(seconds * TOKENS_PER_S)
         return Extent(output_tokens=tokens + LEAST_TOKENS, input_tokens=tokens + text, seconds=seconds)
 
-    def reads_more(self) -> bool:
-        return False
+    def reads(self) -> int | None:
+        return 0
 
     def surcharge(self) -> str | None:
         return None
