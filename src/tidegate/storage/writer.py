@@ -1,6 +1,6 @@
 """The one writer of a process: gathers writes into batches, and commits each in one transaction.
 
-The hot path adds to the open batch and goes on. A batch is committed 50 ms after its first write, or 5 ms after somebody
+The hot path adds to the open batch and goes on. A batch is committed 25 ms after its first write, or 5 ms after somebody
 began to wait for it; while one is committed, the next gathers. What waits is bounded, in memory: by `spool_bytes`, or by
 `burst` times that while the database keeps up.
 
@@ -76,8 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How many times as much may wait while the database keeps up: one answer of many megabytes, or several at once."""
     when_unavailable: Literal["fail_open", "fail_closed"] = "fail_open"
     """What becomes of new runs when the spool is nearly full: served unstored, or refused."""
-    flush_s: float = 0.05
-    """Longest time from a write to the beginning of its transaction."""
+    flush_s: float = 0.025
+    """Longest time from a write to the beginning of its transaction, where none is under way: half of the 50 ms that a kill
+    may take, so that the other half is left for the transactions themselves."""
     lease_s: float = 15.0
     """After which silence other processes take this one for dead. Renewed every third of it."""
     patience_s: float = 5.0
