@@ -130,8 +130,10 @@ async def execute(place: Place, statement: str) -> None:
     import asyncpg
 
     connection = await asyncpg.connect(place.url)
-    await connection.execute(statement)
-    await connection.close()
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]], *, within_s: float = 30) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from tests.storage.stage import Place, run
+from tests.storage.stage import Place, execute, run
 from tidegate.access.administration import Actor, Administration
 from tidegate.access.keys import KeyRing
 from tidegate.access.objects import (
@@ -276,10 +276,28 @@ def test_the_audit_log_names_who_did_what_and_cannot_be_changed(place: Place) ->
             }
             assert (entries[1].before, entries[1].after) == (digest(before), digest(after))
             assert entries[2].before is None
-            for statement in ("UPDATE audit SET actor = 'x'", "DELETE FROM audit"):
+            rows = await place.query("SELECT * FROM audit ORDER BY number")
+            statements = ["UPDATE audit SET actor = 'x'", "DELETE FROM audit"]
+            if place.engine == "sqlite":
+                other = """number, at, 'x', actor_name, action, target, "before", "after", request_id FROM audit"""
+                statements += [
+                    f"INSERT OR REPLACE INTO audit SELECT {other}",
+                    f"REPLACE INTO audit SELECT {other}",
+                    f"INSERT INTO audit SELECT {other} WHERE true ON CONFLICT (number) DO UPDATE SET actor = 'x'",
+                    "UPDATE OR REPLACE audit SET number = 1",
+                ]
+            else:
+                statements += [
+                    "TRUNCATE audit",
+                    "TRUNCATE admins, audit CASCADE",
+                    "SET session_replication_role = replica; DELETE FROM audit",
+                    "SET session_replication_role = replica; TRUNCATE audit",
+                ]
+            for statement in statements:
                 with pytest.raises(Exception, match="only grows"):
-                    await place.query(statement)
-            assert await place.count("audit") == 3
+                    await execute(place, statement)
+            assert await place.query("SELECT * FROM audit ORDER BY number") == rows
+            assert len(rows) == 3
 
     run(scenario)
 
