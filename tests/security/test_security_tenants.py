@@ -92,7 +92,7 @@ def fingerprint(gateway: Running, has: Belongings) -> list[bytes]:
     return found
 
 
-@pytest.mark.security("SEC-API1-OBJECT")
+@pytest.mark.security("SEC-API1-OBJECT", "SEC-API1-PREDICATE")
 def test_on_every_route_a_foreign_id_is_answered_like_one_that_nobody_has(shared: Running, owned: Belongings) -> None:
     before = fingerprint(shared, owned)
     parameters = {"id": [*owned.responses, *owned.conversations], "item_id": owned.items}
