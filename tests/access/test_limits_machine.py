@@ -41,6 +41,7 @@ class Machine(RuleBasedStateMachine):
         shared = Scope("project", "default/p", project)
         self.callers = [(shared, Scope("key", "a", first)), (shared, Scope("key", "b", second))]
         self.open: list[tuple[Reservation, int, list[dict[str, Any]]]] = []
+        self.further: list[tuple[Reservation, int, list[dict[str, Any]]]] = []
         self.counted: list[dict[str, Any]] = []
 
     def used(self, scope: Scope, kind: str, window: str) -> int:
@@ -116,6 +117,37 @@ class Machine(RuleBasedStateMachine):
                 [scope] = [scope for scope in scopes if scope.id == entry["scope"]]
                 self.count((scope,), {entry["kind"]: actual - entry["amount"]})
 
+    @rule(caller=st.integers(0, 1), cost=st.integers(0, 25))
+    def reserve_more(self, caller: int, cost: int) -> None:
+        """For one more attempt of a request: it counts as none, and needs no place."""
+        scopes = self.callers[caller]
+        expected = all(
+            self.used(scope, "cost", window) + cost <= round(limit * NANO)
+            for scope in scopes
+            for window in ("minute", "day", "month")
+            if (limit := getattr(scope.limits.cost, window)) is not None
+        )
+        try:
+            held = self.limiter.gate(scopes).more(cost)
+        except (RateLimited, BudgetExhausted):
+            assert not expected
+            return
+        assert expected
+        self.further.append((held, caller, self.count(scopes, {"cost": cost})))
+
+    @precondition(lambda self: self.further)
+    @rule(which=st.integers(0, 99), cost=st.none() | st.integers(0, 40))
+    def settle_more(self, which: int, cost: int | None) -> None:
+        held, caller, entries = self.further.pop(which % len(self.further))
+        for _ in range(2):
+            held.settle(0, cost, requests=0)
+        for entry in entries:
+            actual = entry["amount"] if cost is None else cost
+            if actual > entry["amount"]:
+                [scope] = [scope for scope in self.callers[caller] if scope.id == entry["scope"]]
+                self.count((scope,), {"cost": actual - entry["amount"]})
+            entry["amount"] = min(actual, entry["amount"])
+
     @rule(seconds=st.sampled_from([0.3, 1.0, 30.0, 59.0, 61.0, 700.0, 86400.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -123,7 +155,7 @@ class Machine(RuleBasedStateMachine):
     @rule(caller=st.integers(0, 1), tokens=st.integers(0, 30), cost=st.integers(0, 25))
     def what_is_told_to_wait_is_enough(self, caller: int, tokens: int, cost: int) -> None:
         """After the time that an error names the request passes, unless others have come or are under way."""
-        if self.open:
+        if self.open or self.further:
             return
         gate = self.limiter.gate(self.callers[caller])
         try:
@@ -151,7 +183,7 @@ class Machine(RuleBasedStateMachine):
                     expected = self.used(scope, standing.kind, standing.window)
                 assert standing.used + standing.reserved == expected, standing
                 assert 0 <= standing.reserved <= standing.used + standing.reserved
-        assert self.limiter.open == len(self.open)
+        assert self.limiter.open == len(self.open) + len(self.further)
 
 
 TestMachine = Machine.TestCase

@@ -101,6 +101,41 @@ def test_two_gateways_count_together_and_overrun_no_budget(server: ValkeyServer)
     run(main())
 
 
+def test_further_attempts_of_requests_overrun_no_budget_either(server: ValkeyServer) -> None:
+    """Whoever lacks room for one more is refused, keeps what it has, and needs no place of its own."""
+    one = scope(cost=Windows(month=50e-9, minute=50e-9), streams=30, requests=Windows(minute=30))
+
+    async def more(engine: ValkeyLimiter, cost: int) -> Reservation:
+        held = engine.gate((one,)).more(cost)
+        return await held if asyncio.iscoroutine(held) else held
+
+    async def main() -> None:
+        async with limiter(server, timeout_s=5) as first, limiter(server, timeout_s=5) as second:
+            held = await asyncio.gather(*(reserve(first, one, cost=1) for _ in range(30)))
+            tries = [more(engine, 1) for engine in (first, second) for _ in range(50)]
+            found = await asyncio.gather(*tries, return_exceptions=True)
+            further = [each for each in found if not isinstance(each, BaseException)]
+            assert len(further) == 20
+            assert all(isinstance(each, RateLimited) for each in found if isinstance(each, BaseException))
+            for each in held:
+                each.settle(0, 1)
+            for each in further:
+                each.settle(0, 0, requests=0)
+            await drained(first)
+            await drained(second)
+            standings = {each.kind + each.window: each for each in await second.standings([one])}
+            assert [(each.used, each.reserved) for each in standings.values()] == [(30, 0), (30, 0), (30, 0), (0, 0)]
+        async with limiter(server, gateways=2) as alone:
+            server.kill()
+            held_alone = await reserve(alone, one, cost=20)
+            with pytest.raises(RateLimited):
+                await more(alone, 6)
+            (await more(alone, 5)).settle(0, 5, requests=0)
+            held_alone.settle(0, 20)
+
+    run(main())
+
+
 def test_what_was_not_used_comes_back_and_what_was_overrun_is_charged(server: ValkeyServer) -> None:
     one = scope(tokens=Windows(minute=100, day=150))
 

@@ -123,9 +123,8 @@ def test_of_gateways_that_start_together_one_shows_the_first_admin_key(tmp_path:
         both = [Gateway(toml, tmp_path, name) for name in ("one", "other")]
         try:
             await asyncio.gather(*(one.start() for one in both))
-            async with asyncio.timeout(10):
-                while not shown(both):  # it is announced after the first answers are given
-                    await asyncio.sleep(0.02)
+            # It is announced after the first answers are given.
+            assert await asyncio.to_thread(wait_for, lambda: shown(both), 10)
             answers = [await _me(one, shown(both)[0]) for one in both]
         finally:
             await asyncio.gather(*(one.stop() for one in both))

@@ -151,6 +151,9 @@ class Gate(Protocol):
     def reserve(self, tokens: int, cost_nano: int) -> "Reservation | Coroutine[Any, Any, Reservation]":
         """Admit one request that may use so much. Raises RateLimited and BudgetExhausted, here or when awaited."""
 
+    def more(self, cost_nano: int) -> "Reservation | Coroutine[Any, Any, Reservation]":
+        """Set aside more cost for a request that was admitted, and counts as one all the same. Raises as `reserve` does."""
+
 
 class Limiter(Protocol):
     """An engine."""

@@ -193,7 +193,7 @@ class _Reservation:
 
     __slots__ = ("_amounts", "_cells", "_gate", "_settled")
 
-    def __init__(self, gate: "_Gate", amounts: Used, cells: list[_Cell]) -> None:
+    def __init__(self, gate: "_Gate | _Costs", amounts: Used, cells: list[_Cell]) -> None:
         self._gate = gate
         self._amounts = amounts
         self._cells = cells
@@ -230,6 +230,41 @@ class _Reservation:
 
     def fields(self) -> bytes:
         return self._gate.fields()
+
+
+class _Costs:
+    """What a gate has of limits of cost: for a request that has passed it and needs more."""
+
+    __slots__ = ("gate", "limiter", "meters", "streams", "user")
+
+    def __init__(self, gate: "_Gate") -> None:
+        self.gate = gate
+        self.limiter = gate.limiter
+        self.meters = [one for one in gate.meters if one[1] == COST]
+        self.streams: list[tuple[_Account, Rule]] = []
+        self.user: _Account | None = None
+
+    def reserve(self, cost_nano: int) -> "_Reservation":
+        clock = self.limiter.clock
+        now, wall = clock.monotonic(), clock.wall()
+        for meter, _, limit in self.meters:
+            at = wall if meter.__class__ is _Calendar else now
+            if at >= meter.until:
+                meter.roll(at)
+            if meter.used + cost_nano > limit:
+                raise self.gate.refusal((0, 0, cost_nano), only=COST)
+        cells = []
+        for meter, _, _ in self.meters:
+            cell = meter.cell
+            cell.amount += cost_nano
+            cell.held += cost_nano
+            meter.used += cost_nano
+            cells.append(cell)
+        self.limiter.open += 1
+        return _Reservation(self, (0, 0, cost_nano), cells)
+
+    def fields(self) -> bytes:
+        return self.gate.fields()
 
 
 class _Gate:
@@ -303,15 +338,15 @@ class _Gate:
             if now >= meter.until:
                 meter.roll(now)
             if meter.used + amounts[kind] > limit:
-                raise self._refusal(amounts)
+                raise self.refusal(amounts)
         for day, kind, limit in self.calendars:
             if wall >= day.until:
                 day.roll(wall)
             if day.used + amounts[kind] > limit:
-                raise self._refusal(amounts)
+                raise self.refusal(amounts)
         for account, rule in self.streams:
             if account.streams >= rule.limit:
-                raise self._refusal(amounts)
+                raise self.refusal(amounts)
         # It passes, and nothing was counted so far.
         cells = []
         for any_meter, kind, _ in self.meters:
@@ -328,6 +363,9 @@ class _Gate:
         limiter.open += 1
         return _Reservation(self, amounts, cells)
 
+    def more(self, cost_nano: int) -> _Reservation:
+        return _Costs(self).reserve(cost_nano)
+
     async def _when_seeded(self, tokens: int, cost_nano: int) -> _Reservation:
         waits = [account.seeding for _, account in self.unseeded if account.seeding is not None]
         if waits:
@@ -339,12 +377,14 @@ class _Gate:
             )
         return self._reserve(tokens, cost_nano)
 
-    def _refusal(self, amounts: Used) -> TidegateError:
-        """All that stands in the way, put into one error."""
+    def refusal(self, amounts: Used, *, only: int | None = None) -> TidegateError:
+        """All that stands in the way, put into one error. `only`: of limits of this kind."""
         clock = self.limiter.clock
         monotonic, wall = clock.monotonic(), clock.wall()
         found = []
         for (meter, kind, limit), rule in zip(self.meters, self.rules, strict=True):
+            if only is not None and kind != only:
+                continue
             now = wall if isinstance(meter, _Calendar) else monotonic
             if now >= meter.until:
                 meter.roll(now)
@@ -359,7 +399,7 @@ class _Gate:
             else:
                 wait = HELD_RETRY_S if meter.used - held + asked <= limit else meter.until - now
             found.append(Violation(rule, meter.used, held, asked, wait))
-        for account, rule in self.streams:
+        for account, rule in self.streams if only is None else ():
             if account.streams >= rule.limit:
                 wait = HELD_RETRY_S if rule.limit else math.inf
                 found.append(Violation(rule, account.streams, account.streams, 1, wait))

@@ -141,12 +141,15 @@ class _Gate:
 
     __slots__ = ("_end_user", "_scopes", "_texts", "cost", "keys", "limiter", "rules", "tokens")
 
-    def __init__(self, limiter: "ValkeyLimiter", scopes: tuple[Scope, ...], end_user: Scope | None) -> None:
+    def __init__(
+        self, limiter: "ValkeyLimiter", scopes: tuple[Scope, ...], end_user: Scope | None, *, only: int | None = None
+    ) -> None:
+        """`only`: with limits of this kind alone."""
         self.limiter = limiter
         self._scopes = scopes
         self._end_user = end_user
         everyone = scopes if end_user is None else (*scopes, end_user)
-        self.rules: list[Rule] = [rule for scope in everyone for rule in rules_of(scope)]
+        self.rules: list[Rule] = [rule for scope in everyone for rule in rules_of(scope) if only in (None, rule.kind)]
         self.keys = [limiter.key(rule) for rule in self.rules]
         self._texts = [
             (rule.window.encode(), b"%d" % rule.kind, b"%d" % rule.limit, rule.kind == COST) for rule in self.rules
@@ -157,7 +160,12 @@ class _Gate:
     def reserve(self, tokens: int, cost_nano: int) -> Reservation | Coroutine[Any, Any, Reservation]:
         if self.limiter.is_alone():
             return self._alone(tokens, cost_nano)
-        return self._shared(tokens, cost_nano)
+        return self.ask_for((1, tokens, cost_nano))
+
+    def more(self, cost_nano: int) -> Reservation | Coroutine[Any, Any, Reservation]:
+        if self.limiter.is_alone():
+            return self._alone_more(cost_nano)
+        return _Gate(self.limiter, self._scopes, self._end_user, only=COST).ask_for((0, 0, cost_nano))
 
     async def ask(self, name: str, amounts: Used, *, dry: bool = False, seeded: str = "all") -> _Reply:
         """One run of the script. Which windows must be seeded: `all`, those of a `cost`, or `none`. Raises _Down."""
@@ -168,10 +176,10 @@ class _Gate:
         found = await self.limiter.run(RESERVE, [name, *self.keys], given)
         return jsonio.decode(found, _reply)
 
-    async def _shared(self, tokens: int, cost_nano: int) -> Reservation:
+    async def ask_for(self, amounts: Used) -> Reservation:
+        """Reserve so much, together with all other gateways."""
         limiter = self.limiter
         name = limiter.name()
-        amounts = (1, tokens, cost_nano)
         try:
             reply = await self.ask(name, amounts)
             if reply.unseeded:
@@ -179,7 +187,7 @@ class _Gate:
                 reply = await self.ask(name, amounts, seeded=seeded)
         except _Down:
             limiter.undo(name)
-            return await self._when_alone(tokens, cost_nano)
+            return await self._when_alone(amounts)
         except BaseException:
             limiter.undo(name)  # nobody will settle what it may have reserved
             raise
@@ -216,10 +224,7 @@ class _Gate:
 
     def _alone(self, tokens: int, cost_nano: int) -> Reservation | Coroutine[Any, Any, Reservation]:
         limiter = self.limiter
-        if limiter.refuses:
-            raise LimitsUnavailable(
-                "The limits of this key cannot be looked up now; send the request again.", retry_after=1
-            )
+        self._check_may_be_alone()
         held = limiter.local.gate(self._scopes, self._end_user).reserve(tokens, cost_nano)
         if asyncio.iscoroutine(held):
             return self._when_seeded(held, cost_nano)
@@ -231,9 +236,25 @@ class _Gate:
         self.limiter.open += 1
         return _Alone(self, own, cost_nano)
 
-    async def _when_alone(self, tokens: int, cost_nano: int) -> Reservation:
+    async def _when_alone(self, amounts: Used) -> Reservation:
+        requests, tokens, cost_nano = amounts
+        if not requests:
+            return self._alone_more(cost_nano)
         held = self._alone(tokens, cost_nano)
         return await held if asyncio.iscoroutine(held) else held
+
+    def _alone_more(self, cost_nano: int) -> Reservation:
+        limiter = self.limiter
+        self._check_may_be_alone()
+        held = limiter.local.gate(self._scopes, self._end_user).more(cost_nano)
+        limiter.open += 1
+        return _Alone(self, held, cost_nano)
+
+    def _check_may_be_alone(self) -> None:
+        if self.limiter.refuses:
+            raise LimitsUnavailable(
+                "The limits of this key cannot be looked up now; send the request again.", retry_after=1
+            )
 
     def _violations(self, reply: _Reply, amounts: Used) -> list[Violation]:
         found = []
