@@ -9,7 +9,7 @@ their rows stand open until then.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -112,9 +112,13 @@ class Ledger:
             if price is not None:
                 ended.priced = price.charge(charges[0].usage)
                 return ended.priced[0]
+        return self.cost_of(charges, ended.admitted_at)
+
+    def cost_of(self, charges: Sequence[Charge], at: float) -> int | None:
+        """The same of what was charged to a request that was admitted at that time."""
         total = 0
         for charge in charges:
-            price = self.prices.of(charge.deployment, ended.admitted_at)
+            price = self.prices.of(charge.deployment, at)
             cost = None if price is None else price.charge(charge.usage)[0]
             if cost is None:
                 return None

@@ -12,6 +12,7 @@ from tidegate.access.scopes import end_user_scope
 from tidegate.config.limits import NO_LIMITS
 from tidegate.dialects.dialect import AnyRequest, Call, estimated_usage
 from tidegate.dialects.transcription.request import TranscriptionRequest
+from tidegate.gateway.allowance import Allowance
 from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano
 from tidegate.gateway.snapshot import Path
 from tidegate.gateway.tenant import tenant_of
@@ -37,6 +38,7 @@ class Account:
     """See the module. The ledger asks for the row when there are several to write: nobody waits for it."""
 
     __slots__ = (
+        "_allowance",
         "_asked",
         "_before",
         "_gateway",
@@ -95,6 +97,7 @@ class Account:
         self._request_bytes = 0
         self.reservation: Reservation | None = None
         self._has_budget = False
+        self._allowance: Allowance | None = None
         self.charges: list[Charge] = []
         """What was used so far, by each attempt that is over."""
         self._asked = False
@@ -150,20 +153,46 @@ class Account:
     def _reserve(
         self, request: AnyRequest, gate: Gate, call: Call, plan: "Sequence[Path]"
     ) -> "Coroutine[Any, Any, Reservation] | None":
-        tokens = cost = 0
-        if not self.free:
-            if gate.tokens:
-                tokens = estimated_tokens(request, call)
-            if gate.cost:
-                cost = self._most_nano(request, call, plan)
-        self._has_budget = gate.cost
-        held = gate.reserve(tokens, cost)
+        tokens = estimated_tokens(request, call) if gate.tokens and not self.free else 0
+        if not gate.cost:
+            held = gate.reserve(tokens, 0)
+            if isinstance(held, CoroutineType):
+                return held
+            self.reservation = cast("Reservation", held)
+            return None
+        self._has_budget = True
+        self.admitted_at = time.time()
+        costs = [0] * len(plan) if self.free else self._most_nano(request, call, plan)
+        held = gate.reserve(tokens, max(costs, default=0))
         if isinstance(held, CoroutineType):
-            return held
-        self.reservation = cast("Reservation", held)
+            return self._allowed(held, gate, plan, costs)
+        self.reservation = self._allowance = Allowance(gate, cast("Reservation", held), plan, costs)
         return None
 
-    def _most_nano(self, request: AnyRequest, call: Call, plan: "Sequence[Path]") -> int:
+    async def _allowed(
+        self, held: "Coroutine[Any, Any, Reservation]", gate: Gate, plan: "Sequence[Path]", costs: list[int]
+    ) -> Reservation:
+        allowance = self._allowance = Allowance(gate, await held, plan, costs)
+        return allowance
+
+    def cover(self, path: Path, used: Usage = NO_USAGE) -> "Coroutine[Any, Any, None] | None":
+        """Where a budget holds: have enough for one more attempt, beside all that was charged so far and what the present one
+        has `used`. An attempt that was left, so that nobody has told what it used, may have cost all that it could. What is to
+        be awaited for that, if it is not done at once. Raises RateLimited, BudgetExhausted and LimitsUnavailable: then the
+        attempt is not to be made."""
+        allowance = self._allowance
+        if allowance is None or (not self.charges and used is NO_USAGE):
+            return None
+        charges = self.charges
+        if used is not NO_USAGE:
+            charges = [*charges, Charge(path.destination, used)]
+        spent = 0
+        for charge in charges:
+            cost = None if charge.usage.estimated else self._gateway.ledger.cost_of((charge,), self.admitted_at)
+            spent += allowance.most(charge.deployment) if cost is None else cost
+        return allowance.cover(path.destination, spent)
+
+    def _most_nano(self, request: AnyRequest, call: Call, plan: "Sequence[Path]") -> list[int]:
         gateway = self._gateway
         try:
             return most_nano(gateway.prices, plan, request, call, self.model, time.time())

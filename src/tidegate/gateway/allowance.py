@@ -1,11 +1,13 @@
 """What one request may spend, over all its attempts: what was reserved when it was admitted, and more for each further
 attempt that the first reservation does not cover."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Sequence
 from types import CoroutineType
 from typing import Any, cast
 
 from tidegate.access.limits import Gate, Reservation
+from tidegate.access.prices import Deployed
+from tidegate.gateway.snapshot import Path
 
 __all__ = ["Allowance"]
 
@@ -13,21 +15,29 @@ __all__ = ["Allowance"]
 class Allowance:
     """The reservations of one request."""
 
-    __slots__ = ("_bounds", "_first", "_gate", "_held", "_more", "_taken")
+    __slots__ = ("_costs", "_first", "_gate", "_held", "_more", "_plan", "_taken")
 
-    def __init__(self, gate: Gate, first: Reservation, bounds: Mapping[int, int]) -> None:
-        """`bounds` has what an attempt at each deployment of the plan costs at most, by the identity of its path; it is empty
-        where no budget holds."""
+    def __init__(self, gate: Gate, first: Reservation, plan: Sequence[Path], costs: Sequence[int]) -> None:
+        """`costs` are what an attempt at each deployment of the plan costs at most; the first reservation is for the
+        dearest."""
         self._gate = gate
         self._first = first
-        self._bounds = bounds
-        self._held = self._taken = max(bounds.values(), default=0)
+        self._plan = plan
+        self._costs = costs
+        self._held = self._taken = max(costs, default=0)
         self._more: list[tuple[Reservation, int]] = []
 
-    def cover(self, path: object, spent_nano: int) -> Coroutine[Any, Any, None] | None:
+    def most(self, deployment: Deployed) -> int:
+        """What an attempt at a deployment costs at most."""
+        for path, cost in zip(self._plan, self._costs, strict=True):
+            if (path.destination.provider, path.destination.model) == (deployment.provider, deployment.model):
+                return cost
+        return self._taken
+
+    def cover(self, deployment: Deployed, spent_nano: int) -> Coroutine[Any, Any, None] | None:
         """Have enough for one more attempt at a deployment, when so much is spent. None: there is. Raises RateLimited,
         BudgetExhausted and LimitsUnavailable, here or when awaited."""
-        lacking = spent_nano + self._bounds.get(id(path), 0) - self._held
+        lacking = spent_nano + self.most(deployment) - self._held
         if lacking <= 0:
             return None
         found = self._gate.more(lacking)
@@ -42,11 +52,6 @@ class Allowance:
     def _keep(self, found: Reservation, nano: int) -> None:
         self._more.append((found, nano))
         self._held += nano
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether a budget holds for the request."""
-        return bool(self._bounds)
 
     def settle(self, tokens: int, cost_nano: int | None, *, requests: int = 1) -> None:
         """See :class:`tidegate.access.limits.Reservation`. Each reservation is used up before the next one; what goes beyond

@@ -33,11 +33,12 @@ def estimated_tokens(request: AnyRequest, call: Call) -> int:
     return estimate_tokens(call.request_bytes) + output * extent.choices
 
 
-def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: Call, model: str, at: float) -> int:
-    """More nano-dollars than this the request cannot cost, whichever deployment of the plan answers it. Raises
-    CostUnbounded."""
+def most_nano(
+    prices: Prices, plan: Sequence[Path], request: AnyRequest, call: Call, model: str, at: float
+) -> list[int]:
+    """More nano-dollars than these the request cannot cost at each deployment of the plan. Raises CostUnbounded."""
     extent = request.extent
-    most = 0
+    costs: list[int] = []
     times: int | None = None
     is_read = False
     for path in plan:
@@ -60,7 +61,8 @@ def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: C
                     output_tokens *= _rounds(times, destination, model)  # its maximum is that of each round
         except CostUnbounded:
             if prices.upper_bound_nano(destination, 1, 1, seconds=1, characters=1, at=at) == 0:
-                continue  # nothing that it does costs anything
+                costs.append(0)  # nothing that it does costs anything
+                continue
             raise
         cost = prices.upper_bound_nano(
             destination, input_tokens, output_tokens, seconds=extent.seconds, characters=extent.characters, at=at
@@ -72,15 +74,15 @@ def most_nano(prices: Prices, plan: Sequence[Path], request: AnyRequest, call: C
                 param="model",
                 code="price_unknown",
             )
-        most = max(most, cost)
-    if most and (member := request.surcharge()) is not None:
+        costs.append(cost)
+    if any(costs) and (member := request.surcharge()) is not None:
         raise CostUnbounded(
             f"A budget holds for this request, and with its '{member}' the provider charges more than the prices that are "
             "known here. Leave it out.",
             param=member,
             code="price_unknown",
         )
-    return most
+    return costs
 
 
 def _output(extent: Extent, destination: Destination, model: str) -> int:

@@ -109,6 +109,7 @@ class Exchange:
         "_downstream",
         "_dropped",
         "_errand",
+        "_failure",
         "_gateway",
         "_headers",
         "_heard",
@@ -541,6 +542,24 @@ class Exchange:
         self._ask(path)
 
     def _ask(self, path: Path) -> None:
+        """Raises what keeps the deployment from being asked, a budget among them."""
+        cover = self._account.cover(path)
+        if cover is None:
+            self._ask_covered(path)
+        else:
+            self._errand = Errand(self._gateway.loop, cover, partial(self._on_covered, path), until=None, late=None)
+
+    def _on_covered(self, path: Path, failed: errors.TidegateError | None) -> None:
+        with self._carrying_on():
+            if failed is not None:
+                self._fall_back()
+                return
+            try:
+                self._ask_covered(path)
+            except errors.CallerError:
+                self._fall_back()
+
+    def _ask_covered(self, path: Path) -> None:
         request = self._request
         assert request is not None
         if self._bridge is not None:
@@ -685,9 +704,30 @@ class Exchange:
         path = self._path
         assert path is not None
         body, bridge.next_body = bridge.next_body, b""
-        self._account.go_on(bridge.used if self._stream is None else self._stream.usage())
+        used = bridge.used if self._stream is None else self._stream.usage()
         if self._attempt is not None:
             self._attempt.release()
+            self._attempt = None
+        try:
+            cover = self._account.cover(path, used)
+        except errors.TidegateError as error:
+            self._on_pause_covered(path, body, used, error)
+            return
+        if cover is None:
+            self._send_again(path, body, used)
+        else:
+            covered = partial(self._on_pause_covered, path, body, used)
+            self._errand = Errand(self._gateway.loop, cover, covered, until=None, late=None)
+
+    def _on_pause_covered(self, path: Path, body: bytes, used: Usage, failed: errors.TidegateError | None) -> None:
+        with self._carrying_on():
+            if failed is not None:
+                self._account.lose(used)
+                raise failed
+            self._send_again(path, body, used)
+
+    def _send_again(self, path: Path, body: bytes, used: Usage) -> None:
+        self._account.go_on(used)
         self._send(path, body, again=True)
         if self._paused and self._attempt is not None:
             self._attempt.pause()
@@ -868,7 +908,7 @@ class Exchange:
         nothing for the client, though: a ping, thoughts that are not shown, half of a call that goes out whole.
         """
         attempt = self._attempt
-        if self._retry_timer is not None:
+        if self._retry_timer is not None or (self._errand is not None and self._started):
             return now + self._ping_after
         if self._account.is_settled or self._stream is None:
             return None
@@ -919,16 +959,23 @@ class Exchange:
             self._break(error)
             return
         what = verdict(error, self._snapshot.fallback_on(self._account.model, self._others))
-        if path is not None and self._asks_again(path, what, error):
-            return
+        self._failure = error, what
+        if path is None or not self._asks_again(path, what, error):
+            self._fall_back()
+
+    def _fall_back(self) -> None:
+        """Ask the next deployment, if there is one; else the client is told of the last failure."""
+        error, what = self._failure
         while self._step < len(self._plan) and what != "final":
             if self._stream is not None:
                 self._stream.outcome = None
             try:
                 self._next_attempt()
                 return
-            except errors.CallerError:
-                continue  # this deployment cannot honour the request; what went wrong is still the first failure
+            except (errors.CallerError, errors.LimitsUnavailable):
+                # This deployment cannot honour the request, or a budget has no room for one more attempt: what went wrong
+                # is still the first failure.
+                continue
         self._break(error)
 
     def _asks_again(self, path: Path, what: Verdict, error: errors.TidegateError) -> bool:
@@ -952,14 +999,21 @@ class Exchange:
             self._stream.outcome = None
         if wait_s:
             self._retry_timer = self._gateway.loop.call_later(wait_s, self._on_retry_due, path)
-        else:
+            return True
+        return self._asked_again(path)
+
+    def _asked_again(self, path: Path) -> bool:
+        try:
             self._ask(path)
+        except (errors.CallerError, errors.LimitsUnavailable):
+            return False  # it was asked before, so that only a budget can stand in the way
         return True
 
     def _on_retry_due(self, path: Path) -> None:
         self._retry_timer = None
         with self._carrying_on():
-            self._ask(path)
+            if not self._asked_again(path):
+                self._fall_back()
 
     def _give_back_budget(self) -> None:
         if self._holds_budget:
