@@ -97,7 +97,9 @@ def test_a_key_is_good_only_where_it_may_be_used(gateway: Running, admin: Admin)
     there = admin.make("there", addresses=["10.0.0.0/8", "2001:db8::/32"])
     reply = ask(gateway, there["key"])
     assert (reply.status, reply.error["code"]) == (403, "address_not_allowed")
-    assert ask(gateway, admin.make("here", addresses=["127.0.0.0/8"])["key"]).status == 200
+    for here in ("127.0.0.0/8", "127.0.0.1", "::ffff:127.0.0.1", "::ffff:127.0.0.0/104", "::/0"):
+        made = admin.make(here.replace("/", "-").replace(":", "_"), addresses=["10.0.0.1", here])
+        assert ask(gateway, made["key"]).status == (403 if here == "::/0" else 200), here
     answer = admin.http.post("/keys", json={"name": "nowhere", "addresses": ["10.0.0.1/8"]})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "addresses[0]")
 
@@ -293,6 +295,38 @@ def test_the_holder_of_a_key_sees_its_own_limits_alone(gateway: Running, admin: 
         assert api.get(f"/admin/v1/budgets?id={other['id']}").json["data"] == []
     shown = admin.http.get("/budgets").json()["data"]
     assert {mine["id"], other["id"]} <= {one["id"] for one in shown}
+
+
+def test_the_limits_of_all_are_shown_also_of_those_without_a_key_and_of_end_users(
+    gateway: Running, admin: Admin
+) -> None:
+    admin.post("/organizations", {"name": "quiet", "limits": {"cost": {"month": 7}}})
+    admin.post("/organizations/quiet/projects", {"name": "still", "limits": {"requests": {"day": 8}}})
+    users = {"requests": {"minute": 9}, "cost": {"day": 1}}
+    admin.post("/organizations/quiet/projects", {"name": "crowd", "end_user_limits": users})
+    key = admin.make("crowded", organization="quiet", project="crowd")["key"]
+    for name in ("ann", "bob", "ann"):
+        assert ask(gateway, key, user=name).status == 200
+
+    def shown(query: str = "") -> dict[tuple[str, str, str, str], Any]:
+        answer = admin.http.get(f"/budgets{query}").json()
+        assert answer["has_more"] is False
+        return {(one["level"], one["id"], one["kind"], one["window"]): one for one in answer["data"]}
+
+    found = shown()
+    month = found["organization", "quiet", "cost", "month"]
+    assert (month["limit"], month["used"], month["resets_in_s"] > 0) == (7, 0, True)
+    assert found["project", "quiet/still", "requests", "day"]["limit"] == 8
+    assert 0 < found["project", "quiet/still", "requests", "day"]["resets_in_s"] <= 86400
+    assert found["end_user", "quiet/crowd/ann", "requests", "minute"]["used"] == 2
+    assert found["end_user", "quiet/crowd/bob", "requests", "minute"]["used"] == 1
+    assert 0 < found["end_user", "quiet/crowd/bob", "cost", "day"]["resets_in_s"] <= 86400
+    assert {level for level, *_ in shown("?level=end_user")} == {"end_user"}
+    assert len(shown("?level=end_user")) == 4
+    assert len(shown("?id=quiet/crowd/bob")) == 2
+    never_seen = shown("?level=end_user&id=quiet/crowd/carl")
+    assert never_seen["end_user", "quiet/crowd/carl", "requests", "minute"]["used"] == 0
+    assert shown("?level=end_user&id=quiet/still/carl") == {}
 
 
 @pytest.mark.security("SEC-API2-GUESS")

@@ -136,6 +136,23 @@ def test_further_attempts_of_requests_overrun_no_budget_either(server: ValkeySer
     run(main())
 
 
+def test_end_users_are_found_whoever_counted_them(server: ValkeyServer) -> None:
+    limits = Limits(requests=Windows(minute=5, day=9), streams=3)
+    users = [Scope("end_user", f"default/p/{name}", limits) for name in ("ann", "b:o:b", "c%2Fd")]
+
+    async def main() -> None:
+        async with limiter(server, prefix="t[1]*") as first, limiter(server, prefix="t[1]*") as second:
+            for user in users:
+                held = first.gate((), user).reserve(0, 0)
+                assert asyncio.iscoroutine(held)
+                (await held).settle(0, 0)
+            await reserve(first, scope(requests=Windows(minute=5)))
+            assert sorted(await second.end_users(10)) == [user.id for user in users]
+            assert len(await second.end_users(2)) == 2
+
+    run(main())
+
+
 def test_what_was_not_used_comes_back_and_what_was_overrun_is_charged(server: ValkeyServer) -> None:
     one = scope(tokens=Windows(minute=100, day=150))
 

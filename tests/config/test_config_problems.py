@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tidegate.config.load import load, load_file
-from tidegate.config.problem import ConfigInvalid, Problem, join, nearest
+from tidegate.config.problem import ConfigInvalid, Problem, join
+from tidegate.dialects.validation import nearest
 
 KEY = "9b1f7c03e5d24a68b7c1d0e2f3a45967"
 ENV = {"OPENAI_API_KEY": "sk-openai-0123456789abcdefghijklmno", "K": KEY, "PORT_NAME": "canary-port"}

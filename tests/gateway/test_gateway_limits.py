@@ -324,6 +324,7 @@ def test_end_users_of_a_project_have_limits_of_their_own(api: Api, member: str) 
     refused = ask(api, "user", **{member: f"ann-{member}/1"})
     assert refused.status == 429
     assert f"end user 'default/users/ann-{member}%2F1'" in refused.error["message"]
+    assert "(end_user_limits.requests.minute)" in refused.error["message"]
     assert ask(api, "user").status == 200  # nobody in particular
 
 

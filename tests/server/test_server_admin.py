@@ -281,6 +281,58 @@ def test_a_query_is_checked_like_a_body(callers: Callers, query: str, param: str
     assert error(answer)["param"] == param
 
 
+def test_a_parameter_that_a_report_does_not_know_is_refused(callers: Callers) -> None:
+    """One that was passed over would give another answer than was asked for."""
+    for query, param in (("limit=5", "limit"), ("group_by=model", "group_by"), ("after=x", "after")):
+        answer = callers["viewer"].get(f"{PREFIX}/usage/entries?{query}")
+        assert (answer.status_code, error(answer)["code"], error(answer)["param"]) == (400, "unknown_parameter", param)
+    assert callers["viewer"].get(f"{PREFIX}/usage?limit=5&group_by=model").status_code == 200
+    answer = callers["viewer"].get(f"{PREFIX}/usage?goup_by=model")
+    assert "Did you mean 'group_by'?" in error(answer)["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "near"),
+    [
+        ({"name": "k", "limts": {}}, "limts", "limits"),
+        ({"name": "k", "limits": {"requests": {"minutes": 1}}}, "limits.requests.minutes", "limits.requests.minute"),
+        ({"name": "k", "limits": {"costs": {"day": 1}}}, "limits.costs", "limits.cost"),
+        ({"name": "k", "zzz": 1}, "zzz", ""),
+    ],
+)
+def test_a_member_that_there_is_not_gets_the_nearest_name(callers: Callers, body: Any, param: str, near: str) -> None:
+    answer = callers["owner"].post(f"{PREFIX}/keys", json=body)
+    assert (answer.status_code, error(answer)["param"]) == (400, param)
+    hint = f" Did you mean '{near}'?" if near else ""
+    assert error(answer)["message"] == f"Unknown parameter: '{param}'.{hint}"
+
+
+@pytest.mark.security("SEC-API3-ASSIGNMENT")
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ('{"name": "twice", "name": "other"}', "name"),
+        ('{"name": "twice", "models": ["sim/*"], "models": []}', "models"),
+        ('{"name": "twice", "limits": {"cost": {"day": 1}, "cost": {}}}', "cost"),
+        ('{"name": "twice", "\\u006eame": "other"}', "name"),
+    ],
+)
+def test_a_member_that_stands_twice_is_refused(callers: Callers, body: str, param: str) -> None:
+    """Readers differ on which of them counts."""
+    answer = callers["owner"].post(f"{PREFIX}/keys", content=body)
+    assert (answer.status_code, error(answer)["code"], error(answer)["param"]) == (400, "repeated_member", param)
+
+
+def test_whole_numbers_are_shown_as_such(callers: Callers) -> None:
+    limits = {"requests": {"minute": 600}, "cost": {"month": 12.5, "day": 1e3}}
+    answer = callers["owner"].post(f"{PREFIX}/keys", json={"name": "whole", "limits": limits})
+    assert '"requests":{"minute":600}' in answer.text
+    assert '"cost":{"day":1000,"month":12.5}' in answer.text
+    found = callers["owner"].get(f"{PREFIX}/budgets?id={answer.json()['id']}").text
+    assert '"limit":600,"used":0,' in found
+    assert '"limit":12.5,' in found
+
+
 @pytest.mark.parametrize(
     "path", ["/keys/key_%00", "/keys/x", "/organizations/%00", "/organizations/a%0Ab", "/keys/%F0"]
 )

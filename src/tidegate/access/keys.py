@@ -29,6 +29,7 @@ REMEMBERED: Final = 65_536
 """Most managed keys that are found by one plain digest; the others take a keyed one more."""
 
 _HINT = "Send it in the header 'Authorization: Bearer <key>', or in x-api-key, api-key or x-goog-api-key."
+_MAPPED_BITS: Final = 96
 _NO_TEXT = TextRow("", bytes(32), "", "", 0.0, None)
 
 
@@ -90,6 +91,16 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
                 param=param,
                 code="model_not_allowed",
             )
+
+
+def network_of(text: str) -> IPv4Network | IPv6Network:
+    """An allowed address or network. Addresses of IPv4 are compared as such, in whatever form they come: so the networks of
+    those that are mapped into IPv6 (RFC 4291 §2.5.5.2) are taken for what they mean. Raises ValueError."""
+    network = ip_network(text)
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
 
 
 OPEN = Principal(key="", project=DEFAULT)
@@ -199,7 +210,7 @@ class KeyRing:
             unsupported=kept.unsupported or "",
             models=kept.models,
             endpoints=kept.endpoints,
-            addresses=tuple(ip_network(one) for one in kept.addresses),
+            addresses=tuple(network_of(one) for one in kept.addresses),
             expires_at=min(ends) if ends else None,
             tags=jsonio.raw(kept.metadata),
             scopes=self._scopes(row.organization, row.project, row.id, kept.limits),
@@ -255,6 +266,33 @@ class KeyRing:
         file_project = project_named(self._projects, organization, project)
         limits = (file_project or self._directory.project_settings(organization, project)).end_user_limits
         return NO_LIMITS if limits == NO_LIMITS else limits
+
+    def limited(self) -> list[Scope]:
+        """All that have limits: organizations and projects, whether anybody has a key of theirs or not, and keys."""
+        directory = self._directory
+        principals = self.principals
+        projects = {(one.organization, one.project) for one in principals}
+        projects |= {(row.organization, row.name) for row in directory.projects("")}
+        for name in self._projects:
+            organization, slash, project = name.partition("/")
+            projects.add((organization, project) if slash else (DEFAULT, name))
+        organizations = {organization for organization, _ in projects} | set(self._organizations)
+        organizations |= {row.name for row in directory.organizations()}
+        found = {
+            (scope.level, scope.id): scope
+            for organization, project in [*((name, "") for name in sorted(organizations)), *sorted(projects)]
+            for scope in self._scopes(organization, project, "", NO_LIMITS)
+        }
+        found |= {(scope.level, scope.id): scope for one in principals for scope in one.scopes if scope.level == "key"}
+        ranks = ("organization", "project", "key")
+        return sorted(found.values(), key=lambda scope: ranks.index(scope.level))
+
+    def end_user(self, name: str) -> Scope | None:
+        """The scope of an end user by its id; None where end users of that project have no limits."""
+        project, _, user = name.rpartition("/")
+        organization, _, project = project.partition("/")
+        limits = self._end_user_limits(organization, project)
+        return None if limits is NO_LIMITS or not user else Scope("end_user", name, limits)
 
     @property
     def principals(self) -> Sequence[Principal]:

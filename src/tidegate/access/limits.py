@@ -122,7 +122,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int
     """What requests under way may use at most."""
     reset_s: float
-    """Until nothing that counts now counts any more; 0 where nothing does."""
+    """Until a day or month ends; of a minute until nothing that counts now counts any more, 0 where nothing does."""
 
     @property
     def remaining(self) -> int:
@@ -164,6 +164,9 @@ class Limiter(Protocol):
 
     async def standings(self, scopes: Sequence[Scope]) -> list[Standing]:
         """How every limit of these scopes stands."""
+
+    async def end_users(self, most: int) -> list[str]:
+        """The ids of end users of whom something is counted, at most so many."""
 
     def unlimited(self, level: str, id: str) -> None:  # noqa: A002
         """What is used from now on is not counted: this one has no limits any more."""
@@ -257,10 +260,11 @@ def refusal(one: Violation, fields: bytes) -> RateLimited | BudgetExhausted:
     """What a caller is told whose request may not pass now, with the header lines that say how its limits stand."""
     rule = one.rule
     kind = KINDS[rule.kind]
+    limits = "end_user_limits" if rule.scope.level == "end_user" else "limits"
     whose = f"{_LEVELS[rule.scope.level]} '{rule.scope.id}'" if rule.scope.id else _LEVELS[rule.scope.level]
     if rule.kind == STREAMS:
         return RateLimited(
-            f"Rate limit reached for {whose} on requests under way at once (limits.streams): "
+            f"Rate limit reached for {whose} on requests under way at once ({limits}.streams): "
             f"limit {rule.limit}, under way {one.used}. Send the request again when one of them has ended.",
             kind="requests",
             retry_after=None if math.isinf(one.wait_s) else one.wait_s,
@@ -271,7 +275,7 @@ def refusal(one: Violation, fields: bytes) -> RateLimited | BudgetExhausted:
     if one.held:
         figures += f", reserved by requests under way {shown(one.held)}"
     figures += f", this request may use {shown(one.asked)}"
-    setting = f"limits.{kind}.{rule.window}"
+    setting = f"{limits}.{kind}.{rule.window}"
     never = math.isinf(one.wait_s)
     waits_for_others = one.used - one.held + one.asked <= rule.limit
     if rule.kind == COST and rule.window != "minute" and not waits_for_others:

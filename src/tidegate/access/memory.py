@@ -430,6 +430,10 @@ def _is_unseeded(account: _Account) -> bool:
     return any(isinstance(meter, _Calendar) and not meter.seeded for meter in account.meters.values())
 
 
+def _counts(account: _Account) -> bool:
+    return any(meter.used for meter in account.meters.values())
+
+
 def _lacks_cost(account: _Account) -> bool:
     return any(
         kind == COST and isinstance(meter, _Calendar) and not meter.seeded
@@ -500,7 +504,7 @@ class MemoryLimiter:
                         meter.roll(now)
                     held = meter.held
                     used = meter.used - held
-                    reset_s = meter.reset(now)
+                    reset_s = meter.until - wall if isinstance(meter, _Calendar) else meter.reset(now)
                 found.append(
                     Standing(
                         level=scope.level,
@@ -514,6 +518,12 @@ class MemoryLimiter:
                     )
                 )
         return found
+
+    async def end_users(self, most: int) -> list[str]:
+        found: list[str] = []
+        for users in self._users.values():
+            found += [name for name, account in users.items() if account.open or _counts(account)]
+        return found[:most]
 
     def unlimited(self, level: str, id: str) -> None:  # noqa: A002
         account = self._accounts.get((level, id))

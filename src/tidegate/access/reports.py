@@ -79,7 +79,7 @@ def read_query(given: Mapping[str, str], now: float, mine: UsageFilter | None = 
     for name, value in given.items():
         if name in UsageFilter.__struct_fields__:
             only[name] = value
-        elif name not in ("group_by", "from", "to", "format", "limit", "after"):
+        elif name not in ("group_by", "from", "to", "format", "limit"):
             known = ", ".join(("group_by", "from", "to", "format", "limit", *UsageFilter.__struct_fields__))
             raise InvalidRequest(f"Unknown parameter: '{name}'. Known are: {known}.", param=name[:64])
     for name in UsageFilter.__struct_fields__:

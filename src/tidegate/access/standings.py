@@ -34,24 +34,28 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True):
 
     object: Literal["list"] = "list"
     data: tuple[Budget, ...]
+    has_more: bool = False
+    """There are more end users than are shown."""
 
 
-def budgets(standings: Iterable[Standing]) -> Budgets:
+def budgets(standings: Iterable[Standing], *, has_more: bool = False) -> Budgets:
     """As the admin API sends it."""
-    return Budgets(data=tuple(_budget(one) for one in standings))
+    return Budgets(data=tuple(_budget(one) for one in standings), has_more=has_more)
 
 
 def _budget(standing: Standing) -> Budget:
-    unit = NANO if standing.kind == "cost" else 1
+    def shown(amount: int) -> float:
+        return amount / NANO if standing.kind == "cost" else amount
+
     return Budget(
         level=standing.level,
         id=standing.id,
         kind=standing.kind,
         window=standing.window or None,
-        limit=standing.limit / unit,
-        used=standing.used / unit,
-        reserved=standing.reserved / unit,
-        remaining=standing.remaining / unit,
+        limit=shown(standing.limit),
+        used=shown(standing.used),
+        reserved=shown(standing.reserved),
+        remaining=shown(standing.remaining),
         resets_in_s=round(standing.reset_s, 3),
     )
 

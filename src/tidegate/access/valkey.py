@@ -35,7 +35,7 @@ from tidegate.access.limits import (
     rules_of,
     worst,
 )
-from tidegate.access.memory import GATES, MemoryLimiter, SystemClock
+from tidegate.access.memory import GATES, MemoryLimiter, SystemClock, window_bounds
 from tidegate.access.scopes import Scope
 from tidegate.access.scripts import RESERVE, SEED, SETTLE
 from tidegate.wire import jsonio
@@ -58,7 +58,15 @@ WAITING: Final = 100_000
 UNDO_TRIES: Final = 3
 """How often a reservation is taken back that the server may still be about to make."""
 
+SCAN_S: Final = 5.0
+"""How long the server is looked through for end users."""
+
 _READ: Final = b"1"
+
+
+def _escaped(text: str) -> str:
+    """Text that stands for itself in a pattern."""
+    return "".join(f"\\{one}" if one in "*?[]\\^-" else one for one in text)
 
 
 class _Down(Exception):
@@ -347,10 +355,26 @@ class ValkeyLimiter:
                 limit=rule.limit,
                 used=int(used - held),
                 reserved=int(held),
-                reset_s=max(0.0, reset_s),
+                reset_s=window_bounds(rule.window, reply.now)[1] - reply.now
+                if rule.window in ("day", "month")
+                else reset_s,
             )
             for rule, (used, held, _, reset_s) in zip(gate.rules, reply.rules, strict=True)
         ]
+
+    async def end_users(self, most: int) -> list[str]:
+        found: dict[str, None] = {}
+        try:
+            async with asyncio.timeout(SCAN_S):
+                async for key in self._redis.scan_iter(match=f"{_escaped(self._prefix)}:[cms]:end_user:*", count=1000):
+                    letter, _, name = key.decode("utf-8", "replace").removeprefix(f"{self._prefix}:").split(":", 2)
+                    found[name.rpartition(":")[0] if letter == "m" else name] = None
+                    if len(found) >= most:
+                        break
+        except (RedisError, OSError, TimeoutError) as error:
+            self._lost(error)
+            return await self.local.end_users(most)
+        return list(found)
 
     def unlimited(self, level: str, id: str) -> None:  # noqa: A002
         """Nothing: the server keeps its counts, and what is used meanwhile is not in them."""

@@ -88,7 +88,7 @@ async def _scopes(config: "Config", reader: "Reader | None") -> "list[Scope]":
     if reader is not None:
         directory.apply(await reader.look(partial(access.changes, 0)))
     ring = KeyRing(config.keys, directory, projects=config.projects, organizations=config.organizations)
-    return list({(scope.level, scope.id): scope for one in ring.principals for scope in one.scopes}.values())
+    return ring.limited()
 
 
 async def _from_valkey(config: "Config", scopes: "list[Scope]") -> "list[Standing]":

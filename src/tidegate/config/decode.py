@@ -8,10 +8,11 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import inspect
 
-from tidegate.config.problem import Problem, join, nearest
+from tidegate.config.problem import Problem, join
 from tidegate.config.secret import Secret
 from tidegate.config.substitute import FromEnvironment
 from tidegate.config.units import DOLLARS_FORM, DURATION_FORM, SIZE_FORM, Dollars, Duration, Size
+from tidegate.dialects.validation import nearest
 
 
 class _Failed:

@@ -15,6 +15,13 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     day: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="Most in a day (UTC).")] = None
     month: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="Most in a calendar month (UTC).")] = None
 
+    def __post_init__(self) -> None:
+        """Whole numbers are shown as such: 600 requests are no 600.0."""
+        for name in ("minute", "day", "month"):
+            given = getattr(self, name)
+            if isinstance(given, float) and given.is_integer():
+                msgspec.structs.force_setattr(self, name, int(given))
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limits of one key, project, organization or end user. A request is held against those of all it belongs to."""

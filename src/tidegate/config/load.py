@@ -11,10 +11,11 @@ import msgspec
 from tidegate.config.checks import HasManagedKeys, check, no_managed_keys
 from tidegate.config.decode import decode
 from tidegate.config.locate import Locator, parse_path
-from tidegate.config.problem import ConfigInvalid, Problem, join, nearest
+from tidegate.config.problem import ConfigInvalid, Problem, join
 from tidegate.config.schema import Config, Document, ProviderConfig
 from tidegate.config.secret import Secret
 from tidegate.config.substitute import FromEnvironment, substitute
+from tidegate.dialects.validation import nearest
 from tidegate.providers.registry import REGISTRY
 
 ENVIRONMENT_KEY: Final = "TIDEGATE_KEY"

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from tidegate.config.problem import Problem, join, nearest
+from tidegate.config.problem import Problem, join
 from tidegate.config.schema import Document, ProviderConfig
+from tidegate.dialects.validation import nearest
 from tidegate.providers.registry import REGISTRY
 
 

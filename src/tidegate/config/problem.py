@@ -1,7 +1,6 @@
 """What is wrong with a configuration: all of it at once, each with its place and the nearest right name."""
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 
 import msgspec
 
@@ -42,14 +41,6 @@ class ConfigInvalid(Exception):
         in_source = any(not problem.origin for problem in self.problems)
         head = f"{(in_source and self.source) or 'the configuration'} has {count} problem{'' if count == 1 else 's'}:"
         return "\n".join([head, *(f"  {problem.render(self.source)}" for problem in self.problems)])
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name most like this one, or an empty string when none is like it."""
-    names = list(known)
-    folded = {candidate.lower(): candidate for candidate in names}
-    found = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else ""
 
 
 def join(path: str, key: str) -> str:

@@ -4,7 +4,8 @@ Every rejection is an InvalidRequest whose `param` names the member and whose me
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from msgspec import inspect
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 
-__all__ = ["WORDS", "convert", "invalid", "missing", "parse", "too_deep", "unknown"]
+__all__ = ["WORDS", "convert", "invalid", "missing", "nearest", "parse", "too_deep", "unknown"]
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ def parse(
         if error.missing:
             raise missing(error.path, hints.get(error.path, "")) from None
         if error.unknown:
-            raise unknown(error.path) from None
+            raise unknown(error.path, _names_beside(using.type, error.path)) from None
         raise _mismatch(using.type, error) from None
 
 
@@ -77,7 +78,7 @@ def convert(values: Mapping[str, Any], into: type[T]) -> T:
         if error.missing:
             raise missing(error.path) from None
         if error.unknown:
-            raise unknown(error.path) from None
+            raise unknown(error.path, _names_beside(into, error.path)) from None
         raise _mismatch(into, error) from None
 
 
@@ -87,10 +88,21 @@ def missing(param: str, hint: str = "") -> InvalidRequest:
     return InvalidRequest(f"{message} {hint}" if hint else message, param=param, code="missing_required_parameter")
 
 
-def unknown(param: str) -> InvalidRequest:
-    """A member that there is not, where such are forbidden."""
+def unknown(param: str, known: Iterable[str] = ()) -> InvalidRequest:
+    """A member that there is not, where such are forbidden; `known` are those that there could be in its place."""
     shown = param if len(param) <= 100 else f"{param[:100]}…"
-    return InvalidRequest(f"Unknown parameter: '{shown}'.", param=shown, code="unknown_parameter")
+    head, dot, name = shown.rpartition(".")
+    near = nearest(name, known)
+    hint = f" Did you mean '{head}{dot}{near}'?" if near else ""
+    return InvalidRequest(f"Unknown parameter: '{shown}'.{hint}", param=shown, code="unknown_parameter")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name most like this one, or an empty string when none is like it."""
+    names = list(known)
+    folded = {candidate.lower(): candidate for candidate in names}
+    found = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return folded[found[0]] if found else ""
 
 
 def invalid(param: str, why: str, code: str = "invalid_value") -> InvalidRequest:
@@ -117,6 +129,17 @@ def _mismatch(type_: Any, error: jsonio.SchemaMismatch) -> InvalidRequest:
         noun = _NOUNS.get(got.group("got"), got.group("got"))
         return invalid(param, f"expected {expected}, got {noun}.", "invalid_type")
     return invalid(param, f"expected {expected}.")
+
+
+def _names_beside(type_: Any, path: str) -> Sequence[str]:
+    """The members that the schema has where `path` names one that it has not."""
+    here = _type_info(type_)
+    for segment in _SEGMENT.findall(path.rpartition(".")[0]):
+        found = _step(here, segment)
+        if found is None:
+            return ()
+        here = found
+    return [field.encode_name for one in _options(here) for field in getattr(one, "fields", ())]
 
 
 def _describe_path(type_: Any, path: str) -> str:

@@ -4,6 +4,7 @@ Everything that reads or writes JSON goes through here, so that one set of rules
 or Infinity (RFC 8259 §6), and errors that say *where* the text is wrong in the words of the API.
 """
 
+import json
 import re
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ __all__ = [
     "members",
     "one_line",
     "raw",
+    "repeated",
     "string",
 ]
 
@@ -157,6 +159,23 @@ def encode(value: Any) -> bytes:
 def raw(value: Any) -> msgspec.Raw:
     """`value` as a JSON value ready to be placed among members."""
     return msgspec.Raw(_encoder.encode(value))
+
+
+def repeated(data: bytes) -> str | None:
+    """The name of a member that stands twice in one object, of which a decoder takes only the last. `data` must be JSON. For
+    cold paths."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            found.append(next(name for place, name in enumerate(names) if name in names[:place]))
+
+    try:
+        json.loads(data, object_pairs_hook=look)
+    except RecursionError:
+        raise TooDeep from None
+    return found[0] if found else None
 
 
 def one_line(data: bytes) -> bytes:

@@ -79,7 +79,7 @@ class Entry(NamedTuple):
     query: type[msgspec.Struct] | None = None
     status: int = 200
     reads_query: bool = False
-    """The handler reads the query by itself; `query` only describes it."""
+    """The handler reads the query by itself; `query` says only which names there are."""
     also: tuple[str, ...] = ()
     """Content types besides JSON in which the answer may come."""
 

@@ -66,7 +66,7 @@ class _Endpoint:
             administration,
             caller,
             request,
-            None if entry.reads_query else _read_query(entry, request),
+            _read_query(entry, request),
             await _read_body(entry, request),
         )
         answer = await entry.handler(call)
@@ -80,14 +80,17 @@ class _Endpoint:
 
 def _read_query(entry: Entry, request: Request) -> msgspec.Struct | None:
     """Raises InvalidRequest."""
+    if entry.reads_query and entry.query is None:
+        return None
     given: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name in given:
             raise validation.invalid(name, "it is given twice.")
-        if entry.query is None or name not in entry.query.__struct_fields__:
-            raise validation.unknown(name)
+        known = () if entry.query is None else entry.query.__struct_encode_fields__
+        if name not in known:
+            raise validation.unknown(name, known)
         given[name] = value
-    return None if entry.query is None else validation.convert(given, entry.query)
+    return None if entry.query is None or entry.reads_query else validation.convert(given, entry.query)
 
 
 async def _read_body(entry: Entry, request: Request) -> msgspec.Struct | None:
@@ -99,7 +102,10 @@ async def _read_body(entry: Entry, request: Request) -> msgspec.Struct | None:
         return None
     if not body and entry.body_optional:
         body = b"{}"
-    return validation.parse(body, _decoder(entry.body), {})
+    found = validation.parse(body, _decoder(entry.body), {})
+    if (twice := jsonio.repeated(body)) is not None:
+        raise validation.invalid(twice[:100], "it is given twice.", code="repeated_member")
+    return found
 
 
 @cache

@@ -19,7 +19,6 @@ from tidegate.access.reports import (
     report_object,
     report_rows,
 )
-from tidegate.dialects.validation import invalid
 from tidegate.server.admin.call import Call
 from tidegate.storage.ledger import Entries, UsageFilter
 from tidegate.storage.storage import Storage
@@ -113,12 +112,7 @@ def _read(call: Call) -> tuple[Storage, Query]:
     mine = UsageFilter()
     if isinstance(caller, Principal):
         mine = UsageFilter(organization=caller.organization, project=caller.project, key_id=caller.key_id or caller.key)
-    given: dict[str, str] = {}
-    for name, value in call.request.query_params.multi_items():
-        if name in given:
-            raise invalid(name, "it is given twice.")
-        given[name] = value
-    return storage, read_query(given, time.time(), mine)
+    return storage, read_query(dict(call.request.query_params), time.time(), mine)
 
 
 async def _pages(storage: Storage, query: Query, page: Entries) -> AsyncIterator[Entries]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 
 from tidegate import __version__
-from tidegate.config.problem import nearest
 from tidegate.config.schema import Config
+from tidegate.dialects.validation import nearest
 from tidegate.server.discovery import discover
 from tidegate.server.doctor.bench import Bench, Progress
 from tidegate.server.doctor.clock import check_clock

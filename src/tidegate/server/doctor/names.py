@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from tidegate.config.problem import join, nearest
+from tidegate.config.problem import join
 from tidegate.config.schema import Config
 from tidegate.dialects.dialect import Endpoint
+from tidegate.dialects.validation import nearest
 from tidegate.routing.catalog import Alias, Catalog, Target
 from tidegate.server.doctor.finding import Verdict, bad, fine, warning
 from tidegate.wire.errors import ModelNotFound
