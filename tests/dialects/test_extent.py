@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tidegate.dialects.extent import Extent, reads, reads_more, surcharge
+from tidegate.dialects.extent import IMAGE_TOKENS, Extent, reads, reads_more, surcharge, text_bytes
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 
 TEXT = [{"role": "user", "content": "Hi"}]
@@ -137,3 +137,30 @@ IMAGE = [{"role": "user", "content": [{"type": "input_image", "image_url": "http
 )
 def test_each_use_of_a_tool_that_the_provider_runs_reads_everything_anew(body: Any, times: int | None) -> None:
     assert reads(json.dumps(body).encode()) == times
+
+
+PIXELS = "iVBORw0KGgo" + "Ab9/" * 100_000
+IMAGES: list[dict[str, Any]] = [
+    {"type": "input_image", "image_url": f"data:image/png;base64,{PIXELS}"},
+    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXELS}"}},
+    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXELS}},
+    {"source": {"data": PIXELS, "media_type": "image/png"}},
+    {"inlineData": {"mimeType": "image/png", "data": PIXELS}},
+]
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_is_estimated_by_what_it_shows_and_not_by_its_bytes(image: dict[str, Any]) -> None:
+    body = json.dumps({"input": [{"role": "user", "content": [image, {"type": "input_text", "text": "word " * 1000}]}]})
+    found = text_bytes(body.encode())
+    assert 4 * IMAGE_TOKENS + 5000 <= found < 4 * IMAGE_TOKENS + 5400
+    two = json.dumps({"input": [{"role": "user", "content": [image, image]}]})
+    assert text_bytes(two.encode()) < 8 * IMAGE_TOKENS + 600
+
+
+def test_text_counts_whole_however_it_looks() -> None:
+    for text in ("a;base64,b", "x" * 5000, "word " * 5000):
+        body = json.dumps({"input": text, "data": text}).encode()
+        assert text_bytes(body) == len(body)
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 1_600_000, "format": "mp3"}}
+    assert text_bytes(json.dumps({"messages": [{"content": [sound]}]}).encode()) < 4000

@@ -19,7 +19,7 @@ from tidegate.gateway.bound import FRAME_TOKENS
 SECRET = "key-0123456789abcdef0123456789ab-{}"
 NAMES = (
     "open", "rpm", "tpm", "day", "budget", "small", "unpriced", "stream", "never", "both", "ask", "vision", "user",
-    "costly", "minute", "once",
+    "costly", "minute", "once", "images",
 )  # fmt: skip
 
 LIMITS = {
@@ -37,6 +37,7 @@ LIMITS = {
     "vision": "limits = { cost = { month = 100 } }",
     "user": 'project = "users"',
     "costly": "limits = { cost = { month = 10 } }",
+    "images": "limits = { tokens = { day = 400_000, minute = 5000 } }",
     "once": "limits = { requests = { minute = 1 } }",
     "minute": "limits = { cost = { minute = 0.015 } }",
 }
@@ -195,6 +196,14 @@ def test_tokens_are_estimated_first_and_counted_as_they_were(api: Api) -> None:
     reply = ask(api, "tpm", max_output_tokens=1000)
     assert reply.status == 200
     assert reply.headers["x-ratelimit-limit-tokens"] == "1500"
+
+
+def test_an_image_does_not_use_up_a_minutes_tokens_before_it_is_sent(api: Api) -> None:
+    """Its 400,000 bytes would pass for 100,000 tokens."""
+    picture = "data:image/png;base64," + "iVBORw0KGgoA" * 34_000
+    content = [{"type": "input_image", "image_url": picture}, {"type": "input_text", "text": "What is it?"}]
+    reply = ask(api, "images", input=[{"role": "user", "content": content}], max_output_tokens=100)
+    assert reply.status == 200
 
 
 def test_what_can_never_pass_is_not_worth_waiting_for(api: Api) -> None:

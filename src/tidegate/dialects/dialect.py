@@ -185,7 +185,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Unix time in whole seconds, asked once when an answer completes."""
     profile: Profile
     request_bytes: int
-    """Size of the request body, for estimates of input tokens."""
+    """Size of the request body, for estimates of input tokens: see :func:`tidegate.dialects.extent.text_bytes`."""
+    most_bytes: int = 0
+    """Size of the request body as it is, where that is more."""
 
 
 class AnyRequest(Protocol):

@@ -56,7 +56,7 @@ def most_nano(
             if input_tokens is None:
                 if not is_read:
                     times, is_read = request.reads(), True
-                input_tokens = _input(call.request_bytes, destination, model, times)
+                input_tokens = _input(max(call.request_bytes, call.most_bytes), destination, model, times)
                 if times != 0 and destination.endpoint == "messages":
                     output_tokens *= _rounds(times, destination, model)  # its maximum is that of each round
         except CostUnbounded:

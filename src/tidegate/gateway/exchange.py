@@ -33,6 +33,7 @@ from tidegate.dialects.dialect import (
     WholeRequest,
     estimated_usage,
 )
+from tidegate.dialects.extent import text_bytes
 from tidegate.dialects.failure import from_status
 from tidegate.dialects.models import MODEL_NAME_LIMIT, take_models
 from tidegate.dialects.profile import PROFILES
@@ -323,7 +324,8 @@ class Exchange:
             created_at=int(time.time()),
             wall_clock=_unix_time,
             profile=profile,
-            request_bytes=len(body) if isinstance(body, bytes) else body.text_bytes,
+            request_bytes=text_bytes(body) if isinstance(body, bytes) else body.text_bytes,
+            most_bytes=len(body) if isinstance(body, bytes) else 0,
         )
         keeper = self._gateway.keeper
         if keeper is not None and isinstance(body, bytes) and not self._keep(keeper, request, body, grace_s):
@@ -340,8 +342,9 @@ class Exchange:
     def _open(self, request: AnyRequest) -> bool:
         """All that the request builds on is there. Whether it can go on at once; else an errand goes on with it."""
         if isinstance(request, PromptRequest) and (before := request.settle()):
-            size = self._call.request_bytes + before
-            self._call = msgspec.structs.replace(self._call, request_bytes=size)
+            call = self._call
+            size, most = call.request_bytes + before, call.most_bytes + before
+            self._call = msgspec.structs.replace(call, request_bytes=size, most_bytes=most)
         if not self._prepares:
             held = self._account.reserve(request, self._call, self._plan)
             if held is not None:
