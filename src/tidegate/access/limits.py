@@ -42,6 +42,7 @@ __all__ = [
     "limit_fields",
     "refusal",
     "rules_of",
+    "standing",
     "worst",
 ]
 
@@ -127,6 +128,20 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def remaining(self) -> int:
         return max(0, self.limit - self.used - self.reserved)
+
+
+def standing(rule: Rule, used: int, reserved: int, reset_s: float) -> Standing:
+    """How a rule stands."""
+    return Standing(
+        level=rule.scope.level,
+        id=rule.scope.id,
+        kind=KINDS[rule.kind],
+        window=rule.window,
+        limit=rule.limit,
+        used=used,
+        reserved=reserved,
+        reset_s=reset_s,
+    )
 
 
 class Reservation(Protocol):

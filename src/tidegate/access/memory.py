@@ -33,6 +33,7 @@ from tidegate.access.limits import (
     limit_fields,
     refusal,
     rules_of,
+    standing,
     worst,
 )
 from tidegate.access.scopes import Scope, end_user_of
@@ -505,18 +506,7 @@ class MemoryLimiter:
                     held = meter.held
                     used = meter.used - held
                     reset_s = meter.until - wall if isinstance(meter, _Calendar) else meter.reset(now)
-                found.append(
-                    Standing(
-                        level=scope.level,
-                        id=scope.id,
-                        kind=KINDS[rule.kind],
-                        window=rule.window,
-                        limit=rule.limit,
-                        used=used,
-                        reserved=held,
-                        reset_s=reset_s,
-                    )
-                )
+                found.append(standing(rule, used, held, reset_s))
         return found
 
     async def end_users(self, most: int) -> list[str]:

@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from tidegate.access.rates import NANO
-from tidegate.storage.entry import UsageEntry
-from tidegate.storage.ledger import DIMENSIONS, HOUR_S, ReportRow, UsageFilter
+from tidegate.storage.entry import unused
+from tidegate.storage.ledger import COUNTS, DIMENSIONS, HOUR_S, ReportRow, UsageFilter
 from tidegate.storage.records import Tenant, Usage
 from tidegate.wire import jsonio
 from tidegate.wire.errors import Forbidden, InvalidRequest
@@ -44,20 +44,6 @@ LATEST: Final = 253_402_297_200.0
 _RELATIVE: Final = re.compile(r"(\d{1,5})([hd])")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """Beginnings that spreadsheets take for a formula, some only where wide letters are written."""
-
-_SUMS: Final = (
-    "requests",
-    "attempts",
-    "estimated",
-    "unpriced",
-    "input_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "audio_seconds",
-    "characters",
-)
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +127,7 @@ def report_rows(query: Query, rows: Iterable[ReportRow]) -> list[dict[str, Any]]
 
 def report_columns(query: Query) -> tuple[str, ...]:
     """The names of the members of every row, also where there is none."""
-    return (*query.by, *_SUMS, "mean_duration_ms", "cost")
+    return (*query.by, *COUNTS, "mean_duration_ms", "cost")
 
 
 def report_object(query: Query, rows: Sequence[ReportRow], whole: ReportRow) -> bytes:
@@ -164,7 +150,7 @@ def _report_row(by: Sequence[str], row: ReportRow) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in zip(by, row.by, strict=True):
         found[name] = _iso(float(value)) if name == "hour" else _iso(float(value))[:10] if name == "day" else value
-    for name in _SUMS:
+    for name in COUNTS:
         found[name] = getattr(row, name)
     found["mean_duration_ms"] = round(row.duration_ms / row.requests, 3) if row.requests else 0.0
     found["cost"] = _dollars(row.cost_nano)
@@ -262,21 +248,5 @@ def _iso(at: float) -> str:
     return moment.isoformat(timespec="seconds" if at == int(at) else "milliseconds").replace("+00:00", "Z")
 
 
-_BLANK: Final = UsageEntry(
-    request_id="",
-    endpoint="",
-    status=0,
-    ending="",
-    duration_ms=0.0,
-    stream=False,
-    attempts=0,
-    input_tokens=0,
-    cached_tokens=0,
-    cache_write_tokens=0,
-    output_tokens=0,
-    reasoning_tokens=0,
-    estimated=False,
-)
-
-ENTRY_COLUMNS: Final = tuple(entry_object(Usage(number=0, tenant=Tenant("", ""), admitted_at=0.0, entry=_BLANK)))
+ENTRY_COLUMNS: Final = tuple(entry_object(Usage(number=0, tenant=Tenant("", ""), admitted_at=0.0, entry=unused())))
 """The names of the members of every entry, also where there is none."""

@@ -33,6 +33,7 @@ from tidegate.access.limits import (
     limit_fields,
     refusal,
     rules_of,
+    standing,
     worst,
 )
 from tidegate.access.memory import GATES, MemoryLimiter, SystemClock, window_bounds
@@ -347,17 +348,11 @@ class ValkeyLimiter:
         except _Down:
             return await self.local.standings(scopes)
         return [
-            Standing(
-                level=rule.scope.level,
-                id=rule.scope.id,
-                kind=KINDS[rule.kind],
-                window=rule.window,
-                limit=rule.limit,
-                used=int(used - held),
-                reserved=int(held),
-                reset_s=window_bounds(rule.window, reply.now)[1] - reply.now
-                if rule.window in ("day", "month")
-                else reset_s,
+            standing(
+                rule,
+                int(used - held),
+                int(held),
+                window_bounds(rule.window, reply.now)[1] - reply.now if rule.window in ("day", "month") else reset_s,
             )
             for rule, (used, held, _, reset_s) in zip(gate.rules, reply.rules, strict=True)
         ]

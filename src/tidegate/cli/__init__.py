@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tidegate import __version__
-from tidegate.cli.access import GROUPS
+from tidegate.cli.admins import admins, audit
 from tidegate.cli.budget import budget
 from tidegate.cli.doctor import doctor
+from tidegate.cli.keys import keys
 from tidegate.cli.options import config_option
+from tidegate.cli.organizations import organizations
+from tidegate.cli.projects import projects
 from tidegate.cli.usage import usage
 from tidegate.config.automatic import automatic
 from tidegate.config.jsonschema import json_schema
@@ -41,7 +44,7 @@ def main() -> None:
     """Tidegate: one address that speaks the APIs of OpenAI, Anthropic and Gemini, and any provider behind it."""
 
 
-for _group in GROUPS:
+for _group in (keys, projects, organizations, admins, audit):
     main.add_command(_group)
 main.add_command(doctor)
 main.add_command(usage)

@@ -103,7 +103,7 @@ async def _from_valkey(config: "Config", scopes: "list[Scope]") -> "list[Standin
 
 async def _from_ledger(reader: "Reader", scopes: "list[Scope]") -> "list[Standing]":
     from tidegate.access.books import LedgerBooks
-    from tidegate.access.limits import KINDS, STREAMS, Standing, rules_of
+    from tidegate.access.limits import STREAMS, rules_of, standing
     from tidegate.access.memory import window_bounds
 
     found = []
@@ -115,16 +115,5 @@ async def _from_ledger(reader: "Reader", scopes: "list[Scope]") -> "list[Standin
                 continue
             begin, end = window_bounds(rule.window, now)
             used = (await books.used(scope, begin, now))[rule.kind]
-            found.append(
-                Standing(
-                    level=scope.level,
-                    id=scope.id,
-                    kind=KINDS[rule.kind],
-                    window=rule.window,
-                    limit=rule.limit,
-                    used=used,
-                    reserved=0,
-                    reset_s=end - now,
-                )
-            )
+            found.append(standing(rule, used, 0, end - now))
     return found

@@ -2,7 +2,7 @@
 
 import msgspec
 
-__all__ = ["UsageEntry"]
+__all__ = ["UsageEntry", "unused"]
 
 
 class UsageEntry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -50,3 +50,26 @@ class UsageEntry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     error: str = ""
     """Code of the error that the client was told, or that ended the answer."""
     client: str = ""
+
+
+def unused(
+    *, request_id: str = "", endpoint: str = "", status: int = 0, ending: str = "", error: str = "", client: str = ""
+) -> UsageEntry:
+    """The entry of a request that used nothing."""
+    return UsageEntry(
+        request_id=request_id,
+        endpoint=endpoint,
+        status=status,
+        ending=ending,
+        duration_ms=0.0,
+        stream=False,
+        attempts=0,
+        input_tokens=0,
+        cached_tokens=0,
+        cache_write_tokens=0,
+        output_tokens=0,
+        reasoning_tokens=0,
+        estimated=False,
+        error=error,
+        client=client,
+    )

@@ -192,7 +192,7 @@ _EXPIRE = Sql("""
 
 _KEPT: Final = ("key_id", "end_user", "model", "deployment", "endpoint", "ending")
 """Dimensions of the sums, besides the hour and the tenant."""
-_SUMS: Final = (
+COUNTS: Final = (
     "requests",
     "attempts",
     "estimated",
@@ -204,9 +204,9 @@ _SUMS: Final = (
     "reasoning_tokens",
     "audio_seconds",
     "characters",
-    "duration_ms",
-    "cost_nano",
 )
+"""What the sums tell of as it is."""
+_SUMS: Final = (*COUNTS, "duration_ms", "cost_nano")
 _ADD = Sql(f"""
     INSERT INTO usage_hours (hour, tenant, key, provider, {", ".join((*_KEPT, *_SUMS))})
     VALUES (:hour, :tenant, :key, :provider, {", ".join(f":{name}" for name in (*_KEPT, *_SUMS))})
