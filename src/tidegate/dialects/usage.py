@@ -7,7 +7,7 @@ import msgspec
 from tidegate.wire import jsonio
 from tidegate.wire.events import Usage
 
-__all__ = ["MOST_TOKENS", "UsageObject", "credible", "read_usage", "read_usage_object"]
+__all__ = ["MOST_TOKENS", "UsageObject", "credible", "read_usage", "read_usage_object", "with_thoughts"]
 
 MOST_TOKENS = 10**9
 """More tokens than this are no count of one answer but noise: a hundred times what any model takes."""
@@ -57,17 +57,24 @@ def read_usage(found: UsageObject | None) -> Usage | None:
     )
     taken_details = found.completion_tokens_details or found.output_tokens_details or _NO_DETAILS
     cached = given_details.cached_tokens
+    thoughts = _count(taken_details.reasoning_tokens)
     return Usage(
         input_tokens=_count(given),
-        output_tokens=_count(taken),
+        output_tokens=with_thoughts(_count(given), _count(taken), thoughts, found.total_tokens),
         cached_tokens=_count(cached if cached is not None else found.prompt_cache_hit_tokens),
         cache_write_tokens=_count(given_details.cache_write_tokens),
-        reasoning_tokens=_count(taken_details.reasoning_tokens),
+        reasoning_tokens=thoughts,
         input_audio_tokens=_count(given_details.audio_tokens),
         input_image_tokens=_count(given_details.image_tokens),
         output_audio_tokens=_count(taken_details.audio_tokens),
         output_image_tokens=_count(taken_details.image_tokens),
     )
+
+
+def with_thoughts(given: int, taken: int, thoughts: int, total: float | None) -> int:
+    """The tokens that were put out, also where a provider counts those of thoughts beside them, as xAI does: then the total
+    has them once more."""
+    return taken + thoughts if thoughts and total == given + taken + thoughts else taken
 
 
 def credible(value: float | None) -> bool:

@@ -10,7 +10,7 @@ from tidegate.dialects.choices.mending import is_whole_usage, mended, whole_usag
 from tidegate.dialects.choices.reasons import FinishReason, known_reason
 from tidegate.dialects.dialect import Answer, Call, Destination, estimated_usage
 from tidegate.dialects.failure import from_error_object
-from tidegate.dialects.usage import MOST_TOKENS, read_usage_object
+from tidegate.dialects.usage import MOST_TOKENS, read_usage_object, with_thoughts
 from tidegate.wire import jsonio
 from tidegate.wire.errors import UpstreamBroken, WireError
 from tidegate.wire.events import Usage
@@ -116,12 +116,13 @@ def _as_it_came(body: bytes, kind: Kind) -> Answer | None:
     given = found.prompt_tokens_details or _NO_DETAILS
     taken = found.completion_tokens_details or _NO_DETAILS
     cached = given.cached_tokens
+    thoughts = taken.reasoning_tokens or 0
     usage = Usage(
         input_tokens=found.prompt_tokens,
-        output_tokens=found.completion_tokens,
+        output_tokens=with_thoughts(found.prompt_tokens, found.completion_tokens, thoughts, found.total_tokens),
         cached_tokens=(cached if cached is not None else found.prompt_cache_hit_tokens) or 0,
         cache_write_tokens=given.cache_write_tokens or 0,
-        reasoning_tokens=taken.reasoning_tokens or 0,
+        reasoning_tokens=thoughts,
         input_audio_tokens=given.audio_tokens or 0,
         input_image_tokens=given.image_tokens or 0,
         output_audio_tokens=taken.audio_tokens or 0,
