@@ -362,7 +362,7 @@ def test_text_of_an_unannounced_block_is_not_lost() -> None:
         ("rate_limit_error", 429, UpstreamRateLimited),
         ("api_error", 502, UpstreamFailed),
         ("invalid_request_error", 400, UpstreamFailed),
-        ("billing_error", 502, UpstreamFailed),
+        ("billing_error", 429, UpstreamFailed),
     ],
 )
 def test_an_error_event_keeps_its_meaning(kind: str, status: int, class_: type[Exception]) -> None:
