@@ -50,7 +50,7 @@ def read_usage(found: UsageObject | None) -> Usage | None:
         return None
     given = found.prompt_tokens if found.prompt_tokens is not None else found.input_tokens
     taken = found.completion_tokens if found.completion_tokens is not None else found.output_tokens
-    if (given is None and taken is None) or not (credible(given) and credible(taken)):
+    if not (given or taken) or not (credible(given) and credible(taken)):  # no prompt has no tokens
         return None
     given_details = (
         found.prompt_tokens_details or found.input_tokens_details or found.input_token_details or _NO_DETAILS

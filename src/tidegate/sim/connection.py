@@ -35,6 +35,7 @@ class SimRequest:
         "connection_id",
         "finished_at",
         "headers",
+        "lost_at",
         "method",
         "path",
         "started_at",
@@ -65,6 +66,8 @@ class SimRequest:
         """When the last byte of the answer was handed to the transport, or the connection was cut on purpose."""
         self.closed_by_peer_at: float | None = None
         """When the client left before that."""
+        self.lost_at: float | None = None
+        """When its connection was gone, whoever ended it, if no other request came on it."""
         self.written = bytearray()
         """The answer, as far as it was handed to the transport, and not more than the last of it."""
 
@@ -126,6 +129,7 @@ class Connection(asyncio.Protocol):
         "_id",
         "_intake",
         "_keep_alive",
+        "_last",
         "_loop",
         "_next",
         "_parser",
@@ -161,6 +165,7 @@ class Connection(asyncio.Protocol):
         self._playing = False
         self._keep_alive = True
         self._request: SimRequest | None = None
+        self._last: SimRequest | None = None
         self._steps: Iterator[Step] = iter(())
         self._next: bytes | Ending = b""
         self._due = 0.0
@@ -195,6 +200,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._left()
+        last = self._uploading or self._last
+        if last is not None:
+            last.lost_at = self._loop.time()
         self._house.left(self)
         self._pending.clear()
         self._steps = iter(())
@@ -310,6 +318,7 @@ class Connection(asyncio.Protocol):
         elif self._house.recording:
             self._request = SimRequest(method, path, headers, body, self._id, self._loop.time())
             self._house.requests.append(self._request)
+        self._last = self._request
         try:
             answer = self._house.answer(method, path, body, reused=self._used)
         except Exception as error:  # the parser would turn it into a silent hang

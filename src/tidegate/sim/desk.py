@@ -83,7 +83,8 @@ class Desk:
                 return self._operate(path, body)
             if path == embeddings.PATH and method == "POST":
                 request = _object(body)
-                return self._embed(embeddings.model_of(request), lambda: embeddings.openai(request), "chat")
+                model = embeddings.model_of(request)
+                return self._embed(model, lambda: embeddings.openai(request), "chat", reused=reused)
             if path in PATHS and method == "POST":
                 raise Refusal(400, "Expected multipart/form-data.", code="invalid_content_type")
             if endpoint is None:
@@ -140,7 +141,7 @@ class Desk:
             embedding = embeddings.address(path)
             if embedding is not None and method == "POST":
                 request = _object(body)
-                return self._embed(embedding, lambda: embeddings.google(request, embedding), "gemini")
+                return self._embed(embedding, lambda: embeddings.google(request, embedding), "gemini", reused=reused)
             found = gemini.listed(path, self.names) if method == "GET" else gemini.counted(path, body)
             if found is None:
                 raise Refusal(404, f"Not found: {method} {path}")
@@ -148,12 +149,22 @@ class Desk:
         except Refusal as refusal:
             return steps(error_reply(envelope("gemini", refusal.status, str(refusal)), refusal.status), _PLAIN)
 
-    def _embed(self, model: str, make: Callable[[], dict[str, Any]], endpoint: Endpoint) -> Iterable[Step]:
-        """Of the scripts' options only `status` and its like, and the waits, mean anything here. Raises Refusal."""
+    def _embed(
+        self, model: str, make: Callable[[], dict[str, Any]], endpoint: Endpoint, *, reused: bool
+    ) -> Iterable[Step]:
+        """Of the scripts' options only what is timed and what goes wrong means anything here. Raises Refusal."""
         _, options = self._script(model)
+        if self._is_spent(model, options):
+            options = msgspec.structs.replace(options, fault=None, status=None)
         if options.status is not None:
             return steps(_status_reply(options, endpoint), options)
-        return steps(json_reply(msgspec.json.encode(make())), options)
+        reply = json_reply(msgspec.json.encode(make()))
+        fault = FAULTS[options.fault] if options.fault is not None else None
+        if fault is not None and fault.on_reply is not None:
+            prompt = Prompt(endpoint=endpoint, model=model, body={}, texts=(), tokens=0)
+            case = Case(prompt=prompt, options=options, stamp=new_stamp(options), stream=None, reused=reused)
+            reply = fault.on_reply(case, reply)
+        return steps(reply, options)
 
     def _elsewhere(self, method: str, path: str) -> Reply:
         if method in ("GET", "HEAD"):

@@ -146,11 +146,22 @@ def test_a_cut_answer_is_estimated_from_what_was_said() -> None:
 
 
 def test_an_answer_without_usage_is_estimated() -> None:
+    for uncounted in ({}, {"input_tokens": 0, "output_tokens": 0}):
+        begun = frame("message_start", message={"type": "message", "usage": uncounted})
+        finished = frame("message_delta", delta={"stop_reason": "end_turn"}, usage=uncounted) + frame("message_stop")
+        stream = opened()
+        play(stream, [begun + text(0, "x" * 40) + finished])
+        assert stream.usage() == Usage(input_tokens=100, output_tokens=10, estimated=True)
+
+
+def test_a_stream_without_a_beginning_is_none_and_commits_nobody() -> None:
+    """No official client reads on: another deployment may answer as long as nothing has gone out."""
     stream = opened()
-    play(
-        stream, [text(0, "x" * 40) + frame("message_delta", delta={"stop_reason": "end_turn"}) + frame("message_stop")]
-    )
-    assert stream.usage() == Usage(input_tokens=100, output_tokens=10, estimated=True)
+    assert play(stream, [text(0, "Hello") + end()]) == b""
+    assert not commits(stream)
+    found = ended(stream).error
+    assert isinstance(found, UpstreamBroken)
+    assert "message_start" in found.message
 
 
 def test_frames_without_a_name_get_one() -> None:

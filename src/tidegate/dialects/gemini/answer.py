@@ -85,8 +85,8 @@ def read_usage(metadata: msgspec.Raw) -> Usage | None:
         found = _figures.decode(metadata)
     except jsonio.UNREADABLE:
         return None
-    if found.prompt_token_count is None and found.candidates_token_count is None and found.thoughts_token_count is None:
-        return None
+    if not (found.prompt_token_count or found.candidates_token_count or found.thoughts_token_count):
+        return None  # zeros are none either: no prompt has no tokens
     if not (credible(found.prompt_token_count) and credible(found.candidates_token_count)):
         return None
     thoughts = _count(found.thoughts_token_count)
@@ -168,6 +168,7 @@ _STATUSES: Final = {
     404: "NOT_FOUND",
     408: "DEADLINE_EXCEEDED",
     409: "ABORTED",
+    413: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
     499: "CANCELLED",
     500: "INTERNAL",

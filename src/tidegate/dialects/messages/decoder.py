@@ -320,7 +320,7 @@ class _Answer:
 
     def report(self, usage: msgspec.Raw, out: list[Event]) -> None:
         """The figures so far, once the output is counted."""
-        if self._figures.read(usage):
+        if self._figures.read(usage) and self._figures.found:
             self._begin("", out)
             out.append(UsageReport(self._used.plus(self._figures.usage())))
 

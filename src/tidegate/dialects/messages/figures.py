@@ -46,7 +46,8 @@ class Figures:
 
     @property
     def found(self) -> bool:
-        return bool(self._counts)
+        """Whether there are figures to speak of: no prompt has no tokens, so that nothing but zeros is no count."""
+        return any(self._counts.values())
 
     def read(self, value: msgspec.Raw) -> bool:
         """Takes in a `usage` object; true when it counts the output. A member of a wrong type counts as absent."""

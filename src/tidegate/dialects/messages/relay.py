@@ -48,12 +48,17 @@ _odd_frame = jsonio.decoder(_OddFrame)
 
 _ENDINGS = (b"message_stop", b"error")
 
+_WITHIN = frozenset(
+    {"content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop"}
+)
+"""Events of a message that has begun."""
+
 
 class MessagesStream(Relay):
     """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; only `message_stop` behind a stop reason is an
     ending."""
 
-    __slots__ = ("_counted", "_delta_bytes", "_figures", "_goes_on", "_reason")
+    __slots__ = ("_begun", "_counted", "_delta_bytes", "_figures", "_goes_on", "_reason")
 
     _ENDING = "'message_stop'"
 
@@ -64,6 +69,8 @@ class MessagesStream(Relay):
     def _begin(self) -> None:
         super()._begin()
         self._figures = Figures()
+        self._begun = False
+        """`message_start` has come."""
         self._counted = False
         """Whether the output was counted to its end."""
         self._delta_bytes = 0
@@ -81,7 +88,7 @@ class MessagesStream(Relay):
         return error_frame(error)
 
     def usage(self) -> Usage:
-        if self._counted:
+        if self._counted and self._figures.found:
             return self._figures.usage()
         guess = estimated_usage(self._call.request_bytes, self._delta_bytes)
         if not self._figures.found:
@@ -103,6 +110,9 @@ class MessagesStream(Relay):
         except jsonio.UNREADABLE as error:
             found = _odd(data, error)
         kind = found.type
+        if not self._begun and kind in _WITHIN:
+            # No official client takes such a stream: as long as nothing has gone out another deployment may answer.
+            raise WireError("the stream does not begin with 'message_start'")
         if kind == "content_block_delta":
             delta = found.delta
             if delta is not None:
@@ -114,6 +124,7 @@ class MessagesStream(Relay):
                 self._reason = found.delta.stop_reason
             self._counted = self._figures.read(found.usage) or self._counted
         elif kind == "message_start":
+            self._begun = True
             if found.message is not None:
                 self._figures.read(found.message.usage)
             if self._goes_on:
@@ -189,7 +200,7 @@ def complete(body: bytes, call: Call, destination: Destination) -> Answer:
     if not whole.stop_reason:
         raise WireError("the provider's answer has no 'stop_reason'")
     figures = Figures()
-    if figures.read(whole.usage):
+    if figures.read(whole.usage) and figures.found:
         return Answer(body, figures.usage(), _status(whole.stop_reason))
     usage = estimated_usage(call.request_bytes, sum(map(len, whole.content)))
     mended = jsonio.encode({**jsonio.members(body), "usage": as_messages(usage)})
