@@ -8,11 +8,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from tests.support.api import Frame, read_frames
+from tests.support.api import Frame
 from tests.support.forms import form, upload
 from tests.support.grammar import check_stream
 from tests.support.raw import Raw, post
 from tests.support.running import Running
+from tidegate.sim.stream_faults import UNKNOWN_EVENT
 
 __all__ = ["CLIENTS", "Answer", "Client", "Verdict", "ask", "receive"]
 
@@ -67,6 +68,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     code: str = ""
     """Of the error."""
     message: str = ""
+    calls: list[tuple[str, str]] = []
+    """Names and arguments of the tools that were called, in order."""
     finishes: int = 1
     """How often a finished stream says that it is."""
 
@@ -152,13 +155,16 @@ def _responses_request(model: str, prompt: str, stream: bool, more: dict[str, An
 def _responses_stream(answer: Answer) -> Verdict:
     frames = _frames(answer)
     assert frames[-1].data != b"[DONE]"
-    response = check_stream([frame for frame in frames if frame.event not in _NOT_OURS], cut=True)
+    frames = [frame for frame in frames if frame.event != "keepalive"]
+    assert [frame.json["sequence_number"] for frame in frames] == list(range(len(frames)))
+    known = [frame for frame in frames if frame.event != UNKNOWN_EVENT]
+    response = check_stream([_numbered(frame, at) for at, frame in enumerate(known)], cut=True)
     text = "".join(frame.json["delta"] for frame in frames if frame.event == "response.output_text.delta")
     if response["status"] != "failed":
         assert response["error"] is None
         assert response["usage"]["total_tokens"] >= 0
         assert text == _output_text(response)
-        return Verdict(ending=response["status"], text=text)
+        return Verdict(ending=response["status"], text=text, calls=_responses_calls(response))
     told = frames[-2].json
     assert told["type"] == "error", "response.failed without an error event before it"
     assert {name: told[name] for name in ("message", "code", "param")} == {
@@ -171,8 +177,9 @@ def _responses_stream(answer: Answer) -> Verdict:
     return Verdict(ending="failed", text=text, code=code, message=message)
 
 
-_NOT_OURS: Final = frozenset({"keepalive", "response.tidal_wave.rising"})
-"""Events that go on as they came, or belong to no answer."""
+def _numbered(frame: Frame, number: int) -> Frame:
+    """The frame as it would be without the events that nobody knows."""
+    return frame._replace(data=json.dumps({**frame.json, "sequence_number": number}).encode())
 
 
 def _responses_body(answer: Answer) -> Verdict:
@@ -180,7 +187,13 @@ def _responses_body(answer: Answer) -> Verdict:
     assert response["object"] == "response"
     assert response["status"] in ("completed", "incomplete"), "a failed answer as a success"
     assert response["error"] is None
-    return Verdict(ending=response["status"], text=_output_text(response))
+    return Verdict(ending=response["status"], text=_output_text(response), calls=_responses_calls(response))
+
+
+def _responses_calls(response: Any) -> list[tuple[str, str]]:
+    calls = [item for item in response["output"] if item["type"] == "function_call"]
+    assert len({call["call_id"] for call in calls}) == len(calls), "calls share an id"
+    return [(call["name"], call["arguments"]) for call in calls]
 
 
 def _output_text(response: Any) -> str:
@@ -210,7 +223,9 @@ def _choices_stream(answer: Answer) -> Verdict:
     if not failed:
         assert done == [len(frames) - 1], "a finished stream has one [DONE], and nothing behind it"
         assert len(set(reasons)) == 1, reasons
-        return Verdict(ending=_ending(reasons[0]), text=text, finishes=len(reasons))
+        pieces = [call for choice in choices for call in choice.get("delta", {}).get("tool_calls") or ()]
+        calls = _chat_calls(pieces)
+        return Verdict(ending=_ending(reasons[0]), text=text, calls=calls, finishes=len(reasons))
     assert not done, "[DONE] after a failure"
     assert not reasons, "a failed stream has finished"
     assert failed == [len(events) - 1], "one error, and nothing behind it"
@@ -222,8 +237,22 @@ def _choices_stream(answer: Answer) -> Verdict:
 def _choices_body(answer: Answer) -> Verdict:
     (choice,) = _json(answer)["choices"]
     assert choice["finish_reason"], "an answer without an end"
-    text = choice.get("text") or choice.get("message", {}).get("content") or ""
-    return Verdict(ending=_ending(choice["finish_reason"]), text=text)
+    message = choice.get("message", {})
+    calls = [(call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls") or ()]
+    text = choice.get("text") or message.get("content") or ""
+    return Verdict(ending=_ending(choice["finish_reason"]), text=text, calls=calls)
+
+
+def _chat_calls(pieces: list[Any]) -> list[tuple[str, str]]:
+    """As the official clients put calls together: by their index."""
+    found: dict[int, dict[str, str]] = {}
+    for piece in pieces:
+        call = found.setdefault(piece["index"], {"name": "", "arguments": "", "id": ""})
+        call["id"] += piece.get("id") or ""
+        for name in ("name", "arguments"):
+            call[name] += piece["function"].get(name) or ""
+    assert len({call["id"] for call in found.values()}) == len(found), "calls share an id"
+    return [(call["name"], call["arguments"]) for call in found.values()]
 
 
 def _ending(reason: str) -> str:
@@ -274,7 +303,17 @@ def _messages_stream(answer: Answer) -> Verdict:
     assert kinds.count("message_stop") == 1
     assert "error" not in kinds
     assert len(reasons) == 1, reasons
-    return Verdict(ending=_stopped(reasons[0]), text=text)
+    blocks: dict[int, list[str]] = {}
+    ids = set()
+    for frame in frames:
+        event = frame.json
+        if event["type"] == "content_block_start" and event["content_block"]["type"] == "tool_use":
+            blocks[event["index"]] = [event["content_block"]["name"], ""]
+            ids.add(event["content_block"]["id"])
+        elif event["type"] == "content_block_delta" and event["index"] in blocks:
+            blocks[event["index"]][1] += event["delta"]["partial_json"]
+    assert len(ids) == len(blocks), "calls share an id"
+    return Verdict(ending=_stopped(reasons[0]), text=text, calls=[(name, said) for name, said in blocks.values()])
 
 
 def _messages_body(answer: Answer) -> Verdict:
@@ -282,7 +321,8 @@ def _messages_body(answer: Answer) -> Verdict:
     assert body["type"] == "message"
     assert body["stop_reason"], "an answer without an end"
     text = "".join(block.get("text", "") for block in body["content"])
-    return Verdict(ending=_stopped(body["stop_reason"]), text=text)
+    calls = [(block["name"], json.dumps(block["input"])) for block in body["content"] if block["type"] == "tool_use"]
+    return Verdict(ending=_stopped(body["stop_reason"]), text=text, calls=calls)
 
 
 def _stopped(reason: str) -> str:
@@ -323,7 +363,7 @@ def _gemini_stream(answer: Answer) -> Verdict:
     failed = [at for at, event in enumerate(events) if "error" in event]
     if not failed:
         assert len(set(reasons)) == 1, reasons
-        return Verdict(ending=_finished(reasons[0]), text=text, finishes=len(reasons))
+        return Verdict(ending=_finished(reasons[0]), text=text, calls=_gemini_calls(parts), finishes=len(reasons))
     assert failed == [len(events) - 1], "one error, and nothing behind it"
     assert not reasons, "a failed stream has finished"
     code, message = _gemini_error(events[-1])
@@ -333,8 +373,14 @@ def _gemini_stream(answer: Answer) -> Verdict:
 def _gemini_body(answer: Answer) -> Verdict:
     (candidate,) = _json(answer)["candidates"]
     assert candidate["finishReason"], "an answer without an end"
-    text = "".join(part.get("text", "") for part in candidate.get("content", {}).get("parts", ()))
-    return Verdict(ending=_finished(candidate["finishReason"]), text=text)
+    parts = candidate.get("content", {}).get("parts", ())
+    text = "".join(part.get("text", "") for part in parts)
+    return Verdict(ending=_finished(candidate["finishReason"]), text=text, calls=_gemini_calls(parts))
+
+
+def _gemini_calls(parts: Any) -> list[tuple[str, str]]:
+    calls = [part["functionCall"] for part in parts if "functionCall" in part]
+    return [(call["name"], json.dumps(call.get("args", {}))) for call in calls]
 
 
 def _finished(reason: str) -> str:
@@ -421,10 +467,21 @@ def _post(path: str, body: dict[str, Any]) -> bytes:
 
 
 def _frames(answer: Answer) -> list[Frame]:
-    """The frames of a stream that is well-formed HTTP and well-formed SSE whatever became of the answer."""
+    """The frames of a stream that is well-formed HTTP and well-formed SSE whatever became of the answer, by WHATWG's rules."""
     assert answer.whole, "the HTTP message of the stream was cut"
     assert answer.headers["content-type"] == SSE_TYPE
-    return [frame for frame in read_frames(answer.body) if frame.data]
+    text = answer.body.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    assert text.endswith(b"\n\n"), text[-200:]
+    frames = []
+    for raw in text.split(b"\n\n")[:-1]:
+        fields: dict[bytes, list[bytes]] = {}
+        for line in raw.split(b"\n"):
+            name, _, value = line.partition(b":")
+            fields.setdefault(name, []).append(value.removeprefix(b" "))
+        if b"data" in fields:
+            event = fields.get(b"event", [b""])[-1].decode()
+            frames.append(Frame(raw + b"\n\n", event, b"\n".join(fields[b"data"])))
+    return frames
 
 
 def _json(answer: Answer) -> Any:

@@ -38,6 +38,7 @@ __all__ = [
     "check",
     "check_metrics",
     "fine",
+    "fine_on",
     "play",
     "refused",
     "row_of",
@@ -49,6 +50,8 @@ CLOSED_WITHIN_S: Final = 1.0
 
 CLOCK_MS: Final = 400
 """The clocks for the first event and for silence, where a lane names no other."""
+
+TOTAL_MS: Final = 5000
 
 OVERLOADED: Final = 529
 
@@ -121,6 +124,9 @@ VECTORS: Final = [Lane("embeddings", speaks, False) for speaks in ("embeddings",
 LANES: Final = [*TEXT, *AUDIO, *VECTORS]
 
 
+UNCOUNTED: Final = (Lane("embeddings", "gemini", False), Lane("speech", "speech", False))
+
+
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What everybody is to see of one cell."""
 
@@ -148,6 +154,11 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """How long the whole answer takes."""
 
 
+def fine_on(lane: Lane, **more: Any) -> Expected:
+    """The same, where nobody may count tokens."""
+    return fine(**{**({"usage": "estimated"} if lane in UNCOUNTED else {}), **more})
+
+
 def refused(status: int, code: str, **more: Any) -> Expected:
     """An error status."""
     return Expected(ending="refused", status=status, code=code, **{"connection": "kept", **more})
@@ -160,7 +171,7 @@ def broken(code: str, **more: Any) -> Expected:
 
 def fine(**more: Any) -> Expected:
     """A whole answer in spite of all."""
-    return Expected(ending="completed", **{"connection": "kept", "usage": "claimed", **more})
+    return Expected(**{"ending": "completed", "connection": "kept", "usage": "claimed", **more})
 
 
 class Cell(NamedTuple):
@@ -225,12 +236,19 @@ eject_after = 0
 
 @contextmanager
 def stage(
-    folder: Path, lanes: Iterable[Lane] = LANES, *, clock_ms: int = CLOCK_MS, more: str = ""
+    folder: Path,
+    lanes: Iterable[Lane] = LANES,
+    *,
+    clock_ms: int = CLOCK_MS,
+    total_ms: int = TOTAL_MS,
+    more: str = "",
 ) -> Iterator[Running]:
-    """A gateway with those lanes. Where the answer does not stream, `total` stands for the clock of the first event."""
-    clocks = f'timeouts = {{ first_event = "{clock_ms}ms", idle = "{clock_ms}ms", total = "2s" }}'
-    toml = STAGE.replace("{data}", str(folder)) + "".join(lane.toml(clocks) for lane in lanes) + more
-    with Running(toml) as running:
+    """A gateway with those lanes. `total_ms` holds for answers in one body."""
+    toml = STAGE.replace("{data}", str(folder))
+    for lane in lanes:
+        total = "" if lane.stream else f', total = "{total_ms}ms"'
+        toml += lane.toml(f'timeouts = {{ first_event = "{clock_ms}ms", idle = "{clock_ms}ms"{total} }}')
+    with Running(toml + more) as running:
         yield running
 
 

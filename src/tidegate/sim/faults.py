@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from tidegate.sim import reply_faults, stream_faults
+from tidegate.sim import framing_faults, reply_faults, stream_faults
 from tidegate.sim.case import Case
 from tidegate.sim.reply import Reply
 from tidegate.sim.sse import Stream
@@ -62,6 +62,23 @@ FAULTS: dict[str, Fault] = {
     "extra_after_end": Fault(
         "a delta after the terminal event or after [DONE]", on_events=stream_faults.extra_after_end
     ),
+    "call_no_id": Fault("calls whose deltas have no id (chat)", on_events=stream_faults.call_no_id),
+    "call_no_index": Fault("calls whose deltas have no index (chat)", on_events=stream_faults.call_no_index),
+    "call_same_index": Fault(
+        "every call under index 0, told apart by id alone (chat)", on_events=stream_faults.call_same_index
+    ),
+    "call_interleaved": Fault(
+        "the arguments of parallel calls by turns (chat)", on_events=stream_faults.call_interleaved
+    ),
+    "call_whole": Fault("each call in one delta (chat)", on_events=stream_faults.call_whole),
+    "bom": Fault("a byte order mark before the stream", on_reply=framing_faults.bom),
+    "cr_only": Fault("lines of the stream end with CR alone", on_reply=framing_faults.cr_only),
+    "no_space": Fault("no blank behind the colon of a field", on_reply=framing_faults.no_space),
+    "more_fields": Fault(
+        "comments, ids, retry times and unknown fields in every frame", on_reply=framing_faults.more_fields
+    ),
+    "multiline": Fault("the JSON of a frame in several data lines", on_reply=framing_faults.multiline),
+    "no_blank_line": Fault("the last frame without its line ends", on_reply=framing_faults.no_blank_line),
     "ping": Fault("nothing but comments, one for each gap (100 ms), for ever", on_reply=reply_faults.ping),
     "endless": Fault("the first delta over and over, for ever", on_reply=reply_faults.endless),
     "longline": Fault("a line of `total` bytes (16 MiB) with no end", on_reply=reply_faults.longline),

@@ -1,6 +1,8 @@
 """Faults of the events: each changes a stream in place, before it is rendered. What each does is said in `FAULTS`."""
 
 import copy
+import itertools
+from typing import Any
 
 import msgspec
 
@@ -150,3 +152,52 @@ def extra_after_end(case: Case, stream: Stream) -> None:
     if isinstance(extra.data, dict) and "sequence_number" in extra.data:
         extra.data["sequence_number"] = case.sequence(len(stream.events))
     stream.events.append(extra)
+
+
+# Calls, in the forms in which engines have been seen to send them.
+
+
+def _calls(case: Case, stream: Stream) -> list[tuple[Event, dict[str, Any]]]:
+    """The chunks that have a piece of a call, each with that piece."""
+    found = []
+    for event in stream.events if case.prompt.endpoint == "chat" else ():
+        if isinstance(event.data, dict) and event.data["choices"]:
+            found += [(event, call) for call in event.data["choices"][0]["delta"].get("tool_calls", ())]
+    return found
+
+
+def _columns(case: Case, stream: Stream) -> list[list[tuple[Event, dict[str, Any]]]]:
+    """The same, for each call."""
+    columns: dict[int, list[tuple[Event, dict[str, Any]]]] = {}
+    for event, call in _calls(case, stream):
+        columns.setdefault(call["index"], []).append((event, call))
+    return list(columns.values())
+
+
+def call_no_id(case: Case, stream: Stream) -> None:
+    for _, call in _calls(case, stream):
+        call.pop("id", None)
+
+
+def call_no_index(case: Case, stream: Stream) -> None:
+    for _, call in _calls(case, stream):
+        call.pop("index", None)
+
+
+def call_same_index(case: Case, stream: Stream) -> None:
+    for _, call in _calls(case, stream):
+        call["index"] = 0
+
+
+def call_interleaved(case: Case, stream: Stream) -> None:
+    turns = [one for turn in itertools.zip_longest(*_columns(case, stream)) for one in turn if one is not None]
+    places = [stream.events.index(event) for event, _ in _calls(case, stream)]
+    for at, (event, _) in zip(places, turns, strict=True):
+        stream.events[at] = event
+
+
+def call_whole(case: Case, stream: Stream) -> None:
+    for (_, first), *rest in _columns(case, stream):
+        for event, call in rest:
+            first["function"]["arguments"] += call["function"]["arguments"]
+            stream.events.remove(event)

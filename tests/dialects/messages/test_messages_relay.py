@@ -157,7 +157,7 @@ def test_an_answer_without_usage_is_estimated() -> None:
 def test_a_stream_without_a_beginning_is_none_and_commits_nobody() -> None:
     """No official client reads on: another deployment may answer as long as nothing has gone out."""
     stream = opened()
-    assert play(stream, [text(0, "Hello") + end()]) == b""
+    assert stream.feed(text(0, "Hello") + end()) == b""
     assert not commits(stream)
     found = ended(stream).error
     assert isinstance(found, UpstreamBroken)

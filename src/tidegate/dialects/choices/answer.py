@@ -113,6 +113,8 @@ def _as_it_came(body: bytes, kind: Kind) -> Answer | None:
         if choice.finish_reason in ("length", "content_filter"):
             status = "incomplete"
     found = answer.usage
+    if not (found.prompt_tokens or found.completion_tokens):
+        return None
     given = found.prompt_tokens_details or _NO_DETAILS
     taken = found.completion_tokens_details or _NO_DETAILS
     cached = given.cached_tokens

@@ -83,7 +83,7 @@ def _as_it_came(body: bytes, envelope: Envelope) -> Answer | None:
                 if part.annotations is None and part.type == "output_text":
                     return None
     given, taken = found.input_tokens, found.output_tokens
-    if given + taken != found.total_tokens:
+    if given + taken != found.total_tokens or not found.total_tokens:
         return None
     usage = Usage(
         input_tokens=given,

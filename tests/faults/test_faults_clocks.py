@@ -1,0 +1,84 @@
+"""Providers that keep one waiting, through every API: the clock that fires is named, and the call is given up with it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.playing import (
+    AUDIO,
+    CLOCK_MS,
+    LANES,
+    TEXT,
+    Cell,
+    Expected,
+    Lane,
+    Played,
+    broken,
+    check,
+    check_metrics,
+    fine_on,
+    play,
+    refused,
+    row_of,
+    stage,
+)
+
+CLOCK_S = CLOCK_MS / 1000
+LATE_S = 0.25 + 1.0
+"""How much later a clock may fire, and what a busy machine may add."""
+
+TOTAL_S = 0.8
+STREAMS = [lane for lane in [*TEXT, *AUDIO] if lane.stream or lane.client == "speech"]
+WHOLE = [lane for lane in LANES if lane not in STREAMS]
+
+
+def gone(clock: str, after_s: float = CLOCK_S, **more: object) -> Expected:
+    """Nothing had come: a timeout that names the clock."""
+    timing = {"least_s": after_s, "most_s": after_s + LATE_S}
+    said = {"connection": "closed", "usage": "estimated", "says": f"{clock} clock"}
+    return refused(504, "upstream_timeout", **{**said, **timing, **more})
+
+
+def stalled(lane: Lane) -> Expected:
+    timing = {"least_s": CLOCK_S, "most_s": CLOCK_S + LATE_S}
+    if lane.stream:
+        return broken("upstream_timeout", says="idle clock", usage="estimated", **timing)
+    if lane.client == "speech":
+        return Expected(ending="cut", code="upstream_timeout", usage="estimated", **timing)
+    return gone("idle")
+
+
+CELLS = [
+    *(Cell("FAULT-SLOW-FIRST", lane, "lorem?fault=stall_head", gone("first_event")) for lane in STREAMS),
+    # Comments are bytes and no event that anybody waits for, but whoever sends them is there.
+    *(Cell("FAULT-SLOW-FIRST", lane, "lorem?chunks=2&fault=stall&after=0", gone("first_event")) for lane in STREAMS),
+    *(Cell("FAULT-SLOW-FIRST", lane, "lorem?fault=stall_head", gone("total", TOTAL_S)) for lane in WHOLE),
+    *(
+        Cell("FAULT-SLOW-FIRST", lane, "lorem?chunks=2&delay=150", fine_on(lane, least_s=0.15))
+        for lane in [*STREAMS, *WHOLE]
+    ),
+    *(Cell("FAULT-STALL", lane, "lorem?chunks=4&fault=stall", stalled(lane)) for lane in LANES),
+]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    with stage(tmp_path_factory.mktemp("ledger"), total_ms=int(TOTAL_S * 1000)) as gateway:
+        yield play(gateway, CELLS)
+
+
+@pytest.mark.fault("FAULT-SLOW-FIRST")
+@row_of(CELLS, "FAULT-SLOW-FIRST")
+def test_a_provider_that_does_not_begin_is_given_up(played: Played, cell: Cell) -> None:
+    check(played, cell)
+
+
+@pytest.mark.fault("FAULT-STALL")
+@row_of(CELLS, "FAULT-STALL")
+def test_a_provider_that_falls_silent_ends_the_answer(played: Played, cell: Cell) -> None:
+    check(played, cell)
+
+
+@pytest.mark.fault("FAULT-SLOW-FIRST", "FAULT-STALL")
+def test_metrics_have_counted_all_of_it(played: Played) -> None:
+    check_metrics(played)
