@@ -1,6 +1,7 @@
 """Providers that keep one waiting, through every API: the clock that fires is named, and the call is given up with it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -32,15 +33,15 @@ STREAMS = [lane for lane in [*TEXT, *AUDIO] if lane.stream or lane.client == "sp
 WHOLE = [lane for lane in LANES if lane not in STREAMS]
 
 
-def gone(clock: str, after_s: float = CLOCK_S, **more: object) -> Expected:
+def gone(clock: str, after_s: float = CLOCK_S, **more: Any) -> Expected:
     """Nothing had come: a timeout that names the clock."""
-    timing = {"least_s": after_s, "most_s": after_s + LATE_S}
-    said = {"connection": "closed", "usage": "estimated", "says": f"{clock} clock"}
+    timing: dict[str, Any] = {"least_s": after_s, "most_s": after_s + LATE_S}
+    said: dict[str, Any] = {"connection": "closed", "usage": "estimated", "says": f"{clock} clock"}
     return refused(504, "upstream_timeout", **{**said, **timing, **more})
 
 
 def stalled(lane: Lane) -> Expected:
-    timing = {"least_s": CLOCK_S, "most_s": CLOCK_S + LATE_S}
+    timing: dict[str, Any] = {"least_s": CLOCK_S, "most_s": CLOCK_S + LATE_S}
     if lane.stream:
         return broken("upstream_timeout", says="idle clock", usage="estimated", **timing)
     if lane.client == "speech":
