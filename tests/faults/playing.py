@@ -56,7 +56,7 @@ TOTAL_MS: Final = 5000
 
 OVERLOADED: Final = 529
 
-ACROSS: Final = 16
+ACROSS: Final = 24
 """So many lanes are played at once."""
 
 
@@ -148,6 +148,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     asked: int = 1
     """Requests that reach the provider."""
     finishes: int = 1
+    by: str = ""
+    """The deployment that answers, if it is not the first one."""
     text: str | None = None
     """What the client has read; None: anything but nothing where the answer had begun."""
     headers: Mapping[str, str | None] = {}
@@ -188,10 +190,21 @@ class Cell(NamedTuple):
     expected: Expected
     more: Mapping[str, Any] = {}
     """Further members of the request."""
+    alias: str = ""
+    """What the client asks for, if not for the deployment itself."""
 
     @property
     def name(self) -> str:
         return f"{self.row}-{self.lane.name}-{self.script}"
+
+    @property
+    def model(self) -> str:
+        return self.alias or f"{self.lane.name}/{self.script}"
+
+    @property
+    def by(self) -> str:
+        """The deployment whose answer it is."""
+        return self.expected.by or f"{self.lane.name}/{self.script}"
 
     @property
     def status(self) -> int:
@@ -231,6 +244,7 @@ STAGE: Final = """
 [server]
 port = 0
 data_dir = "{data}"
+{server}
 [routing]
 retries = 0
 eject_after = 0
@@ -245,11 +259,12 @@ def stage(
     clock_ms: int = CLOCK_MS,
     total_ms: int = TOTAL_MS,
     places: Mapping[str, str] | None = None,
+    server: str = "",
     more: str = "",
 ) -> Iterator[Running]:
     """A gateway with those lanes. `total_ms` holds for answers in one body; `places` are the base
     URLs of those providers that are not the simulator."""
-    toml = STAGE.replace("{data}", str(folder))
+    toml = STAGE.replace("{data}", str(folder)).replace("{server}", server)
     for lane in lanes:
         total = "" if lane.stream else f', total = "{total_ms}ms"'
         clocks = (
@@ -301,9 +316,7 @@ def _play_lane(gateway: Running, lane: Lane, cells: list[Cell]) -> tuple[dict[st
     for at, cell in enumerate(cells):
         marker = f"cell-{lane.name}-{at}"
         began = time.monotonic()
-        answer = ask(
-            gateway, lane.client, f"{lane.name}/{cell.script}", marker, stream=lane.stream, **lane.members, **cell.more
-        )
+        answer = ask(gateway, lane.client, cell.model, marker, stream=lane.stream, **lane.members, **cell.more)
         took = time.monotonic() - began
         found[cell.name] = [answer, took, time.monotonic(), _reached(gateway, marker), None]
     if lane.at:  # there is nothing that could answer
@@ -371,7 +384,7 @@ def _check_client(cell: Cell, seen: Seen) -> Verdict:
     for name, value in expected.headers.items():
         assert answer.headers.get(name) == value, name
     assert answer.headers["tidegate-attempts"] == str(expected.attempts)
-    assert answer.headers["tidegate-deployment"] == f"{lane.name}/{cell.script}"
+    assert answer.headers["tidegate-deployment"] == cell.by
     if lane.stream and answer.status == 200:
         assert answer.headers["x-accel-buffering"] == "no"
     return verdict
@@ -382,7 +395,11 @@ def _check_upstream(gateway: Running, cell: Cell, seen: Seen) -> None:
     assert len(seen.requests) == expected.asked
     if not seen.requests:
         return
-    last = seen.requests[-1]
+    *before, last = seen.requests
+    for each in before:
+        if each.finished_at is None:
+            assert each.closed_by_peer_at is not None, "the provider before this one still answers"
+            assert each.closed_by_peer_at - seen.ended_at < CLOSED_WITHIN_S
     if expected.connection == "kept":
         assert seen.after is not None
         assert seen.after.connection_id == last.connection_id, "the connection was not used again"
@@ -395,7 +412,8 @@ def _check_upstream(gateway: Running, cell: Cell, seen: Seen) -> None:
 
 def _check_row(cell: Cell, seen: Seen) -> None:
     lane, expected, entry = cell.lane, cell.expected, seen.row.entry
-    assert seen.row.provider == lane.name
+    assert seen.row.provider == cell.by.partition("/")[0]
+    assert entry.deployment == cell.by
     streams = lane.stream or lane.client == "speech"  # raw audio is relayed as it comes, too
     assert (entry.status, entry.endpoint, entry.stream) == (cell.status, lane.client, streams)
     assert entry.ending == (expected.ending if expected.ending in ("completed", "incomplete") else "failed")
@@ -448,7 +466,7 @@ def check_metrics(played: Played) -> None:
     """The metrics have moved by exactly what the table expects of all its cells, and count tokens as the ledger does."""
     expected: Counter[tuple[str, ...]] = Counter()
     for cell in played.cells:
-        of, row = (cell.lane.client, cell.lane.name), played.seen[cell.name].row.entry
+        of, row = (cell.lane.client, cell.by.partition("/")[0]), played.seen[cell.name].row.entry
         ending = cell.expected.ending
         ending = ending if ending in ("completed", "incomplete") else "failed"
         expected["tidegate_requests_total", *of, str(cell.status)] += 1

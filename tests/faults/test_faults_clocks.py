@@ -83,3 +83,43 @@ def test_a_provider_that_falls_silent_ends_the_answer(played: Played, cell: Cell
 @pytest.mark.fault("FAULT-SLOW-FIRST", "FAULT-STALL")
 def test_metrics_have_counted_all_of_it(played: Played) -> None:
     check_metrics(played)
+
+
+# -- silence towards the client --------------------------------------------------------------------------------------
+
+PATIENCE_S = 1.7
+COMMENT = b": keepalive\n\n"
+KEPT_ALIVE = {
+    # what each client is sent, and takes for a sign of life
+    "responses": (COMMENT, b"event: keepalive\ndata: "),
+    "chat": (COMMENT,),
+    "completions": (COMMENT,),
+    "messages": (b'event: ping\ndata: {"type": "ping"}\n\n',),
+    "gemini": (COMMENT,),
+    "speech": (COMMENT,),
+    "transcription": (COMMENT,),
+}
+SILENT = [lane for lane in [*TEXT, *AUDIO] if lane.stream]
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    told = broken("upstream_timeout", says="idle clock", usage="estimated", least_s=PATIENCE_S)
+    cells = [Cell("FAULT-STALL", lane, "lorem?chunks=4&fault=stall", told) for lane in SILENT]
+    clock_ms = int(PATIENCE_S * 1000)
+    with stage(tmp_path_factory.mktemp("ledger"), SILENT, clock_ms=clock_ms, server='stream_ping = "1s"') as gateway:
+        yield play(gateway, cells)
+
+
+@pytest.mark.fault("FAULT-STALL")
+@pytest.mark.parametrize("lane", SILENT, ids=[lane.name for lane in SILENT])
+def test_a_client_of_a_silent_stream_is_kept_alive_in_its_own_way(patient: Played, lane: Lane) -> None:
+    cell = next(cell for cell in patient.cells if cell.lane == lane)
+    check(patient, cell)
+    body = patient.seen[cell.name].answer.body
+    for form in KEPT_ALIVE[lane.client]:
+        assert form in body
+    if lane.client != "messages":  # whose providers send a ping of their own
+        assert b"ping" not in body
+    if lane.client != "responses":
+        assert b"event: keepalive" not in body
