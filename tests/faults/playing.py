@@ -36,6 +36,7 @@ __all__ = [
     "Seen",
     "broken",
     "check",
+    "check_all",
     "check_metrics",
     "fine",
     "fine_on",
@@ -352,10 +353,26 @@ def _says(request: SimRequest, marker: str, text: bytes) -> bool:
 
 
 def row_of(cells: Iterable[Cell], row: str) -> pytest.MarkDecorator:
-    """The cells of one row of the matrix as a test's parameters."""
-    found = [pytest.param(cell, id=f"{cell.lane.name}-{cell.script}") for cell in cells if cell.row == row]
-    assert found, row
-    return pytest.mark.parametrize("cell", found)
+    """The cells of one row of the matrix as a test's parameters, those of each lane together."""
+    lanes: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.row == row:
+            lanes.setdefault(cell.lane.name, []).append(cell)
+    assert lanes, row
+    return pytest.mark.parametrize("cells", lanes.values(), ids=lanes)
+
+
+def check_all(played: Played, cells: Iterable[Cell]) -> list[Verdict]:
+    """Check each, and tell all that is wrong."""
+    verdicts, wrong = [], []
+    for cell in cells:
+        try:
+            verdicts.append(check(played, cell))
+        except AssertionError as error:
+            wrong.append(f"{cell.script}: {error}")
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)
+    return verdicts
 
 
 def check(played: Played, cell: Cell) -> Verdict:

@@ -15,7 +15,7 @@ from tests.faults.playing import (
     Lane,
     Played,
     broken,
-    check,
+    check_all,
     check_metrics,
     play,
     refused,
@@ -85,6 +85,21 @@ FAULTS: list[tuple[str, str, Told, list[Lane]]] = [
     ("FAULT-IN-BAND", "fault=error&after=0", in_band(late_one=False), SPEAKING),
     ("FAULT-IN-BAND", "fault=error", in_band(late_one=True), SPEAKING),
     ("FAULT-IN-BAND", "burst=1&fault=error", in_band(late_one=True), TEXT),
+    ("FAULT-ODD-200", "fault=json200", early("server_error", **KEPT), LANES),
+    (
+        "FAULT-ODD-200",
+        "fault=json200&code=rate_limit_exceeded&type=rate_limit_error",
+        early("rate_limit_exceeded", 429, **KEPT),
+        [lane for lane in LANES if lane.speaks not in ("messages", "gemini")],
+    ),
+    (
+        "FAULT-ODD-200",
+        "fault=json200&type=overloaded_error",
+        early("server_is_overloaded", 503, **KEPT),
+        [lane for lane in TEXT if lane.speaks == "messages"],
+    ),
+    ("FAULT-ODD-200", "fault=html200", early(BROKEN, **KEPT), LANES),
+    ("FAULT-ODD-200", "fault=redirect", early(BROKEN, **KEPT), LANES),
     ("FAULT-ODD-200", "fault=empty200", early(BROKEN, **KEPT), LANES),
     ("FAULT-ODD-200", "fault=not_http", early(BROKEN), LANES),
     ("FAULT-ODD-200", "fault=both_lengths", early(BROKEN), LANES),
@@ -112,45 +127,46 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-CUT")
 @row_of(CELLS, "FAULT-CUT")
-def test_a_connection_that_breaks_is_no_ending(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_a_connection_that_breaks_is_no_ending(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-IN-BAND")
 @row_of(CELLS, "FAULT-IN-BAND")
-def test_an_error_among_the_events_is_told_as_one(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_an_error_among_the_events_is_told_as_one(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-ODD-200")
 @row_of(CELLS, "FAULT-ODD-200")
-def test_what_is_no_answer_is_no_success(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_what_is_no_answer_is_no_success(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-BROKEN-JSON")
 @row_of(CELLS, "FAULT-BROKEN-JSON")
-def test_json_that_is_none_ends_the_answer(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_json_that_is_none_ends_the_answer(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-UTF8")
 @row_of(CELLS, "FAULT-UTF8")
-def test_bytes_that_are_no_text_end_the_answer(played: Played, cell: Cell) -> None:
-    assert "\N{REPLACEMENT CHARACTER}".encode() not in played.seen[cell.name].answer.body
-    check(played, cell)
+def test_bytes_that_are_no_text_end_the_answer(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
+    for cell in cells:
+        assert "\N{REPLACEMENT CHARACTER}".encode() not in played.seen[cell.name].answer.body
 
 
 @pytest.mark.fault("FAULT-ENDLESS")
 @row_of(CELLS, "FAULT-ENDLESS")
-def test_what_has_no_end_has_a_cap(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_what_has_no_end_has_a_cap(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-BOMB")
 @row_of(CELLS, "FAULT-BOMB")
-def test_a_body_that_swells_is_not_read(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_a_body_that_swells_is_not_read(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-CUT", "FAULT-IN-BAND", "FAULT-ODD-200", "FAULT-BROKEN-JSON")

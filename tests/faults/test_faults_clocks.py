@@ -16,6 +16,7 @@ from tests.faults.playing import (
     Played,
     broken,
     check,
+    check_all,
     check_metrics,
     fine_on,
     play,
@@ -70,14 +71,14 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-SLOW-FIRST")
 @row_of(CELLS, "FAULT-SLOW-FIRST")
-def test_a_provider_that_does_not_begin_is_given_up(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_a_provider_that_does_not_begin_is_given_up(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-STALL")
 @row_of(CELLS, "FAULT-STALL")
-def test_a_provider_that_falls_silent_ends_the_answer(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_a_provider_that_falls_silent_ends_the_answer(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-SLOW-FIRST", "FAULT-STALL")

@@ -17,7 +17,7 @@ from tests.faults.playing import (
     Cell,
     Lane,
     Played,
-    check,
+    check_all,
     check_metrics,
     metrics,
     play,
@@ -73,8 +73,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-CONNECT")
 @row_of(CELLS, "FAULT-CONNECT")
-def test_who_cannot_be_reached_is_named_with_the_reason(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_who_cannot_be_reached_is_named_with_the_reason(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-CONNECT")

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ from tests.faults.playing import (
     Cell,
     Lane,
     Played,
-    check,
+    check_all,
     check_metrics,
     fine_on,
     play,
@@ -127,74 +126,74 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-CONNECT")
 @row_of(CELLS, "FAULT-CONNECT")
-def test_for_one_that_cannot_be_reached(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_that_cannot_be_reached(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-RATE-LIMITED")
 @row_of(CELLS, "FAULT-RATE-LIMITED")
-def test_for_one_that_is_limited(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_that_is_limited(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-STATUS")
 @row_of(CELLS, "FAULT-STATUS")
-def test_for_one_that_refuses(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_that_refuses(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-IN-BAND")
 @row_of(CELLS, "FAULT-IN-BAND")
-def test_for_one_whose_error_hides_in_a_stream(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_whose_error_hides_in_a_stream(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-ODD-200")
 @row_of(CELLS, "FAULT-ODD-200")
-def test_for_one_whose_success_is_none(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_whose_success_is_none(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-CUT")
 @row_of(CELLS, "FAULT-CUT")
-def test_for_one_that_breaks_off(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_that_breaks_off(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-SLOW-FIRST")
 @row_of(CELLS, "FAULT-SLOW-FIRST")
-def test_for_one_that_does_not_begin(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_that_does_not_begin(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-STALL")
 @row_of(CELLS, "FAULT-STALL")
-def test_for_one_that_falls_silent(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_that_falls_silent(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-BROKEN-JSON")
 @row_of(CELLS, "FAULT-BROKEN-JSON")
-def test_for_one_whose_json_is_none(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_whose_json_is_none(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-UTF8")
 @row_of(CELLS, "FAULT-UTF8")
-def test_for_one_whose_text_is_none(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_whose_text_is_none(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-ENDLESS")
 @row_of(CELLS, "FAULT-ENDLESS")
-def test_for_one_whose_head_is_too_long(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_whose_head_is_too_long(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-BOMB")
 @row_of(CELLS, "FAULT-BOMB")
-def test_for_one_whose_body_swells(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_for_one_whose_body_swells(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-CONNECT", "FAULT-STATUS", "FAULT-IN-BAND", "FAULT-ODD-200")
@@ -205,6 +204,14 @@ def test_metrics_have_counted_all_of_it(played: Played) -> None:
 # -- how soon --------------------------------------------------------------------------------------------------------
 
 
+STREAMS = [lane for lane in SAME if lane.stream]
+
+
+def soonest_of(lane: Lane) -> list[str]:
+    """Three targets, of which the second one begins soonest."""
+    return [f"{lane.name}/{GOOD}&delay={delay}" for delay in (60, 1, 80)]
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     aliases = "".join(
@@ -212,6 +219,9 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         f'[models."late-{lane.name}"]\ntarget = "{lane.name}/{GOOD}&fault=stall_head"\nfallback = ["{lane.name}/{GOOD}"]\n'
         for lane in SAME
     )
+    for lane in STREAMS:
+        targets = ", ".join(f'{{ model = "{target}" }}' for target in soonest_of(lane))
+        aliases += f'[models."soon-{lane.name}"]\ntargets = [{targets}]\nstrategy = "lowest-latency"\nsticky = false\n'
     lanes = [*SAME, *(lane._replace(at="refused") for lane in SAME)]
     with stage(tmp_path_factory.mktemp("ledger"), lanes, places=PLACES, more=aliases) as gateway:
         yield gateway
@@ -236,24 +246,21 @@ def test_a_deployment_that_refuses_costs_less_than_50_ms(quick: Running, lane: L
 
 @pytest.mark.alone
 @pytest.mark.fault("FAULT-SLOW-FIRST")
-@pytest.mark.parametrize("lane", [one for one in SAME if one.stream], ids=[one.name for one in SAME if one.stream])
+@pytest.mark.parametrize("lane", STREAMS, ids=[lane.name for lane in STREAMS])
 def test_a_deployment_that_stalls_costs_its_clock(quick: Running, lane: Lane) -> None:
     took = timed(quick, lane, f"late-{lane.name}")
     assert CLOCK_MS / 1000 <= took < CLOCK_MS / 1000 + 0.25 + 0.1  # the clock, a bucket of the wheel, and the machine
 
 
-@pytest.mark.parametrize("client", ["responses", "chat", "completions", "messages", "gemini"])
-def test_the_target_that_begins_soonest_gets_the_requests(tmp_path: Path, client: str) -> None:
-    """Measured at the streams that go by; a target that has become slow is left, and one that is unknown is tried."""
-    lane = Lane(client, client, True)
-    targets = [f"{lane.name}/{GOOD}&delay={delay}" for delay in (60, 1, 80)]
-    listed = ", ".join(f'{{ model = "{target}" }}' for target in targets)
-    alias = f'[models.soon]\ntargets = [{listed}]\nstrategy = "lowest-latency"\nsticky = false\n'
-    with stage(tmp_path, [lane], clock_ms=2000, more=alias) as gateway:
-        asked = Counter(
-            ask(gateway, client, "soon", "soonest", stream=True).headers["tidegate-deployment"] for _ in range(40)
-        )
-    assert set(asked) <= set(targets)
-    assert asked[targets[1]] >= 25
-    assert asked[targets[0]] >= 1
-    assert asked[targets[2]] >= 1
+@pytest.mark.parametrize("lane", STREAMS, ids=[lane.name for lane in STREAMS])
+def test_the_target_that_begins_soonest_gets_the_requests(quick: Running, lane: Lane) -> None:
+    """Measured at the streams that go by; one of which nothing is known is tried."""
+    asked = Counter(
+        ask(quick, lane.client, f"soon-{lane.name}", "soonest", stream=True).headers["tidegate-deployment"]
+        for _ in range(40)
+    )
+    slow, soon, slowest = soonest_of(lane)
+    assert set(asked) <= {slow, soon, slowest}
+    assert asked[soon] >= 25
+    assert asked[slow] >= 1
+    assert asked[slowest] >= 1

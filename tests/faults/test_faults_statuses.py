@@ -7,7 +7,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from tests.faults.playing import LANES, TEXT, Cell, Played, check, check_metrics, play, refused, row_of, stage
+from tests.faults.playing import LANES, TEXT, Cell, Played, check_all, check_metrics, play, refused, row_of, stage
 
 STATUSES = [
     # the provider's status, the client's, the code
@@ -106,20 +106,20 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-STATUS")
 @row_of(CELLS, "FAULT-STATUS")
-def test_a_status_means_the_same_to_every_api(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_a_status_means_the_same_to_every_api(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-RATE-LIMITED")
 @row_of(CELLS, "FAULT-RATE-LIMITED")
-def test_a_rate_limit_is_told_with_its_time_to_wait(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_a_rate_limit_is_told_with_its_time_to_wait(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-TYPED-400")
 @row_of(CELLS, "FAULT-TYPED-400")
-def test_a_refusal_keeps_its_code(played: Played, cell: Cell) -> None:
-    check(played, cell)
+def test_a_refusal_keeps_its_code(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
 
 
 @pytest.mark.fault("FAULT-STATUS", "FAULT-RATE-LIMITED", "FAULT-TYPED-400")

@@ -148,6 +148,9 @@ class EmbeddingsRequest:
         return jsonio.encode({"requests": [{**one, "content": {"parts": [{"text": text}]}} for text in texts]})
 
     def _from_gemini(self, body: bytes, call: Call, destination: Destination) -> Answer:
+        error = jsonio.members(body).get("error", jsonio.NULL)
+        if not jsonio.is_null(error):
+            raise from_error_object(error, destination.provider)
         found = jsonio.decode(body, _gemini).embeddings
         if len(found) != self.count:
             raise WireError(f"the provider's answer has {len(found)} embeddings for {self.count} texts")

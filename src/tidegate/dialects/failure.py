@@ -12,7 +12,7 @@ import msgspec
 from tidegate.dialects.refusal import about, reasons
 from tidegate.wire import errors, jsonio
 
-__all__ = ["INPUT_CODES", "from_error_object", "from_status"]
+__all__ = ["INPUT_CODES", "from_body", "from_error_object", "from_status"]
 
 _MESSAGE_LIMIT = 2000
 
@@ -189,6 +189,20 @@ def from_status(status: int, body: bytes, provider: str, retry_after: float | No
 def from_error_object(value: bytes | msgspec.Raw, provider: str) -> errors.TidegateError:
     """The error for an error object that came with status 200: its code and type tell the status it stands for."""
     found = _read(b'{"error":%b}' % bytes(value))
+    return _classify(_status_of(found), found, provider, None, f"Provider '{provider}' reported an error")
+
+
+def from_body(body: bytes, provider: str) -> errors.TidegateError | None:
+    """The error that a whole body with status 200 holds, as `from_error_object`; None where it holds none."""
+    try:
+        content = jsonio.decode(body, _anything)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        return None
+    if isinstance(content, list) and content:  # Google's array of chunks
+        content = content[0]
+    if not isinstance(content, dict) or content.get("error") in (None, "", {}):
+        return None
+    found = _read(body)
     return _classify(_status_of(found), found, provider, None, f"Provider '{provider}' reported an error")
 
 

@@ -34,7 +34,7 @@ from tidegate.dialects.dialect import (
     estimated_usage,
 )
 from tidegate.dialects.extent import text_bytes
-from tidegate.dialects.failure import from_status
+from tidegate.dialects.failure import from_body, from_status
 from tidegate.dialects.models import MODEL_NAME_LIMIT, take_models
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses.prompt import PromptRequest
@@ -1059,17 +1059,19 @@ class Exchange:
         if self._status != 200:
             self._on_failure(self._error_of_status(body))
             return
+        if not body.lstrip().startswith((b"{", b"[")):
+            self._collected_bytes = 0  # a page in the place of an answer: no model has said that
         if self._stream is not None:
             out = self._stream.unstreamed(body)
             if out is not None:
                 assert self._stream.outcome is not None
                 self._on_outcome(self._stream.outcome, out)
                 return
-            error = from_status(500, body, self._provider)
             self._on_failure(
-                errors.UpstreamBroken(
+                from_body(body, self._provider)
+                or errors.UpstreamBroken(
                     f"Provider '{self._provider}' answered with a body that is no stream although one was asked for. "
-                    f"{error.message}"
+                    f"{from_status(500, body, self._provider).message}"
                 )
             )
             return
@@ -1116,7 +1118,7 @@ class Exchange:
     def _refuse(self, error: errors.TidegateError) -> None:
         """Nothing has been sent yet: the error is the answer."""
         self._drop_attempt()
-        self._settle(error.http_status, _ending(error), error.code or "")
+        self._settle(self._dialect.error_status(error), _ending(error), error.code or "")
         self._downstream.refuse(error, self._fields(time.perf_counter()))
 
     def _on_bug(self, bug: Exception) -> None:
@@ -1187,7 +1189,7 @@ class Exchange:
         usage-and-prices)."""
         before = self._account.before
         attempt, status = self._attempt, self._status
-        if status >= 400 or not (status or (attempt is not None and attempt.sent)):
+        if status not in (0, 200) or not (status or (attempt is not None and attempt.sent)):
             return before
         left = not isinstance(error, errors.ProviderError) or isinstance(error, errors.UpstreamTimeout)
         stream = self._stream
