@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidegate.dialects import failure
 from tidegate.dialects.failure import from_error_object, from_status
 from tidegate.wire import errors
 
@@ -116,6 +117,27 @@ def test_a_limit_that_waiting_does_not_lift_is_not_repeated(code: str) -> None:
     error = from_body(429, {"error": {"message": "x", "code": code}})
     assert told(error) == (FAILED, 429, "insufficient_quota", code, False)
     assert (b"x-should-retry", b"false") in error.headers()
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        ({"error": {"code": "rate_limit_exceeded", "message": "slow"}}, 429),
+        ({"error": {"code": 503, "message": "busy"}}, 503),
+        ([{"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED"}}], 429),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, 503),
+        ({"error": "out of breath"}, 502),
+    ],
+)
+def test_an_error_in_a_body_of_a_success_is_the_same(content: Any, status: int) -> None:
+    found = failure.from_body(json.dumps(content).encode(), "lab")
+    assert found is not None
+    assert found.http_status == status
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"[]", b'"error"', b'{"error":null}', b'{"choices":[]}'])
+def test_a_body_without_an_error_holds_none(body: bytes) -> None:
+    assert failure.from_body(body, "lab") is None
 
 
 def test_a_rate_limit_keeps_its_retry_after() -> None:

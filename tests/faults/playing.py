@@ -247,7 +247,8 @@ port = 0
 data_dir = "{data}"
 {server}
 [routing]
-retries = 0
+retries = {retries}
+retry_budget = 1
 eject_after = 0
 """
 
@@ -261,11 +262,12 @@ def stage(
     total_ms: int = TOTAL_MS,
     places: Mapping[str, str] | None = None,
     server: str = "",
+    retries: int = 0,
     more: str = "",
 ) -> Iterator[Running]:
     """A gateway with those lanes. `total_ms` holds for answers in one body; `places` are the base
     URLs of those providers that are not the simulator."""
-    toml = STAGE.replace("{data}", str(folder)).replace("{server}", server)
+    toml = STAGE.replace("{data}", str(folder)).replace("{server}", server).replace("{retries}", str(retries))
     for lane in lanes:
         total = "" if lane.stream else f', total = "{total_ms}ms"'
         clocks = (

@@ -1,10 +1,12 @@
 """Answers that break, and answers that are none, through every API: an honest ending, whatever the provider did."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.faults.clients import receive
 from tests.faults.playing import (
     LANES,
     SAME,
@@ -22,6 +24,7 @@ from tests.faults.playing import (
     row_of,
     stage,
 )
+from tests.support.raw import Raw, post
 
 Told = Callable[[Lane], Expected]
 
@@ -172,3 +175,19 @@ def test_a_body_that_swells_is_not_read(played: Played, cells: list[Cell]) -> No
 @pytest.mark.fault("FAULT-CUT", "FAULT-IN-BAND", "FAULT-ODD-200", "FAULT-BROKEN-JSON")
 def test_metrics_have_counted_all_of_it(played: Played) -> None:
     check_metrics(played)
+
+
+@pytest.mark.fault("FAULT-CUT", "FAULT-IN-BAND")
+@pytest.mark.parametrize("speaks", ["gemini", "chat"])
+@pytest.mark.parametrize("fault", ["cut", "reset", "eof", "error", "garbage"])
+def test_an_array_of_chunks_ends_with_the_error(played: Played, speaks: str, fault: str) -> None:
+    """Google streams one JSON array where nobody asks for events: whatever happens, the array is whole."""
+    path = f"/v1beta/models/gemini-{speaks}-stream/lorem%3Fchunks=4&fault={fault}:streamGenerateContent"
+    body = b'{"contents": [{"role": "user", "parts": [{"text": "array"}]}]}'
+    with Raw(played.gateway) as raw:
+        answer = receive(raw.send(post(body, path=path)))
+    assert (answer.status, answer.whole) == (200, True)
+    *chunks, last = json.loads(answer.body)
+    assert chunks
+    assert list(last) == ["error"]
+    assert not [one for chunk in chunks for one in chunk["candidates"] if one.get("finishReason")]

@@ -7,7 +7,21 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from tests.faults.playing import LANES, TEXT, Cell, Played, check_all, check_metrics, play, refused, row_of, stage
+from tests.faults.playing import (
+    LANES,
+    TEXT,
+    Cell,
+    Expected,
+    Lane,
+    Played,
+    check_all,
+    check_metrics,
+    fine_on,
+    play,
+    refused,
+    row_of,
+    stage,
+)
 
 STATUSES = [
     # the provider's status, the client's, the code
@@ -125,3 +139,54 @@ def test_a_refusal_keeps_its_code(played: Played, cells: list[Cell]) -> None:
 @pytest.mark.fault("FAULT-STATUS", "FAULT-RATE-LIMITED", "FAULT-TYPED-400")
 def test_metrics_have_counted_all_of_it(played: Played) -> None:
     check_metrics(played)
+
+
+# -- once more -------------------------------------------------------------------------------------------------------
+
+SAID = "".join(f" {at} lorem ipsum d" for at in range(4))
+PASSING = ["status=503", "status=500", "status=409", "fault=close&after=0", "fault=json200", "fault=garbage&after=0"]
+"""What may be over a moment later."""
+
+FINAL = [
+    # what a second attempt would not mend; the client's status, and the code
+    ("status=400&body=html", 400, ""),
+    ("status=413&body=html", 413, ""),
+    ("status=429&body=html", 429, "rate_limit_exceeded"),
+]
+
+
+def mended(lane: Lane) -> Expected:
+    # What broke off in the middle of a body is charged for, too.
+    return fine_on(lane, attempts=2, asked=2, connection="any", text=SAID if lane in TEXT else None)
+
+
+AGAIN = [
+    *(
+        Cell("FAULT-STATUS", lane, f"lorem?chunks=4&{fault}&times=1&message={lane.name}", mended(lane))
+        for fault in PASSING
+        for lane in LANES
+        if "garbage" not in fault or lane.stream
+    ),
+    *(
+        Cell("FAULT-STATUS", lane, f"lorem?{fault}&times=1&message={lane.name}", refused(status, code))
+        for fault, status, code in FINAL
+        for lane in LANES
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    with stage(tmp_path_factory.mktemp("ledger"), retries=1) as gateway:
+        yield play(gateway, AGAIN)
+
+
+@pytest.mark.fault("FAULT-STATUS")
+@row_of(AGAIN, "FAULT-STATUS")
+def test_what_may_pass_is_asked_once_more_and_nothing_else(again: Played, cells: list[Cell]) -> None:
+    check_all(again, cells)
+
+
+@pytest.mark.fault("FAULT-STATUS")
+def test_metrics_have_counted_both_attempts(again: Played) -> None:
+    check_metrics(again)

@@ -257,7 +257,7 @@ def test_bad_requests_are_refused_in_the_envelope(api: Api, members: dict[str, A
         ("fault=reset&after=0", 502, "upstream_broken"),
         ("fault=empty200", 502, "upstream_broken"),
         ("fault=html200", 502, "upstream_broken"),
-        ("fault=json200", 502, "upstream_broken"),
+        ("fault=json200", 502, "server_error"),
         ("fault=redirect", 502, "upstream_broken"),
         ("fault=close_head", 502, "upstream_broken"),
         ("fault=stall_head", 504, "upstream_timeout"),

@@ -321,3 +321,47 @@ def test_times_lets_later_requests_succeed(tools: Any) -> None:
         assert [finished("chat", seen.data) for seen in streams] == [False, True]
 
     tools.run(scenario)
+
+
+FORMS = {
+    # how the first frame of a chat stream begins
+    "bom": b"\xef\xbb\xbfdata: {",
+    "cr_only": b"data: {",
+    "no_space": b"data:{",
+    "more_fields": b": tide\nid: 1\nretry: 1000\nripple: 1\nripple\ndata: {",
+    "multiline": b"data: {\ndata: ",
+    "no_blank_line": b"data: {",
+}
+
+
+@pytest.mark.parametrize("fault", FORMS)
+def test_a_stream_may_be_framed_in_every_form(tools: Any, fault: str) -> None:
+    body = tools.once("chat", f"echo?fault={fault}", stream=True).body
+    assert body.startswith(FORMS[fault])
+    assert (b"\n" in body) is (fault != "cr_only")
+    assert body.endswith(
+        {"cr_only": b"data: [DONE]\r\r", "no_space": b"data:[DONE]\n\n", "no_blank_line": b"data: [DONE]"}.get(
+            fault, b"data: [DONE]\n\n"
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "indexes", "ids"),
+    [
+        ("call_no_id", [0, 0, 0, 1, 1, 1], 0),
+        ("call_no_index", [None] * 6, 2),
+        ("call_same_index", [0] * 6, 2),
+        ("call_interleaved", [0, 1, 0, 1, 0, 1], 2),
+        ("call_whole", [0, 1], 2),
+    ],
+)
+def test_calls_may_come_in_every_form(tools: Any, fault: str, indexes: list[int | None], ids: int) -> None:
+    function = {"name": "tide", "parameters": {"type": "object", "properties": {"harbour": {"type": "string"}}}}
+    offered = [{"type": "function", "function": function}]
+    seen = tools.once("chat", f"tools?parallel=2&chunks=2&fault={fault}", stream=True, tools=offered)
+    deltas = [event["choices"][0]["delta"] for event in seen.data if event != "[DONE]" and event["choices"]]
+    calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
+    assert [call.get("index") for call in calls] == indexes
+    assert len({call["id"] for call in calls if "id" in call}) == ids
+    assert "".join(call["function"]["arguments"] for call in calls).count("sim") == 2
