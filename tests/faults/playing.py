@@ -473,6 +473,7 @@ _COUNTED: Final = frozenset(
         "tidegate_requests_total",
         "tidegate_endings_total",
         "tidegate_attempts_total",
+        "tidegate_retries_total",
         "tidegate_tokens_total",
         "tidegate_estimated_usage_total",
         "tidegate_request_seconds_count",
@@ -491,6 +492,8 @@ def check_metrics(played: Played) -> None:
         expected["tidegate_requests_total", *of, str(cell.status)] += 1
         expected["tidegate_endings_total", ending, *of] += 1
         expected["tidegate_attempts_total", *of] += cell.expected.attempts
+        if not cell.expected.by:
+            expected["tidegate_retries_total", of[1]] += cell.expected.attempts - 1
         expected["tidegate_estimated_usage_total", *of] += row.estimated
         expected["tidegate_request_seconds_count", *of] += 1
         expected["tidegate_first_event_seconds_count", *of] += cell.expected.status == 200
