@@ -50,6 +50,10 @@ def stalled(lane: Lane) -> Expected:
     return gone("idle")
 
 
+def endless() -> Expected:
+    return broken("upstream_timeout", says="total clock", usage="estimated", least_s=0.3, most_s=0.3 + LATE_S)
+
+
 CELLS = [
     *(Cell("FAULT-SLOW-FIRST", lane, "lorem?fault=stall_head", gone("first_event")) for lane in STREAMS),
     # Comments are bytes and no event that anybody waits for, but whoever sends them is there.
@@ -58,6 +62,13 @@ CELLS = [
     *(
         Cell("FAULT-SLOW-FIRST", lane, "lorem?chunks=2&delay=150", fine_on(lane, least_s=0.15))
         for lane in [*STREAMS, *WHOLE]
+    ),
+    # What goes on for ever is ended by nothing but the clock for all of it, which the client may set.
+    *(
+        Cell("FAULT-ENDLESS", lane, f"lorem?fault={fault}&gap=20", endless(), {"headers": ("tidegate-timeout: 300ms",)})
+        for fault in ("endless", "ping")
+        for lane in STREAMS
+        if lane.stream
     ),
     *(Cell("FAULT-STALL", lane, "lorem?chunks=4&fault=stall", stalled(lane)) for lane in LANES),
 ]
@@ -72,6 +83,12 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 @pytest.mark.fault("FAULT-SLOW-FIRST")
 @row_of(CELLS, "FAULT-SLOW-FIRST")
 def test_a_provider_that_does_not_begin_is_given_up(played: Played, cells: list[Cell]) -> None:
+    check_all(played, cells)
+
+
+@pytest.mark.fault("FAULT-ENDLESS")
+@row_of(CELLS, "FAULT-ENDLESS")
+def test_a_stream_without_an_end_is_given_one(played: Played, cells: list[Cell]) -> None:
     check_all(played, cells)
 
 
