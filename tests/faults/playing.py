@@ -26,6 +26,7 @@ __all__ = [
     "AUDIO",
     "BRIDGED",
     "LANES",
+    "PATIENT_MS",
     "SAME",
     "TEXT",
     "VECTORS",
@@ -50,10 +51,11 @@ __all__ = [
 CLOSED_WITHIN_S: Final = 1.0
 """How soon the provider sees that nobody waits for its answer any more (promise P6)."""
 
-CLOCK_MS: Final = 400
+CLOCK_MS: Final = 600
 """The clocks for the first event and for silence, where a lane names no other."""
 
 TOTAL_MS: Final = 5000
+PATIENT_MS: Final = 5000
 
 OVERLOADED: Final = 529
 
@@ -260,20 +262,19 @@ def stage(
     *,
     clock_ms: int = CLOCK_MS,
     total_ms: int = TOTAL_MS,
-    places: Mapping[str, str] | None = None,
+    places: Mapping[str, tuple[str, int]] | None = None,
     server: str = "",
     retries: int = 0,
     more: str = "",
 ) -> Iterator[Running]:
     """A gateway with those lanes. `total_ms` holds for answers in one body; `places` are the base
-    URLs of those providers that are not the simulator."""
+    URLs of those providers that are not the simulator, and their clocks for the connection."""
     toml = STAGE.replace("{data}", str(folder)).replace("{server}", server).replace("{retries}", str(retries))
     for lane in lanes:
         total = "" if lane.stream else f', total = "{total_ms}ms"'
-        clocks = (
-            f'timeouts = {{ connect = "{clock_ms}ms", first_event = "{clock_ms}ms", idle = "{clock_ms}ms"{total} }}'
-        )
-        toml += lane.toml(clocks, (places or {})[lane.at] if lane.at else "{sim}")
+        url, connect_ms = (places or {})[lane.at] if lane.at else ("{sim}", PATIENT_MS)
+        clocks = f'connect = "{connect_ms}ms", first_event = "{clock_ms}ms", idle = "{clock_ms}ms"{total}'
+        toml += lane.toml(f"timeouts = {{ {clocks} }}", url)
     with Running(toml + more) as running:
         yield running
 

@@ -12,6 +12,7 @@ from tests.faults.playing import (
     AUDIO,
     CLOCK_MS,
     LANES,
+    PATIENT_MS,
     SAME,
     VECTORS,
     Cell,
@@ -44,7 +45,7 @@ CELLS = [
         "FAULT-CONNECT",
         lane._replace(at=at),
         "m",
-        refused(status, code, says=says, asked=0, least_s=least_s, most_s=least_s + 1.3),
+        refused(status, code, says=says, asked=0, least_s=least_s, most_s=least_s + 2.5),
     )
     for at, status, code, says, least_s in UNREACHABLE
     for lane in OWN
@@ -57,12 +58,12 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         untrusted = stack.enter_context(FaultServer(tls("localhost"), read()))
         silent = stack.enter_context(FaultServer(hold()))
         places = {
-            "refused": "http://127.0.0.1:9/v1",
-            "unnamed": "http://nowhere.invalid/v1",
-            "untrusted": f"https://localhost:{untrusted.port}/v1",
-            "no-tls": f"https://localhost:{stack.enter_context(FaultServer()).port}/v1",
-            "tls-silent": f"https://localhost:{silent.port}/v1",
-            "full": f"http://127.0.0.1:{stack.enter_context(unaccepting())}/v1",
+            "refused": ("http://127.0.0.1:9/v1", PATIENT_MS),
+            "unnamed": ("http://nowhere.invalid/v1", PATIENT_MS),
+            "untrusted": (f"https://localhost:{untrusted.port}/v1", PATIENT_MS),
+            "no-tls": (f"https://localhost:{stack.enter_context(FaultServer()).port}/v1", PATIENT_MS),
+            "tls-silent": (f"https://localhost:{silent.port}/v1", CLOCK_MS),
+            "full": (f"http://127.0.0.1:{stack.enter_context(unaccepting())}/v1", CLOCK_MS),
         }
         lanes = [cell.lane for cell in CELLS]
         with stage(tmp_path_factory.mktemp("ledger"), lanes, places=places) as gateway:

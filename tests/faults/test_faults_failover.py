@@ -10,6 +10,7 @@ from tests.faults.clients import ask, judge
 from tests.faults.playing import (
     CLOCK_MS,
     LANES,
+    PATIENT_MS,
     SAME,
     TEXT,
     Cell,
@@ -101,7 +102,7 @@ def cells() -> Iterator[Cell]:
                 text=SAID if first in TEXT else None,
                 usage="estimated" if charged else fine_on(second).usage,
                 least_s=CLOCK_MS / 1000 if "stall" in script else 0.0,
-                most_s=CLOCK_MS / 1000 + 1.5,
+                most_s=CLOCK_MS / 1000 + 2.5,
             )
             yield Cell(row, first, f"{GOOD}&{script}", told, alias=f"{first.name}-{script}")
         refusing = first._replace(at="refused")
@@ -114,7 +115,7 @@ ALIASES = "".join(
     f'[models."{cell.alias}"]\ntarget = "{cell.lane.name}/{cell.script}"\nfallback = ["{cell.expected.by}"]\n'
     for cell in CELLS
 )
-PLACES = {"refused": REFUSING}
+PLACES = {"refused": (REFUSING, PATIENT_MS)}
 
 
 @pytest.fixture(scope="module")
