@@ -27,7 +27,7 @@ STATUSES = [
     # the provider's status, the client's, the code
     (400, 400, ""),
     (401, 502, "upstream_auth"),
-    (403, 502, "upstream_auth"),
+    (403, 502, "upstream_denied"),  # a page of HTML is what keeps a whole network out
     (404, 404, "model_not_found"),
     (405, 502, "upstream_refused"),
     (408, 504, "upstream_timeout"),
