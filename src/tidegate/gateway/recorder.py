@@ -54,6 +54,7 @@ class Recorder:
         "_finished",
         "_name",
         "_run",
+        "_timer",
         "_write",
         "append",
         "background",
@@ -74,6 +75,8 @@ class Recorder:
         self.stream: Stream | None = None
         self.begun = False
         self._finished = False
+        self._timer: asyncio.TimerHandle | None = None
+        """Of the grace that runs. It holds the whole exchange, so that it must not outlive the answer."""
 
     @property
     def followed(self) -> bool:
@@ -97,15 +100,14 @@ class Recorder:
             return False
         self.detach()
         if not self.background:
-            loop.call_later(self.grace_s or FOLLOWED_S, self._look, loop, end)
+            self._timer = loop.call_later(self.grace_s or FOLLOWED_S, self._look, loop, end)
         return True
 
     def _look(self, loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
         """Whoever came back and left again has the same time once more."""
-        if self._finished:
-            return
+        self._timer = None
         if self.followed:
-            loop.call_later(self.grace_s or FOLLOWED_S, self._look, loop, end)
+            self._timer = loop.call_later(self.grace_s or FOLLOWED_S, self._look, loop, end)
         else:
             end()
 
@@ -191,6 +193,9 @@ class Recorder:
     def _finish(self, error: TidegateError | None) -> None:
         if self.begun and not self._finished:
             self._finished = True
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             self._run.finish(error)
 
 
