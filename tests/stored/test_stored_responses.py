@@ -297,6 +297,21 @@ def test_a_stream_with_a_grace_goes_on_without_its_client(api: Api, path: str) -
     assert seen + rest.content == whole.content
 
 
+def test_the_events_of_messages_are_counted_without_pings(api: Api) -> None:
+    body = {
+        "model": "anthropic/echo",
+        "stream": True,
+        "max_tokens": 99,
+        "messages": [{"role": "user", "content": "one two three"}],
+    }
+    whole = api.post("/v1/messages", body, headers={"tidegate-resume-grace": "5s"})
+    assert b"event: ping" in whole.content
+    frames = [one for one in whole.frames if one.event != "ping"]
+    for seen in range(len(frames)):
+        rest = api.get(f"/v1/streams/{whole.headers['tidegate-stream']}?starting_after={seen}")
+        assert [one.raw for one in rest.frames if one.event != "ping"] == [one.raw for one in frames[seen + 1 :]]
+
+
 def test_a_grace_without_a_client_ends(keeping: Running, api: Api) -> None:
     question = {"model": "lab/demo", "messages": [{"role": "user", "content": "hi"}], "stream": True}
     with api.http.stream(

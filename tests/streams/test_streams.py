@@ -204,6 +204,13 @@ def test_frames_without_numbers_are_counted(after: int) -> None:
     assert out == b"".join(frames[after + 1 :])
 
 
+def test_pings_have_no_number_since_a_client_gets_some_that_no_journal_has() -> None:
+    ping = b'event: ping\ndata: {"type": "ping"}\n\n'
+    first, second, third = (b'data: {"n":%d}\n\n' % number for number in range(3))
+    assert Resume(0, numbered=False).feed(first + ping + second + third) == second + third
+    assert Resume(1, numbered=False).feed(ping + first + second + ping + third + ping) == third + ping
+
+
 def test_a_follower_of_a_run_whose_journal_is_gone_is_not_left_waiting() -> None:
     async def scene() -> None:
         shelf = Shelf()

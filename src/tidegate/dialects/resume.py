@@ -18,7 +18,8 @@ _event = jsonio.decoder(_Event)
 class Resume:
     """Frames of a journal in, those behind event `after` out, byte for byte as they were first sent.
 
-    Events of Responses carry their number (protocol §1.6). In other dialects the frames with data are counted, from 0.
+    Events of Responses carry their number (protocol §1.6). In other dialects the frames with data are counted, from 0, but
+    for pings: those that keep a silent stream alive are in no journal, and a client cannot tell them from the provider's.
     """
 
     __slots__ = ("_after", "_decoder", "_number", "_numbered")
@@ -49,7 +50,7 @@ class Resume:
         return b"".join(out)
 
     def _number_of(self, frame: sse.Frame) -> int | None:
-        if not frame.data:
+        if not frame.data or frame.event == b"ping":
             return None
         if self._numbered:
             return _number(frame)

@@ -34,7 +34,7 @@ def claim_in(written: bytes) -> Claim | None:
     for text in events or _BODY.findall(written):
         try:
             said = msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # a fault's
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a fault's
             continue
         if said.get("type") != "message_start":  # that one counts only the prompt
             found = _read(said) or found
