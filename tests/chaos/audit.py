@@ -19,6 +19,9 @@ GROWTH_BYTES: Final = 48 * 1024 * 1024
 FILES: Final = 6
 """Descriptors that a gateway at rest may have more than before: the database opens further connections for readers."""
 
+THREADS: Final = 8
+"""The same of threads: pools for name lookups and the database grow up to their bound."""
+
 _NOISE: Final = frozenset({
     "exchange_failed", "ending_failed", "application_failed", "request_failed", "request_head_failed", "refusal_failed",
     "storage_entry_failed", "storage_keeper_failed", "websocket_failed", "access_not_refreshed", "storage_batch_refused",
@@ -127,7 +130,8 @@ class Audit:
             return
         if ending not in self._endings(record):
             wrong(f"the entry says {ending}, its client saw {record.kind} {record.status}", record)
-        if record.kind == "error" and not record.left and record.status and entry["status"] != record.status:
+        told = record.status if record.step.scene not in ("background", "cancel") else 0  # its creation was answered at once
+        if told and not record.left and record.kind in ("error", "failed", "completed") and entry["status"] != told:
             wrong(f"the entry says {entry['status']}, its client saw {record.status}", record)
         self._used(record, entry)
 
@@ -202,14 +206,14 @@ class Audit:
         book = self._book
         metrics = await self._scrape()
         idle = sum(value for (name, _), value in metrics.items() if name == "tidegate_upstream_connections")
-        if round(idle) != self._world.connections:
-            book.wrong(f"{self._world.connections} connections at providers, of which the gateway knows {idle:g}")
+        if round(idle) != self._world.connections():
+            book.wrong(f"{self._world.connections()} connections to providers, of which the gateway knows {idle:g}")
         now = await self._world.look()
         if now["objects"]:
-            book.wrong(f"left of requests: {now['objects']}")
+            book.wrong(f"left of requests: {now['objects']}; {now['exchanges'][:8]}")
         if sum(now["tasks"].values()) > sum(baseline["tasks"].values()):
             book.wrong(f"tasks: {now['tasks']}, before: {baseline['tasks']}")
-        if now["threads"] > baseline["threads"] + 2:
+        if now["threads"] > baseline["threads"] + THREADS:
             book.wrong(f"{now['threads']} threads, before: {baseline['threads']}")
         files = now["files"] - round(idle)
         if files > baseline["files"] + FILES:
@@ -224,8 +228,8 @@ class Audit:
         took = await self._world.stop()
         self.figures["stopped in"] = took
         await asyncio.sleep(0.1)
-        if self._world.connections:
-            self._book.wrong(f"{self._world.connections} connections at providers after the gateway has stopped")
+        if self._world.connections():
+            self._book.wrong(f"{self._world.connections()} connections to providers after the gateway has stopped")
 
     def _log(self) -> None:
         world, book = self._world, self._book

@@ -20,6 +20,7 @@ COUNTED = ("Attempt", "Cycle", "Errand", "Exchange", "Pump", "Recorder", "Reserv
 
 def look() -> dict[str, Any]:
     """What lives in this process once garbage is gone. Runs on the gateway's own event loop, between two callbacks."""
+    gc.unfreeze()  # what was there at the start, and was let go by a reload, is garbage like all else
     for _ in range(3):
         gc.collect()
     names = Counter(
@@ -31,6 +32,7 @@ def look() -> dict[str, Any]:
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {
         "objects": {name: names[name] for name in COUNTED if names[name]},
+        "exchanges": [one.request_id.decode() for one in gc.get_objects() if type(one).__name__ == "Exchange"],
         "tasks": dict(tasks),
         "threads": threading.active_count(),
         "files": len(os.listdir("/proc/self/fd")),

@@ -40,7 +40,6 @@ class RawProvider:
 
     def __init__(self) -> None:
         self.requests: list[RawRequest] = []
-        self.open = 0
         self._server: asyncio.Server
         self._mute: asyncio.Server
 
@@ -62,6 +61,11 @@ class RawProvider:
         """Where connections are taken and nothing is ever said, so that no handshake ends."""
         return f"https://127.0.0.1:{self._mute.sockets[0].getsockname()[1]}/v1"
 
+    @property
+    def ports(self) -> list[int]:
+        """Where it listens."""
+        return [server.sockets[0].getsockname()[1] for server in (self._server, self._mute)]
+
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while await reader.read(65536):
@@ -69,13 +73,15 @@ class RawProvider:
         writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.open += 1
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
             body = await reader.readexactly(int(length[1]) if length else 0)
         except (asyncio.IncompleteReadError, OSError):
-            self.open -= 1
+            writer.close()
+            return
+        if not head.startswith(b"POST "):
+            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             writer.close()
             return
         request = RawRequest(body, asyncio.get_running_loop().time())
@@ -90,7 +96,6 @@ class RawProvider:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-            self.open -= 1
 
     @staticmethod
     async def _watch(reader: asyncio.StreamReader, request: RawRequest) -> None:

@@ -38,7 +38,7 @@ def truth(written: bytes) -> Truth:
     if kind.startswith(b"audio/") or (kind.startswith(b"text/plain") and not body.startswith(b"{")):
         return "completed" if body else "broken"
     try:
-        said = json.loads(body.decode("utf-8"))
+        said = _decode(body)
     except ValueError:
         return "broken"
     return _of_object(said) or ("completed" if isinstance(said, dict) and said else "broken")
@@ -73,7 +73,7 @@ def _of_frames(body: bytes) -> Truth:
         if not data or data == b"[DONE]":
             continue
         try:
-            said = json.loads(data.decode("utf-8"))
+            said = _decode(data)
         except ValueError:
             return reason or "broken"
         found = _of_object(said)
@@ -82,6 +82,18 @@ def _of_frames(body: bytes) -> Truth:
         if found == "failed":
             return reason or "failed"
     return reason or "broken"
+
+
+def _decode(data: bytes) -> Any:
+    """Strict JSON. Raises ValueError."""
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _of_object(said: Any) -> Truth | None:

@@ -46,6 +46,8 @@ TAG: Final = re.compile(rb"\[c(\d+)\]")
 
 Seen = SimRequest | RawRequest
 
+_ESTABLISHED: Final = "01"
+
 _CLOCKS: Final = (
     'timeouts = { connect = "1s", first_event = "FIRST", idle = "800ms", total = "4s", send_stall = "5s" }\n'
     'max_output = { "*" = 4000 }\nmax_input = { "*" = 100000 }'
@@ -327,10 +329,14 @@ class World:
         else:  # the turns before it stand before it
             self.seen[int(tags[-1])].append((name, request))
 
-    @property
     def connections(self) -> int:
-        """Open at all providers."""
-        return sum(sim.connections for sim in self.sims.values()) + self.raw.open
+        """Open from the gateway to providers, as the system knows them: a provider that has stopped reading sees no end."""
+        ports = {sim.port for sim in self.sims.values()} | set(self.raw.ports)
+        found = 0
+        for line in Path("/proc/net/tcp").read_text("utf-8").splitlines()[1:]:
+            _, _, remote, state, *_ = line.split()
+            found += state == _ESTABLISHED and int(remote.rpartition(":")[2], 16) in ports
+        return found
 
     def was_away(self, at: float) -> bool:
         """Whether `tide` went away within the life of a request that began then."""
