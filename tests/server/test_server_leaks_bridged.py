@@ -1,5 +1,6 @@
 """After many clients of every API have come and gone at providers of every other, nothing of them is left."""
 
+import gc
 import json
 import random
 from itertools import product
@@ -11,6 +12,7 @@ from tests.conformance.providers import PROVIDERS, TOML
 from tests.server.test_server_leaks import counts
 from tests.support.raw import Raw, get, post
 from tests.support.running import Running, wait_for
+from tidegate.gateway.exchange import Exchange
 
 SCRIPTS = (
     "lorem:chunks=20,gap=5",
@@ -68,3 +70,19 @@ def test_nothing_is_left_of_bridged_requests() -> None:
         pools = [one.pool for one in gateway.server.config.app.gateway.snapshot.upstreams.values()]  # type: ignore[union-attr]
         assert wait_for(lambda: all(pool.open_count == pool.idle_count for pool in pools))
         assert [line for line in gateway.log_lines if line["level"] in ("error", "critical")] == []
+
+
+def test_nothing_is_left_of_streams_in_which_a_provider_reports_an_error() -> None:
+    def exchanges() -> int:
+        gc.collect()
+        return sum(isinstance(one, Exchange) for one in gc.get_objects())
+
+    with Running(TOML) as gateway:
+        for endpoint, provider, fault in product(
+            ("responses", "chat", "messages"), PROVIDERS, ("error,after=0", "error,after=5", "failed,after=5")
+        ):
+            path, members = BODIES[endpoint]
+            body = {**members, "model": f"{provider}/lorem:fault={fault}", "stream": True}
+            with Raw(gateway) as client:
+                client.ask(post(json.dumps(body).encode(), path=path))
+        assert wait_for(lambda: gateway.call(exchanges) == 0) or gateway.call(exchanges) == 0

@@ -280,8 +280,12 @@ class Finished(msgspec.Struct, gc=False):
     """The answer is complete, and the provider said so."""
 
 
-class Failed(msgspec.Struct, gc=False):
-    """The answer is broken: an error that the provider reported, or bytes that are not what its dialect promises."""
+class Failed(msgspec.Struct):
+    """The answer is broken: an error that the provider reported, or bytes that are not what its dialect promises.
+
+    The garbage collector sees it, as the other events need not be seen: an error that was raised refers to frames, and these
+    to the whole request, in a circle with whoever holds this.
+    """
 
     error: TidegateError
 
