@@ -235,7 +235,7 @@ class Audit:
         world, book = self._world, self._book
         lines = world.log_lines
         for line in lines:
-            if line.get("event") in _NOISE:
+            if line.get("event") in _NOISE or "exception" in line:
                 book.wrong(f"in the log: {str(line)[:1500]}")
         if "Traceback" in "".join(line for line in world.log.splitlines(keepends=True) if not line.startswith("{")):
             book.wrong(f"a traceback in the log: {world.log[world.log.index('Traceback') :][:1500]}")

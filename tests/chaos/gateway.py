@@ -20,11 +20,10 @@ COUNTED = ("Attempt", "Cycle", "Errand", "Exchange", "Pump", "Recorder", "Reserv
 
 def look() -> dict[str, Any]:
     """What lives in this process once garbage is gone. Runs on the gateway's own event loop, between two callbacks."""
-    gc.unfreeze()  # what was there at the start, and was let go by a reload, is garbage like all else
     for _ in range(3):
         gc.collect()
     names = Counter(
-        type(one).__name__ for one in gc.get_objects() if type(one).__module__.partition(".")[0] == "tidegate"
+        type(one).__name__ for one in gc.get_objects() if str(type(one).__module__).startswith("tidegate.")
     )
     tasks = Counter(
         getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(asyncio.get_running_loop())
@@ -32,7 +31,7 @@ def look() -> dict[str, Any]:
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {
         "objects": {name: names[name] for name in COUNTED if names[name]},
-        "exchanges": [one.request_id.decode() for one in gc.get_objects() if type(one).__name__ == "Exchange"],
+        "exchanges": [getattr(one, "request_id", b"?").decode() for one in gc.get_objects() if type(one).__name__ == "Exchange"],
         "tasks": dict(tasks),
         "threads": threading.active_count(),
         "files": len(os.listdir("/proc/self/fd")),

@@ -251,9 +251,12 @@ class World:
         assert self._process is not None
         self._look.unlink(missing_ok=True)
         self._process.send_signal(signal.SIGUSR2)
-        async with asyncio.timeout(20):
-            while not self._look.exists():
-                await asyncio.sleep(0.02)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + 20
+        while not self._look.exists():
+            if loop.time() > until:
+                raise RuntimeError(f"the gateway does not say what lives in it:\n{self.log[-3000:]}")
+            await asyncio.sleep(0.02)
         found: dict[str, Any] = json.loads(self._look.read_text("utf-8"))
         return found
 
