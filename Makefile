@@ -7,7 +7,7 @@ VENV ?= .venv
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz check format lock rows schema bench test-engine test-clients wheel clean
+.PHONY: help run test fuzz check format lock rows schema bench chaos test-engine test-clients wheel clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,10 @@ schema: ## write the script of a new database from the migrations
 bench: ## measure the gateway beside nginx and print the table with ratios
 	@scripts/venv.sh dev
 	@$(VENV)/bin/python -m bench $(ARGS)
+
+chaos: ## let everything go wrong at once, by a seed, and judge what comes of it
+	@scripts/venv.sh dev
+	@$(VENV)/bin/python -m tests.chaos $(ARGS)
 
 test-engine: ## install a real inference engine and drive it through the gateway
 	@scripts/venv.sh dev

@@ -17,6 +17,7 @@ class Record:
 
     __slots__ = (
         "api",
+        "attempts",
         "claim",
         "code",
         "ended_at",
@@ -48,6 +49,8 @@ class Record:
         """What must stand in the ledger."""
         self.claim: Claim | None = None
         """What providers said that it used, of all its attempts."""
+        self.attempts = 0
+        """How often a provider answered it, at least."""
         self.ended_at = 0.0
 
     def __str__(self) -> str:

@@ -64,10 +64,8 @@ async def call(
         head = "\r\n".join([*lines, "", ""]).encode()
         limit = PATIENCE_S if leave is None or leave.after_s is None else leave.after_s
         async with asyncio.timeout(limit):
-            try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # answered before all of it was sent
                 await loop.sock_sendall(sock, head + body)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # it was answered before all of it was sent
             await _read(loop, sock, answer, leave, sip)
     except ConnectionRefusedError:
         answer.ended = "refused"

@@ -28,6 +28,7 @@ APIS: Final = (
 )
 
 _LIMITS: Final = {"length", "content_filter", "max_tokens", "MAX_TOKENS", "SAFETY", "refusal"}
+_UNKNOWN: Final = "tidal_wave"
 _SCHEMA: Final = {"type": "object", "properties": {"place": {"type": "string"}, "at": {"type": "integer"}}}
 
 
@@ -94,14 +95,21 @@ def request(api: str, model: str, text: str, *, stream: bool, tools: bool = Fals
                 body["stream_format"] = "sse"
         case "transcription":
             return _form(model, text, stream=stream)
-    return Asked("POST", path, {"content-type": "application/json"}, json.dumps(body, ensure_ascii=False).encode(), text)
+    return Asked(
+        "POST", path, {"content-type": "application/json"}, json.dumps(body, ensure_ascii=False).encode(), text
+    )
 
 
 def _form(model: str, text: str, *, stream: bool) -> Asked:
     """The file's name and content are what the echo tells."""
     name = re.sub(r"\W", "", text.partition(" ")[0]) + ".wav"
     content = hashlib.sha256(text.encode()).digest() * (64 + len(text))
-    fields = {"model": model, "response_format": "json", "prompt": text.partition(" ")[0], "stream": str(stream).lower()}
+    fields = {
+        "model": model,
+        "response_format": "json",
+        "prompt": text.partition(" ")[0],
+        "stream": str(stream).lower(),
+    }
     body = b"".join(
         f'--tide\r\ncontent-disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
         for key, value in fields.items()
@@ -221,6 +229,7 @@ def read_events(events: list[Any]) -> Said:
 
 
 def _responses(frames: list[Frame]) -> Said:
+    frames = _known(frames)
     last = frames[-1].json
     response = check_stream(frames, cut=last["type"] == "response.failed")
     said = _response(response)
@@ -228,6 +237,18 @@ def _responses(frames: list[Frame]) -> Said:
     if said.kind in ("completed", "incomplete") and deltas != said.text:
         raise Wrong("the deltas are another text than the response")
     return said._replace(text=deltas)
+
+
+def _known(frames: list[Frame]) -> list[Frame]:
+    """Without the events that nobody knows, as if they had not been numbered."""
+    if not any(_UNKNOWN in frame.event for frame in frames):
+        return frames
+    assert [frame.json["sequence_number"] for frame in frames] == list(range(len(frames)))
+    kept = [frame for frame in frames if _UNKNOWN not in frame.event]
+    return [
+        frame._replace(data=json.dumps({**frame.json, "sequence_number": number}).encode())
+        for number, frame in enumerate(kept)
+    ]
 
 
 def _choices(frames: list[Frame]) -> Said:

@@ -22,16 +22,16 @@ def look() -> dict[str, Any]:
     """What lives in this process once garbage is gone. Runs on the gateway's own event loop, between two callbacks."""
     for _ in range(3):
         gc.collect()
-    names = Counter(
-        type(one).__name__ for one in gc.get_objects() if str(type(one).__module__).startswith("tidegate.")
-    )
+    names = Counter(type(one).__name__ for one in gc.get_objects() if str(type(one).__module__).startswith("tidegate."))
     tasks = Counter(
         getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(asyncio.get_running_loop())
     )
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {
         "objects": {name: names[name] for name in COUNTED if names[name]},
-        "exchanges": [getattr(one, "request_id", b"?").decode() for one in gc.get_objects() if type(one).__name__ == "Exchange"],
+        "exchanges": [
+            getattr(one, "request_id", b"?").decode() for one in gc.get_objects() if type(one).__name__ == "Exchange"
+        ],
         "tasks": dict(tasks),
         "threads": threading.active_count(),
         "files": len(os.listdir("/proc/self/fd")),

@@ -18,6 +18,8 @@ __all__ = ["CLOSED_WITHIN_S", "Judge", "claims"]
 CLOSED_WITHIN_S: Final = 2.0
 """How soon a provider must see that its client has left: a second is promised, another is this machine's."""
 
+CLOCK_S: Final = 0.003
+
 _KINDS: Final[dict[Truth, frozenset[str]]] = {
     "completed": frozenset({"completed"}),
     "incomplete": frozenset({"incomplete"}),
@@ -44,6 +46,7 @@ class Judge:
         """A whole answer, or what counts as one."""
         book, step = self._book, record.step
         record.kind, record.code = said.kind, said.code
+        record.attempts = sum(bool(one.written) for _, one in seen)
         if step.fault.truth is None:
             record.claim = claims(seen)
         book.reach(f"ending {said.kind}", f"api {record.api}{' stream' if record.stream else ''}")
@@ -58,10 +61,12 @@ class Judge:
             return
         if record.shaken and said.kind in ("failed", "error"):
             return
-        last = seen[-1] if seen else None
-        found: Truth = "failed" if last is None else self._truth(step.fault, last[1])
-        allowed = _AMBIGUOUS.get(step.fault.name) or _KINDS[found]
-        if said.kind not in allowed and not self._excused(said, last):
+        last = seen[-1][1].started_at if seen else 0.0
+        # What came within the clock's tick may stand in another order.
+        ends = [one for one in seen if one[1].started_at > last - CLOCK_S]
+        found: set[Truth] = {self._truth(step.fault, request) for _, request in ends} or {"failed"}
+        allowed = _AMBIGUOUS.get(step.fault.name) or frozenset().union(*(_KINDS[one] for one in found))
+        if said.kind not in allowed and not self._excused(said, ends):
             what = ", ".join(f"{name} ({_model(one)})" for name, one in seen) or "nobody"
             book.wrong(f"its client was told {said.kind} ({said.code}), while {what} had said {found}", record)
         self._text(record, said, text)
@@ -71,16 +76,19 @@ class Judge:
             return fault.truth
         return truth(bytes(request.written))
 
-    def _excused(self, said: Said, last: tuple[str, Seen] | None) -> bool:
+    def _excused(self, said: Said, ends: list[tuple[str, Seen]]) -> bool:
         """A provider that went away took with it what it had said."""
-        if last is None or said.kind not in ("failed", "error"):
+        if said.kind not in ("failed", "error"):
             return False
-        name, request = last
-        return name == "tide" and self._world.was_away(request.started_at)
+        return any(name == "tide" and self._world.was_away(request.started_at) for name, request in ends)
 
     def _text(self, record: Record, said: Said, text: str) -> None:
         step = record.step
-        if record.api in ("speech", "embeddings") or step.fault.name in ("odd type", "unknown event", "more behind the end"):
+        if record.api in ("speech", "embeddings") or step.fault.name in (
+            "odd type",
+            "unknown event",
+            "more behind the end",
+        ):
             return
         script = step.fault.options
         if script in CALLS:

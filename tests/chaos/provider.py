@@ -5,7 +5,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Self
 
 __all__ = ["CALLS", "RawProvider", "RawRequest"]
 
@@ -43,7 +43,7 @@ class RawProvider:
         self._server: asyncio.Server
         self._mute: asyncio.Server
 
-    async def __aenter__(self) -> "RawProvider":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self._mute = await asyncio.start_server(self._listen, "127.0.0.1", 0)
         return self
@@ -143,7 +143,14 @@ def _last_text(said: dict[str, Any]) -> str:
 
 def _chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return {"id": "chatcmpl-raw", "object": "chat.completion.chunk", "created": 1, "model": "raw", "choices": [choice], **more}
+    return {
+        "id": "chatcmpl-raw",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "raw",
+        "choices": [choice],
+        **more,
+    }
 
 
 def _words(text: str) -> list[str]:

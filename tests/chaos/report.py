@@ -14,9 +14,15 @@ def report(result: Result) -> str:
     equal = figures.get("equal", {})
     memory = figures.get("memory", {"before": 0, "after": 0})
     rows = [
-        ("steps", f"{result.steps} in {result.seconds:.1f} s, seed {settings.seed}, {settings.engine}, {settings.kills} kills"),
+        (
+            "steps",
+            f"{result.steps} in {result.seconds:.1f} s, seed {settings.seed}, {settings.engine}, {settings.kills} kills",
+        ),
         ("requests", f"{ledger.get('requests')} of clients, {result.seen} at providers"),
-        ("ledger", f"{ledger.get('entries')} entries, {ledger.get('estimated')} estimated, {ledger.get('cost', 0):.6f} $"),
+        (
+            "ledger",
+            f"{ledger.get('entries')} entries, {ledger.get('estimated')} estimated, {ledger.get('cost', 0):.6f} $",
+        ),
         ("endings", _counts(ledger.get("endings", {}))),
         ("equal to the token", f"{equal.get('requests', 0)} requests, {equal.get('tokens', 0)} tokens"),
         ("memory", f"{memory['before'] >> 20} MiB before, {memory['after'] >> 20} MiB after"),

@@ -20,7 +20,7 @@ __all__ = ["Result", "Settings", "run"]
 WARMED_AFTER: Final = 60
 """Steps after which the memory is first looked at: what is made once is there then."""
 
-EVERYTHING: Final = 250
+EVERYTHING: Final = 280
 """A run of so many steps must have reached all that it can reach."""
 
 MUST_SEE: Final = (
@@ -185,4 +185,6 @@ class _Crowd:
         while True:
             await asyncio.sleep(5)
             of = f"of {self._settings.requests}" if not self._until else f"{self._until - time.monotonic():.0f} s left"
-            self._progress(f"{self.steps} steps {of}, {self._world.seen_total} requests at providers, {len(self._book.problems)} problems")
+            self._progress(
+                f"{self.steps} steps {of}, {self._world.seen_total} requests at providers, {len(self._book.problems)} problems"
+            )

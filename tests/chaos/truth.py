@@ -12,6 +12,8 @@ __all__ = ["truth"]
 _BREAK: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LIMITS: Final = {"length", "content_filter", "max_tokens", "MAX_TOKENS", "SAFETY", "refusal", "RECITATION"}
 
+_BREAKS: Final = {"error", "MALFORMED_FUNCTION_CALL"}
+
 
 def truth(written: bytes) -> Truth:
     """What one answer, head and body, comes to for a reader that believes only what is whole and well formed."""
@@ -23,7 +25,10 @@ def truth(written: bytes) -> Truth:
         return "broken"
     if lines[0].split(b" ")[1] != b"200":
         return "failed"
-    fields = dict((part.strip() for part in line.split(b":", 1)) for line in lines[1:] if b":" in line)
+    fields: dict[bytes, bytes] = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(b":")
+        fields[name.strip()] = value.strip()
     body, whole = _body(raw, fields)
     if fields.get(b"content-encoding") == b"gzip":
         try:
@@ -115,6 +120,6 @@ def _of_object(said: Any) -> Truth | None:
     given = [reason for reason in reasons if reason]
     if not given:
         return None
-    if "error" in given:
+    if _BREAKS & set(given):
         return "failed"
     return "incomplete" if _LIMITS & set(given) else "completed"

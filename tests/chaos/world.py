@@ -25,7 +25,7 @@ from tests.chaos.provider import RawProvider, RawRequest
 from tests.support.processes import free_port
 from tidegate.sim import SimRequest, SimServer
 
-__all__ = ["KEYS", "KEPT", "PROVIDERS", "Seen", "World", "world"]
+__all__ = ["KEPT", "KEYS", "PROVIDERS", "Seen", "World", "world"]
 
 KEYS: Final = {
     "main": "main-0123456789abcdef0123456789abcd",
@@ -49,7 +49,7 @@ Seen = SimRequest | RawRequest
 _ESTABLISHED: Final = "01"
 
 _CLOCKS: Final = (
-    'timeouts = { connect = "1s", first_event = "FIRST", idle = "800ms", total = "4s", send_stall = "5s" }\n'
+    'timeouts = { connect = "1s", first_event = "FIRST", idle = "800ms", total = "2500ms", send_stall = "5s" }\n'
     'max_output = { "*" = 4000 }\nmax_input = { "*" = 100000 }'
 )
 
@@ -178,7 +178,15 @@ class World:
         self.lives += 1
         with self._log.open("ab") as log:
             self._life_at = log.tell()
-            command = [sys.executable, "-m", "tests.chaos.gateway", str(self._look), "serve", "--config", str(self._file)]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.chaos.gateway",
+                str(self._look),
+                "serve",
+                "--config",
+                str(self._file),
+            ]
             environment = {name: one for name, one in os.environ.items() if not name.lower().endswith("_proxy")}
             self._process = await asyncio.to_thread(
                 subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
@@ -312,10 +320,17 @@ class World:
             held: list[SimRequest] = []
             while requests:
                 request = requests.popleft()
-                if request.upload is not None and not request.upload.complete and request.upload.field("prompt") is None:
-                    if request.closed_by_peer_at is None and request.finished_at is None:
-                        held.append(request)
-                        continue
+                if (
+                    (
+                        request.upload is not None
+                        and not request.upload.complete
+                        and request.upload.field("prompt") is None
+                    )
+                    and request.closed_by_peer_at is None
+                    and request.finished_at is None
+                ):
+                    held.append(request)
+                    continue
                 self._sort(name, request)
             requests.extend(held)
         while self.raw.requests:
@@ -355,7 +370,7 @@ class World:
         text = _TOML.format(
             port=self.port,
             data=self.folder / "data",
-            level=("info", "warning")[0],
+            level="info",
             storage=self._storage,
             raw=self.raw.base_url,
             mute=self.raw.mute_url,
