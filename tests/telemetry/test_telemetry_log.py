@@ -37,6 +37,28 @@ def fail(credential: str) -> None:
     raise ValueError("the tide is out")
 
 
+class Writes(io.StringIO):
+    """Keeps each write for itself: between two of them another thread may write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("format_", ["json", "console"])
+def test_a_line_and_its_end_are_written_at_once(format_: Format) -> None:
+    stream = Writes()
+    configure("info", format_, stream)
+    get_logger().info("ebb", depth=3)
+    logging.getLogger("elsewhere").warning("flow")
+    assert len(stream.pieces) == 2
+    assert all(piece.endswith("\n") and piece.count("\n") == 1 for piece in stream.pieces)
+
+
 def test_a_line_says_what_happened_when_and_with_what() -> None:
     stream = written("json")
     get_logger().warning("model_list_unavailable", provider="lab", status=503)
