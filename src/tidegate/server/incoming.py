@@ -78,8 +78,11 @@ class Peer(Protocol):
     """Its address."""
 
 
-class Incoming(msgspec.Struct, gc=False):
-    """A request that is being read, or that waits for its turn."""
+class Incoming(msgspec.Struct):
+    """A request that is being read, or that waits for its turn.
+
+    The garbage collector has to see it: a refusal, once raised, refers to frames, and these to this.
+    """
 
     url: bytes = b""
     headers: list[tuple[bytes, bytes]] = []
