@@ -238,6 +238,8 @@ class Audit:
             book.wrong(f"{files} descriptors beside idle connections, before: {baseline['files']}")
         if now["resident"] > baseline["resident"] + GROWTH_BYTES:
             book.wrong(f"{now['resident'] >> 20} MiB in memory, before: {baseline['resident'] >> 20}")
+        before = Counter(baseline["types"])
+        self.figures["types"] = {n: (before[n], c) for n, c in now["types"].items() if c > before[n] + 500}
         self.figures["memory"] = {"before": baseline["resident"], "after": now["resident"]}
         self.figures["left"] = {"tasks": now["tasks"], "threads": now["threads"], "files": now["files"], "idle": idle}
 

@@ -281,13 +281,16 @@ class Client:
             )
         else:
             answers = (await self._send(first, asked, headers), await self._send(second, other, headers))
-        if answers[0].headers.get("tidegate-repeated") or (answers[0].status != 200 and answers[1].status == 200):
+        swapped = answers[0].status != 200 and answers[1].status == 200 and other is asked
+        if swapped or answers[0].headers.get("tidegate-repeated"):
             first, second, answers = second, first, (answers[1], answers[0])
         said = await self._judge_answer(step, first, answers[0], asked.text)
         if first.shaken or second.shaken:
             first.entry = second.entry = "maybe"
             return
-        if other is not asked and answers[0].status == 200:
+        if other is not asked and answers[0].status != 200:
+            second.entry, second.kind, second.left = "maybe", "error", True  # the key is free again
+        elif other is not asked:
             second.entry, second.kind = "none", "error"
             if answers[1].status != 422:
                 self._book.wrong(f"another request with a used key: {answers[1].status}", second)

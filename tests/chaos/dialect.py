@@ -312,7 +312,7 @@ def _gemini(frames: list[Frame]) -> Said:
     if "error" in events[-1]:
         assert not reasons, "finishReason in a failed stream"
         return Said("failed", text, str(events[-1]["error"]["status"]))
-    assert len(reasons) == 1, f"{reasons} as reasons for the end"
+    assert len(set(reasons)) == 1, f"{reasons} as reasons for the end"
     return Said(_kind(reasons[0]), text, calls=tuple(calls))
 
 

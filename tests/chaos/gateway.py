@@ -33,6 +33,7 @@ def look() -> dict[str, Any]:
             getattr(one, "request_id", b"?").decode() for one in gc.get_objects() if type(one).__name__ == "Exchange"
         ],
         "tasks": dict(tasks),
+        "types": dict(Counter(type(one).__qualname__ for one in gc.get_objects()).most_common(60)),
         "threads": threading.active_count(),
         "files": len(os.listdir("/proc/self/fd")),
         "resident": resident,

@@ -27,6 +27,7 @@ def report(result: Result) -> str:
         ("equal to the token", f"{equal.get('requests', 0)} requests, {equal.get('tokens', 0)} tokens"),
         ("memory", f"{memory['before'] >> 20} MiB before, {memory['after'] >> 20} MiB after"),
         ("left", str(figures.get("left"))),
+        ("types", str(figures.get("types"))),
         ("stopped in", f"{figures.get('stopped in', 0):.2f} s"),
         ("log", _counts(figures.get("log", {}))),
     ]

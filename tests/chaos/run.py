@@ -23,6 +23,9 @@ WARMED_AFTER: Final = 60
 EVERYTHING: Final = 280
 """A run of so many steps must have reached all that it can reach."""
 
+KILLED_EVERY: Final = 400
+"""Steps, where a run has no number of them."""
+
 MUST_SEE: Final = (
     *(f"scene {scene}" for scene in SCENES),
     *(f"row {row}" for row in ROWS),
@@ -115,7 +118,7 @@ class _Crowd:
     async def play(self) -> dict[str, Any]:
         """All steps. What the gateway looked like at rest after the first ones."""
         settings = self._settings
-        every = settings.requests // (settings.kills + 1) if settings.kills else 0
+        every = KILLED_EVERY if settings.minutes else settings.requests // (settings.kills + 1)
         kills = [every * number for number in range(1, settings.kills + 1)]
         steps = plan(settings.seed, kills=kills)
         await self._work(steps, WARMED_AFTER)
@@ -157,8 +160,7 @@ class _Crowd:
             case "reload" | "bad reload":
                 here.reload(good=what == "reload")
             case "outage":
-                if len(here.outages) < 1 or here.outages[-1][1] < asyncio.get_running_loop().time():
-                    self._keep(here.go_away(0.4))
+                self._keep(here.go_away(0.4))
             case "kill":
                 self._keep(self._kill())
 

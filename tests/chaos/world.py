@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -155,6 +156,7 @@ class World:
         self.is_up = asyncio.Event()
         self.outages: list[tuple[float, float]] = []
         """When `tide` was away, by the loop's clock."""
+        self._is_tide_away = False
         self.reloads: dict[str, int] = {"good": 0, "bad": 0}
         self.seen: dict[int, list[tuple[str, Seen]]] = defaultdict(list)
         """What reached providers, by the number of the step that it belongs to."""
@@ -298,6 +300,9 @@ class World:
 
     async def go_away(self, for_s: float) -> None:
         """`tide` is not there for a while; what it was saying is cut."""
+        if self._is_tide_away:
+            return
+        self._is_tide_away = True
         sim = self.sims["tide"]
         port = sim.port
         self.harvest()
@@ -308,8 +313,9 @@ class World:
         self.outages.append((began, loop.time() + for_s))
         await asyncio.sleep(for_s)
         self.harvest()
-        self.sims["tide"] = SimServer(port=port, keep_requests=KEPT)
+        self.sims["tide"] = SimServer(port=port, keep_requests=KEPT)  # nobody has taken its port meanwhile
         await self.sims["tide"].start()
+        self._is_tide_away = False
 
     # -- what providers have seen ----------------------------------------------------------------------------------
 
@@ -409,6 +415,10 @@ async def world(engine: str) -> AsyncIterator[World]:
         here.raw = await stack.enter_async_context(RawProvider())
         for provider in PROVIDERS:
             here.sims[provider] = SimServer(keep_requests=KEPT)
+        place = stack.enter_context(socket.socket())
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", 0))  # and never listens: whoever asks there is refused while the provider is away
+        here.sims["tide"] = SimServer(port=place.getsockname()[1], keep_requests=KEPT)
         here.sims["badcert"] = SimServer(keep_requests=KEPT, ssl_context=context)
         for sim in here.sims.values():
             await sim.start()
