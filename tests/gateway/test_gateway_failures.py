@@ -45,7 +45,7 @@ def failed(api: Api, endpoint: str, model: str, *, stream: bool, **members: Any)
     assert reply.error["message"]
     entry = api.gateway.usage(reply.request_id)
     assert (entry["status"], entry["endpoint"], entry["stream"]) == (reply.status, endpoint, stream)
-    assert entry["ending"] == "failed"
+    assert entry["ending"] == ("refused" if reply.status in (400, 404, 413) else "failed")
     assert entry.get("error") == reply.error["code"]
     assert entry["deployment"] == reply.headers["tidegate-deployment"]
     return reply

@@ -89,6 +89,21 @@ def test_what_a_refused_request_leaves_behind(gateway: Running, endpoint: str) -
     assert (entry.get("attempts", 0), entry.get("input_tokens", 0)) == (0, 0)
 
 
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+def test_a_request_that_the_provider_refuses_is_no_failure_of_the_provider(gateway: Running, status: int) -> None:
+    with Api(gateway, authorization="Bearer key-0123456789abcdef0123456789abcd") as api:
+        entry = gateway.usage(api.ask("chat", f"sim/echo?status={status}").request_id)
+    assert (entry["ending"], entry["attempts"]) == ("refused", 1)
+
+
+def test_the_status_is_the_one_that_the_client_saw_in_its_own_api(gateway: Running) -> None:
+    question = {"model": "sim/echo?status=503", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    with Api(gateway, authorization="Bearer key-0123456789abcdef0123456789abcd") as api:
+        reply = api.post("/v1/messages", question)
+        entry = gateway.usage(reply.request_id)
+    assert reply.status == entry["status"] == 529
+
+
 def test_nothing_that_was_said_and_no_secret_is_in_log_or_metrics(gateway: Running) -> None:
     with Api(gateway, authorization="Bearer key-0123456789abcdef0123456789abcd") as api:
         for model in ("sim/echo", "sim/echo?status=500", "sim/lorem?fault=eof"):

@@ -1231,7 +1231,7 @@ class Exchange:
 def _ending(error: errors.TidegateError) -> str:
     if isinstance(error, errors.Cancelled):
         return "cancelled"
-    return "refused" if error.fault == "caller" else "failed"
+    return "refused" if error.refuses else "failed"
 
 
 def _unix_time() -> int:

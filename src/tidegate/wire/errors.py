@@ -159,6 +159,11 @@ class TidegateError(Exception):
         """Whether another deployment, or the same one later, may answer the same request."""
         return self.retryable
 
+    @property
+    def refuses(self) -> bool:
+        """Whether the request is at fault, by our own judgement or by the provider's."""
+        return self.fault == "caller"
+
     def redact(self, clean: Callable[[str], str]) -> None:
         """Pass every text that a provider may have written through `clean`."""
         self.message = clean(self.message)
@@ -546,6 +551,10 @@ class UpstreamFailed(ProviderError):
     @property
     def may_retry(self) -> bool:
         return self._retryable
+
+    @property
+    def refuses(self) -> bool:
+        return 400 <= self._status < 500 and self._status != 429  # that one is about our quota
 
 
 class GatewayError(TidegateError):
