@@ -151,6 +151,8 @@ class Audit:
             return frozenset({"refused", "failed"})
         if record.kind == "cut":
             return frozenset({"failed"})
+        if record.kind == "failed" and record.step.scene in ("background", "cancel"):
+            return frozenset({"refused", "failed"})  # a refusal by the provider comes when the client has its answer
         return frozenset({record.kind})
 
     def _used(self, record: Record, entry: dict[str, Any]) -> None:
