@@ -46,6 +46,7 @@ class Client:
             "wrong": self._wrong,
             "limit": self._limit,
             "revoke": self._revoke,
+            "crowd": self._crowd,
         }
 
     async def play(self, step: Step) -> None:
@@ -450,6 +451,21 @@ class Client:
             self._book.reach(f"limit {key}")
             if "retry-after" not in answer.headers and answer.headers.get("x-should-retry") != "false":
                 self._book.wrong("a 429 that does not say when to come again", record)
+
+    async def _crowd(self, step: Step) -> None:
+        """More requests at once than the provider may have: one is answered, one waits, the others are turned away."""
+        records = [self._record(step, turn) for turn in range(4)]
+        asked = [self._request(step, turn) for turn in range(4)]
+        answers = await asyncio.gather(*map(self._send, records, asked))
+        for turn, (record, answer) in enumerate(zip(records, answers, strict=True)):
+            said = await self._judge_answer(step, record, answer, asked[turn].text, turn)
+            if said is None or said.kind != "error" or record.shaken:
+                continue
+            self._book.reach("row FAULT-POOL")
+            if answer.status not in (503, 529) or "retry-after" not in answer.headers:
+                self._book.wrong(
+                    f"a full provider: {answer.status}, retry-after {answer.headers.get('retry-after')}", record
+                )
 
     async def _revoke(self, step: Step) -> None:
         """A key is taken back while its request runs: that goes on to its end, and the next one is refused."""

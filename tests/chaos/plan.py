@@ -33,10 +33,13 @@ SCENES: Final[dict[Scene, int]] = {
     "wrong": 3,
     "limit": 4,
     "revoke": 1,
+    "crowd": 1,
 }
 """How often each is in a hundred or so."""
 
 _DISTURBED: Final[tuple[Disturbance, ...]] = ("reload", "bad reload", "reload", "outage", "reload")
+
+NAMES: Final = 256
 
 _WORDS: Final = [
     "tide",
@@ -92,8 +95,10 @@ class Step(NamedTuple):
             return f"{self.fault.provider}/m"
         gap = f"gap={self.gap}" if self.gap and "split=" not in self.fault.options else ""
         options = "&".join(part for part in (self.fault.options, gap) if part)
-        # Each name is a deployment of its own, so that `times` counts for this step alone.
-        return f"{self.provider}/echo?message=s{self.number}{'&' if options else ''}{options}"
+        # Each name is a deployment of its own, so that nobody suffers for another's fault. They come again, as a gateway
+        # remembers names up to a bound; but where the fault strikes once, it counts by name.
+        name = self.number if "times=" in options else self.number % NAMES
+        return f"{self.provider}/echo?message=s{name}{'&' if options else ''}{options}"
 
     def text(self, turn: int = 0) -> str:
         """What is said, and echoed."""
@@ -134,6 +139,8 @@ def plan(seed: int, *, kills: Sequence[int] = ()) -> Iterator[Step]:
         api, stream, provider = _asked(dice, scene, fault)
         if scene == "alias":
             provider = aliases.draw()
+        elif scene == "crowd":
+            provider = "few"
         before: list[Disturbance] = []
         if number % 17 == 0:
             before.append(disturbed.draw())
@@ -161,7 +168,7 @@ def plan(seed: int, *, kills: Sequence[int] = ()) -> Iterator[Step]:
 
 
 def _gap(dice: random.Random, scene: Scene) -> int:
-    if scene in ("leave", "resume", "background", "cancel"):
+    if scene in ("leave", "resume", "background", "cancel", "crowd"):
         return dice.randint(10, 30)
     return dice.choice((0, 0, 0, 1, 4)) if scene != "slow" else 0
 
@@ -174,7 +181,7 @@ def _asked(dice: random.Random, scene: Scene, fault: Fault) -> tuple[str, bool, 
             apis = ("responses", "responses", "chat", "messages", "gemini")
         case "background" | "cancel" | "websocket" | "chain" | "delete":
             apis = ("responses",)
-        case "alias" | "repeat" | "limit" | "revoke":
+        case "alias" | "repeat" | "limit" | "revoke" | "crowd":
             apis = ("responses", "chat", "messages", "gemini")
         case "slow":
             apis = ("responses", "chat")

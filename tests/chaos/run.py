@@ -33,6 +33,7 @@ MUST_SEE: Final = (
     *(f"ending {kind}" for kind in ("completed", "incomplete", "failed", "error", "cancelled")),
     *(f"ledger {ending}" for ending in ("completed", "incomplete", "failed", "refused", "client_gone", "cancelled", "repeated")),
     *("retry", "fallback", "resume", "cancel", "repeat", "background", "websocket", "chain", "delete", "refused"),
+    "row FAULT-POOL",
     *("client left", "revocation", "limit poor", "log reloaded", "log reload_refused", "outage"),
 )  # fmt: skip
 """What must have happened at least once."""
@@ -188,5 +189,6 @@ class _Crowd:
             await asyncio.sleep(5)
             of = f"of {self._settings.requests}" if not self._until else f"{self._until - time.monotonic():.0f} s left"
             self._progress(
-                f"{self.steps} steps {of}, {self._world.seen_total} requests at providers, {len(self._book.problems)} problems"
+                f"{self.steps} steps {of}, {self._world.seen_total} requests at providers, "
+                f"{len(self._book.problems)} problems, {self._world.resident >> 20} MiB"
             )

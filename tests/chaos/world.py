@@ -95,6 +95,13 @@ CLOCKS
 kind = "sim"
 base_url = "{tide}"
 CLOCKS
+[providers.few]
+kind = "sim"
+base_url = "{few}"
+max_concurrent = 1
+queue = 1
+queue_timeout = "100ms"
+CLOCKS
 [providers.raw]
 kind = "openai-compatible"
 base_url = "{raw}"
@@ -270,6 +277,15 @@ class World:
         found: dict[str, Any] = json.loads(self._look.read_text("utf-8"))
         return found
 
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that the gateway has now."""
+        assert self._process is not None
+        with contextlib.suppress(OSError):
+            pages = Path(f"/proc/{self._process.pid}/statm").read_text("utf-8").split()
+            return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
+        return 0
+
     async def get(self, path: str, *, key: str = "") -> httpx.Response:
         return await self._ask("GET", path, key)
 
@@ -394,7 +410,7 @@ class World:
                 )
             if condition:
                 text += f'fallback_on = ["{condition}"]\n'
-        for name in (*PROVIDERS, "raw", "closed", "nowhere", "badcert", "mute"):
+        for name in (*PROVIDERS, "few", "raw", "closed", "nowhere", "badcert", "mute"):
             text += f'[prices."{name}/*"]\ninput = {RATES["input"]}\noutput = {RATES["output"]}\n'
             text += "characters = 15.0\nsecond = 0.0001\n"
         return text
@@ -419,6 +435,7 @@ async def world(engine: str) -> AsyncIterator[World]:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind(("127.0.0.1", 0))  # and never listens: whoever asks there is refused while the provider is away
         here.sims["tide"] = SimServer(port=place.getsockname()[1], keep_requests=KEPT)
+        here.sims["few"] = SimServer(keep_requests=KEPT)
         here.sims["badcert"] = SimServer(keep_requests=KEPT, ssl_context=context)
         for sim in here.sims.values():
             await sim.start()
