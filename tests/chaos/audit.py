@@ -13,8 +13,13 @@ __all__ = ["Audit"]
 REST_WITHIN_S: Final = 15.0
 """How soon a gateway that is asked nothing more must be at rest."""
 
+OBJECTS: Final = 20_000
+"""How many more objects a gateway may have than after its first requests: caches of names, which have a bound."""
+
 GROWTH_BYTES: Final = 48 * 1024 * 1024
-"""What may stay in memory over what there was after the first requests: caches with a bound, and what the allocator keeps."""
+GROWTH_BYTES_STEP: Final = 8 * 1024
+"""What may stay in memory over what there was after the first requests, and for each further step. Objects do not become
+more, and Python's own memory does not either; the heap of the C library does, where configurations are read again and again."""
 
 FILES: Final = 6
 """Descriptors that a gateway at rest may have more than before: the database opens further connections for readers."""
@@ -229,6 +234,8 @@ class Audit:
         if round(idle) != self._world.connections():
             book.wrong(f"{self._world.connections()} connections to providers, of which the gateway knows {idle:g}")
         now = await self._world.look()
+        before = Counter(baseline["types"])
+        self.figures["types"] = {n: (before[n], c) for n, c in now["types"].items() if c > before[n] + 500}
         if now["objects"]:
             book.wrong(f"left of requests: {now['objects']}; {now['exchanges'][:8]}")
         if sum(now["tasks"].values()) > sum(baseline["tasks"].values()):
@@ -238,10 +245,11 @@ class Audit:
         files = now["files"] - round(idle)
         if files > baseline["files"] + FILES:
             book.wrong(f"{files} descriptors beside idle connections, before: {baseline['files']}")
-        if now["resident"] > baseline["resident"] + GROWTH_BYTES:
+        if now["all objects"] > baseline["all objects"] + OBJECTS:
+            book.wrong(f"{now['all objects']} objects, before: {baseline['all objects']}; {self.figures['types']}")
+        allowed = GROWTH_BYTES + GROWTH_BYTES_STEP * len(book.records)
+        if now["resident"] > baseline["resident"] + allowed:
             book.wrong(f"{now['resident'] >> 20} MiB in memory, before: {baseline['resident'] >> 20}")
-        before = Counter(baseline["types"])
-        self.figures["types"] = {n: (before[n], c) for n, c in now["types"].items() if c > before[n] + 500}
         self.figures["memory"] = {"before": baseline["resident"], "after": now["resident"]}
         self.figures["left"] = {"tasks": now["tasks"], "threads": now["threads"], "files": now["files"], "idle": idle}
 

@@ -480,7 +480,7 @@ class Client:
         after = self._record(step, 1, key="managed")
         refused = await self._send(after, self._request(step, 1), secret=made["key"])
         after.entry, after.kind = "none", "error"
-        if refused.status != 401 and self._world.lives == lives:
+        if refused.status not in (401, 0) and self._world.lives == lives:
             self._book.wrong(f"a revoked key opens: {refused.status}", after)
         answer = await running
         self._book.reach("revocation")

@@ -38,6 +38,7 @@ def look() -> dict[str, Any]:
         ],
         "tasks": dict(tasks),
         "types": dict(Counter(type(one).__qualname__ for one in gc.get_objects()).most_common(60)),
+        "all objects": len(gc.get_objects()),
         "threads": threading.active_count(),
         "files": len(os.listdir("/proc/self/fd")),
         "resident": resident,

@@ -39,7 +39,7 @@ SCENES: Final[dict[Scene, int]] = {
 
 _DISTURBED: Final[tuple[Disturbance, ...]] = ("reload", "bad reload", "reload", "outage", "reload")
 
-NAMES: Final = 256
+NAMES: Final = 2
 
 _WORDS: Final = [
     "tide",

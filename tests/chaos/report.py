@@ -27,7 +27,7 @@ def report(result: Result) -> str:
         ("equal to the token", f"{equal.get('requests', 0)} requests, {equal.get('tokens', 0)} tokens"),
         ("memory", f"{memory['before'] >> 20} MiB before, {memory['after'] >> 20} MiB after"),
         ("left", str(figures.get("left"))),
-        ("types", str(figures.get("types"))),
+        ("more objects", _grown(figures.get("types", {}))),
         ("stopped in", f"{figures.get('stopped in', 0):.2f} s"),
         ("log", _counts(figures.get("log", {}))),
     ]
@@ -44,6 +44,10 @@ def report(result: Result) -> str:
             lines.append(f"… and {len(result.problems) - SHOWN} more")
     lines.append("\npassed" if result.passed else f"\nFAILED; the same plan again: --seed {settings.seed}")
     return "\n".join(lines)
+
+
+def _grown(types: dict[str, tuple[int, int]]) -> str:
+    return ", ".join(f"{name} {before} → {after}" for name, (before, after) in types.items()) or "none"
 
 
 def _counts(counts: dict[str, int]) -> str:

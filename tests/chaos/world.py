@@ -467,6 +467,6 @@ async def _database(engine: str) -> AsyncIterator[str]:
             await connection.execute("CREATE DATABASE chaos")
         finally:
             await connection.close()
-        yield f'url = "{server.url("chaos")}"'
+        yield f'url = "{server.url("chaos")}"\nlease = "2s"'
     finally:
         await asyncio.to_thread(server.close)
