@@ -188,7 +188,7 @@ class Client:
         behind = f"starting_after={len(units) - 1}&" if units else ""
         lives = self._world.lives
         rest = await self._get(f"{path}?{behind}stream=true")
-        if self._world.lives != lives:
+        if self._world.lives != lives or not self._world.is_up.is_set():
             record.shaken = True
         if rest.status != 200 and not record.shaken:
             raise Wrong(f"{path}: {rest.status} {bytes(rest.body)[:300]!r}")
@@ -227,7 +227,7 @@ class Client:
         lives = self._world.lives
         while True:
             answer = await self._get(f"/v1/responses/{response_id}")
-            record.shaken |= self._world.lives != lives
+            record.shaken |= self._world.lives != lives or not self._world.is_up.is_set()
             if answer.status == 200 and json.loads(answer.body)["status"] in _ENDED:
                 break
             if loop.time() > until or (answer.status not in (200, 0) and not record.shaken):

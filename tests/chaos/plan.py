@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 Scene = Literal[
     "plain", "leave", "slow", "alias", "resume", "background", "cancel", "repeat", "websocket", "chain", "delete",
-    "wrong", "limit", "revoke",
+    "wrong", "limit", "revoke", "crowd",
 ]  # fmt: skip
 
 Disturbance = Literal["reload", "bad reload", "outage", "kill"]
