@@ -164,6 +164,13 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     most_s: float = 10.0
     """How long the whole answer takes."""
 
+    @property
+    def booked(self) -> str:
+        """The ending in the ledger: what is the request's own fault is refused there, too."""
+        if self.ending in ("completed", "incomplete"):
+            return self.ending
+        return "refused" if self.ending == "refused" and self.status < 500 and self.status != 429 else "failed"
+
 
 def fine_on(lane: Lane, **more: Any) -> Expected:
     """The same, where nobody may count tokens."""
@@ -439,7 +446,7 @@ def _check_row(cell: Cell, seen: Seen) -> None:
     assert entry.deployment == cell.by
     streams = lane.stream or lane.client == "speech"  # raw audio is relayed as it comes, too
     assert (entry.status, entry.endpoint, entry.stream) == (cell.status, lane.client, streams)
-    assert entry.ending == (expected.ending if expected.ending in ("completed", "incomplete") else "failed")
+    assert entry.ending == expected.booked
     assert (entry.error, entry.attempts) == (expected.code, expected.attempts)
     assert (entry.first_event_ms is not None) == (expected.status == 200)
     used = (entry.input_tokens, entry.output_tokens)
@@ -491,8 +498,7 @@ def check_metrics(played: Played) -> None:
     expected: Counter[tuple[str, ...]] = Counter()
     for cell in played.cells:
         of, row = (cell.lane.client, cell.by.partition("/")[0]), played.seen[cell.name].row.entry
-        ending = cell.expected.ending
-        ending = ending if ending in ("completed", "incomplete") else "failed"
+        ending = cell.expected.booked
         expected["tidegate_requests_total", *of, str(cell.status)] += 1
         expected["tidegate_endings_total", ending, *of] += 1
         expected["tidegate_attempts_total", *of] += cell.expected.attempts
