@@ -10,7 +10,7 @@ The sum is rounded to nano-dollars once for each request, half up.
 import math
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -67,6 +67,13 @@ def _first(one: int | None, other: int | None) -> int | None:
     return other if one is None else one
 
 
+class _Plain(NamedTuple):
+    """Pico-dollars for a token of input, one of output, and the request."""
+
+    usual: tuple[int, int, int]
+    most: tuple[int, int, int]
+
+
 class _Tier:
     """Rates with every gap filled, ready to be multiplied with."""
 
@@ -109,6 +116,15 @@ class _Tier:
         self._character = rates.character
         self._millisecond = rates.millisecond
         self._request = rates.request
+
+    def plain(self) -> "_Plain | None":
+        """What text costs, and what it costs at most; None where some of that is unknown."""
+        given, taken = self._given[-1], self._taken[-1]
+        most_given, most_taken = self._dearest_given, self._dearest_taken
+        if given is None or taken is None or most_given is None or most_taken is None:
+            return None
+        fixed = self._request or 0
+        return _Plain((given, taken, fixed), (most_given, most_taken, fixed))
 
     def cost_pico(self, usage: Usage) -> int | None:
         """None where something was used that has no rate, and nothing else that stands for it has one."""
@@ -182,7 +198,7 @@ def _times(count: int, rate: int | None) -> int | None:
 class Price:
     """The price of one deployment's work, and where it comes from."""
 
-    __slots__ = ("_base", "_tiers", "source")
+    __slots__ = ("_base", "_plain", "_tiers", "source")
 
     def __init__(self, source: str, rates: Rates, tiers: Iterable[tuple[int, Rates]] = ()) -> None:
         """`tiers` hold for requests with more input tokens than the number before them; what they leave open is as in
@@ -190,6 +206,8 @@ class Price:
         self.source = source
         self._base = _Tier(0, rates, source)
         self._tiers = [_Tier(over, above.over(rates), source) for over, above in sorted(tiers, key=lambda one: -one[0])]
+        self._plain = None if self._tiers else self._base.plain()
+        """For most requests: text in, text out, and a price that does not depend on how much."""
 
     @classmethod
     def shown(cls, prices: jsonio.Raw) -> "Price":
@@ -204,6 +222,21 @@ class Price:
 
     def charge(self, usage: Usage) -> tuple[int | None, jsonio.Raw]:
         """What that costs in nano-dollars, None where it is unknown; and the rates that were applied, as JSON."""
+        plain = self._plain
+        if plain is not None and not (
+            usage.cached_tokens
+            or usage.cache_write_tokens
+            or usage.reasoning_tokens
+            or usage.input_audio_tokens
+            or usage.input_image_tokens
+            or usage.output_audio_tokens
+            or usage.output_image_tokens
+            or usage.seconds
+            or usage.characters
+        ):
+            given, taken, fixed = plain.usual
+            cost = usage.input_tokens * given + usage.output_tokens * taken + fixed
+            return (cost + _PICO_PER_NANO // 2) // _PICO_PER_NANO, self._base.snapshot
         tier = self._base
         for one in self._tiers:  # the highest first
             if usage.input_tokens > one.over:
@@ -213,9 +246,13 @@ class Price:
         return None if pico is None else (pico + _PICO_PER_NANO // 2) // _PICO_PER_NANO, tier.snapshot
 
     def upper_bound_nano(
-        self, input_tokens: int, output_tokens: int, *, seconds: float = 0.0, characters: int = 0
+        self, input_tokens: int, output_tokens: int, seconds: float = 0.0, characters: int = 0
     ) -> int | None:
         """More than this no request with at most so much can cost; None where that is unknown."""
+        plain = self._plain
+        if plain is not None and not (seconds or characters):
+            given, taken, fixed = plain.most
+            return -(-(input_tokens * given + output_tokens * taken + fixed) // _PICO_PER_NANO)
         most = self._base.most_pico(input_tokens, output_tokens, seconds, characters)
         for tier in self._tiers:
             if most is None:

@@ -33,11 +33,11 @@ NOTHING: Final = Extent(output_tokens=0)
 """Of a request that no tokens are made for."""
 
 _SUSPECT: Final = re.compile(
-    rb'"(?:image|input_|file|inline|audio|video|document|container|mcp|web_|google|url|code|computer|local_shell|tool_search|'
-    rb"retrieval|enterprise|cached|plugins|search_|enable_|browser_|builtin_|advisor)"
+    rb'"(?:a(?:udio|dvisor)|b(?:rowser_|uiltin_)|c(?:o(?:ntainer|de|mputer)|ached)|document|en(?:terprise|able_)|file|google|'
+    rb"i(?:mage|n(?:put_|line))|local_shell|mcp|plugins|retrieval|search_|tool_search|url|video|web_)"
 )
 """Begins of the words that :func:`_points_elsewhere` looks for. All begin with one letter, which makes it several times as
-fast."""
+fast; what begins with the same one is told apart behind it, which takes a third off."""
 
 _HIDDEN: Final = b"\\u00"
 """The form in which they could be written instead."""

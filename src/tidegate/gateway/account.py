@@ -11,6 +11,7 @@ from tidegate.access.limits import Gate, Reservation
 from tidegate.access.scopes import end_user_scope
 from tidegate.config.limits import NO_LIMITS
 from tidegate.dialects.dialect import AnyRequest, Call, estimated_usage
+from tidegate.dialects.extent import Extent
 from tidegate.dialects.transcription.request import TranscriptionRequest
 from tidegate.gateway.allowance import Allowance
 from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano
@@ -153,7 +154,8 @@ class Account:
     def _reserve(
         self, request: AnyRequest, gate: Gate, call: Call, plan: "Sequence[Path]"
     ) -> "Coroutine[Any, Any, Reservation] | None":
-        tokens = estimated_tokens(request, call) if gate.tokens and not self.free else 0
+        extent = request.extent
+        tokens = estimated_tokens(extent, call) if gate.tokens and not self.free else 0
         if not gate.cost:
             held = gate.reserve(tokens, 0)
             if isinstance(held, CoroutineType):
@@ -162,7 +164,7 @@ class Account:
             return None
         self._has_budget = True
         self.admitted_at = time.time()
-        costs = [0] * len(plan) if self.free else self._most_nano(request, call, plan)
+        costs = [0] * len(plan) if self.free else self._most_nano(request, extent, call, plan)
         held = gate.reserve(tokens, max(costs, default=0))
         if isinstance(held, CoroutineType):
             return self._allowed(held, gate, plan, costs)
@@ -192,10 +194,10 @@ class Account:
             spent += allowance.most(charge.deployment) if cost is None else cost
         return allowance.cover(path.destination, spent)
 
-    def _most_nano(self, request: AnyRequest, call: Call, plan: "Sequence[Path]") -> list[int]:
+    def _most_nano(self, request: AnyRequest, extent: Extent, call: Call, plan: "Sequence[Path]") -> list[int]:
         gateway = self._gateway
         try:
-            return most_nano(gateway.prices, plan, request, call, self.model, time.time())
+            return most_nano(gateway.prices, plan, request, extent, call, self.model, self.admitted_at)
         except errors.CostUnbounded as error:
             if not gateway.ledger.is_loading or error.code != PRICE_UNKNOWN:
                 raise

@@ -26,18 +26,16 @@ FRAME_TOKENS: Final = 2560
 editor and shell are named in 200 bytes, and described to the model in 1,291 tokens."""
 
 
-def estimated_tokens(request: AnyRequest, call: Call) -> int:
+def estimated_tokens(extent: Extent, call: Call) -> int:
     """About as many tokens as the request will use, input and output together."""
-    extent = request.extent
     output = USUAL_OUTPUT_TOKENS if extent.output_tokens is None else extent.output_tokens
     return estimate_tokens(call.request_bytes) + output * extent.choices
 
 
 def most_nano(
-    prices: Prices, plan: Sequence[Path], request: AnyRequest, call: Call, model: str, at: float
+    prices: Prices, plan: Sequence[Path], request: AnyRequest, extent: Extent, call: Call, model: str, at: float
 ) -> list[int]:
     """More nano-dollars than these the request cannot cost at each deployment of the plan. Raises CostUnbounded."""
-    extent = request.extent
     costs: list[int] = []
     times: int | None = None
     is_read = False
@@ -45,7 +43,7 @@ def most_nano(
         destination = path.destination
         input_tokens = extent.input_tokens
         try:
-            if math.isinf(extent.seconds):
+            if extent.seconds and math.isinf(extent.seconds):
                 raise CostUnbounded(
                     "A budget holds for this request, and how long the recording lasts cannot be told from it. Send it as "
                     f"{READABLE}.",
@@ -64,8 +62,11 @@ def most_nano(
                 costs.append(0)  # nothing that it does costs anything
                 continue
             raise
-        cost = prices.upper_bound_nano(
-            destination, input_tokens, output_tokens, seconds=extent.seconds, characters=extent.characters, at=at
+        price = prices.of(destination, at)
+        cost = (
+            None
+            if price is None
+            else price.upper_bound_nano(input_tokens, output_tokens, extent.seconds, extent.characters)
         )
         if cost is None:
             raise CostUnbounded(
