@@ -45,7 +45,7 @@ def flatten(config: Config) -> list[Shown]:
             lines.append(_line(f"{path}.target", model.target, origins))
         for number, target in enumerate(model.targets):
             lines.extend(_set(target, f"{path}.targets[{number}]", origins))
-        for name in ("strategy", "sticky", "fallback", "fallback_on", "unsupported"):
+        for name in ("strategy", "sticky", "fallback", "fallback_on", "continue_broken", "unsupported"):
             lines.append(_line(f"{path}.{name}", getattr(model, name), origins))
     for name, price in config.prices.items():
         lines.extend(_set(price, join("prices", name), origins))

@@ -688,6 +688,13 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
             "a filter of the provider does not let it pass."
         ),
     ] = ()
+    continue_broken: Annotated[
+        bool,
+        Meta(
+            description="Whether a streamed answer of plain text that breaks off in the middle is gone on with: the next model "
+            "gets the text so far, and what it adds follows in the same stream."
+        ),
+    ] = False
     unsupported: Annotated[
         Unsupported | None,
         Meta(description="`refuse` or `drop`, for requests to this alias. Unset: `defaults.unsupported`."),

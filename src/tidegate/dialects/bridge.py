@@ -46,7 +46,7 @@ from tidegate.wire.events import (
 )
 from tidegate.wire.items import CanonicalRequest, HostedTool, Item, Message, OpaqueItem, Reasoning, TextPart
 
-__all__ = ["MOST_PAUSES", "Bridge", "BridgedStream"]
+__all__ = ["MOST_PAUSES", "Bridge", "BridgedStream", "Watch"]
 
 _BEGINS = (ResponsesStream, ResponsesEncoder)
 _CUT = frozenset({"length", "content_filter", "refusal"})
@@ -62,7 +62,7 @@ class Bridge:
     """One request on its way to providers of other dialects: what it asks in canonical form, and for whom envelopes are
     opened and made."""
 
-    def __init__(self, request: BridgedRequest, call: Call, *, envelopes: Envelopes) -> None:
+    def __init__(self, request: BridgedRequest, call: Call, envelopes: Envelopes) -> None:
         self._request: BridgedRequest | None = request
         self._call = call
         self._envelopes = envelopes
@@ -409,8 +409,11 @@ class BridgedStream(Events):
         self.outcome = None
         self._decoder = self._bridge.decoder(destination)
         self._stops = self._bridge.stop_filter()
-        self._watch = Watch(self._bridge, destination, self._call)
+        self._watch = self._watching(destination)
         self._encoder.attempt(destination)
+
+    def _watching(self, destination: Destination) -> Watch:
+        return Watch(self._bridge, destination, self._call)
 
     def feed(self, data: bytes) -> bytes:
         decoder = self._decoder

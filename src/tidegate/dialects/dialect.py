@@ -114,6 +114,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """It takes `output_config.format`."""
     system_turns: bool = False
     """A message of the role `system` may stand behind one of the user."""
+    prefill: bool = False
+    """While it does not think, it goes on with a last message of the assistant, and begins none of its own."""
 
 
 class Speech(msgspec.Struct, frozen=True, kw_only=True):

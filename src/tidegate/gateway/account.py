@@ -177,6 +177,13 @@ class Account:
         allowance = self._allowance = Allowance(gate, await held, plan, costs)
         return allowance
 
+    def grow(self, request: AnyRequest, call: Call) -> None:
+        """From now on attempts are sent more, `call` says how much: a budget has to cover that. Raises CostUnbounded and
+        LimitsUnavailable."""
+        allowance = self._allowance
+        if allowance is not None and not self.free:
+            allowance.costs = self._most_nano(request, call, allowance.plan)
+
     def cover(self, path: Path, used: Usage = NO_USAGE) -> "Coroutine[Any, Any, None] | None":
         """Where a budget holds: have enough for one more attempt, beside all that was charged so far and what the present one
         has `used`. An attempt that was left, so that nobody has told what it used, may have cost all that it could. What is to

@@ -15,21 +15,21 @@ __all__ = ["Allowance"]
 class Allowance:
     """The reservations of one request."""
 
-    __slots__ = ("_costs", "_first", "_gate", "_held", "_more", "_plan", "_taken")
+    __slots__ = ("_first", "_gate", "_held", "_more", "_taken", "costs", "plan")
 
     def __init__(self, gate: Gate, first: Reservation, plan: Sequence[Path], costs: Sequence[int]) -> None:
         """`costs` are what an attempt at each deployment of the plan costs at most; the first reservation is for the
         dearest."""
         self._gate = gate
         self._first = first
-        self._plan = plan
-        self._costs = costs
+        self.plan = plan
+        self.costs = costs
         self._held = self._taken = max(costs, default=0)
         self._more: list[tuple[Reservation, int]] = []
 
     def most(self, deployment: Deployed) -> int:
         """What an attempt at a deployment costs at most."""
-        for path, cost in zip(self._plan, self._costs, strict=True):
+        for path, cost in zip(self.plan, self.costs, strict=True):
             if (path.destination.provider, path.destination.model) == (deployment.provider, deployment.model):
                 return cost
         return self._taken

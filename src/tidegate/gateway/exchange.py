@@ -17,6 +17,7 @@ from tidegate.access.keys import Principal
 from tidegate.access.limits import Reservation
 from tidegate.dialects.bridge import Bridge, BridgedStream
 from tidegate.dialects.codec import BridgedRequest
+from tidegate.dialects.continuation import ContinuableBridge, ContinuableStream
 from tidegate.dialects.dialect import (
     Answer,
     AnyRequest,
@@ -33,6 +34,7 @@ from tidegate.dialects.dialect import (
     WholeRequest,
     estimated_usage,
 )
+from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.extent import text_bytes
 from tidegate.dialects.failure import from_body, from_status
 from tidegate.dialects.models import MODEL_NAME_LIMIT, take_models
@@ -41,6 +43,7 @@ from tidegate.dialects.responses.prompt import PromptRequest
 from tidegate.dialects.validation import invalid, missing, too_deep
 from tidegate.gateway.account import Account
 from tidegate.gateway.asked import profile_named, relayed, resume_grace, total_clock
+from tidegate.gateway.continuation import continuable, goes_on_at, has_text
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.errand import Errand
@@ -379,6 +382,9 @@ class Exchange:
         return True
 
     def _open_bridge(self, request: AnyRequest) -> None:
+        if self._stream is not None and self._snapshot.continues(self._account.model) and has_text(self._dialect):
+            self._build_bridge(cast("BridgedRequest", request), continuable)
+            return
         for path in self._plan:
             if self._translates_to(path, request) is not None:
                 self._build_bridge(cast("BridgedRequest", request))
@@ -398,9 +404,11 @@ class Exchange:
             return self._dialect.parse(body)
         return cast("FormDialect", self._dialect).parse_form(body)
 
-    def _build_bridge(self, request: BridgedRequest) -> None:
-        """Some attempt will go to a provider of another dialect."""
-        bridge = self._bridge = Bridge(request, self._call, envelopes=self._gateway.envelopes(self._account.principal))
+    def _build_bridge(
+        self, request: BridgedRequest, build: Callable[[BridgedRequest, Call, Envelopes], Bridge] = Bridge
+    ) -> None:
+        """Some attempt will go, or may go, to a provider of another dialect."""
+        bridge = self._bridge = build(request, self._call, self._gateway.envelopes(self._account.principal))
         if self._stream is not None:
             self._stream = bridge.open(self._stream)
 
@@ -563,10 +571,12 @@ class Exchange:
                 self._fall_back()
 
     def _ask_covered(self, path: Path) -> None:
-        request = self._request
+        request, bridge = self._request, self._bridge
+        if request is None and isinstance(bridge, ContinuableBridge):
+            request = bridge.request
         assert request is not None
-        if self._bridge is not None:
-            self._cross(self._bridge, path, request)
+        if bridge is not None:
+            self._cross(bridge, path, request)
             return
         if self._dialect.estimates and self._translates_to(path, request) is not None:
             self._path = path
@@ -577,6 +587,8 @@ class Exchange:
     def _translates_to(self, path: Path, request: AnyRequest) -> "UpstreamDialect | None":
         """The dialect that the provider is asked in; None where it gets the client's own request. A provider that lacks
         the operation is asked for an answer in its stead."""
+        if isinstance(self._stream, ContinuableStream) and self._stream.goes_on:
+            return goes_on_at(path)
         operation = self._dialect.operation
         if operation and operation not in path.destination.operations:
             return UPSTREAM_DIALECTS[path.destination.endpoint]
@@ -949,7 +961,7 @@ class Exchange:
 
     def _on_failure(self, error: errors.TidegateError) -> None:
         """An attempt failed. Before the commit point the same deployment may be asked once more, or the next one; after
-        it the client is told."""
+        it the client is told, unless the alias has others go on with what was said."""
         self._charge(error)
         self._drop_attempt()
         self._give_back_budget()
@@ -959,15 +971,17 @@ class Exchange:
         if trial is not None:
             trial.failed(error)
         if self._account.is_settled or (self._stream is not None and self._stream.committed):
-            self._break(error)
+            if path is None or not self._continues(path, error):
+                self._break(error)
             return
         what = verdict(error, self._snapshot.fallback_on(self._account.model, self._others))
         self._failure = error, what
         if path is None or not self._asks_again(path, what, error):
             self._fall_back()
 
-    def _fall_back(self) -> None:
-        """Ask the next deployment, if there is one; else the client is told of the last failure."""
+    def _fall_back(self, otherwise: Callable[[], bool] | None = None) -> None:
+        """Ask the next deployment, if there is one; else the client is told of the last failure, unless `otherwise` finds
+        something better."""
         error, what = self._failure
         while self._step < len(self._plan) and what != "final":
             if self._stream is not None:
@@ -979,7 +993,25 @@ class Exchange:
                 # This deployment cannot honour the request, or a budget has no room for one more attempt: what went wrong
                 # is still the first failure.
                 continue
-        self._break(error)
+        if otherwise is None or not otherwise():
+            self._break(error)
+
+    def _continues(self, path: Path, error: errors.TidegateError) -> bool:
+        """Whether the next deployment goes on with the answer, or the same one where no other is left. If none can after all,
+        the client is told how the answer broke off."""
+        stream, bridge, account = self._stream, self._bridge, self._account
+        if account.is_settled or not isinstance(stream, ContinuableStream) or not isinstance(bridge, ContinuableBridge):
+            return False
+        if not self._gateway.continuations.begins(stream, path, error, account.request_id.decode("latin-1")):
+            return False
+        try:
+            account.grow(bridge.request, stream.longer(self._call))
+        except errors.TidegateError:
+            return False  # a budget cannot tell what that may cost
+        what = verdict(error)
+        self._failure = stream.failure or error, "elsewhere"
+        self._fall_back(partial(self._asks_again, path, "again" if what == "elsewhere" else what, error))
+        return True
 
     def _asks_again(self, path: Path, what: Verdict, error: errors.TidegateError) -> bool:
         """Whether the same deployment will answer after all: with another credential at once, or a little later."""
@@ -1053,7 +1085,6 @@ class Exchange:
     def _on_collected(self) -> None:
         body = b"".join(self._collected or ())
         self._collected = None
-        assert self._request is not None
         assert self._path is not None
         self._attempt = None
         if self._status != 200:
@@ -1203,7 +1234,8 @@ class Exchange:
         usage = stream.usage()
         if before is not None:
             return msgspec.structs.replace(usage, estimated=True)
-        if usage.estimated and not left and not stream.committed:
+        spoke = stream.speaks if isinstance(stream, ContinuableStream) else stream.committed
+        if usage.estimated and not left and not spoke:
             return None
         return usage
 

@@ -17,6 +17,7 @@ from tidegate.access.prices import Deployed, Prices
 from tidegate.config.schema import Config
 from tidegate.dialects.dialect import Endpoint
 from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
+from tidegate.gateway.continuation import Continuations
 from tidegate.gateway.exchange import Exchange
 from tidegate.gateway.keeper import Keeper
 from tidegate.gateway.models import Model, fetch_listings
@@ -65,6 +66,7 @@ class Gateway:
         self.wheel = Wheel(loop)
         self.metrics = Metrics()
         self.router = Router(loop, self.wheel, config, self.log)
+        self.continuations = Continuations(self.log)
         self.exchanges: set[Exchange] = set()
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False
@@ -100,6 +102,7 @@ class Gateway:
             administration.on_change = self.refresh_keys
         self._register_gauges()
         self.router.register(self.metrics, lambda: self.snapshot.upstreams)
+        self.continuations.register(self.metrics, lambda: self.snapshot.upstreams)
         if storage is not None:
             storage.register_gauges(self.metrics)
 

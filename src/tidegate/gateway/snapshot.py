@@ -180,6 +180,11 @@ class Snapshot:
         alias = self.config.models.get(model)
         return frozenset() if alias is None else frozenset(alias.fallback_on)
 
+    def continues(self, model: str) -> bool:
+        """Whether the route of this name goes on with answers that have broken off."""
+        alias = self.config.models.get(model)
+        return alias is not None and alias.continue_broken
+
     def _planned(
         self, model: str, endpoint: Endpoint, path: str, unsupported: str, now: float, affinity: str
     ) -> list[Path]:

@@ -6,15 +6,16 @@ from tidegate.dialects.dialect import Quirks, Traits
 from tidegate.providers.record import Provider
 
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
-_NO_THINKING: Final = Traits(thinking="none", formats=False)
-_BUDGET: Final = Traits()
-_BUDGET_NO_FORMAT: Final = Traits(formats=False)
+_NO_THINKING: Final = Traits(thinking="none", formats=False, prefill=True)
+_BUDGET: Final = Traits(prefill=True)
+_BUDGET_NO_FORMAT: Final = Traits(formats=False, prefill=True)
 _NEWEST: Final = Traits(thinking="adaptive", efforts=_EFFORTS, sampling=False, system_turns=True)
 _ALWAYS: Final = Traits(thinking="adaptive", always_thinks=True, efforts=_EFFORTS, sampling=False, system_turns=True)
 
 # Each generation takes another part of the API (models overview, "Thinking", "Effort", "Mid-conversation system messages";
 # the rest is what the API answers with 400):
 # - up to 4.5, thinking is asked for with a budget, from 4.6 on it is adaptive, and from 4.7 on only that;
+# - from 4.6 on, a last message of the assistant is refused;
 # - from 4.7 on, `temperature`, `top_p` and `top_k` are refused;
 # - Fable, Mythos and Opus 5.5 cannot be told not to think;
 # - `xhigh` came with 4.7, `max` with 4.6, and only Opus had an effort before;
@@ -25,7 +26,7 @@ _TRAITS: Final = (
     ("*claude-3-7*", _BUDGET_NO_FORMAT),
     ("*claude-3*", _NO_THINKING),
     ("*claude-2*", _NO_THINKING),
-    ("*claude-opus-4-5*", Traits(efforts=("low", "medium", "high"))),
+    ("*claude-opus-4-5*", Traits(efforts=("low", "medium", "high"), prefill=True)),
     ("*claude-opus-4-1*", _BUDGET),
     ("*claude-*-4-5*", _BUDGET),
     ("*claude-*-4-0*", _BUDGET_NO_FORMAT),

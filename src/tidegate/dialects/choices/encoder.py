@@ -25,11 +25,16 @@ class ChoicesEncoder(ABC):
         self._usage = Usage()
         self._tail = b',"usage":null}\n\n' if wants_usage else b"}\n\n"
         """What stands behind the choices of a frame."""
+        self._begun: jsonio.Members | None = None
         self.committed = False
 
     def attempt(self, destination: Destination) -> None:
         self._model = destination.model
         self._usage = Usage()
+
+    def go_on(self, head: jsonio.Members) -> None:
+        """Chunks are to begin as those did that a :class:`ChoicesStream` has sent. Before `encode`."""
+        self._begun = head
 
     def encode(self, events: Iterable[Event]) -> bytes:
         out: list[bytes] = []
@@ -61,12 +66,15 @@ class ChoicesEncoder(ABC):
             case Finished():
                 if self._wants_usage:
                     usage = {"choices": [], "usage": self._usage.as_chat()}
-                    out.append(sse.encode(jsonio.encode({**head(self._call, self._model, self._kind), **usage})))
+                    out.append(sse.encode(jsonio.encode({**self._head(), **usage})))
                 out.append(sse.DONE)
             case _:
                 pass
 
+    def _head(self) -> jsonio.Members:
+        return self._begun or head(self._call, self._model, self._kind)
+
     def _prefix(self, choice: int, member: bytes) -> bytes:
         """A frame of `choice` up to the value of its `member`."""
-        begun = jsonio.encode(head(self._call, self._model, self._kind))[:-1]
+        begun = jsonio.encode(self._head())[:-1]
         return b'data: %b,"choices":[{"index":%d,"%b":' % (begun, choice, member)

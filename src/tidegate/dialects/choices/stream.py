@@ -83,6 +83,10 @@ class ChoicesStream(Relay):
     def usage(self) -> Usage:
         return self._usage or estimated_usage(self._call.request_bytes, self._delta_bytes)
 
+    def hand_over(self) -> jsonio.Members:
+        """How the chunks so far have begun, for a :class:`ChoicesEncoder` to go on with."""
+        return self._known_head()
+
     # -- one frame ----------------------------------------------------------------------------------------------
 
     def _frame(self, frame: sse.Frame) -> bytes:

@@ -86,7 +86,18 @@ class GeminiEncoder:
     """See :class:`tidegate.dialects.codec.StreamEncoder`. Text goes out as it comes; a call goes out whole, because clients
     of this API know no others; the finish reasons and the usage stand in the last chunk."""
 
-    __slots__ = ("_call", "_calls", "_candidates", "_framing", "_head", "_model", "_thoughts", "_usage", "committed")
+    __slots__ = (
+        "_call",
+        "_calls",
+        "_candidates",
+        "_framing",
+        "_head",
+        "_model",
+        "_response_id",
+        "_thoughts",
+        "_usage",
+        "committed",
+    )
 
     def __init__(self, call: Call, framing: Framing, *, thoughts: bool) -> None:
         """`thoughts`: the client asked for them. Who did not may take the first text for the answer."""
@@ -97,6 +108,7 @@ class GeminiEncoder:
         self._calls: dict[int, tuple[ToolCallStart, list[str]]] = {}
         self._usage = Usage()
         self._model = ""
+        self._response_id = _response_id(call)
         self._head = b""
         self.committed = False
 
@@ -105,6 +117,12 @@ class GeminiEncoder:
         self._candidates = {}
         self._calls = {}
         self._usage = Usage()
+        self._set_head()
+
+    def go_on(self, model: str, response_id: str) -> None:
+        """Chunks are to name what those named that a :class:`GeminiRelay` has sent. Before `encode`."""
+        self._response_id = response_id or self._response_id
+        self._model = model or self._model
         self._set_head()
 
     def encode(self, events: Iterable[Event]) -> bytes:
@@ -209,7 +227,7 @@ class GeminiEncoder:
         return found
 
     def _set_head(self) -> None:
-        model, response = _encode(self._model), _encode(_response_id(self._call))
+        model, response = _encode(self._model), _encode(self._response_id)
         self._head = b'"modelVersion":%b,"responseId":%b' % (model, response)
 
     def _text(self, choice: int, text: str, more: bytes) -> bytes:

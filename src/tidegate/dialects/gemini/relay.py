@@ -43,7 +43,13 @@ class _Chunk(msgspec.Struct, gc=False, rename="camel"):
     error: msgspec.Raw = jsonio.EMPTY
 
 
+class _Names(msgspec.Struct, rename="camel"):
+    model_version: str | None = None
+    response_id: str | None = None
+
+
 _chunk = jsonio.decoder(_Chunk)
+_names = jsonio.decoder(_Names)
 
 
 class _Reader:
@@ -108,7 +114,7 @@ class GeminiRelay(Relay):
     """See :class:`tidegate.dialects.dialect.Stream`. Google's stream has no last frame: it is complete when the body ends
     and every candidate has said why it finished."""
 
-    __slots__ = ("_choices", "_framing", "_reader", "content_type")
+    __slots__ = ("_choices", "_first", "_framing", "_reader", "content_type")
 
     def __init__(self, call: Call, framing: Framing, *, choices: int = 1) -> None:
         self._framing = framing
@@ -119,6 +125,16 @@ class GeminiRelay(Relay):
     def _begin(self) -> None:
         super()._begin()
         self._reader = _Reader(self._provider, self._choices)
+        self._first = b""
+        """The first chunk that went out."""
+
+    def hand_over(self) -> tuple[str, str]:
+        """The model and the id that the answer has named, for a :class:`GeminiEncoder` to go on with."""
+        try:
+            names = jsonio.decode(self._first, _names)
+        except jsonio.UNREADABLE:
+            return "", ""
+        return names.model_version or "", names.response_id or ""
 
     def ping(self) -> bytes:
         return self._framing.ping()
@@ -143,7 +159,9 @@ class GeminiRelay(Relay):
             self._reader.read(frame.data)
         except TidegateError as error:
             return self._failed(error)
-        self.committed = True
+        if not self.committed:
+            self.committed = True
+            self._first = frame.data
         return self._framing.relay(frame)
 
     @property

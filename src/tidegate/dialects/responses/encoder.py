@@ -118,8 +118,11 @@ class _Item:
     def __init__(self, kind: str, at: int, choice: int, response_id: str) -> None:
         self.at = at
         self.choice = choice
-        self.id = item_id(response_id, kind, at)
-        self.where = b',"item_id":"%b","output_index":%d' % (self.id.encode(), at)
+        self.identify(item_id(response_id, kind, at))
+
+    def identify(self, own: str) -> None:
+        self.id = own
+        self.where = b',"item_id":%b,"output_index":%d' % (jsonio.encode(own), self.at)
 
 
 class _Message(_Item):
@@ -251,6 +254,21 @@ class ResponsesEncoder:
         self._envelope = begun.envelope
         self._stage, self._sequence = begun.stage, begun.sequence
         self._out = [begun.held] if begun.held else []
+
+    def take_over(self, begun: Begun, message_id: str, finished: Iterable[bytes]) -> None:
+        """Go on behind what a :class:`ResponsesStream` has sent of the events that were encoded here for nobody: the items
+        before the message that is open, which has an id of the provider's."""
+        self.go_on(begun)
+        self._finished.update(enumerate(finished))
+        message = self._messages[0]
+        part = self._message_parts[0]
+        message.identify(message_id)
+        part.where = b'%b,"content_index":%d' % (message.where, part.at)
+        part.head = self._delta_head(b"response.output_text", part.where)
+
+    def mark(self, continuations: msgspec.Raw) -> None:
+        """The answer was gone on with; its last event says how."""
+        self._envelope.continuations = continuations
 
     def encode(self, events: Iterable[Event]) -> bytes:
         if self._size + self._beside > HELD_LIMIT:

@@ -114,6 +114,7 @@ class Envelope:
         "_left_out",
         "_request",
         "_state",
+        "continuations",
         "keep_upstream_identity",
         "output_limit",
         "trust_echo",
@@ -130,6 +131,8 @@ class Envelope:
         self._state: jsonio.Members = {}
         """What the gateway itself knows of stored state; no upstream's word replaces it."""
         self._kept = request.kept
+        self.continuations: msgspec.Raw | None = None
+        """Where the answer broke off, and who went on with it."""
         self.keep_upstream_identity = False
         """The upstream holds the state: its id, creation time and `store` are the client's."""
         self.trust_echo = True
@@ -176,6 +179,8 @@ class Envelope:
             content["error"] = error
         if incomplete_details is not None:
             content["incomplete_details"] = incomplete_details
+        if self.continuations is not None:
+            content["tidegate"] = jsonio.raw({"continued": self.continuations})
         if self._call.profile.strict_nulls:
             content["tools"] = _with_every_key(content["tools"])
             return self.keep(nulls.strip(jsonio.encode(content)))

@@ -12,6 +12,7 @@ __all__ = ["HELD_LIMIT", "HeldItems"]
 HELD_LIMIT = 64 * 1024 * 1024
 """Most bytes of items that one stream keeps. Several base64 images fit."""
 
+_NOTHING = jsonio.raw([])
 _INCOMPLETE = jsonio.raw("incomplete")
 _STATUS_AT_A_BREAK = {
     b'"image_generation_call"': jsonio.raw("failed"),
@@ -64,6 +65,15 @@ class HeldItems:
     def finished(self) -> list[msgspec.Raw]:
         """The items that were closed, in order."""
         return [self._done[index] for index in sorted(self._done)]
+
+    def only_open(self) -> str | None:
+        """The id of the one item that is open, where all others come before it, and nothing in it was closed."""
+        if len(self._open) != 1:
+            return None
+        (index, item), *_ = self._open.items()
+        if sorted(self._done) != list(range(index)) or item.get("content", _NOTHING) != _NOTHING:
+            return None
+        return jsonio.string(item.get("id", jsonio.NULL))
 
     def added(self, data: bytes) -> None:
         index, item = self._read(data)

@@ -196,6 +196,14 @@ class ResponsesStream(Events):
         self._envelope = begun.envelope
         self._stage, self._sequence, self._held = begun.stage, begun.sequence, begun.held
 
+    def given_up(self) -> tuple[Begun, str, list[msgspec.Raw]] | None:
+        """What a :class:`ResponsesEncoder` needs so that it goes on behind all that was sent: the id of the message that is
+        open, and the items before it. None where it is not the only one, or text of it is said to be complete."""
+        message_id = self._items.only_open()
+        if message_id is None or self._repair is not None:
+            return None
+        return self.hand_over(), message_id, self._items.finished
+
     def usage(self) -> Usage:
         return self._usage or estimated_usage(self._call.request_bytes, self._delta_bytes)
 
