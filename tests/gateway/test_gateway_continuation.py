@@ -17,6 +17,7 @@ from tests.support.deployment import labelled
 from tests.support.grammar import check_stream
 from tests.support.providers import PATHS, PROVIDERS, asked_path
 from tests.support.running import Running, wait_for
+from tests.support.sockets import Socket
 from tests.support.strict import check_event
 
 TOML = """
@@ -481,6 +482,15 @@ def test_a_client_that_leaves_takes_whoever_goes_on_with_it(gateway: Running) ->
     assert (entry["ending"], entry["attempts"], entry["estimated"]) == ("client_gone", 2, True)
 
 
+def test_events_over_websocket_have_no_seam_either(gateway: Running) -> None:
+    with Socket(gateway) as socket:
+        events = socket.turn(model="openai-anthropic-cut", input="?", stream=True)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[-1]["type"] == "response.completed"
+    assert events[-1]["response"]["output"][0]["content"][0]["text"] == WHOLE
+    assert events[-1]["response"]["tidegate"]["continued"]
+
+
 def chunk(text: str | None, reason: str | None = None) -> dict[str, Any]:
     delta = {} if text is None else {"content": text}
     return {
@@ -520,3 +530,48 @@ def test_what_each_has_counted_is_charged_once(tmp_path: Path) -> None:
         assert [message["role"] for message in said] == ["user", "assistant", "user"]
         assert said[1]["content"] == "high tide"
         assert "exactly where it stops" in said[2]["content"]
+
+
+BROKEN = sse_answer(chunk("high "), chunk("tide"))
+REST = sse_answer(chunk(" and low"), chunk(None, "stop"), usage(20, 3), b"data: [DONE]\n\n")
+SECRET = "key-0123456789abcdef0123456789ab-one"
+ASKED = b'{"model":"a","stream":true,"max_completion_tokens":10,"messages":[{"role":"user","content":"?"}]}'
+FRAMED = len(ASKED) + 2560
+"""More tokens than the provider reads of that (docs, limits)."""
+
+
+@pytest.mark.parametrize(
+    ("input_price", "budget", "goes_on"),
+    [
+        (0, 0.015, False),
+        (0, 0.02, True),
+        # What was said has to be read as well.
+        (100, 2 * (FRAMED * 0.0001 + 0.01 + 200 * 0.0001), False),
+        (100, 2 * (FRAMED * 0.0001 + 0.01 + 600 * 0.0001), True),
+    ],
+)
+def test_a_budget_covers_both_attempts_or_there_is_one(
+    tmp_path: Path, input_price: int, budget: float, goes_on: bool
+) -> None:
+    with (
+        Canned(BROKEN) as first,
+        Canned(REST) as second,
+        Running(
+            f'[server]\nport = 0\ndata_dir = "{tmp_path}"\n[routing]\nretries = 0\n'
+            f'[prices."*"]\ninput = {input_price}\noutput = 1000\n'
+            f'[[keys]]\nname = "one"\nsecret = "{SECRET}"\nlimits = {{ cost = {{ month = {budget:.6f} }} }}\n'
+            + first.toml("first", "openai-compatible", 'speaks = ["chat"]')
+            + second.toml("second", "openai-compatible", 'speaks = ["chat"]')
+            + '[models.a]\ntarget = "first/m"\nfallback = ["second/m"]\ncontinue_broken = true\n'
+        ) as gateway,
+        Api(gateway, authorization=f"Bearer {SECRET}") as api,
+    ):
+        reply = api.post("/v1/chat/completions", ASKED)
+        assert len(second.requests) == goes_on
+        if goes_on:
+            assert reply.text == "high tide and low"
+            assert reply.content.endswith(b"data: [DONE]\n\n")
+        else:
+            assert reply.text == "high tide"
+            assert reply.events[-1]["error"]["code"] == "upstream_broken"
+            assert b"[DONE]" not in reply.content

@@ -66,6 +66,9 @@ Hindrance = Literal["request", "not_plain_text", "nothing_said", "too_long", "un
 is no text yet; there is too much; what the provider had sent cannot be read or placed."""
 
 
+_UNSIGNED: Final = frozenset({"reasoning_item", "reasoning_content", "shown"})
+"""Kinds of seals that hold plain words."""
+
 _OPENING: Final = frozenset({"response.output_item.added", "content_block_start"})
 _CLOSING: Final = frozenset({"response.output_text.done", "content_block_stop", "message_delta"})
 
@@ -96,7 +99,7 @@ class _Said:
                 self.size += len(text)
             case ReasoningDelta(choice=0) if not self.pieces:
                 pass
-            case ReasoningEnd(choice=0, seal=None, encrypted="") if not self.pieces:
+            case ReasoningEnd(choice=0, seal=seal) if not self.pieces and (seal is None or seal.kind in _UNSIGNED):
                 self.thoughts += 1
             case Started() | UsageReport() | Ping() | Failed():
                 pass
