@@ -35,7 +35,7 @@ REQUESTS: dict[Endpoint, dict[str, Any]] = {
 }
 PIECES = ["Ebb ", "und Flut, ", "潮汐 ", "🌊 come", " and go"]
 SPOKEN = "".join(PIECES)
-ENDING = [UsageReport(Usage(input_tokens=5, output_tokens=7)), ChoiceEnd("stop"), Finished()]
+ENDING: list[Event] = [UsageReport(Usage(input_tokens=5, output_tokens=7)), ChoiceEnd("stop"), Finished()]
 ANSWER: list[Event] = [Started("m"), *map(TextDelta, PIECES), *ENDING]
 THOUGHT: list[Event] = [Started("m"), ReasoningDelta("Hm, "), ReasoningDelta("so."), ReasoningEnd(), *ANSWER[1:]]
 REST: list[Event] = [Started("n"), ReasoningDelta("?"), ReasoningEnd(), TextDelta(" … END"), *ENDING]

@@ -47,6 +47,15 @@ kind = "openai-compatible"
 base_url = "{sim}"
 speaks = ["chat"]
 routing = { retries = 1 }
+[providers.stateful]
+kind = "openai"
+base_url = "{sim}"
+credentials = ["sk-of-the-provider"]
+state = "provider"
+[models.stateful]
+target = "stateful/lorem?chunks=12&fault=cut&after=7"
+fallback = ["compatible/echo"]
+continue_broken = true
 [models.closed]
 target = "openai/lorem?chunks=12&size=24&fault=cut&after=7"
 fallback = ["compatible/lorem?chunks=12&size=24"]
@@ -245,6 +254,9 @@ def test_another_deployment_goes_on_in_the_same_stream(api: Api, client: str, fi
     assert usage_of(client, reply) == (entry["input_tokens"], entry["output_tokens"])
 
 
+@pytest.mark.fault("FAULT-CUT")
+@pytest.mark.fault("FAULT-STALL")
+@pytest.mark.fault("FAULT-IN-BAND")
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(
     ("client", "first", "second"),
@@ -412,13 +424,14 @@ SCHEMA = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
         ("messages", "block-done", {}, "not_plain_text"),
         ("chat", "block-done", {}, "not_plain_text"),
         ("responses", "silent", {}, "nothing_said"),
+        ("responses", "stateful", {}, "request"),
     ],
 )
 def test_what_is_more_than_text_fails_as_ever(
     api: Api, client: str, model: str, members: dict[str, Any], why: str
 ) -> None:
     first = model.partition("-")[0]
-    if first not in PROVIDERS:
+    if first not in (*PROVIDERS, "stateful"):
         first = "anthropic" if model in ("signed", "block-done") else "openai"
     sample = f'tidegate_answers_broken_off_total{{outcome="{why}",provider="{first}"}}'
     before = labelled(api, sample)

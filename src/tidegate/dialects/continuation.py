@@ -234,11 +234,6 @@ class ContinuableStream(BridgedStream):
         return self._said.text
 
     @property
-    def continuations(self) -> int:
-        """How often somebody has gone on."""
-        return len(self._marks)
-
-    @property
     def speaks(self) -> bool:
         """Whether the present attempt has said anything to the client."""
         return self.committed and self._unmarked is None
@@ -268,6 +263,7 @@ class ContinuableStream(BridgedStream):
         self._overlap = Overlap(text, blanks)
         assert self._unmarked is not None
         self._unmarked["deployment"] = f"{destination.provider}/{destination.model}"
+        self._unmarked.pop("dropped", None)
         if self.dropped:
             self._unmarked["dropped"] = self.dropped
 
@@ -297,7 +293,27 @@ class ContinuableStream(BridgedStream):
         else:
             self._kept.clear()
         decoder = self._decoder
-        return self._of_native(self._native.feed(data)) if decoder is None else self._relay(decoder.feed(data))
+        if decoder is None:
+            return self._of_native(self._native.feed(data))
+        events = decoder.feed(data)
+        if len(events) == 1 and self._overlap is None and self._unmarked is None and self._stops is None:
+            event, encoder, watch = events[0], self._encoder, self._watch
+            if (
+                type(event) is TextDelta
+                and event.logprobs is None
+                and not event.choice
+                and not self._held
+                and encoder is not None
+                and watch is not None
+            ):
+                self._said.pieces.append(event.text)
+                self._said.size += len(event.text)
+                watch.count(event.text)
+                try:
+                    return encoder.encode(events)
+                except WireError:
+                    pass  # it comes again, and is told then
+        return self._relay(events)
 
     def eof(self) -> bytes:
         self._ended = True
@@ -320,9 +336,10 @@ class ContinuableStream(BridgedStream):
                 case Started() | ReasoningDelta() | ReasoningEnd():
                     continue
                 case TextDelta() if self._overlap is not None and event.logprobs is None:
-                    text = self._overlap.feed(event.text)
-                    if text:
+                    if text := self._overlap.feed(event.text):
                         out.append(msgspec.structs.replace(event, text=text))
+                    if not self._overlap.is_open:
+                        self._overlap = None
                     continue
                 case UsageReport() | Ping() | Failed():
                     pass
@@ -369,8 +386,9 @@ class ContinuableStream(BridgedStream):
         return None
 
     def _hindrance(self) -> Hindrance | None:
-        if not self._own.suits():
-            return "request"
+        destination = self._destination
+        if not self._own.suits() or (destination is not None and not destination.gateway_state):
+            return "request"  # what the provider itself keeps is broken there
         if self._kept_bytes > KEPT_LIMIT or self._said.size > TEXT_LIMIT:
             return "too_long"
         if self._decoder is None:

@@ -25,17 +25,18 @@ LEAST_LETTERS = 3
 class Overlap:
     """Pieces of the second text in, the same without the repetition out."""
 
-    __slots__ = ("_before", "_blanks", "_held", "_is_open")
+    __slots__ = ("_before", "_blanks", "_held", "is_open")
 
     def __init__(self, before: str, blanks: str = "") -> None:
         """`blanks` stand at the end of `before`, and whoever goes on was not shown them."""
         self._before = before
         self._blanks = blanks
         self._held = ""
-        self._is_open = True
+        self.is_open = True
+        """What comes may still be a repetition."""
 
     def feed(self, piece: str) -> str:
-        if not self._is_open:
+        if not self.is_open:
             return piece
         held = self._held = self._held + piece
         if self._may_repeat(held):
@@ -44,7 +45,7 @@ class Overlap:
 
     def end(self) -> str:
         """What has waited; all that comes later goes through as it is."""
-        self._is_open = False
+        self.is_open = False
         held, self._held = self._held, ""
         if self._blanks:
             return held[_common(self._blanks, held) :]
