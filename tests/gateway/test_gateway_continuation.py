@@ -389,6 +389,16 @@ def test_less_may_be_said_behind_what_was_said(api: Api) -> None:
     assert api.sent["max_completion_tokens"] == 1000 - 144 // 4
 
 
+def test_what_the_next_one_cannot_have_is_named_or_it_is_passed_over(api: Api) -> None:
+    reply = ask(api, "chat", "compatible-anthropic-cut", verbosity="low")
+    assert reply.text == WHOLE
+    assert marks(reply)[0]["dropped"] == ["verbosity"]
+    reply = ask(api, "chat", "compatible-anthropic-cut", seed=7)
+    assert marks(reply) == []
+    assert reply.events[-1]["error"]["code"] == "upstream_broken"
+    assert api.gateway.usage(reply.request_id)["attempts"] == 1
+
+
 def test_thoughts_that_nobody_signed_are_shown_once(api: Api) -> None:
     reply = ask(api, "responses", "thinking")
     response = check_stream(reply.frames)

@@ -182,7 +182,7 @@ class Account:
         LimitsUnavailable."""
         allowance = self._allowance
         if allowance is not None and not self.free:
-            allowance.costs = self._most_nano(request, call, allowance.plan)
+            allowance.costs = self._most_nano(request, request.extent, call, allowance.plan)
 
     def cover(self, path: Path, used: Usage = NO_USAGE) -> "Coroutine[Any, Any, None] | None":
         """Where a budget holds: have enough for one more attempt, beside all that was charged so far and what the present one
