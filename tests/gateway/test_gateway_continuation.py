@@ -314,6 +314,17 @@ def test_what_is_kept_has_no_seam(api: Api, model: str) -> None:
     assert api.get(f"/v1/responses/{response['id']}?stream=true").content == reply.content
 
 
+def test_in_the_background_it_goes_on_as_well(api: Api) -> None:
+    begun = api.post("/v1/responses", {"model": "openai-compatible-cut", "input": "?", "background": True}).json
+    address = f"/v1/responses/{begun['id']}"
+    assert wait_for(lambda: api.get(address).json["status"] not in ("queued", "in_progress"))
+    ended = api.get(address).json
+    assert (ended["status"], ended["output"][0]["content"][0]["text"]) == ("completed", WHOLE)
+    assert ended["tidegate"]["continued"][0]["error"] == "upstream_broken"
+    assert api.ask("responses", "compatible/echo", say="And?", previous_response_id=begun["id"]).status == 200
+    assert WHOLE in json.dumps(api.sent)
+
+
 def test_a_stream_of_chat_is_picked_up_behind_the_break(api: Api) -> None:
     body = {"model": "compatible-openai-cut", "messages": [{"role": "user", "content": "?"}], "stream": True}
     reply = api.post("/v1/chat/completions", body, headers={"tidegate-resume-grace": "5"})
