@@ -284,6 +284,7 @@ def refusal(one: Violation, fields: bytes) -> RateLimited | BudgetExhausted:
             kind="requests",
             retry_after=None if math.isinf(one.wait_s) else one.wait_s,
             fields=fields,
+            busy=None if math.isinf(one.wait_s) else (rule.scope.level, rule.scope.id),
         )
     shown = dollars if rule.kind == COST else str
     figures = f"limit {shown(rule.limit)}, used {shown(one.used - one.held)}"

@@ -867,6 +867,21 @@ class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
             le=10_000_000,
         ),
     ] = 10_000
+    queue: Annotated[
+        int,
+        Meta(
+            description="How many requests may wait for each limit of `streams`. Who finds the queue full gets a 429 at once.",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 0
+    queue_timeout: Annotated[
+        Duration,
+        Meta(
+            description="How long such a request waits for one of those under way to end; then it gets the 429.",
+            extra={"least": _duration("1ms"), "most": _duration("5m")},
+        ),
+    ] = _duration("2s")
 
 
 class Admin(msgspec.Struct, frozen=True, kw_only=True):

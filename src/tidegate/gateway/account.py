@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tidegate.access.keys import Principal
 from tidegate.access.ledger import Charge
 from tidegate.access.limits import Gate, Reservation
-from tidegate.access.scopes import end_user_scope
+from tidegate.access.scopes import Scope, end_user_scope
 from tidegate.config.limits import NO_LIMITS
 from tidegate.dialects.dialect import AnyRequest, Call, estimated_usage
 from tidegate.dialects.extent import Extent
@@ -134,30 +134,32 @@ class Account:
             return None
         gate = gateway.limiter.gate(principal.scopes, user)
         if gate.cost and isinstance(request, TranscriptionRequest) and not request.measured:
-            return self._measure(request, gate, call, plan)
-        return self._reserve(request, gate, call, plan)
+            return self._measure(request, gate, call, plan, user)
+        return self._reserve(request, gate, call, plan, user)
 
     async def _measure(
-        self, request: TranscriptionRequest, gate: Gate, call: Call, plan: "Sequence[Path]"
+        self, request: TranscriptionRequest, gate: Gate, call: Call, plan: "Sequence[Path]", user: Scope | None
     ) -> Reservation:
         """A budget has to know how long the recording lasts, and that takes a look into the file."""
         done: asyncio.Future[errors.TidegateError | None] = self._gateway.loop.create_future()
         request.measure(lambda error: None if done.done() else done.set_result(error))
         if (error := await done) is not None:
             raise error
-        held = self._reserve(request, gate, call, plan)
+        held = self._reserve(request, gate, call, plan, user)
         if held is not None:
             return await held
         assert self.reservation is not None
         return self.reservation
 
     def _reserve(
-        self, request: AnyRequest, gate: Gate, call: Call, plan: "Sequence[Path]"
+        self, request: AnyRequest, gate: Gate, call: Call, plan: "Sequence[Path]", user: Scope | None
     ) -> "Coroutine[Any, Any, Reservation] | None":
+        scopes = self.principal.scopes if user is None else (*self.principal.scopes, user)
+        queue = self._gateway.stream_queue
         extent = request.extent
         tokens = estimated_tokens(extent, call) if gate.tokens and not self.free else 0
         if not gate.cost:
-            held = gate.reserve(tokens, 0)
+            held = queue.reserve(gate, scopes, tokens, 0)
             if isinstance(held, CoroutineType):
                 return held
             self.reservation = cast("Reservation", held)
@@ -165,7 +167,7 @@ class Account:
         self._has_budget = True
         self.admitted_at = time.time()
         costs = [0] * len(plan) if self.free else self._most_nano(request, extent, call, plan)
-        held = gate.reserve(tokens, max(costs, default=0))
+        held = queue.reserve(gate, scopes, tokens, max(costs, default=0))
         if isinstance(held, CoroutineType):
             return self._allowed(held, gate, plan, costs)
         self.reservation = self._allowance = Allowance(gate, cast("Reservation", held), plan, costs)
@@ -287,9 +289,10 @@ class Account:
             return
         if status >= 400 and not self.attempts:  # nothing was sent on
             reservation.settle(0, 0, requests=0)
-            return
-        cost = gateway.ledger.cost(self) if self._has_budget else None
-        reservation.settle(self.usage.total_tokens if charges else 0, cost)
+        else:
+            cost = gateway.ledger.cost(self) if self._has_budget else None
+            reservation.settle(self.usage.total_tokens if charges else 0, cost)
+        gateway.stream_queue.freed()
 
     # -- what the ledger asks for -------------------------------------------------------------------------------
 

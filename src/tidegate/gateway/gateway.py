@@ -14,6 +14,7 @@ from tidegate.access.keys import KeyRing, Principal
 from tidegate.access.ledger import Ledger
 from tidegate.access.limits import Limiter
 from tidegate.access.prices import Deployed, Prices
+from tidegate.access.queue import StreamQueue
 from tidegate.config.schema import Config
 from tidegate.dialects.dialect import Endpoint
 from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
@@ -85,6 +86,7 @@ class Gateway:
         self.limiter: Limiter = make_limiter(
             config.limits, None if storage is None else LedgerBooks(storage), self.log.warning
         )
+        self.stream_queue = StreamQueue(config.limits.queue, float(config.limits.queue_timeout))
         self.administration = administration
         self._failures = Failures()
         self._environment = os.environ if environment is None else environment
@@ -369,6 +371,12 @@ class Gateway:
             "Requests under way that limits hold for.",
             (),
             lambda: [((), float(self.limiter.open))],
+        )
+        gauge(
+            "tidegate_limits_waiting",
+            "Requests that wait for another one under way to end.",
+            (),
+            lambda: [((), float(self.stream_queue.waiting))],
         )
         self.metrics.counter(
             "tidegate_limit_refusals",

@@ -389,11 +389,21 @@ class RateLimited(CallerError):
     default_code = "rate_limit_exceeded"
     anthropic_type = "rate_limit_error"
 
-    def __init__(self, message: str, *, kind: str, fields: bytes, retry_after: float | None = None) -> None:
-        """`fields` are header lines that say how the caller's limits stand."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str,
+        fields: bytes,
+        retry_after: float | None = None,
+        busy: tuple[str, str] | None = None,
+    ) -> None:
+        """`fields` are header lines that say how the caller's limits stand. `busy`: level and id of whom only requests
+        under way stand in the way, so that there is room as soon as one ends."""
         super().__init__(message, retry_after=retry_after)
         self.kind = kind
         self.fields = fields
+        self.busy = busy
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [*super().headers(), *_lines(self.fields)]
