@@ -24,7 +24,7 @@ from bench.footprint import measure_memory, measure_start
 from bench.processes import cores, wait_until_quiet
 from bench.results import Machine, Results, Sample
 from bench.targets import NGINX_HINT, Lab, Target, Variant, find_nginx, start_nginx, start_tidegate, start_upstream
-from bench.workloads import request, stream_body
+from bench.workloads import stream_request
 from bench.works import WORKS, Work
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,7 +111,7 @@ class _Run:
         """Whether every gateway offers the work; a refusal is noted in its own words."""
         if work.baseline is None:
             return True
-        probe = request(work.dialect, stream_body(work.dialect, work.provider, period_ms=None))
+        probe = stream_request(work.dialect, work.provider, "idle")
         for target in targets:
             if target.is_gateway:
                 status, answer = ask(target.port, probe)

@@ -6,7 +6,7 @@ import sys
 
 import msgspec
 
-from bench.load import Order, Report
+from bench.orders import Order, Report
 from bench.processes import Child
 
 __all__ = ["Load", "MeasurementFailed", "ask"]

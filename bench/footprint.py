@@ -6,10 +6,10 @@ from collections.abc import Callable
 import msgspec
 
 from bench.client import Load, MeasurementFailed, ask
-from bench.load import HoldOrder
+from bench.orders import HoldOrder
 from bench.processes import cpu_use, rss_bytes
 from bench.targets import Target
-from bench.workloads import request, stream_body, whole_body
+from bench.workloads import stream_request, whole_request
 
 __all__ = ["Memory", "Start", "measure_memory", "measure_start"]
 
@@ -37,7 +37,7 @@ def measure_start(start: Callable[[], Target]) -> Start:
     began = time.perf_counter()
     target = start()
     try:
-        status, answer = ask(target.port, request("chat", whole_body("chat", "plain")))
+        status, answer = ask(target.port, whole_request("chat", "plain"))
         seconds = time.perf_counter() - began
         if status != 200:
             raise MeasurementFailed(answer[:800])
@@ -52,8 +52,7 @@ def measure_memory(start: Callable[[], Target], load: Load, *, streams: int, sec
     target = start()
     try:
         port = target.secure_port if secure else target.port
-        body = stream_body("chat", "secure" if secure else "plain", period_ms=None)
-        question = request("chat", body)
+        question = stream_request("chat", "secure" if secure else "plain", "idle")
         load.run(HoldOrder(port, question, WARM_UP_STREAMS))
         load.run(HoldOrder(port, question, 0))
         time.sleep(SETTLE_S)

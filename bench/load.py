@@ -7,6 +7,7 @@ the report on it; `bench.client` is the other end.
 
 import asyncio
 import gc
+import socket
 import sys
 import time
 from collections import deque
@@ -16,78 +17,20 @@ import httptools
 import msgspec
 import uvloop
 
+from bench.orders import Order, Percentiles, Report, RequestsOrder, StreamsOrder, TalksOrder
 from bench.processes import cpu_use
 from bench.script import STAMP
 
-__all__ = ["HoldOrder", "Order", "Percentiles", "Report", "RequestsOrder", "StreamsOrder", "main"]
+__all__ = ["main"]
 
 OPENING_AT_ONCE = 64
 OPENING_TIMEOUT_S = 20.0
-
-
-class RequestsOrder(msgspec.Struct, tag="requests"):
-    """Send `request` over and over: each connection again at once, or all together at `rate` per second."""
-
-    port: int
-    request: bytes
-    connections: int
-    rate: int
-    warmup_s: float
-    seconds: float
-    pids: list[int]
-    core: int
-
-
-class StreamsOrder(msgspec.Struct, tag="streams"):
-    """Open `streams` endless streams, and count frames once all of them flow."""
-
-    port: int
-    request: bytes
-    streams: int
-    warmup_s: float
-    seconds: float
-    pids: list[int]
-    core: int
-
-
-class HoldOrder(msgspec.Struct, tag="hold"):
-    """Have `streams` streams open, each past its first frame; 0 closes them."""
-
-    port: int
-    request: bytes
-    streams: int
-
-
-Order = RequestsOrder | StreamsOrder | HoldOrder
-
-
-class Percentiles(msgspec.Struct):
-    """In milliseconds."""
-
-    p50: float = 0.0
-    p99: float = 0.0
-    longest: float = 0.0
-
-
-class Report(msgspec.Struct):
-    """What happened in the window. `units` are requests or frames; `reads` how many reads brought the frames."""
-
-    units: int = 0
-    seconds: float = 0.0
-    cpu_s: float = 0.0
-    others_s: float = 0.0
-    """CPU seconds that everything else used on the tested core."""
-    reads: int = 0
-    delay: Percentiles = msgspec.field(default_factory=Percentiles)
-    problem: str = ""
-
-
-def _percentiles(values_ms: list[float]) -> Percentiles:
-    if not values_ms:
-        return Percentiles()
-    values_ms.sort()
-    last = len(values_ms) - 1
-    return Percentiles(values_ms[last // 2], values_ms[round(last * 0.99)], values_ms[last])
+OPENED_PER_S = 50
+"""What the slowest server that is measured opens; a thousand streams may take as long as that."""
+TALKERS = 96
+SLOW_BUFFER = 64 * 1024
+"""What the kernel keeps for a client that does not read: so much is full soon."""
+FRAME = b"data: {"
 
 
 class _Requests:
@@ -132,7 +75,7 @@ class _Requests:
             seconds=after.at - before.at,
             cpu_s=used,
             others_s=max(0.0, after.core - before.core - used),
-            delay=_percentiles(delays),
+            delay=Percentiles.of(delays),
             problem=self.problem or ("" if units else "no request was answered"),
         )
 
@@ -188,13 +131,14 @@ class _Requester(asyncio.Protocol):
 
 
 class _Streams:
-    """Reads streams without parsing them: blank lines are counted, and the newest frame of a read says when it was
+    """Reads streams without parsing them: frames are counted, and the newest frame of a read says when it was
     written."""
 
-    def __init__(self, port: int, request: bytes, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, port: int, request: bytes, loop: asyncio.AbstractEventLoop, *, reading: bool = True) -> None:
         self._port = port
         self._request = request
         self._loop = loop
+        self.reading = reading
         self._open: list[_Reader] = []
         self._flowing = asyncio.Event()
         self._wanted = 0
@@ -217,7 +161,7 @@ class _Streams:
             )
             self._open += [reader for _, reader in made]
         try:
-            await asyncio.wait_for(self._flowing.wait(), OPENING_TIMEOUT_S)
+            await asyncio.wait_for(self._flowing.wait(), OPENING_TIMEOUT_S + count / OPENED_PER_S)
         except TimeoutError:
             self.problem = self.problem or f"{self._wanted} of {count} streams did not start"
 
@@ -231,12 +175,15 @@ class _Streams:
             self.problem = self.problem or problem
             self._flowing.set()
 
-    async def close(self) -> None:
+    async def close(self) -> int:
+        """Returns when it began to close them, in nanoseconds of the monotonic clock."""
         self.closing = True
+        began_ns = time.monotonic_ns()
         for reader in self._open:
             reader.close()
         self._open.clear()
         await asyncio.sleep(0.3)
+        return began_ns
 
 
 class _Reader(asyncio.Protocol):
@@ -253,17 +200,21 @@ class _Reader(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if not self._owner.reading:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_BUFFER)
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         owner = self._owner
-        frames = data.count(b"\n\n")
+        frames = data.count(FRAME)
         if self._wanted > 0:
             if data.startswith(b"HTTP/") and not data.startswith(b"HTTP/1.1 200 "):
                 owner.failed(data[:800].decode("utf-8", "replace"))
             self._wanted -= frames
             if self._wanted <= 0:
                 owner.flows()
+                if not owner.reading:
+                    self._transport.pause_reading()
         owner.reads += 1
         owner.frames += frames
         at = data.rfind(STAMP) + len(STAMP)
@@ -276,9 +227,109 @@ class _Reader(asyncio.Protocol):
         self._owner.failed(f"a stream was closed: {exc}")
 
 
+class _Talks:
+    """Asks for streamed answers at a fixed rate, over connections that are kept."""
+
+    def __init__(self, order: TalksOrder, loop: asyncio.AbstractEventLoop) -> None:
+        self.order = order
+        self.loop = loop
+        self.completed = 0
+        self.first: list[float] = []
+        self.gaps: list[float] = []
+        self.stopping = False
+        self.problem = ""
+        self._idle: deque[_Talker] = deque()
+        self._due = 0.0
+
+    async def run(self) -> Report:
+        order = self.order
+        connections = [
+            (await self.loop.create_connection(lambda: _Talker(self), "127.0.0.1", order.port))[1]
+            for _ in range(TALKERS)
+        ]
+        self._idle.extend(connections)
+        self._due = time.perf_counter()
+        self._turn()
+        await asyncio.sleep(order.warmup_s)
+        self.first, self.gaps = [], []
+        units, began = self.completed, time.perf_counter()
+        await asyncio.sleep(order.seconds)
+        seconds = time.perf_counter() - began
+        self.stopping = True
+        units = self.completed - units
+        first, gaps = self.first, self.gaps
+        self.first, self.gaps = [], []
+        for connection in connections:
+            connection.close()
+        await asyncio.sleep(0.1)
+        return Report(
+            units=units,
+            seconds=seconds,
+            first=Percentiles.of(first),
+            gap=Percentiles.of(gaps),
+            problem=self.problem or ("" if units else "no answer ended"),
+        )
+
+    def ended(self, connection: "_Talker") -> None:
+        self.completed += 1
+        self._idle.append(connection)
+
+    def _turn(self) -> None:
+        if self.stopping:
+            return
+        now = time.perf_counter()
+        while self._due <= now:
+            self._due += 1 / self.order.rate
+            if self._idle:
+                self._idle.popleft().ask()
+        self.loop.call_later(max(0.0, self._due - now), self._turn)
+
+
+class _Talker(asyncio.Protocol):
+    """One connection, one answer at a time."""
+
+    def __init__(self, owner: _Talks) -> None:
+        self._owner = owner
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport
+        self._asked = 0.0
+        self._last = 0.0
+
+    def ask(self) -> None:
+        self._last = 0.0
+        self._asked = time.perf_counter()
+        self._transport.write(self._owner.order.request)
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        now = time.perf_counter()
+        owner = self._owner
+        if data.startswith(b"HTTP/") and not data.startswith(b"HTTP/1.1 200 "):
+            owner.problem = data[:800].decode("utf-8", "replace")
+        if FRAME in data:
+            if self._last:
+                owner.gaps.append((now - self._last) * 1000)
+            else:
+                owner.first.append((now - self._asked) * 1000)
+            self._last = now
+        self._parser.feed_data(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._owner.stopping:
+            self._owner.problem = self._owner.problem or f"the connection was closed: {exc}"
+
+    def on_message_complete(self) -> None:
+        self._owner.ended(self)
+
+
 async def _measure_streams(order: StreamsOrder, loop: asyncio.AbstractEventLoop) -> Report:
     streams = _Streams(order.port, order.request, loop)
-    await streams.open(order.streams, 8)
+    await streams.open(order.streams, order.first_frames)
     await asyncio.sleep(order.warmup_s)
     streams.delays = []
     frames, reads, before = streams.frames, streams.reads, cpu_use(order.pids, order.core)
@@ -294,7 +345,7 @@ async def _measure_streams(order: StreamsOrder, loop: asyncio.AbstractEventLoop)
         cpu_s=used,
         others_s=max(0.0, after.core - before.core - used),
         reads=reads,
-        delay=_percentiles(delays),
+        delay=Percentiles.of(delays),
         problem=streams.problem or ("" if frames else "no frame came"),
     )
 
@@ -314,14 +365,17 @@ async def _obey(orders: IO[bytes], reports: IO[bytes]) -> None:
             report = await _Requests(order, loop).run()
         elif isinstance(order, StreamsOrder):
             report = await _measure_streams(order, loop)
+        elif isinstance(order, TalksOrder):
+            report = await _Talks(order, loop).run()
         else:
+            report = Report()
             if held is not None:
-                await held.close()
+                report.began_ns = await held.close()
                 held = None
             if order.streams:
-                held = _Streams(order.port, order.request, loop)
+                held = _Streams(order.port, order.request, loop, reading=order.reading)
                 await held.open(order.streams, 1)
-            report = Report(problem=held.problem if held is not None else "")
+                report.problem = held.problem
         reports.write(msgspec.json.encode(report) + b"\n")
         reports.flush()
 

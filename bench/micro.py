@@ -123,8 +123,12 @@ def _call(request_bytes: int) -> Call:
     )
 
 
+def _body(request: bytes) -> bytes:
+    return request.partition(b"\r\n\r\n")[2]
+
+
 def _stream(dialect: Dialect) -> Stream:
-    body = workloads.stream_body(dialect, "plain", period_ms=None)
+    body = _body(workloads.stream_request(dialect, "plain", "idle"))
     stream: Stream = _PARSERS[dialect].parse(body).open(_call(len(body)))
     stream.attempt(_DESTINATION)
     stream.feed(b"".join(script.opening(dialect, 1)))
@@ -134,20 +138,20 @@ def _stream(dialect: Dialect) -> Stream:
 def _feed(dialect: Dialect) -> Callable[[], object]:
     feed = _stream(dialect).feed
     if dialect == "chat":
-        frame = script.chat_frame(123_456_789_012_345)
+        frame = script.delta("chat", 0, 123_456_789_012_345)
         return lambda: feed(frame)
-    numbers = itertools.count(4)
-    return lambda: feed(script.responses_frame(next(numbers), 123_456_789_012_345))
+    numbers = itertools.count(len(script.opening(dialect, 1)))
+    return lambda: feed(script.delta("responses", next(numbers), 123_456_789_012_345))
 
 
 def _parse_and_forward(dialect: Dialect, extra_bytes: int) -> Callable[[], object]:
-    body = workloads.whole_body(dialect, "plain", extra_bytes=extra_bytes)
+    body = _body(workloads.whole_request(dialect, "plain", extra_bytes=extra_bytes))
     parse = _PARSERS[dialect].parse
     return lambda: parse(body).forward(_DESTINATION)
 
 
 def _complete(dialect: Dialect) -> Callable[[], object]:
-    body = workloads.whole_body(dialect, "plain")
+    body = _body(workloads.whole_request(dialect, "plain"))
     request = _PARSERS[dialect].parse(body)
     answer, call = script.WHOLE[dialect], _call(len(body))
     return lambda: request.complete(answer, call, _DESTINATION)
@@ -182,7 +186,7 @@ def _settle(gateway: Gateway) -> Callable[[], object]:
 
 
 def _whole_request(house: _House, dialect: Dialect) -> Callable[[], object]:
-    sent = workloads.request(dialect, workloads.whole_body(dialect, "plain"))
+    sent = workloads.whole_request(dialect, "plain")
     body = script.WHOLE[dialect]
     answer = _HEAD % (b"application/json", b"content-length: %d" % len(body)) + body
     ask, reply = house.client.data_received, house.upstream.data_received
@@ -197,13 +201,13 @@ def _whole_request(house: _House, dialect: Dialect) -> Callable[[], object]:
 
 def _whole_chunk(house: _House, dialect: Dialect) -> Callable[[], object]:
     """Leaves the stream open: it must be the last use of its house."""
-    sent = workloads.request(dialect, workloads.stream_body(dialect, "plain", period_ms=None))
+    sent = workloads.stream_request(dialect, "plain", "idle")
     opening = script.opening(dialect, 1)
     house.client.data_received(sent)
     receive = house.upstream.data_received
     receive(_HEAD % (b"text/event-stream", b"transfer-encoding: chunked") + b"".join(map(_chunked, opening)))
     if dialect == "chat":
-        frame = _chunked(script.chat_frame(123_456_789_012_345))
+        frame = _chunked(script.delta("chat", 0, 123_456_789_012_345))
 
         def once() -> None:
             receive(frame)
@@ -212,7 +216,7 @@ def _whole_chunk(house: _House, dialect: Dialect) -> Callable[[], object]:
         numbers = itertools.count(len(opening))
 
         def once() -> None:
-            receive(_chunked(script.responses_frame(next(numbers), 123_456_789_012_345)))
+            receive(_chunked(script.delta("responses", next(numbers), 123_456_789_012_345)))
 
     _check(house, once)
     return once
@@ -232,14 +236,14 @@ def _check(house: _House, once: Callable[[], object]) -> None:
 def _steps(loop: asyncio.AbstractEventLoop) -> list[Step]:
     gateway = _House(loop).gateway
     headers = {b"host": b"127.0.0.1", b"authorization": b"Bearer " + workloads.KEY.encode("ascii")}
-    frame = script.chat_frame(123_456_789_012_345)
+    frame = script.delta("chat", 0, 123_456_789_012_345)
     decoder = FrameDecoder()
     numbers = itertools.count()
     steps: list[Step] = [
         ("FrameDecoder.feed, one frame", lambda: decoder.feed(frame)),
         ("ChoicesStream.feed, one frame", _feed("chat")),
         ("ResponsesStream.feed, one frame (and making it)", _feed("responses")),
-        ("making a Responses frame", lambda: script.responses_frame(next(numbers), 123_456_789_012_345)),
+        ("making a Responses frame", lambda: script.delta("responses", next(numbers), 123_456_789_012_345)),
         ("KeyRing.authenticate", lambda: gateway.authenticate(headers)),
         ("Catalog.plan", lambda: gateway.snapshot.catalog.plan("plain/whole", 0.5)),
         ("Gateway.settle, entry included", _settle(gateway)),

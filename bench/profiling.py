@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from bench.client import Load
-from bench.load import Report
+from bench.orders import Report
 from bench.targets import Lab, Target, Variant, start_tidegate
 from bench.works import WORKS, Work
 

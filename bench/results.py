@@ -5,7 +5,7 @@ from statistics import median
 import msgspec
 
 from bench.footprint import Memory, Start
-from bench.load import Report
+from bench.orders import Report
 from bench.works import BUDGETS, LATENCY, WORKS, Budget, Work
 
 __all__ = ["Machine", "Results", "Row", "Sample", "Spread", "rows"]

@@ -13,7 +13,7 @@ import msgspec
 
 from bench.client import ask
 from bench.processes import Child, Cores
-from bench.workloads import KEY, request, whole_body
+from bench.workloads import KEY, whole_request
 
 __all__ = [
     "NGINX_HINT",
@@ -83,6 +83,25 @@ max_output = {{ "*" = 32_768 }}
 kind = "openai-compatible"
 base_url = "http://127.0.0.1:{plain}/v1"
 speaks = ["chat"]
+credentials = ["${{BENCH_CREDENTIAL}}"]
+max_output = {{ "*" = 32_768 }}
+
+[providers.responsesonly]
+kind = "openai-compatible"
+base_url = "http://127.0.0.1:{plain}/v1"
+speaks = ["responses"]
+credentials = ["${{BENCH_CREDENTIAL}}"]
+max_output = {{ "*" = 32_768 }}
+
+[providers.messages]
+kind = "anthropic"
+base_url = "http://127.0.0.1:{plain}/v1"
+credentials = ["${{BENCH_CREDENTIAL}}"]
+max_output = {{ "*" = 32_768 }}
+
+[providers.gemini]
+kind = "gemini"
+base_url = "http://127.0.0.1:{plain}/v1beta"
 credentials = ["${{BENCH_CREDENTIAL}}"]
 max_output = {{ "*" = 32_768 }}
 """
@@ -257,7 +276,7 @@ def _until_alone(child: Child) -> None:
 
 def _until_answered(child: Child, port: int, complaint: Callable[[], str]) -> None:
     until = time.perf_counter() + READY_S
-    probe = request("chat", whole_body("chat", "plain"))
+    probe = whole_request("chat", "plain")
     while time.perf_counter() < until and child.process.poll() is None:
         try:
             status, _ = ask(port, probe)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Self
 
 from bench.client import Load, MeasurementFailed
-from bench.load import Percentiles, StreamsOrder
+from bench.orders import Percentiles, StreamsOrder
 from bench.processes import Child, cores, rss_bytes
 from bench.targets import Lab, Target, Variant, start_tidegate, start_upstream
-from bench.workloads import KEY, request, stream_body
+from bench.workloads import KEY, stream_request
 
 __all__ = ["main"]
 
@@ -92,8 +92,7 @@ def main() -> None:
 
 
 def _delays(load: Load, lab: Lab, target: Target, seconds: float) -> Percentiles:
-    body = stream_body("chat", "plain", period_ms=STREAMS * 1000 // FRAMES_PER_SECOND)
-    question = request("chat", body)
+    question = stream_request("chat", "plain", f"flow-{STREAMS * 1000 // FRAMES_PER_SECOND}")
     order = StreamsOrder(target.port, question, STREAMS, WARM_UP_S, seconds, target.pids(), lab.cores.tested)
     return load.run(order).delay
 

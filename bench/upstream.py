@@ -1,13 +1,16 @@
 """The provider of the benchmarks: a scripted HTTP/1.1 server, as cheap as Python allows.
 
 Run as a process: `python -m bench.upstream [--certificate FILE --key FILE]`. It prints the ports it listens on, plain
-and TLS (0 without a certificate). The model name picks the script: `whole`, `flow-<period in ms>`, `idle`.
+and TLS (0 without a certificate). The model name picks the script: `whole`; `flow-<period in ms>`; `talk-<period>-<frames>`,
+which ends, in chat only; `idle`; `flood`, as fast as the reader takes it. `GET /bench/state` tells what is open.
 """
 
 import argparse
 import asyncio
 import gc
+import json
 import re
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -22,7 +25,11 @@ __all__ = ["main"]
 BACKLOG = 4096
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
-_MODEL = re.compile(rb'"model": *"(?:[^"/]*/)*([a-z]+)(?:-(\d+))?"')
+FLOOD_FRAMES = 16
+FLOOD_BUFFER = 64 * 1024
+
+_MODEL = re.compile(rb'"model": *"(?:[^"/]*/)*([a-z]+)(?:-(\d+))?(?:-(\d+))?"')
+_GEMINI = re.compile(rb"POST /v1beta/models/(?:[^:]*(?:/|%2F))?([a-z]+)(?:-(\d+))?(?:-(\d+))?:")
 
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
@@ -37,7 +44,20 @@ def _answer(body: bytes) -> bytes:
 
 _WHOLE = {dialect: _answer(body) for dialect, body in script.WHOLE.items()}
 _LISTING = _answer(script.listing())
+_ENDING = b"%x\r\n%b\r\n0\r\n\r\n" % (len(script.chat_ending()), script.chat_ending())
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+
+
+class State:
+    """What of all streams together is of interest: how many are open, when the last one was closed, and what was written."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.closed_ns = 0
+        self.written = 0
+
+    def answer(self) -> bytes:
+        return _answer(json.dumps({"open": self.open, "closed_ns": self.closed_ns, "written": self.written}).encode())
 
 
 class Pacer:
@@ -83,21 +103,36 @@ class Pacer:
 class Provider(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pacers: dict[int, Pacer]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pacers: dict[int, Pacer], state: State) -> None:
         self._loop = loop
         self._pacers = pacers
+        self._state = state
+        self._transport: asyncio.Transport
         self._write: Callable[[bytes], None] = _nowhere
         self._buffer = b""
-        self._sequence = -1
+        self._dialect = ""
+        self._number = 0
+        self._left = -1
+        """Frames until the stream ends by itself; it never does below 0."""
+        self._streaming = False
+        self._full = False
         self._leave: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._write = cast("asyncio.Transport", transport).write
+        self._transport = cast("asyncio.Transport", transport)
+        self._write = self._transport.write
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._write = _nowhere
-        if self._leave is not None:
-            self._leave()
+        self._end()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._streaming and self._leave is None:
+            self._flood()
 
     def data_received(self, data: bytes) -> None:
         data = self._buffer + data if self._buffer else data
@@ -115,33 +150,65 @@ class Provider(asyncio.Protocol):
 
     def chunk(self) -> None:
         """One more delta."""
-        now = time.monotonic_ns()
-        if self._sequence < 0:
-            frame = script.chat_frame(now)
-        else:
-            frame = script.responses_frame(self._sequence, now)
-            self._sequence += 1
+        frame = script.delta(self._dialect, self._number, time.monotonic_ns())
+        self._number += 1
         self._write(b"%x\r\n%b\r\n" % (len(frame), frame))
+        if self._left > 0:
+            self._left -= 1
+            if not self._left:
+                self._write(_ENDING)
+                self._loop.call_soon(self._end)  # not now: the pacer goes through its streams
+
+    def _end(self) -> None:
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+        if self._streaming:
+            self._streaming = False
+            self._state.open -= 1
+            self._state.closed_ns = time.monotonic_ns()
+
+    def _flood(self) -> None:
+        if self._full or not self._streaming:
+            return
+        frames = b"".join(script.delta(self._dialect, self._number, time.monotonic_ns()) for _ in range(FLOOD_FRAMES))
+        self._state.written += len(frames)
+        self._write(b"%x\r\n%b\r\n" % (len(frames), frames))
+        self._loop.call_soon(self._flood)
 
     def _serve(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"POST /v1/chat/completions "):
             dialect = "chat"
         elif head.startswith(b"POST /v1/responses "):
             dialect = "responses"
+        elif head.startswith(b"POST /v1/messages "):
+            dialect = "messages"
+        elif head.startswith(b"POST /v1beta/"):
+            dialect = "gemini"
+        elif head.startswith(b"GET /bench/state "):
+            self._write(self._state.answer())
+            return
         else:
             self._write(_LISTING if head.startswith(b"GET /v1/models ") else _NOT_FOUND)
             return
-        model = _MODEL.search(body)
+        model = _GEMINI.match(head) if dialect == "gemini" else _MODEL.search(body)
         kind = model.group(1) if model else b""
         if kind == b"whole":
             self._write(_WHOLE[dialect])
-        elif kind in (b"flow", b"idle"):
+        elif kind in (b"flow", b"idle", b"flood") or (kind == b"talk" and dialect == "chat"):
+            assert model is not None
             frames = script.opening(dialect, time.monotonic_ns())
-            self._sequence = len(frames) if dialect == "responses" else -1
+            self._dialect, self._number = dialect, len(frames)
+            self._streaming = True
+            self._state.open += 1
             self._write(_STREAM_HEAD + b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames))
-            if kind == b"flow":
-                assert model is not None
+            if kind in (b"flow", b"talk"):
+                self._left = int(model.group(3)) - 1 if kind == b"talk" else -1
                 self._leave = self._pacer(int(model.group(2))).join(self)
+            elif kind == b"flood":
+                raw = self._transport.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, FLOOD_BUFFER)
+                self._flood()
         else:
             self._write(_NOT_FOUND)
 
@@ -159,9 +226,12 @@ def _nowhere(_: bytes) -> None:
 async def _serve(certificate: str, key: str) -> None:
     loop = asyncio.get_running_loop()
     pacers: dict[int, Pacer] = {}
+    state = State()
 
     async def listen(context: ssl.SSLContext | None) -> int:
-        server = await loop.create_server(lambda: Provider(loop, pacers), "127.0.0.1", 0, backlog=BACKLOG, ssl=context)
+        server = await loop.create_server(
+            lambda: Provider(loop, pacers, state), "127.0.0.1", 0, backlog=BACKLOG, ssl=context
+        )
         servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from bench.load import RequestsOrder, StreamsOrder
+from bench.orders import RequestsOrder, StreamsOrder
 from bench.targets import Target
-from bench.workloads import Dialect, request, stream_body, whole_body
+from bench.workloads import Dialect, stream_request, whole_request
 
 __all__ = ["BUDGETS", "WORKS", "Budget", "Work"]
 
@@ -65,10 +65,11 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         port = target.secure_port if self.secure else target.port
         pids = target.pids()
         if self.unit == "chunk":
-            body = stream_body(dialect, provider, period_ms=STREAMS * 1000 // self.rate, store=self.store)
-            return StreamsOrder(port, request(dialect, body), STREAMS, warmup_s, seconds, pids, core)
-        body = whole_body(dialect, provider, extra_bytes=self.extra_bytes, store=self.store)
-        whole = request(dialect, body, sdk_headers=self.sdk_headers)
+            stream = stream_request(dialect, provider, f"flow-{STREAMS * 1000 // self.rate}", store=self.store)
+            return StreamsOrder(port, stream, STREAMS, warmup_s, seconds, pids, core)
+        whole = whole_request(
+            dialect, provider, extra_bytes=self.extra_bytes, store=self.store, sdk_headers=self.sdk_headers
+        )
         return RequestsOrder(port, whole, self.connections, self.rate, warmup_s, seconds, pids, core)
 
 
