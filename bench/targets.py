@@ -22,9 +22,11 @@ __all__ = [
     "Target",
     "Variant",
     "find_nginx",
+    "free_port",
     "start_nginx",
     "start_tidegate",
     "start_upstream",
+    "until_answered",
 ]
 
 NGINX_HINT = "No nginx, no figure: install it (Debian, Ubuntu: apt-get install nginx-light; Fedora: dnf install nginx)."
@@ -52,7 +54,7 @@ http {{
   proxy_ssl_name localhost;
   upstream plain  {{ server 127.0.0.1:{plain};  keepalive 256; keepalive_requests 100000000; }}
   upstream secure {{ server 127.0.0.1:{secure}; keepalive 256; keepalive_requests 100000000; }}
-  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ proxy_pass http://plain; }} }}
+  server {{ listen 127.0.0.1:{port} backlog=4096; location = /here {{ return 204; }} location / {{ proxy_pass http://plain; }} }}
   server {{ listen 127.0.0.1:{secure_port} backlog=4096; location / {{ proxy_pass https://secure; }} }}
 }}
 """
@@ -177,13 +179,29 @@ class Target:
     second provider."""
 
     def __init__(
-        self, name: str, child: Child | None, port: int, secure_port: int, *, is_gateway: bool = False
+        self,
+        name: str,
+        child: Child | None,
+        port: int,
+        secure_port: int,
+        *,
+        is_gateway: bool = False,
+        probe: str = "",
+        fields: bytes = b"",
     ) -> None:
+        """`probe` is a path that it answers without the upstream; `fields` are header fields that it wants."""
         self.name = name
+        self.probe = probe
+        self._fields = fields
         self.is_gateway = is_gateway
         self.child = child
         self.port = port
         self.secure_port = secure_port
+
+    def dressed(self, request: bytes) -> bytes:
+        """`request` with the header fields that this server wants."""
+        line, end, rest = request.partition(b"\r\n")
+        return line + end + self._fields + rest
 
     def pids(self) -> list[int]:
         return self.child.pids() if self.child is not None else []
@@ -211,7 +229,7 @@ def find_nginx() -> str | None:
 def start_nginx(lab: Lab, program: str, *, access_log: bool) -> Target:
     """One worker in front of the upstream. Raises RuntimeError when it does not come up."""
     folder = lab.new_folder("nginx")
-    port, secure_port = _free_port(), _free_port()
+    port, secure_port = free_port(), free_port()
     text = _NGINX.format(
         folder=folder,
         access_log=folder / "access.log" if access_log else "off",
@@ -224,8 +242,9 @@ def start_nginx(lab: Lab, program: str, *, access_log: bool) -> Target:
     (folder / "nginx.conf").write_text(text)
     argv = [program, "-e", str(folder / "nginx-error.log"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
     child = lab.stack.enter_context(Child(argv, core=lab.cores.tested, cwd=str(folder)))
-    _until_answered(child, port, lambda: (folder / "nginx-error.log").read_text())
-    return Target("nginx", child, port, secure_port)
+    question = whole_request("chat", "plain")
+    until_answered("nginx", child, port, question, (folder / "nginx-error.log").read_text, READY_S)
+    return Target("nginx", child, port, secure_port, probe="/here")
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,6 +255,10 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     python: str = sys.executable
     open: bool = False
     """Without keys, limits and ledger."""
+    watched: bool = False
+    """Tells how many tasks its event loop has when it gets SIGUSR2, see `bench.watched`."""
+    wrapper: tuple[str, ...] = ()
+    """A command that runs the gateway's command."""
 
 
 def start_tidegate(lab: Lab, variant: Variant, *, more: str = "") -> Target:
@@ -254,7 +277,11 @@ def start_tidegate(lab: Lab, variant: Variant, *, more: str = "") -> Target:
     environment |= {"BENCH_KEY": KEY, "BENCH_CREDENTIAL": "sk-bench-" + "f" * 40}
     if variant.source:
         environment["PYTHONPATH"] = str(Path(variant.source).resolve())
-    argv = [variant.python, "-m", "tidegate", "serve", "--config", str(folder / "tidegate.toml"), "--port", "0"]
+    if variant.watched:
+        environment["PYTHONPATH"] = str(lab.root)
+    module = "bench.watched" if variant.watched else "tidegate"
+    serve = ["serve", "--config", str(folder / "tidegate.toml"), "--port", "0"]
+    argv = [*variant.wrapper, variant.python, "-m", module, *serve]
     with open(folder / "tidegate.log", "wb") as log:
         child = Child(argv, core=lab.cores.tested, environment=environment, cwd=str(folder), stderr=log)
     lab.stack.enter_context(child)
@@ -264,7 +291,7 @@ def start_tidegate(lab: Lab, variant: Variant, *, more: str = "") -> Target:
         raise RuntimeError(f"{error}:\n{(folder / 'tidegate.log').read_text()}") from None
     port = int(line.rpartition(":")[2])
     _until_alone(child)
-    return Target(variant.name, child, port, port, is_gateway=True)
+    return Target(variant.name, child, port, port, is_gateway=True, probe="/healthz")
 
 
 def _until_alone(child: Child) -> None:
@@ -274,21 +301,25 @@ def _until_alone(child: Child) -> None:
         time.sleep(0.05)
 
 
-def _until_answered(child: Child, port: int, complaint: Callable[[], str]) -> None:
-    until = time.perf_counter() + READY_S
-    probe = whole_request("chat", "plain")
+def until_answered(
+    name: str, child: Child, port: int, question: bytes, complaint: Callable[[], str], patience_s: float
+) -> None:
+    """Returns once `question` is answered with 200. Raises RuntimeError when it is not, with the complaint."""
+    until = time.perf_counter() + patience_s
+    answer = ""
     while time.perf_counter() < until and child.process.poll() is None:
         try:
-            status, _ = ask(port, probe)
+            status, answer = ask(port, question)
         except OSError:
             time.sleep(0.002)
             continue
         if status == 200:
             return
-    raise RuntimeError(f"nginx did not come up: {complaint()}")
+        time.sleep(0.02)
+    raise RuntimeError(f"{name} did not come up: {complaint()} {answer[-300:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
