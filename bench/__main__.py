@@ -51,7 +51,7 @@ class _Run:
         self.variants = {variant.name: variant for variant in variants}
         self.results = Results(
             began=datetime.now().astimezone().isoformat(timespec="seconds"),
-            machine=_machine(self.nginx, access_log=given.nginx_access_log),
+            machine=machine(self.nginx, access_log=given.nginx_access_log),
             gateways=[variant.name for variant in variants],
         )
 
@@ -148,7 +148,7 @@ def main() -> None:
     given = _arguments()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup's wish is respected
-            signal.signal(number, _leave)
+            signal.signal(number, leave)
     progress = Console(stderr=True, quiet=given.silent)
     interrupted = False
     try:
@@ -233,7 +233,7 @@ def _variants(given: argparse.Namespace) -> list[Variant]:
     ]
 
 
-def _machine(nginx: str | None, *, access_log: bool) -> Machine:
+def machine(nginx: str | None, *, access_log: bool) -> Machine:
     processor = next(
         (
             line.partition(":")[2].strip()
@@ -259,7 +259,7 @@ def _machine(nginx: str | None, *, access_log: bool) -> Machine:
     )
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def leave(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

@@ -11,7 +11,7 @@ from bench.processes import cpu_use, rss_bytes
 from bench.targets import Target
 from bench.workloads import stream_request, whole_request
 
-__all__ = ["Memory", "Start", "measure_memory", "measure_start"]
+__all__ = ["Memory", "Start", "hold", "measure_memory", "measure_start"]
 
 WARM_UP_STREAMS = 20
 SETTLE_S = 0.5
@@ -37,7 +37,7 @@ def measure_start(start: Callable[[], Target]) -> Start:
     began = time.perf_counter()
     target = start()
     try:
-        status, answer = ask(target.port, whole_request("chat", "plain"))
+        status, answer = ask(target.port, target.dressed(whole_request("chat", "plain")))
         seconds = time.perf_counter() - began
         if status != 200:
             raise MeasurementFailed(answer[:800])
@@ -51,16 +51,21 @@ def measure_memory(start: Callable[[], Target], load: Load, *, streams: int, sec
     """A fresh server holds `streams` streams that have begun and are silent. Raises MeasurementFailed."""
     target = start()
     try:
-        port = target.secure_port if secure else target.port
-        question = stream_request("chat", "secure" if secure else "plain", "idle")
-        load.run(HoldOrder(port, question, WARM_UP_STREAMS))
-        load.run(HoldOrder(port, question, 0))
-        time.sleep(SETTLE_S)
-        before = rss_bytes(target.pids())
-        load.run(HoldOrder(port, question, streams))
-        time.sleep(SETTLE_S)
-        after = rss_bytes(target.pids())
-        load.run(HoldOrder(port, question, 0))
-        return Memory(streams, (after - before) / streams / 1024)
+        return hold(target, load, streams=streams, secure=secure)
     finally:
         target.stop()
+
+
+def hold(target: Target, load: Load, *, streams: int, secure: bool) -> Memory:
+    """What that many streams add to a server that is just started. Raises MeasurementFailed."""
+    port = target.secure_port if secure else target.port
+    question = target.dressed(stream_request("chat", "secure" if secure else "plain", "idle"))
+    load.run(HoldOrder(port, question, WARM_UP_STREAMS))
+    load.run(HoldOrder(port, question, 0))
+    time.sleep(SETTLE_S)
+    before = rss_bytes(target.pids())
+    load.run(HoldOrder(port, question, streams))
+    time.sleep(SETTLE_S)
+    after = rss_bytes(target.pids())
+    load.run(HoldOrder(port, question, 0))
+    return Memory(streams, (after - before) / streams / 1024)

@@ -148,9 +148,9 @@ class _Scale:
 
 
 def _head(title: str, subtitle: str, height: float) -> list[str]:
+    frame = f'viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" role="img" font-family="{_FONT}"'
     return [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" '
-        f'role="img" font-family="{_FONT}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {frame}>',
         f"<title>{escape(title)}</title>",
         f'<rect width="{WIDTH}" height="{height:g}" rx="8" fill="#ffffff"/>',
         _text(20, 28, title, size=16, weight="600"),

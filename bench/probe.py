@@ -1,11 +1,12 @@
 """How long a server keeps a small question waiting: a bound from above for how long its loop stalls.
 
-Run as a process: `python -m bench.probe`. Each line of standard input is a port, a path and seconds (0: until the next line);
-each line of standard output is what was seen until then, in JSON. It asks one question after the other on one connection,
+Run as a process: `python -m bench.probe`. A line of standard input with a port and a path begins, an empty one ends it, and what
+was seen until then is printed in JSON. It asks one question after the other on one connection,
 `PAUSE_S` apart, and is served before others where the system allows it, so that it is the server that it waits for.
 """
 
 import contextlib
+import io
 import os
 import select
 import socket
@@ -53,7 +54,7 @@ def _ask_until_told(port: int, path: str) -> list[float]:
     found = []
     question = get(path)
     with socket.create_connection(("127.0.0.1", port), WAIT_S) as connection:
-        while not select.select([sys.stdin.buffer], [], [], PAUSE_S)[0]:
+        while not select.select([sys.stdin.fileno()], [], [], PAUSE_S)[0]:
             asked = time.perf_counter()
             connection.sendall(question)
             if not connection.recv(65536):
@@ -65,10 +66,11 @@ def _ask_until_told(port: int, path: str) -> list[float]:
 def main() -> None:
     with contextlib.suppress(PermissionError):  # then it waits for its turn like everyone
         os.nice(NICENESS)
-    while line := sys.stdin.buffer.raw.readline():
+    orders = io.FileIO(sys.stdin.fileno(), closefd=False)  # no buffer: `select` must see what is not yet read
+    while line := orders.readline():
         port, _, path = line.decode().strip().partition(" ")
         found = _ask_until_told(int(port), path)
-        sys.stdin.buffer.raw.readline()
+        orders.readline()
         print(msgspec.json.encode(Percentiles.of(found)).decode(), flush=True)
 
 

@@ -48,6 +48,7 @@ class Runner:
         self._patience = patience
         self._progress = progress
         self._began = time.perf_counter()
+        self.peers = peers
         self._peers = {peer.name: peer for peer in peers}
         self.nginx = find_nginx()
         self.load = Load(lab.cores.rest, str(lab.root))
@@ -135,7 +136,8 @@ class Runner:
     def _note(lines: list[Line], name: str, error: RuntimeError) -> None:
         if isinstance(error, MeasurementFailed) or name not in (BASE, OURS):
             for line in lines:
-                line.notes[name] = " ".join(str(error).split())[:90]
+                shown = str(error) if isinstance(error, MeasurementFailed) else "did not start"
+                line.notes[name] = " ".join(shown.split())[:90]
                 line.values.pop(name, None)  # what has no figure in every repeat has none
             return
         raise error

@@ -102,6 +102,8 @@ class Table(msgspec.Struct, kw_only=True):
     """Curves over `minutes`, by their names."""
     series_zh: dict[str, str] = {}
     remarks: list[tuple[str, str]] = []
+    failed: bool = False
+    """Whether what was to stay flat did not."""
     busy: list[float] = []
     """Shares of the tested core that others used, one per window."""
 

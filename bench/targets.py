@@ -31,6 +31,8 @@ __all__ = [
 
 NGINX_HINT = "No nginx, no figure: install it (Debian, Ubuntu: apt-get install nginx-light; Fedora: dnf install nginx)."
 READY_S = 10.0
+TASKS = "tasks.txt"
+"""Where a watched gateway writes how many tasks it has, in its folder."""
 
 _NGINX = """\
 daemon off;
@@ -188,8 +190,11 @@ class Target:
         is_gateway: bool = False,
         probe: str = "",
         fields: bytes = b"",
+        folder: Path | None = None,
     ) -> None:
-        """`probe` is a path that it answers without the upstream; `fields` are header fields that it wants."""
+        """`probe` is a path that it answers without the upstream; `fields` are header fields that it wants; `folder` has
+        its files."""
+        self.folder = folder
         self.name = name
         self.probe = probe
         self._fields = fields
@@ -278,7 +283,7 @@ def start_tidegate(lab: Lab, variant: Variant, *, more: str = "") -> Target:
     if variant.source:
         environment["PYTHONPATH"] = str(Path(variant.source).resolve())
     if variant.watched:
-        environment["PYTHONPATH"] = str(lab.root)
+        environment |= {"PYTHONPATH": str(lab.root), "BENCH_TASKS": str(folder / TASKS)}
     module = "bench.watched" if variant.watched else "tidegate"
     serve = ["serve", "--config", str(folder / "tidegate.toml"), "--port", "0"]
     argv = [*variant.wrapper, variant.python, "-m", module, *serve]
@@ -291,7 +296,7 @@ def start_tidegate(lab: Lab, variant: Variant, *, more: str = "") -> Target:
         raise RuntimeError(f"{error}:\n{(folder / 'tidegate.log').read_text()}") from None
     port = int(line.rpartition(":")[2])
     _until_alone(child)
-    return Target(variant.name, child, port, port, is_gateway=True, probe="/healthz")
+    return Target(variant.name, child, port, port, is_gateway=True, probe="/healthz", folder=folder)
 
 
 def _until_alone(child: Child) -> None:

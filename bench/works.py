@@ -29,10 +29,11 @@ BUDGETS = {
     "memory, TLS upstream": Budget(50.0, unit="KB"),
     "start": Budget(1.0, unit="s"),
     "latency p50": Budget(0.5, unit="ms"),
+    "closing": Budget(1000.0, unit="ms"),
     "latency p99": Budget(2.0, unit="ms"),
     "stall": Budget(5.0, unit="ms"),
 }
-"""Design §10."""
+"""Design §10, and promise P6 for what is closed when clients leave."""
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +66,14 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         port = target.secure_port if self.secure else target.port
         pids = target.pids()
         if self.unit == "chunk":
-            stream = stream_request(dialect, provider, f"flow-{STREAMS * 1000 // self.rate}", store=self.store)
+            stream = target.dressed(
+                stream_request(dialect, provider, f"flow-{STREAMS * 1000 // self.rate}", store=self.store)
+            )
             return StreamsOrder(port, stream, STREAMS, warmup_s, seconds, pids, core)
-        whole = whole_request(
-            dialect, provider, extra_bytes=self.extra_bytes, store=self.store, sdk_headers=self.sdk_headers
+        whole = target.dressed(
+            whole_request(
+                dialect, provider, extra_bytes=self.extra_bytes, store=self.store, sdk_headers=self.sdk_headers
+            )
         )
         return RequestsOrder(port, whole, self.connections, self.rate, warmup_s, seconds, pids, core)
 
