@@ -65,8 +65,8 @@ class Spread(msgspec.Struct):
 
     def show(self, digits: int = 1) -> str:
         if self.low == self.high:
-            return f"{self.middle:.{digits}f}"
-        return f"{self.middle:.{digits}f} [{self.low:.{digits}f}-{self.high:.{digits}f}]"
+            return f"{self.middle:,.{digits}f}"
+        return f"{self.middle:,.{digits}f} [{self.low:,.{digits}f}-{self.high:,.{digits}f}]"
 
 
 def spread(values: list[float]) -> Spread | None:

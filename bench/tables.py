@@ -119,10 +119,11 @@ class Table(msgspec.Struct, kw_only=True):
         work, unit, must, verdict = _HEADS[language]
         servers = self.servers()
         judged = any(line.budget for line in self.lines)
+        compared = BASE in servers and any(line.compared for line in self.lines)
         head = [work, unit]
         for server in servers:
             head.append(server)
-            if server != BASE and BASE in servers:
+            if server != BASE and compared:
                 head.append("× nginx")
         rows = [[*head, *([must, verdict] if judged else [])]]
         rows.append(["---"] * 2 + ["---:"] * (len(head) - 2) + ["---:", "---"] * judged)
@@ -132,7 +133,7 @@ class Table(msgspec.Struct, kw_only=True):
             for server in servers:
                 found = line.spread(server)
                 row.append(found.show(digits) if found else line.notes.get(server, "–"))
-                if server != BASE and BASE in servers:
+                if server != BASE and compared:
                     ratio = line.ratio(server)
                     row.append(_short(ratio) if ratio else "–")
             if judged:
