@@ -39,6 +39,7 @@ SOAK = Kind(
     run=lambda _: [],
 )
 NAMES = (*(kind.slug for kind in SUITE), SOAK.slug)
+MERGED = 1.05
 _END = "<!-- end -->"
 
 
@@ -93,6 +94,7 @@ def main() -> None:
 
 def _measure(runner: Runner, kind: Kind, given: argparse.Namespace) -> Table:
     runner.busy.clear()
+    runner.merged = 1.0
     peers = {peer.name: peer.version for peer in runner.peers}
     about = machine(runner.nginx, access_log=False)
     table = Table(
@@ -115,6 +117,9 @@ def _measure(runner: Runner, kind: Kind, given: argparse.Namespace) -> Table:
         table.failed = not found.is_flat
     else:
         table.lines = list(kind.run(runner))
+    if runner.merged > MERGED:
+        english = f"Up to {runner.merged:.2f} chunks came in one read, where a server or the load fell behind."
+        table.remarks.append((english, f"服务器或负载落后时，一次读取最多带来 {runner.merged:.2f} 个数据块。"))
     beside = {BASE: about.nginx, **peers}
     table.versions = {name: beside[name] for name in table.servers() if name in beside and name != OURS}
     table.busy = list(runner.busy)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from xml.sax.saxutils import escape
 
 import msgspec
@@ -10,6 +11,7 @@ __all__ = ["Bar", "Group", "bars", "curves"]
 
 WIDTH = 860
 LABEL = 270
+LABEL_CHARACTERS = 33
 RIGHT = 96
 BAR = 16
 GAP = 4
@@ -59,9 +61,18 @@ def bars(title: str, subtitle: str, groups: Sequence[Group], *, unit: str = "", 
         out.append(f'<line x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{bottom}" stroke="{_LINE}"/>')
         out.append(_text(x, bottom + 18, _number(tick) + unit, anchor="middle", size=11, fill=_FAINT))
     y = TOP
+    marks: list[str] = []
+    labels: list[str] = []
     for group in groups:
         inside = len(group.bars) * (BAR + GAP) - GAP
-        out.append(_text(LABEL - 12, y + inside / 2 + 4, group.label, anchor="end"))
+        rows = wrap(group.label, LABEL_CHARACTERS)
+        for number, row in enumerate(rows):
+            middle = y + inside / 2 + 4 + (number - (len(rows) - 1) / 2) * 15
+            out.append(_text(LABEL - 12, middle, row, anchor="end"))
+        if group.limit is not None:
+            x = scale.at(group.limit)
+            path = f"M{x:.1f} {y - 4}V{y + inside + 4}"
+            marks.append(f'<path d="{path}" stroke="#b42318" stroke-width="2" stroke-dasharray="3 2"/>')
         for bar in group.bars:
             end = max(scale.at(bar.value), LABEL + 1.0) if bar.value > 0 else LABEL + 1.0
             out.append(
@@ -75,37 +86,34 @@ def bars(title: str, subtitle: str, groups: Sequence[Group], *, unit: str = "", 
                     f'<path d="M{low:.1f} {middle}H{right:.1f}M{low:.1f} {middle - 3}v6M{right:.1f} {middle - 3}v6" '
                     f'stroke="{_INK}" stroke-opacity=".55" fill="none"/>'
                 )
-            out.append(_text(right + 6, y + BAR - 4, _number(bar.value) + unit, size=12))
+            labels.append(_text(right + 6, y + BAR - 4, _number(bar.value) + unit, size=12, halo=True))
             y += BAR + GAP
-        if group.limit is not None:
-            x, top = scale.at(group.limit), y - inside - GAP - 4
-            out.append(f'<path d="M{x:.1f} {top}V{y}" stroke="#b42318" stroke-width="2" stroke-dasharray="3 2"/>')
         y += BETWEEN
     if mark is not None:
         x = scale.at(mark)
-        out.append(
+        marks.append(
             f'<line x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{bottom}" stroke="{_INK}" stroke-dasharray="2 3"/>'
         )
-    return "\n".join([*out, "</svg>", ""])
+    return "\n".join([*out, *marks, *labels, "</svg>", ""])
 
 
 def curves(
     title: str, subtitle: str, minutes: Sequence[float], found: Mapping[str, Sequence[float]], *, axis: str
 ) -> str:
     """One panel under the other, each with its own scale from zero, over the same minutes, which `axis` names."""
-    height = TOP - 16 + len(found) * (CURVE_HEIGHT + 40) + 20
+    height = TOP + len(found) * (CURVE_HEIGHT + 40) + 20
     out = _head(title, subtitle, height)
     last = max([*minutes, 1e-9])
     right = WIDTH - 40
     left = 80
     for number, (name, values) in enumerate(found.items()):
-        top = TOP + number * (CURVE_HEIGHT + 40)
+        top = TOP + 10 + number * (CURVE_HEIGHT + 40)
         bottom = top + CURVE_HEIGHT
-        most = max([*values, 1e-9]) * 1.15
+        scale = _Scale(0.0, max([*values, 1e-9]) * 1.15, logarithmic=False)
+        most = scale.most
         out.append(_text(left, top - 8, name, size=13))
-        for part in range(TICKS):
-            value = most * part / (TICKS - 1)
-            y = bottom - CURVE_HEIGHT * part / (TICKS - 1)
+        for value in scale.ticks():
+            y = bottom - CURVE_HEIGHT * value / most
             out.append(f'<line x1="{left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{_LINE}"/>')
             out.append(_text(left - 8, y + 4, _number(value), anchor="end", size=11, fill=_FAINT))
         points = " ".join(
@@ -116,10 +124,10 @@ def curves(
         out.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
         )
-    for part in range(TICKS):
-        x = left + (right - left) * part / (TICKS - 1)
-        out.append(_text(x, height - 12, _number(last * part / (TICKS - 1)), anchor="middle", size=11, fill=_FAINT))
-    out.append(_text(left - 8, height - 12, axis, anchor="end", size=11, fill=_FAINT))
+    for value in _Scale(0.0, last, logarithmic=False).ticks():
+        x = left + (right - left) * value / last
+        out.append(_text(x, height - 12, _number(value), anchor="middle", size=11, fill=_FAINT))
+    out.append(_text(right, height - 28, axis, anchor="end", size=11, fill=_FAINT))
     return "\n".join([*out, "</svg>", ""])
 
 
@@ -170,10 +178,19 @@ def _legend(names: Sequence[str]) -> list[str]:
 
 
 def _text(
-    x: float, y: float, text: str, *, anchor: str = "start", size: int = 13, fill: str = _INK, weight: str = "400"
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "start",
+    size: int = 13,
+    fill: str = _INK,
+    weight: str = "400",
+    halo: bool = False,
 ) -> str:
+    around = ' paint-order="stroke" stroke="#fff" stroke-width="3"' if halo else ""
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{fill}" text-anchor="{anchor}" font-weight="{weight}">'
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{fill}" text-anchor="{anchor}" font-weight="{weight}"{around}>'
         f"{escape(text)}</text>"
     )
 

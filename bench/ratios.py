@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from bench.client import Load
+from bench.orders import StreamsOrder
 from bench.processes import Child, cores
 from bench.targets import NGINX_HINT, Lab, Target, Variant, find_nginx, start_nginx, start_tidegate, start_upstream
 from bench.works import Work
@@ -31,6 +32,7 @@ BASELINES: tuple[Baseline, ...] = ("nginx", "relay")
 BUSY = 0.2
 WARM_UP_S = 0.1
 LEAST_PAIRS = 3
+FIRST_FRAMES = 2
 
 WATCHED = (
     Work(name="request, chat", unit="request", dialect="chat", connections=16),
@@ -112,6 +114,8 @@ def measure(
                 one_figures, shares = {}, []
                 for target in (base, ours) if turn % 2 else (ours, base):
                     order = one.work.order(target, lab.cores.tested, warmup_s=WARM_UP_S, seconds=window_s)
+                    if isinstance(order, StreamsOrder):
+                        order.first_frames = FIRST_FRAMES
                     report = load.run(order)
                     one_figures[target.name] = report.cpu_s / report.units
                     shares.append(report.others_s / report.seconds)

@@ -45,6 +45,8 @@ class Runner:
         self.request_s = 0.5 if quick else 1.5
         self.chunk_s = 0.6 if quick else 2.5
         self.busy: list[float] = []
+        self.merged = 1.0
+        """The most chunks per read of any window."""
         self._patience = patience
         self._progress = progress
         self._began = time.perf_counter()
@@ -79,6 +81,7 @@ class Runner:
         report = self.load.run(order)
         if isinstance(order, RequestsOrder | StreamsOrder) and order.pids:
             self.busy.append(report.others_s / report.seconds)
+            self.merged = max(self.merged, report.units / report.reads if report.reads else 1.0)
         return report
 
     def measure(self, jobs: Sequence[Job]) -> list[Line]:
