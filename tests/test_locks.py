@@ -146,8 +146,9 @@ def test_an_address_or_a_path_is_found(line: str) -> None:
     assert foreign_lines(f"a==1 \\\n    {HASH}\n    # via -c requirements/run.txt\n{line}\n") == [line]
 
 
-def test_the_agents_are_locked_by_hash_and_without_addresses() -> None:
-    folder = ROOT / "scripts" / "clients"
+@pytest.mark.parametrize("place", ["scripts/clients", "bench/peers/portkey"])
+def test_packages_for_node_are_locked_by_hash_and_without_addresses(place: str) -> None:
+    folder = ROOT / place
     wanted = json.loads((folder / "package.json").read_text("utf-8"))["dependencies"]
     text = (folder / "package-lock.json").read_text("utf-8")
     packages = json.loads(text)["packages"]
