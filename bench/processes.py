@@ -2,17 +2,20 @@
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-__all__ = ["Child", "Cores", "CpuUse", "cores", "cpu_use", "rss_bytes", "wait_until_quiet"]
+__all__ = ["Child", "Cores", "CpuUse", "cores", "cpu_use", "most_descriptors", "rss_bytes", "wait_until_quiet"]
 
 STOP_S = 4.0
+DESCRIPTORS = 30_000
 QUIET = 0.1
 QUIET_WINDOW_S = 0.3
 _PR_SET_PDEATHSIG = 1
@@ -52,12 +55,14 @@ class Child:
         stderr: int | IO[bytes] | None = None,
     ) -> None:
         parent = os.getpid()
+        descriptors = most_descriptors()
 
         def prepare() -> None:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
             if os.getppid() != parent:
                 os._exit(1)
             os.sched_setaffinity(0, {core})
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
         self.process = subprocess.Popen(
             argv,
@@ -143,6 +148,19 @@ def wait_until_quiet(core: int, patience_s: float) -> None:
         time.sleep(QUIET_WINDOW_S)
         if _core_busy(core) - before <= QUIET * QUIET_WINDOW_S:
             return
+
+
+@cache
+def most_descriptors() -> int:
+    """How many descriptors a process of ours may have: as many as we want where that may be raised, else as many as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard >= DESCRIPTORS:
+        return DESCRIPTORS
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, DESCRIPTORS))
+    except (ValueError, PermissionError):
+        return hard
+    return DESCRIPTORS
 
 
 def rss_bytes(pids: Iterable[int]) -> int:

@@ -9,10 +9,10 @@ import msgspec
 from bench.client import MeasurementFailed, ask
 from bench.footprint import hold, measure_start
 from bench.orders import HoldOrder, Percentiles, StreamsOrder, TalksOrder
-from bench.processes import rss_bytes
+from bench.processes import most_descriptors, rss_bytes
 from bench.runner import Job, Runner
 from bench.tables import BASE, OURS, Line
-from bench.targets import Target
+from bench.targets import SPARE, Target
 from bench.workloads import DIALECTS, Dialect, get, stream_request
 from bench.works import CONNECTIONS, Work
 
@@ -198,6 +198,7 @@ def _latency(runner: Runner) -> list[Line]:
 
 def _streams(runner: Runner) -> list[Line]:
     few, many = (200, 1000) if runner.quick else (1000, 10_000)
+    many = min(many, (most_descriptors() - 2 * SPARE) // 2)  # a stream has two connections
     core = runner.lab.cores.tested
 
     def memory(target: Target, streams: int, *, secure: bool) -> list[float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bench.client import ask
-from bench.processes import Child, Cores
+from bench.processes import Child, Cores, most_descriptors
 from bench.workloads import KEY, whole_request
 
 __all__ = [
@@ -31,16 +31,18 @@ __all__ = [
 
 NGINX_HINT = "No nginx, no figure: install it (Debian, Ubuntu: apt-get install nginx-light; Fedora: dnf install nginx)."
 READY_S = 10.0
+SPARE = 200
+"""Descriptors that are no connections."""
 TASKS = "tasks.txt"
 """Where a watched gateway writes how many tasks it has, in its folder."""
 
 _NGINX = """\
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 20000;
+worker_rlimit_nofile {descriptors};
 pid {folder}/nginx.pid;
 error_log {folder}/nginx-error.log warn;
-events {{ worker_connections 19000; }}
+events {{ worker_connections {connections}; }}
 http {{
   access_log {access_log};
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
@@ -237,6 +239,9 @@ def start_nginx(lab: Lab, program: str, *, access_log: bool) -> Target:
     port, secure_port = free_port(), free_port()
     text = _NGINX.format(
         folder=folder,
+        descriptors=most_descriptors(),
+        # nginx closes idle connections once less than a sixteenth of these is free.
+        connections=most_descriptors() * 6 // 5,
         access_log=folder / "access.log" if access_log else "off",
         authority=lab.certificates.authority,
         plain=lab.plain,
