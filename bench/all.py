@@ -63,6 +63,7 @@ def main() -> None:
                 quick=given.quick,
                 repeats=given.repeats or (2 if given.quick else 5),
                 patience=given.patience,
+                source=given.source,
                 peers=_peers(progress, wanted=given.peers, without=given.no_peers),
             )
             if runner.nginx is None:
@@ -176,6 +177,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-peers", action="store_true", help="leave them out even when they are installed")
     parser.add_argument(
         "--patience", type=float, default=3.0, help="seconds to wait before each window for the tested core to be quiet"
+    )
+    parser.add_argument(
+        "--source", default="", metavar="SRC", help="the src folder to measure, instead of the installed one"
     )
     parser.add_argument("--into", default="", metavar="FOLDER", help="where to write, instead of docs/performance")
     parser.add_argument("--json", action="store_true", help="print the tables as JSON")

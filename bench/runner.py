@@ -37,10 +37,20 @@ class Runner:
     """What all tables share: the lab, the load, and the servers by name."""
 
     def __init__(
-        self, lab: Lab, progress: Console, *, quick: bool, repeats: int, patience: float, peers: list[Peer]
+        self,
+        lab: Lab,
+        progress: Console,
+        *,
+        quick: bool,
+        repeats: int,
+        patience: float,
+        peers: list[Peer],
+        source: str = "",
     ) -> None:
         self.lab = lab
         self.quick = quick
+        self.source = source
+        """The `src` folder to measure; empty for the installed one."""
         self.repeats = repeats
         self.request_s = 0.5 if quick else 1.5
         self.chunk_s = 0.6 if quick else 2.5
@@ -72,7 +82,7 @@ class Runner:
             assert self.nginx is not None
             return start_nginx(self.lab, self.nginx, access_log=False)
         if name == OURS:
-            return start_tidegate(self.lab, Variant())
+            return start_tidegate(self.lab, Variant(source=self.source))
         return self._peers[name].start(self.lab)
 
     def window(self, order: Order) -> Report:

@@ -71,7 +71,7 @@ class Soak(msgspec.Struct, kw_only=True):
 
 def soak(runner: Runner, minutes: float) -> Soak:
     """Rounds until the time is over. Raises MeasurementFailed when the gateway refuses or drops anything."""
-    target = start_tidegate(runner.lab, Variant(watched=True))
+    target = start_tidegate(runner.lab, Variant(source=runner.source, watched=True))
     found = Soak(series={name: [] for name in SERIES_ZH})
     began = time.monotonic()
     shorter = min(1.0, minutes / 2)

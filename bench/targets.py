@@ -285,10 +285,12 @@ def start_tidegate(lab: Lab, variant: Variant, *, more: str = "") -> Target:
         if not variable.startswith("TIDEGATE_") and not variable.lower().endswith("_proxy")
     }
     environment |= {"BENCH_KEY": KEY, "BENCH_CREDENTIAL": "sk-bench-" + "f" * 40}
-    if variant.source:
-        environment["PYTHONPATH"] = str(Path(variant.source).resolve())
+    sources = [str(Path(variant.source).resolve())] if variant.source else []
     if variant.watched:
-        environment |= {"PYTHONPATH": str(lab.root), "BENCH_TASKS": str(folder / TASKS)}
+        sources.append(str(lab.root))
+        environment["BENCH_TASKS"] = str(folder / TASKS)
+    if sources:
+        environment["PYTHONPATH"] = os.pathsep.join(sources)
     module = "bench.watched" if variant.watched else "tidegate"
     serve = ["serve", "--config", str(folder / "tidegate.toml"), "--port", "0"]
     argv = [*variant.wrapper, variant.python, "-m", module, *serve]
