@@ -49,7 +49,7 @@ def main() -> None:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, leave)
     progress = Console(stderr=True, quiet=given.silent)
-    into = Path(given.into) if given.into else TRIALS if given.quick else PUBLISHED
+    into = Path(given.into).resolve() if given.into else TRIALS if given.quick else PUBLISHED
     kinds = [kind for kind in (*SUITE, SOAK) if not given.tables or kind.slug in given.tables]
     failed = []
     done: list[Table] = []

@@ -149,9 +149,14 @@ def _strace(program: str, lab: Lab, pid: int, seconds: float, finish: Callable[[
     with subprocess.Popen([program, "-c", "-f", "-q", "-p", str(pid), "-o", str(summary)]) as tracer:
         began = time.perf_counter()
         time.sleep(seconds)
-        tracer.send_signal(signal.SIGINT)
+        if tracer.poll() is None:
+            tracer.send_signal(signal.SIGINT)
         lasted = time.perf_counter() - began
     report = finish()
+    if not summary.exists() or not summary.stat().st_size:
+        return (
+            "strace cannot trace here: another tracer is attached, or the system forbids it (kernel.yama.ptrace_scope)."
+        )
     units = report.units / report.seconds * lasted
     rows = []
     for line in summary.read_text().splitlines():
