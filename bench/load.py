@@ -30,6 +30,8 @@ OPENED_PER_S = 50
 TALKERS = 96
 SLOW_BUFFER = 64 * 1024
 """What the kernel keeps for a client that does not read: so much is full soon."""
+CLOSED_S = 0.15
+"""Until the server has seen that they are gone, and has done what is to be done about it."""
 FRAME = b"data: {"
 
 
@@ -182,7 +184,7 @@ class _Streams:
         for reader in self._open:
             reader.close()
         self._open.clear()
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(CLOSED_S)
         return began_ns
 
 

@@ -30,7 +30,7 @@ COMMITTED = ROOT / "tests" / "performance" / "ratios.json"
 Baseline = Literal["nginx", "relay"]
 BASELINES: tuple[Baseline, ...] = ("nginx", "relay")
 BUSY = 0.2
-WARM_UP_S = 0.1
+WARM_UP_S = 0.05
 LEAST_PAIRS = 3
 FIRST_FRAMES = 2
 
@@ -87,7 +87,7 @@ def measure(
     baseline: Baseline,
     *,
     seconds: float = 12.0,
-    window_s: float = 0.35,
+    window_s: float = 0.25,
     pairs: int = 5,
     stop_at: dict[str, float] | None = None,
 ) -> Found:
