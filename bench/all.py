@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -49,6 +50,9 @@ def main() -> None:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, leave)
     progress = Console(stderr=True, quiet=given.silent)
+    if given.render:
+        _render(given.tables or NAMES)
+        return
     into = Path(given.into).resolve() if given.into else TRIALS if given.quick else PUBLISHED
     kinds = [kind for kind in (*SUITE, SOAK) if not given.tables or kind.slug in given.tables]
     failed = []
@@ -156,6 +160,15 @@ def _write(table: Table, into: Path, *, pages: bool) -> None:
             (into / f"{table.slug}.{language}.md").write_text(table.markdown(language, name) + "\n", "utf-8")
 
 
+def _render(names: Sequence[str]) -> None:
+    """Pages and plots anew from the data that lies there; nothing is measured."""
+    for name in names:
+        data = PUBLISHED / f"{name}.json"
+        if data.exists():
+            _write(msgspec.json.decode(data.read_bytes(), type=Table), PUBLISHED, pages=True)
+            print(f"{name}: written anew")
+
+
 def fill(page: str, table: Table, language: Language) -> str:
     """The page with the table between its markers. Raises RuntimeError when it has none."""
     marker = f"<!-- table: {table.slug} -->"
@@ -182,6 +195,9 @@ def _arguments() -> argparse.Namespace:
         "--source", default="", metavar="SRC", help="the src folder to measure, instead of the installed one"
     )
     parser.add_argument("--into", default="", metavar="FOLDER", help="where to write, instead of docs/performance")
+    parser.add_argument(
+        "--render", action="store_true", help="measure nothing: write pages and plots anew from docs/performance"
+    )
     parser.add_argument("--json", action="store_true", help="print the tables as JSON")
     parser.add_argument("--silent", action="store_true", help="no progress")
     given = parser.parse_args()

@@ -27,7 +27,7 @@ _HEADS = {
     "zh": ("工作", "单位", "上限", "结论"),
 }
 _VERDICTS = {
-    "aim": "达到目标",
+    "aim reached": "达到目标",
     "reached": "达到",
     "reached, the spread spans the limit": "达到（波动跨过上限）",
     "missed, the spread spans the limit": "未达到（波动跨过上限）",
@@ -73,7 +73,7 @@ class Line(msgspec.Struct, kw_only=True):
             return "missed, the spread spans the limit" if found.low <= budget.must else "missed"
         if found.high > budget.must:
             return "reached, the spread spans the limit"
-        return "aim" if budget.aim is not None and found.middle <= budget.aim else "reached"
+        return "aim reached" if budget.aim is not None and found.middle <= budget.aim else "reached"
 
     def limit(self) -> str:
         if not self.budget:

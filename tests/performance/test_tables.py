@@ -73,7 +73,7 @@ def test_a_ratio_is_that_of_neighbours_in_time() -> None:
 @pytest.mark.parametrize(
     ("ours", "said"),
     [
-        ([20.0, 20.0, 40.0], "aim"),
+        ([20.0, 20.0, 40.0], "aim reached"),
         ([25.0, 25.0, 50.0], "reached"),
         ([25.0, 25.0, 80.0], "reached, the spread spans the limit"),
         ([40.0, 40.0, 40.0], "missed, the spread spans the limit"),
