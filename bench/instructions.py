@@ -2,7 +2,8 @@
 
 The gateway runs under valgrind's callgrind twice, once for N requests and once for N + 1,000; the difference, divided by 1,000,
 is what one request takes in user space, start and warm-up left out. It says nothing of the kernel, of caches or of waiting, but
-it hardly changes from run to run, whoever else uses the machine: a change of one per cent is seen. It takes some minutes.
+it changes by two or three per cent from run to run, whoever else uses the machine, where times change by a quarter. It takes
+some minutes.
 """
 
 import argparse
