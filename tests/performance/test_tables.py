@@ -3,6 +3,7 @@
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 
 from bench.all import NAMES, fill
@@ -111,6 +112,8 @@ def test_figures_of_a_busy_machine_say_so() -> None:
     assert "**机器繁忙，这些数字不足为凭。**" in one.markdown("zh", "p.svg")
     one.busy = [0.01, 0.02]
     assert "busy" not in one.markdown("en", "p.svg")
+    one.busy, one.machine = [], msgspec.structs.replace(MACHINE, load_average=5.0)
+    assert "**The machine was busy: these figures prove nothing.**" in one.markdown("en", "p.svg")
 
 
 def test_the_csv_has_one_line_per_figure() -> None:
