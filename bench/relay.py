@@ -61,7 +61,8 @@ class _Side(asyncio.Protocol):
 
     def flush(self) -> None:
         if self.out:
-            self.other.transport.write(b"".join(self.out))
+            if not self.other.transport.is_closing():
+                self.other.transport.write(b"".join(self.out))
             self.out = []
 
 

@@ -149,7 +149,9 @@ class Provider(asyncio.Protocol):
         self._buffer = data
 
     def chunk(self) -> None:
-        """One more delta."""
+        """One more delta, unless the last one has been written and the pacer is late."""
+        if not self._left:
+            return
         frame = script.delta(self._dialect, self._number, time.monotonic_ns())
         self._number += 1
         self._write(b"%x\r\n%b\r\n" % (len(frame), frame))
