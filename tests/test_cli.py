@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.terminal import seen_on_terminal
 from tidegate.access.keytext import PATTERN
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -94,6 +95,9 @@ class Shell:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def on_terminal(self, columns: int, *arguments: str) -> str:
+        return seen_on_terminal(columns, *arguments, folder=self._folder, TIDEGATE_DATA=str(self._folder))
+
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
@@ -104,11 +108,13 @@ def test_a_key_lives_its_life_on_the_command_line(shell: Shell) -> None:
     shown = shell("keys", "create", "app", "--limit", "requests.minute=60", "--metadata", "team=harbour")
     assert shown.returncode == 0
     assert "never again" in shown.stdout
+    assert " requests.minute=60 " in shown.stdout, "as it was given"
     made = shell.json("keys", "show", "app")
     assert (made["limits"], made["metadata"]) == ({"requests": {"minute": 60}}, {"team": "harbour"})
     assert "key" not in made
     rotated = shell.json("keys", "rotate", made["id"], "--overlap", "1h")
     assert rotated["earlier"][0]["last4"] == made["last4"]
+    assert re.search(rf"earlier +{made['last4']} until \d{{4}}-\d\d-\d\d ", shell("keys", "show", "app").stdout)
     changed = shell.json("keys", "update", "app", "--name", "web", "--clear", "limits", "--allow-model", "sim/*")
     assert (changed["name"], changed["limits"], changed["models"]) == ("web", {}, ["sim/*"])
     assert shell.json("keys", "revoke", "web")["status"] == "revoked"
@@ -125,6 +131,7 @@ def test_a_key_lives_its_life_on_the_command_line(shell: Shell) -> None:
         (("keys", "create", "x", "--project", "nowhere"), "no project 'nowhere'", 1),
         (("keys", "create", "x", "--limit", "requests.hour=3"), "limits.requests.hour", 1),
         (("keys", "create", "x", "--limit", "requests"), "NAME=VALUE", 2),
+        (("keys", "create", "x", "--limit", "cost=3"), "cost.minute=3, cost.day=3 or cost.month=3", 2),
         (("keys", "create", "x", "--organization", "nope"), "no organization 'nope'", 1),
         (("keys", "create", "x", "--expires-in", "3weeks"), 'such as "90d" or "12h"', 2),
         (("keys", "create", "x", "--allow-endpoint", "chats"), "endpoints", 1),
@@ -138,6 +145,25 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
 ) -> None:
     done = shell(*arguments)
     assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (status, True, False), done.stderr
+
+
+def test_a_limit_is_told_by_the_name_of_its_key(shell: Shell) -> None:
+    made = shell.json("keys", "create", "app", "--limit", "cost.month=5", "--limit", "streams=3")
+    shown = shell("budget").stdout
+    assert f"app ({made['id']})" in shown
+    assert "And 1 per minute or of requests under way" in shown, "what only the gateway knows"
+    assert shell("keys", "update", "app", "--limit", "requests.minute=9").returncode == 0
+    assert shell("budget").stdout.startswith("1 per minute or of requests under way")
+    assert shell("keys", "update", "app", "--clear", "limits").returncode == 0
+    assert shell("budget").stdout.startswith("No limits are set")
+
+
+def test_a_narrow_terminal_shows_ids_whole_and_no_figure_in_pieces(shell: Shell) -> None:
+    made = shell.json("keys", "create", "app", "--limit", "cost.month=500")
+    for listing in ("keys", "list"), ("budget",), ("audit",):
+        seen = shell.on_terminal(60, *listing)
+        assert made["id"] in seen
+        assert "…" not in seen
 
 
 def test_errors_are_json_where_json_is_asked_for(shell: Shell) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.access.books import LEDGER, Books
 from tests.support.running import Running, wait_for
+from tests.support.terminal import seen_on_terminal
 from tidegate.access.reports import csv_lines
 
 WEB = "web-0123456789abcdef0123456789abcd"
@@ -181,6 +182,17 @@ def test_the_command_line_reports_while_the_gateway_runs(books: Books, folder: P
     assert [(row["key"], row["requests"]) for row in rows] == [("web", "1")]
     lines = tidegate(folder, "--entries").splitlines()
     assert [json.loads(line)["key"] for line in lines].count("app") == 6
+
+
+def test_a_narrow_terminal_has_the_figures_before_the_bars(books: Books, folder: Path) -> None:
+    def seen(columns: int) -> str:
+        return seen_on_terminal(columns, "usage", "--by", "project,deployment,ending", folder=folder)
+
+    assert "█" in seen(140)
+    narrow = seen(80)
+    assert "█" not in narrow
+    assert "lab/echo" in narrow
+    assert "completed" in narrow, "in one piece"
 
 
 def test_the_command_line_gives_as_many_entries_as_it_is_asked_for(books: Books, folder: Path) -> None:

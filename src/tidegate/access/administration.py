@@ -660,7 +660,7 @@ def _no_organization(name: str) -> NotFound:
 
 def _no_project(organization: str, name: str) -> NotFound:
     return NotFound(
-        f"There is no project '{name}' in an organization '{organization}'. Make it first.", param="project"
+        f"There is no project '{name}' in the organization '{organization}'. Make it first.", param="project"
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 from tidegate.cli.options import config_option
 
 if TYPE_CHECKING:
+    from tidegate.access.keys import KeyRing
     from tidegate.access.limits import Standing
     from tidegate.access.scopes import Scope
     from tidegate.config.schema import Config
@@ -30,7 +30,7 @@ def budget(path: str | None, as_json: bool) -> None:
     Gateways that count together are asked through Valkey. Else days and months are read from the ledger, which has what is
     settled; running minutes and requests under way are known to the gateway alone: GET /admin/v1/budgets.
     """
-    from tidegate.access.standings import budgets, shown_row
+    from tidegate.access.standings import budgets
     from tidegate.cli import UsageError, load_config
     from tidegate.storage.records import StorageUnusable
     from tidegate.wire import jsonio
@@ -38,46 +38,71 @@ def budget(path: str | None, as_json: bool) -> None:
 
     config = load_config(path)
     try:
-        standings = asyncio.run(_standings(config))
+        standings, names, hidden = asyncio.run(_standings(config))
     except (TidegateError, StorageUnusable) as error:
         raise UsageError(str(getattr(error, "message", error))) from None
     if as_json:
         click.echo(jsonio.encode(budgets(standings)).decode())
         return
-    if not standings:
-        click.echo("No limits are set: add limits to [[keys]], [projects.NAME] or [organizations.NAME].")
+    if not standings and not hidden:
+        click.echo(
+            "No limits are set: add limits to [[keys]], [projects.NAME] or [organizations.NAME], or give them with --limit."
+        )
         return
+    if standings:
+        _print_table(standings, names)
+    if hidden:
+        click.echo(
+            f"{'And ' if standings else ''}{hidden} per minute or of requests under way: how they stand the running gateway "
+            "alone knows, GET /admin/v1/budgets."
+        )
+
+
+def _print_table(standings: "list[Standing]", names: dict[str, str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tidegate.access.standings import shown_row
     from tidegate.cli.cell import cell
 
     table = Table(*COLUMNS, box=None, pad_edge=False)
     for one in standings:
-        table.add_row(*map(cell, shown_row(one)), style="red" if one.remaining == 0 else None)
-    Console(width=None if sys.stdout.isatty() else 400).print(table)
+        level, id_, *others = shown_row(one)
+        name = names.get(id_, id_) if one.level == "key" else id_
+        table.add_row(
+            *map(cell, (level, name if name == id_ else f"{name} ({id_})", *others)),
+            style="red" if one.remaining == 0 else None,
+        )
+    Console(width=400).print(table)  # a narrower terminal wraps the lines, and ids stay whole
 
 
-async def _standings(config: "Config") -> "list[Standing]":
-    """Of all limits that the file and the database set."""
+async def _standings(config: "Config") -> "tuple[list[Standing], dict[str, str], int]":
+    """Of all limits that the file and the database set, the names of the keys by their ids, and how many limits only the
+    running gateway can tell of."""
+    from tidegate.access.limits import rules_of
     from tidegate.cli import UsageError
     from tidegate.server.database import database_url
     from tidegate.storage.storage import Reader
 
     url = database_url(config, os.environ)
     if url is None:
-        scopes = await _scopes(config, None)
+        scopes = (await _ring(config, None)).limited()
         if scopes and config.limits.valkey is None:
             raise UsageError("This configuration keeps no ledger: storage.url is off, or there is no data folder.")
-        return await _from_valkey(config, scopes) if scopes else []
+        return (await _from_valkey(config, scopes) if scopes else []), {}, 0
     async with Reader.open(url) as reader:
-        scopes = await _scopes(config, reader)
+        ring = await _ring(config, reader)
+        scopes = ring.limited()
         if not scopes:
-            return []
-        return await (_from_ledger(reader, scopes) if config.limits.valkey is None else _from_valkey(config, scopes))
+            return [], {}, 0
+        names = {one.key_id: one.key for one in ring.principals}
+        if config.limits.valkey is not None:
+            return await _from_valkey(config, scopes), names, 0
+        standings = await _from_ledger(reader, scopes)
+        return standings, names, sum(len(rules_of(scope)) for scope in scopes) - len(standings)
 
 
-async def _scopes(config: "Config", reader: "Reader | None") -> "list[Scope]":
+async def _ring(config: "Config", reader: "Reader | None") -> "KeyRing":
     from functools import partial
 
     from tidegate.access.directory import Directory
@@ -87,8 +112,7 @@ async def _scopes(config: "Config", reader: "Reader | None") -> "list[Scope]":
     directory = Directory()
     if reader is not None:
         directory.apply(await reader.look(partial(access.changes, 0)))
-    ring = KeyRing(config.keys, directory, projects=config.projects, organizations=config.organizations)
-    return ring.limited()
+    return KeyRing(config.keys, directory, projects=config.projects, organizations=config.organizations)
 
 
 async def _from_valkey(config: "Config", scopes: "list[Scope]") -> "list[Standing]":

@@ -203,6 +203,11 @@ def as_limits(given: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs(given, "--limit").items():
         what, dot, window = name.partition(".")
+        if not dot and what in ("requests", "tokens", "cost"):
+            raise click.BadParameter(
+                f"{what!r} needs a time: {what}.minute={value}, {what}.day={value} or {what}.month={value}.",
+                param_hint="--limit",
+            )
         if dot:
             found.setdefault(what, {})[window] = value
         else:
@@ -287,9 +292,10 @@ def _table(*columns: str) -> "Table":
 
 
 def _show(table: "Table") -> None:
+    """In the width that it has: where the terminal is narrower, it wraps the lines, and ids stay whole, to be copied."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 400).print(table)
+    Console(width=400).print(table)
 
 
 def _cell(name: str, value: Any) -> str:
@@ -301,6 +307,14 @@ def _cell(name: str, value: Any) -> str:
         return ""
     if name == "at" or name.endswith("_at"):
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if name == "earlier":
+        return "\n".join(f"{cell(one['last4'])} until {_cell('expires_at', one['expires_at'])}" for one in value)
+    if name in ("limits", "end_user_limits"):  # as they are given
+        return " ".join(
+            f"{what}.{window}={most}" if window else f"{what}={most}"
+            for what, windows in value.items()
+            for window, most in (windows.items() if isinstance(windows, dict) else [("", windows)])
+        )
     return cell(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 

@@ -14,6 +14,8 @@ from tidegate.cli.cell import cell
 from tidegate.cli.options import config_option
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tidegate.access.reports import Query
     from tidegate.config.schema import Config
     from tidegate.storage.ledger import ReportRow
@@ -147,15 +149,39 @@ async def _print_entries(reader: "Reader", query: "Query", limit: int | None, *,
 
 
 def _print_table(query: "Query", rows: "list[ReportRow]", whole: "ReportRow") -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
-
-    from tidegate.access import reports
 
     if not whole.requests:
         click.echo("Nothing was used in this time.")
         return
+    table = _table(query, rows, whole, bars=True)
+    width = Console().width if sys.stdout.isatty() else 160
+    if _width(table) > width:  # figures go before pictures
+        table = _table(query, rows, whole, bars=False)
+    Console(width=max(width, _width(table)), highlight=False).print(table)
+    if len(rows) > query.limit:
+        click.echo(f"There are more rows; --limit shows up to 10000 of them, this was the first {query.limit}.")
+    if whole.estimated:
+        click.echo(f"Of {whole.estimated:,} requests the usage had to be estimated, at least in part.")
+    if whole.unpriced:
+        click.echo(
+            f"Of {whole.unpriced:,} requests (marked +?) the price is unknown, and not in the sums: set it under [prices]."
+        )
+
+
+def _width(table: "Table") -> int:
+    """That it has when nothing in it is wrapped."""
+    from rich.console import Console
+
+    return Console(width=2_000).measure(table).maximum
+
+
+def _table(query: "Query", rows: "list[ReportRow]", whole: "ReportRow", *, bars: bool) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    from tidegate.access import reports
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
     for at, name in enumerate(query.by or ("",)):
         table.add_column(name, footer="" if at else "all", overflow="fold")
@@ -166,8 +192,9 @@ def _print_table(query: "Query", rows: "list[ReportRow]", whole: "ReportRow") ->
         ("output", f"{whole.output_tokens:,}"),
         ("cost, US$", _money(whole)),
     ):
-        table.add_column(name, footer=footer, justify="right")
-    table.add_column("", min_width=BAR)
+        table.add_column(name, footer=footer, justify="right", no_wrap=True)
+    if bars:
+        table.add_column("", min_width=BAR)
     most = max(row.cost_nano for row in rows) or 0
     busiest = max(row.requests for row in rows)
     for row, shown in zip(rows[: query.limit], reports.report_rows(query, rows), strict=False):
@@ -179,17 +206,9 @@ def _print_table(query: "Query", rows: "list[ReportRow]", whole: "ReportRow") ->
             f"{row.cached_tokens:,}",
             f"{row.output_tokens:,}",
             _money(row),
-            _bar(part),
+            *([_bar(part)] if bars else []),
         )
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
-    if len(rows) > query.limit:
-        click.echo(f"There are more rows; --limit shows up to 10000 of them, this was the first {query.limit}.")
-    if whole.estimated:
-        click.echo(f"Of {whole.estimated:,} requests the usage had to be estimated, at least in part.")
-    if whole.unpriced:
-        click.echo(
-            f"Of {whole.unpriced:,} requests (marked +?) the price is unknown, and not in the sums: set it under [prices]."
-        )
+    return table
 
 
 def _money(row: "ReportRow") -> str:
