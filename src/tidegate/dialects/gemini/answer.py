@@ -67,6 +67,7 @@ class _Figures(msgspec.Struct, gc=False, rename="camel"):
 
 class _Shares(msgspec.Struct, gc=False, rename="camel"):
     prompt_tokens_details: list[_Share] = []
+    cache_tokens_details: list[_Share] = []
     candidates_tokens_details: list[_Share] = []
 
 
@@ -87,7 +88,17 @@ def read_usage(metadata: msgspec.Raw) -> Usage | None:
         return None
     if not (found.prompt_token_count or found.candidates_token_count or found.thoughts_token_count):
         return None  # zeros are none either: no prompt has no tokens
-    if not (credible(found.prompt_token_count) and credible(found.candidates_token_count)):
+    if not all(
+        map(
+            credible,
+            (
+                found.prompt_token_count,
+                found.tool_use_prompt_token_count,
+                found.candidates_token_count,
+                found.thoughts_token_count,
+            ),
+        )
+    ):
         return None
     thoughts = _count(found.thoughts_token_count)
     try:
@@ -99,8 +110,8 @@ def read_usage(metadata: msgspec.Raw) -> Usage | None:
         output_tokens=_count(found.candidates_token_count) + thoughts,
         cached_tokens=_count(found.cached_content_token_count),
         reasoning_tokens=thoughts,
-        input_audio_tokens=_share(shares.prompt_tokens_details, "AUDIO"),
-        input_image_tokens=_share(shares.prompt_tokens_details, "IMAGE"),
+        input_audio_tokens=_uncached(shares, "AUDIO"),
+        input_image_tokens=_uncached(shares, "IMAGE"),
         output_audio_tokens=_share(shares.candidates_tokens_details, "AUDIO"),
         output_image_tokens=_share(shares.candidates_tokens_details, "IMAGE"),
     )
@@ -108,6 +119,11 @@ def read_usage(metadata: msgspec.Raw) -> Usage | None:
 
 def _share(shares: list[_Share], modality: str) -> int:
     return sum(_count(one.token_count) for one in shares if one.modality == modality)
+
+
+def _uncached(shares: _Shares, modality: str) -> int:
+    """What the prompt has of it beside what was read from a cache, which the prompt's details count too."""
+    return max(0, _share(shares.prompt_tokens_details, modality) - _share(shares.cache_tokens_details, modality))
 
 
 def usage_metadata(usage: Usage) -> msgspec.Raw:

@@ -1,0 +1,66 @@
+"""Figures that providers write in places of their own: each is charged once, and what is no count is not charged at all."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.canned import Canned, json_answer
+from tests.support.running import Running
+
+TOML = """
+[server]
+port = 0
+[prices."canned/*"]
+input = 1.0
+cached = 0.5
+input_audio = 10.0
+input_image = 20.0
+output = 2.0
+output_audio = 30.0
+"""
+KEY = 'credentials = ["k-0123456789abcdef0123456789"]'
+GEMINI = "/v1beta/models/canned/m:generateContent", {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+
+
+def line(answer: bytes, path: str, body: Any, kind: str, more: str = KEY) -> dict[str, Any]:
+    """The usage line of one request that is answered so."""
+    with Canned(answer) as provider, Running(TOML + provider.toml(kind=kind, more=more)) as gateway:
+        reply = httpx.post(gateway.origin + path, json=body, timeout=20, trust_env=False)
+        assert reply.status_code == 200, reply.text
+        return gateway.usage(reply.headers["x-request-id"])
+
+
+def google(**usage: Any) -> bytes:
+    said = {"content": {"role": "model", "parts": [{"text": "Hello"}]}, "finishReason": "STOP", "index": 0}
+    return json_answer({"candidates": [said], "modelVersion": "m", "usageMetadata": usage})
+
+
+def test_audio_that_google_has_read_from_its_cache_is_not_charged_as_audio_too() -> None:
+    """`promptTokensDetails` counts what `cacheTokensDetails` counts once more."""
+    found = line(
+        google(
+            promptTokenCount=1000,
+            cachedContentTokenCount=850,
+            candidatesTokenCount=10,
+            promptTokensDetails=[
+                {"modality": "TEXT", "tokenCount": 100},
+                {"modality": "AUDIO", "tokenCount": 700},
+                {"modality": "IMAGE", "tokenCount": 200},
+            ],
+            cacheTokensDetails=[{"modality": "AUDIO", "tokenCount": 650}, {"modality": "IMAGE", "tokenCount": 200}],
+        ),
+        *GEMINI,
+        "gemini",
+    )
+    assert (found["input_tokens"], found["cached_tokens"], found["input_audio_tokens"]) == (1000, 850, 50)
+    assert found.get("input_image_tokens", 0) == 0
+    assert found["cost"] == (850 * 500 + 50 * 10_000 + 100 * 1000 + 10 * 2000) / 1e9
+
+
+@pytest.mark.security("SEC-API10-USAGE")
+@pytest.mark.parametrize("name", ["thoughtsTokenCount", "toolUsePromptTokenCount"])
+def test_a_figure_that_is_added_to_others_is_believed_no_more_than_they_are(name: str) -> None:
+    found = line(google(promptTokenCount=5, candidatesTokenCount=2, **{name: 9e15}), *GEMINI, "gemini")
+    assert found["estimated"] is True
+    assert found["input_tokens"] + found["output_tokens"] < 1000
