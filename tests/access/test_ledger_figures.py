@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.canned import Canned, json_answer
+from tests.support.canned import Canned, json_answer, sse_answer
 from tests.support.running import Running
 
 TOML = """
@@ -64,3 +64,42 @@ def test_a_figure_that_is_added_to_others_is_believed_no_more_than_they_are(name
     found = line(google(promptTokenCount=5, candidatesTokenCount=2, **{name: 9e15}), *GEMINI, "gemini")
     assert found["estimated"] is True
     assert found["input_tokens"] + found["output_tokens"] < 1000
+
+
+RESPONSE: dict[str, Any] = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "completed",
+    "model": "m",
+    "output": [
+        {
+            "type": "message",
+            "id": "msg_1",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "Hello", "annotations": []}],
+        }
+    ],
+    "usage": {
+        "input_tokens": 100,
+        "input_tokens_details": {"cached_tokens": 10, "audio_tokens": 50, "image_tokens": 20},
+        "output_tokens": 10,
+        "output_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 5},
+        "total_tokens": 110,
+    },
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_audio_and_images_cost_the_same_in_a_response_that_streams_and_in_one_that_does_not(stream: bool) -> None:
+    begun = {**RESPONSE, "status": "in_progress", "output": [], "usage": None}
+    frames: list[dict[str, Any]] = [
+        {"type": "response.created", "sequence_number": 0, "response": begun},
+        {"type": "response.completed", "sequence_number": 1, "response": RESPONSE},
+    ]
+    answer = sse_answer(*frames, named=True) if stream else json_answer(RESPONSE)
+    body = {"model": "canned/m", "input": "Hi", "stream": stream}
+    found = line(answer, "/v1/responses", body, "openai-compatible", 'speaks = ["responses"]')
+    assert (found["input_audio_tokens"], found["input_image_tokens"], found["output_audio_tokens"]) == (50, 20, 5)
+    assert found["cost"] == (10 * 500 + 50 * 10_000 + 20 * 20_000 + 20 * 1000 + 5 * 30_000 + 5 * 2000) / 1e9

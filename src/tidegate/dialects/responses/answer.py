@@ -85,12 +85,17 @@ def _as_it_came(body: bytes, envelope: Envelope) -> Answer | None:
     given, taken = found.input_tokens, found.output_tokens
     if given + taken != found.total_tokens or not found.total_tokens:
         return None
+    read, written = found.input_tokens_details, found.output_tokens_details
     usage = Usage(
         input_tokens=given,
         output_tokens=taken,
-        cached_tokens=found.input_tokens_details.cached_tokens,
-        cache_write_tokens=found.input_tokens_details.cache_write_tokens,
-        reasoning_tokens=found.output_tokens_details.reasoning_tokens,
+        cached_tokens=read.cached_tokens,
+        cache_write_tokens=read.cache_write_tokens,
+        reasoning_tokens=written.reasoning_tokens,
+        input_audio_tokens=read.audio_tokens,
+        input_image_tokens=read.image_tokens,
+        output_audio_tokens=written.audio_tokens,
+        output_image_tokens=written.image_tokens,
     )
     shown = envelope.completed(answer)
     if others:

@@ -28,10 +28,14 @@ class _PlainItem(msgspec.Struct, gc=False):
 class _PlainInputDetails(msgspec.Struct, gc=False):
     cached_tokens: _Count
     cache_write_tokens: _Count = 0
+    audio_tokens: _Count = 0
+    image_tokens: _Count = 0
 
 
 class _PlainOutputDetails(msgspec.Struct, gc=False):
     reasoning_tokens: _Count
+    audio_tokens: _Count = 0
+    image_tokens: _Count = 0
 
 
 class _PlainUsage(msgspec.Struct, gc=False):
