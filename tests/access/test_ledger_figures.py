@@ -103,3 +103,17 @@ def test_audio_and_images_cost_the_same_in_a_response_that_streams_and_in_one_th
     found = line(answer, "/v1/responses", body, "openai-compatible", 'speaks = ["responses"]')
     assert (found["input_audio_tokens"], found["input_image_tokens"], found["output_audio_tokens"]) == (50, 20, 5)
     assert found["cost"] == (10 * 500 + 50 * 10_000 + 20 * 20_000 + 20 * 1000 + 5 * 30_000 + 5 * 2000) / 1e9
+
+
+def test_a_compaction_without_figures_costs_an_estimate_that_says_so() -> None:
+    answer = {
+        "id": "resp_1",
+        "object": "response.compaction",
+        "created_at": 1,
+        "output": [{"type": "compaction", "id": "cmp_1", "encrypted_content": "A" * 400}],
+    }
+    found = line(json_answer(answer), "/v1/responses/compact", {"model": "canned/m", "input": "tide " * 400}, "openai")
+    assert found["estimated"] is True
+    assert found["input_tokens"] >= 500
+    assert found["output_tokens"] >= 100
+    assert found["cost"] > 0

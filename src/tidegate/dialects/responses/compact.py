@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
+from tidegate.dialects.dialect import Answer, Call, Destination, estimated_usage, refuse_unsupported
 from tidegate.dialects.extent import Extent
 from tidegate.dialects.responses.canonical import canonical_request
 from tidegate.dialects.responses.compacted import COMPACTION
@@ -24,7 +24,7 @@ from tidegate.dialects.usage import read_usage_object
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import UpstreamBroken, WireError
-from tidegate.wire.events import Seal, Usage
+from tidegate.wire.events import Seal
 from tidegate.wire.items import (
     CanonicalRequest,
     FunctionCall,
@@ -111,7 +111,7 @@ class CompactRequest(PromptRequest[CompactBody]):
             members["created_at"] = jsonio.raw(call.created_at)
             if self.envelopes is not None:
                 members["output"] = sealed_output(members["output"], self.envelopes, destination)
-        usage = read_usage_object(found.usage) or Usage()
+        usage = read_usage_object(found.usage) or estimated_usage(call.request_bytes, sum(map(len, found.output)))
         return Answer(jsonio.encode(members), usage, "completed")
 
     # -- by a summary -------------------------------------------------------------------------------------------
