@@ -15,6 +15,7 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from tests.access.books import Books
 from tests.conformance.test_bridged_pauses import BODIES, FIRST, SECOND, turn
 from tests.support.canned import Canned
 from tests.support.running import Running, wait_for
@@ -282,3 +283,52 @@ limits = {{ cost = {{ month = {budget} }} }}
             assert answer.status_code == 200
             assert "It is high." in answer.text
         assert wait_for(lambda: used(gateway) == pytest.approx(0.1 if goes_on else 0.05))
+
+
+GUESSED = """
+[server]
+port = 0
+data_dir = "{data}"
+[routing]
+retries = 2
+eject_after = 0
+[providers.sim]
+base_url = "{sim}"
+[prices."*"]
+input = 0
+output = 1000
+[[keys]]
+name = "budget"
+secret = "key-0123456789abcdef0123456789ab-one"
+limits = { cost = { month = 0.5 } }
+"""
+LONG = "+".join(["Donaudampfschifffahrtsgesellschaft"] * 8)
+
+
+@pytest.mark.security("SEC-API4-BUDGET")
+@pytest.mark.parametrize(
+    ("model", "stream"),
+    [
+        ("lorem?chunks=5&fault=eof", False),
+        (f"echo?usage=absent&text={LONG}", False),
+        (f"echo?usage=absent&text={LONG}", True),
+    ],
+    ids=["broken", "without figures", "stream without figures"],
+)
+def test_no_guess_says_more_than_the_request_could_use(model: str, stream: bool, more: str, tmp_path: Path) -> None:
+    """Each attempt may put out 10 tokens, whatever the bytes of its answer look like."""
+    with Running(GUESSED.replace("{data}", str(tmp_path)) + more) as gateway:
+
+        async def run() -> None:
+            body = {"model": f"sim/{model}", "input": "Hi", "max_output_tokens": 10, "stream": stream, "store": False}
+            async with httpx.AsyncClient(base_url=gateway.origin, timeout=30, trust_env=False) as client:
+                headers = {"x-api-key": SECRET}
+                await asyncio.gather(*(client.post("/v1/responses", json=body, headers=headers) for _ in range(60)))
+
+        asyncio.run(run())
+        attempts = len(gateway.sim.requests)
+        assert attempts >= 30
+        assert wait_for(lambda: 0 < used(gateway) <= min(0.5, attempts * 10 * PRICE) + 1e-9)
+        books = Books(gateway, SECRET)
+        assert sum(row.cost_nano or 0 for row in books.settled()) / 1e9 == pytest.approx(used(gateway))
+        books.close()

@@ -14,7 +14,7 @@ from tidegate.dialects.dialect import AnyRequest, Call, estimated_usage
 from tidegate.dialects.extent import Extent
 from tidegate.dialects.transcription.request import TranscriptionRequest
 from tidegate.gateway.allowance import Allowance
-from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano
+from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano, within
 from tidegate.gateway.snapshot import Path
 from tidegate.gateway.tenant import tenant_of
 from tidegate.storage.entry import UsageEntry
@@ -258,14 +258,23 @@ class Account:
         if not self._asked or self.free or self.path is None:
             self.usage = usage  # no provider charges for it
         else:
-            self.charges.append(Charge(self.path.destination, usage))
+            self._charge(self.path, usage)
         self._asked = False
 
     def lose(self, usage: Usage | None) -> None:
         """The present attempt is over without the whole answer; its provider will charge for so much all the same."""
         self._asked = False
         if usage is not None and self.path is not None:
-            self.charges.append(Charge(self.path.destination, usage))
+            self._charge(self.path, usage)
+
+    def _charge(self, path: Path, usage: Usage) -> None:
+        deployment = path.destination
+        if usage.estimated and self._allowance is not None:
+            ledger, at = self._gateway.ledger, self.admitted_at
+            before = 0 if self.before is None else ledger.cost_of((Charge(deployment, self.before),), at) or 0
+            most = before + self._allowance.most(deployment)
+            usage = within(usage, most, lambda guess: ledger.cost_of((Charge(deployment, guess),), at))
+        self.charges.append(Charge(deployment, usage))
 
     # -- settlement ---------------------------------------------------------------------------------------------
 

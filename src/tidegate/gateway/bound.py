@@ -1,8 +1,10 @@
 """What a request may use: an estimate for limits of tokens, and for budgets a bound that it cannot exceed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
+
+import msgspec
 
 from tidegate.access.prices import Prices
 from tidegate.dialects.dialect import AnyRequest, Call, Destination
@@ -11,10 +13,10 @@ from tidegate.dialects.messages.upstream import DEFAULT_MAX_TOKENS
 from tidegate.dialects.transcription.duration import READABLE
 from tidegate.gateway.snapshot import Path
 from tidegate.wire.errors import CostUnbounded
-from tidegate.wire.events import estimate_tokens
+from tidegate.wire.events import Usage, estimate_tokens
 from tidegate.wire.forms import FILE
 
-__all__ = ["FRAME_TOKENS", "PRICE_UNKNOWN", "USUAL_OUTPUT_TOKENS", "estimated_tokens", "most_nano"]
+__all__ = ["FRAME_TOKENS", "PRICE_UNKNOWN", "USUAL_OUTPUT_TOKENS", "estimated_tokens", "most_nano", "within"]
 
 PRICE_UNKNOWN: Final = "price_unknown"
 
@@ -145,3 +147,29 @@ def _rounds(times: int | None, destination: Destination, model: str) -> int:
             code="tool_rounds_unknown",
         )
     return max(1, known)
+
+
+def within(guess: Usage, most: int, cost_of: Callable[[Usage], int | None]) -> Usage:
+    """An estimate that costs no more than `most` nano-dollars, with as much of its output as fits: what nobody has counted
+    must not pass a bound that the truth cannot pass."""
+    cost = cost_of(guess)
+    if cost is None or cost <= most:
+        return guess
+    least = cost_of(_scaled(guess, 0, 1)) or 0
+    if least >= most:
+        return _scaled(guess, 0, 1)
+    fitting = _scaled(guess, most - least, cost - least)
+    while fitting.output_tokens and (cost_of(fitting) or 0) > most:  # by what was rounded
+        fitting = _scaled(guess, fitting.output_tokens - 1, guess.output_tokens)
+    return fitting
+
+
+def _scaled(usage: Usage, share: int, whole: int) -> Usage:
+    """With that share of its output."""
+    return msgspec.structs.replace(
+        usage,
+        output_tokens=usage.output_tokens * share // whole,
+        reasoning_tokens=usage.reasoning_tokens * share // whole,
+        output_audio_tokens=usage.output_audio_tokens * share // whole,
+        output_image_tokens=usage.output_image_tokens * share // whole,
+    )
