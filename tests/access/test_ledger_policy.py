@@ -102,6 +102,19 @@ def test_an_answer_that_breaks_costs_what_was_said_before(books: Books, api: str
     assert row.cost_nano
 
 
+@pytest.mark.fault("FAULT-USAGE")
+@pytest.mark.parametrize("api", ["responses", "chat", "messages", "gemini", "embeddings"])
+def test_a_whole_answer_that_breaks_costs_the_words_of_it_and_not_what_stands_around_them(
+    books: Books, api: str
+) -> None:
+    """Of 400 bytes a dozen are words."""
+    upstream = {"messages": "anthropic", "gemini": "gemini"}.get(api, "sim")
+    row = books.row(books.ask(api, f"{upstream}/echo?fault=eof", say="tide " * 12))
+    assert (row.entry.ending, row.entry.estimated) == ("failed", True)
+    assert row.entry.input_tokens > 0
+    assert row.entry.output_tokens <= 20
+
+
 @pytest.mark.parametrize(("api", "upstream"), PAIRS)
 @pytest.mark.parametrize(
     "script", ["echo?status=500", "echo?status=429", "echo?status=400", "lorem?fault=error&after=0"]

@@ -9,7 +9,17 @@ from tidegate.wire import jsonio
 from tidegate.wire.events import BYTES_PER_TOKEN
 from tidegate.wire.forms import AUDIO_BYTES_PER_TOKEN
 
-__all__ = ["IMAGE_TOKENS", "NOTHING", "SPOKEN_TOKENS", "Extent", "reads", "reads_more", "surcharge", "text_bytes"]
+__all__ = [
+    "IMAGE_TOKENS",
+    "NOTHING",
+    "SPOKEN_TOKENS",
+    "Extent",
+    "reads",
+    "reads_more",
+    "said_bytes",
+    "surcharge",
+    "text_bytes",
+]
 
 SPOKEN_TOKENS: Final = 25
 """No character of a text takes longer to say than a second, and no model needs more tokens for a second of speech."""
@@ -169,6 +179,21 @@ def text_bytes(body: bytes) -> int:
                 left -= length - length * 3 // 4 // AUDIO_BYTES_PER_TOKEN * BYTES_PER_TOKEN
         at = max(at + _STRIDE, end)
     return left
+
+
+_SAID: Final = re.compile(
+    rb'"(?:arguments|b64_json|content|data|encrypted_content|partial_json|reasoning|reasoning_content|refusal|text|thinking)"'
+    rb'\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)',
+    re.DOTALL,
+)
+_LOOKED_THROUGH: Final = 1024 * 1024
+
+
+def said_bytes(answer: bytes) -> int:
+    """About as many bytes as a model has said in an answer in one body, of which the end may be missing. For estimates."""
+    if len(answer) > _LOOKED_THROUGH:
+        return len(answer)  # what stands around the words is little then
+    return sum(len(found[1]) for found in _SAID.finditer(answer))
 
 
 _LISTED: Final = {

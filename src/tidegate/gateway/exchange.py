@@ -35,7 +35,7 @@ from tidegate.dialects.dialect import (
     estimated_usage,
 )
 from tidegate.dialects.envelope import Envelopes
-from tidegate.dialects.extent import text_bytes
+from tidegate.dialects.extent import said_bytes, text_bytes
 from tidegate.dialects.failure import from_body, from_status
 from tidegate.dialects.models import MODEL_NAME_LIMIT, take_models
 from tidegate.dialects.profile import PROFILES
@@ -1084,7 +1084,7 @@ class Exchange:
 
     def _on_collected(self) -> None:
         body = b"".join(self._collected or ())
-        self._collected = None
+        self._collected = [body]
         assert self._path is not None
         self._attempt = None
         if self._status != 200:
@@ -1122,6 +1122,7 @@ class Exchange:
         except errors.TidegateError as error:
             self._on_failure(error)
         else:
+            self._collected = None
             self._respond(answer)
 
     def _error_of_status(self, body: bytes) -> errors.TidegateError:
@@ -1229,7 +1230,7 @@ class Exchange:
             said = self._collected_bytes
             if not left and not (said and isinstance(error, errors.UpstreamBroken)):
                 return before
-            guess = estimated_usage(asked, said)
+            guess = estimated_usage(asked, said_bytes(b"".join(self._collected or ())) if said else 0)
             return guess if before is None else before.plus(guess)
         usage = stream.usage()
         if before is not None:
