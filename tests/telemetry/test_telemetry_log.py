@@ -142,18 +142,19 @@ class Entry(msgspec.Struct):
 
 @pytest.mark.security("SEC-INJ-LOG")
 @pytest.mark.parametrize("format_", ["json", "console"])
-def test_no_text_commands_the_terminal_that_shows_the_log(format_: Format) -> None:
+@pytest.mark.parametrize("told", [TERMINAL, "a\x1b[2J\x07\rb\x7f"], ids=["any", "ascii"])
+def test_no_text_commands_the_terminal_that_shows_the_log(format_: Format, told: str) -> None:
     stream = written(format_)
     try:
-        raise ValueError(TERMINAL)
+        raise ValueError(told)
     except ValueError:
-        get_logger().exception("it_broke", path=TERMINAL)
-    logging.getLogger("some.library").warning("odd %s", TERMINAL)
+        get_logger().exception("it_broke", path=told)
+    logging.getLogger("some.library").warning("odd %s", told)
 
     async def write() -> None:
         lines = LineWriter(asyncio.get_running_loop(), format_, stream)
         lines.start()
-        lines.write(Entry(model=TERMINAL))
+        lines.write(Entry(model=told))
         lines.close()
 
     asyncio.run(write())
@@ -161,7 +162,7 @@ def test_no_text_commands_the_terminal_that_shows_the_log(format_: Format) -> No
     assert text.count("[2J") == 4
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", text)
     if format_ == "json":
-        assert TERMINAL in [json.loads(line).get("path") for line in text.splitlines()]
+        assert told in [json.loads(line).get("path") for line in text.splitlines()]
 
 
 def test_a_pipe_that_is_full_costs_lines_and_no_time() -> None:

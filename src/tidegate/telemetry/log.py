@@ -296,7 +296,7 @@ def _json_lines(batch: list[tuple[float, msgspec.Struct]]) -> str:
             % (text, (at - second) * 1000, encode(entry)[1:])
         )
     made = b"".join(lines).decode()
-    return made if made.isascii() else _without_controls(made)
+    return made if made.isascii() and "\x7f" not in made else _without_controls(made)
 
 
 def _console_lines(batch: list[tuple[float, msgspec.Struct]]) -> str:
