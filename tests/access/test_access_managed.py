@@ -154,6 +154,15 @@ def test_after_a_rotation_both_texts_hold_for_as_long_as_was_said(gateway: Runni
     assert ask(gateway, last["key"]).status == 200
 
 
+@pytest.mark.security("SEC-API2-ROTATE")
+def test_a_rotation_ends_older_texts_that_still_held(gateway: Running, admin: Admin) -> None:
+    made = admin.make("rotating twice")
+    second = admin.post(f"/keys/{made['id']}/rotate", {"overlap_seconds": 3600})
+    assert [ask(gateway, one["key"]).status for one in (made, second)] == [200, 200]
+    third = admin.post(f"/keys/{made['id']}/rotate")
+    assert [ask(gateway, one["key"]).status for one in (made, second, third)] == [401, 401, 200]
+
+
 @pytest.mark.security("SEC-API2-REVOKED")
 def test_an_expired_key_is_refused(gateway: Running, admin: Admin) -> None:
     made = admin.make("past", expires_at=int(time.time()) - 5)

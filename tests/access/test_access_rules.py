@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from hashlib import sha256
+from ipaddress import ip_network
 
+import msgspec
 import pytest
 
 from tests.support.api import ENDPOINTS, Api
 from tests.support.running import Running
-from tidegate.access.keys import OPEN, KeyRing
+from tidegate.access.keys import OPEN, KeyRing, Principal
 from tidegate.config.schema import KeyConfig
 from tidegate.config.secret import Secret
 from tidegate.wire.errors import Forbidden, InvalidKey
@@ -198,3 +200,14 @@ def test_patterns_are_matched_in_their_case_and_as_a_whole() -> None:
     for bad in ("OpenAI/gpt-5.2", "my-openai/x", "exactly", "Exact"):
         with pytest.raises(Forbidden):
             principal.authorise(bad)
+
+
+@pytest.mark.security("SEC-API2-PLACE")
+@pytest.mark.parametrize("client", ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1%eth0"])
+def test_an_address_is_the_same_in_every_form(client: str) -> None:
+    """A listener for both kinds of addresses sees those of IPv4 mapped into IPv6."""
+    networks = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
+    principal = Principal(key="app", project="default", addresses=networks)
+    principal.permit(client, "")
+    with pytest.raises(Forbidden):
+        msgspec.structs.replace(principal, addresses=(ip_network("192.0.2.0/24"),)).permit(client, "")

@@ -119,7 +119,8 @@ def test_limits_of_a_deployment_that_failed_are_not_those_of_the_next() -> None:
 
 
 @pytest.mark.security("SEC-CRED-CLIENT")
-def test_headers_of_the_client_stay_here(api: Api) -> None:
+@pytest.mark.parametrize("endpoint", [*ENDPOINTS, "messages"])
+def test_headers_of_the_client_stay_here(api: Api, endpoint: str) -> None:
     given = {
         "authorization": "Bearer client-secret",
         "x-api-key": "client-secret",
@@ -128,7 +129,13 @@ def test_headers_of_the_client_stay_here(api: Api) -> None:
         "openai-organization": "org-client",
         "tidegate-profile": "openai",
     }
-    assert api.ask("chat", headers=given).status == 200
+    if endpoint == "messages":  # the one API of which headers go on
+        said = [{"role": "user", "content": "Hi"}]
+        body = {"model": "sim/echo", "max_tokens": 9, "messages": said}
+        assert api.post("/v1/messages", body, headers={**given, "anthropic-beta": "tides"}).status == 200
+        assert api.upstream.headers["anthropic-beta"] == "tides"
+    else:
+        assert api.ask(endpoint, headers=given).status == 200
     sent = api.upstream.headers
     assert "client-secret" not in str(sent)
     assert not {"x-forwarded-for", "openai-organization", "tidegate-profile", "cookie"} & set(sent)

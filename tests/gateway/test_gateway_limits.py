@@ -261,6 +261,14 @@ def test_thoughts_that_no_maximum_counts_are_reserved_by_the_models_own(api: Api
 
 
 @pytest.mark.security("SEC-API4-BOUND")
+def test_each_choice_is_reserved(api: Api) -> None:
+    """Each of 10 tokens at $0.001; the budget has room for one."""
+    reply = ask(api, "small", path="/v1/chat/completions", max_completion_tokens=10, n=2)
+    assert reply.status == 429
+    assert "this request may use $0.02" in reply.error["message"]
+
+
+@pytest.mark.security("SEC-API4-BOUND")
 def test_each_use_of_a_tool_that_the_provider_runs_is_reserved(api: Api) -> None:
     """Each reads the whole context anew, of 100 tokens at $0.001."""
     search: dict[str, Any] = {"tools": [{"type": "web_search"}]}

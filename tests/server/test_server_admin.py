@@ -130,6 +130,24 @@ def test_every_route_that_is_not_public_asks_for_a_key(gateway: Running, callers
 
 
 @pytest.mark.security("SEC-API5-ROLES")
+def test_no_role_may_more_than_it_is_said_to() -> None:
+    """Written down a second time, so that nobody opens a route by changing one word."""
+    for_owners = {
+        ("POST", "/organizations"),
+        ("PATCH", "/organizations/{organization}"),
+        ("DELETE", "/organizations/{organization}"),
+        ("GET", "/admins"),
+        ("POST", "/admins"),
+        ("POST", "/admins/{id}/revoke"),
+        ("GET", "/audit"),
+    }
+    for_keys = {("GET", "/me"), ("GET", "/budgets"), ("GET", "/usage"), ("GET", "/usage/entries")}
+    assert {(one.method, one.path) for one in TABLE if one.needs == "owner"} == for_owners
+    assert {(one.method, one.path) for one in TABLE if one.needs == "key"} == for_keys
+    assert {one.method for one in TABLE if one.needs == "viewer"} == {"GET"}
+
+
+@pytest.mark.security("SEC-API5-ROLES")
 @each_route
 def test_a_route_is_open_from_its_role_on(callers: Callers, entry: Entry) -> None:
     order = ("nobody", "key", *ROLES)
