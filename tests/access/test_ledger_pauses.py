@@ -25,11 +25,11 @@ def stream(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def ask(*answers: bytes, stream: bool) -> dict[str, Any]:
+def ask(*answers: bytes, stream: bool, toml: str = TOML) -> dict[str, Any]:
     with (
         Canned(*answers) as provider,
         Running(
-            TOML + provider.toml(kind="anthropic", more='credentials = ["k-0123456789abcdef0123456789"]')
+            toml + provider.toml(kind="anthropic", more='credentials = ["k-0123456789abcdef0123456789"]')
         ) as gateway,
     ):
         body = {**BODIES["responses"], "model": "canned/m", "stream": stream}
@@ -53,3 +53,12 @@ def test_a_second_part_that_fails_does_not_make_the_first_one_free(stream: bool)
     assert line["ending"] == "failed"
     assert (line["input_tokens"], line["output_tokens"]) == (12, 5)
     assert line["cost"] == (10 * 1000 + 2 * 500 + 5 * 2000) / 1e9, json.dumps(line)
+
+
+def test_each_part_has_the_price_of_its_own_length(stream: bool) -> None:
+    """The provider is asked twice, with 12 tokens each time: neither is a long one."""
+    toml = TOML + "tiers = [{ over = 20, input = 50.0, cached = 50.0, output = 50.0 }]\n"
+    answers = turn(FIRST, "pause_turn", stream=stream), turn(SECOND, "tool_use", stream=stream)
+    line = ask(*answers, stream=stream, toml=toml)
+    assert (line["input_tokens"], line["output_tokens"]) == (24, 10)
+    assert line["cost"] == (20 * 1000 + 4 * 500 + 10 * 2000) / 1e9

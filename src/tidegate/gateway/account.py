@@ -45,6 +45,7 @@ class Account:
         "_gateway",
         "_has_budget",
         "_request_bytes",
+        "_turns",
         "admitted_at",
         "answer_id",
         "attempts",
@@ -105,6 +106,8 @@ class Account:
         """The present attempt is not among them."""
         self._before = NO_USAGE
         """What the present attempt used before its provider paused."""
+        self._turns: tuple[Usage, ...] = ()
+        """The same, each time that the provider was asked by itself."""
         self.usage = NO_USAGE
         """What the whole request used, once it is settled."""
         self.priced: tuple[int | None, jsonio.Raw] | None = None
@@ -196,7 +199,7 @@ class Account:
             return None
         charges = self.charges
         if used is not NO_USAGE:
-            charges = [*charges, Charge(path.destination, used)]
+            charges = [*charges, *self._parts(path, used.minus(self._before) if self._turns else used)]
         spent = 0
         for charge in charges:
             cost = None if charge.usage.estimated else self._gateway.ledger.cost_of((charge,), self.admitted_at)
@@ -237,10 +240,12 @@ class Account:
         self.attempts += 1
         self._asked = True
         self._before = NO_USAGE
+        self._turns = ()
 
     def go_on(self, used: Usage) -> None:
         """The same attempt goes on: its provider had paused, and has used so much until then."""
         self._asked = True
+        self._turns = (*self._turns, used.minus(self._before))
         self._before = used
 
     @property
@@ -268,13 +273,22 @@ class Account:
             self._charge(self.path, usage)
 
     def _charge(self, path: Path, usage: Usage) -> None:
+        """Every time that the provider was asked has a price of its own, which may depend on how much that was."""
         deployment = path.destination
-        if usage.estimated and self._allowance is not None:
+        last = usage.minus(self._before) if self._turns else usage
+        if last.estimated and self._allowance is not None:
             ledger, at = self._gateway.ledger, self.admitted_at
-            before = 0 if self.before is None else ledger.cost_of((Charge(deployment, self.before),), at) or 0
-            most = before + self._allowance.most(deployment)
-            usage = within(usage, most, lambda guess: ledger.cost_of((Charge(deployment, guess),), at))
-        self.charges.append(Charge(deployment, usage))
+            last = within(
+                last, self._allowance.most(deployment), lambda guess: ledger.cost_of((Charge(deployment, guess),), at)
+            )
+        self.charges += self._parts(path, last)
+
+    def _parts(self, path: Path, last: Usage) -> list[Charge]:
+        """What the present attempt was charged before its provider paused, and what it has used since."""
+        turns = self._turns
+        if not turns:
+            return [Charge(path.destination, last)]
+        return [Charge(path.destination, one) for one in (*turns, last) if one.used_something or one.estimated]
 
     # -- settlement ---------------------------------------------------------------------------------------------
 

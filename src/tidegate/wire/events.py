@@ -95,6 +95,28 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             characters=self.characters + other.characters,
         )
 
+    def minus(self, earlier: "Usage") -> "Usage":
+        """What was used since, where this is the sum of both."""
+        return Usage(
+            input_tokens=max(0, self.input_tokens - earlier.input_tokens),
+            output_tokens=max(0, self.output_tokens - earlier.output_tokens),
+            cached_tokens=max(0, self.cached_tokens - earlier.cached_tokens),
+            cache_write_tokens=max(0, self.cache_write_tokens - earlier.cache_write_tokens),
+            reasoning_tokens=max(0, self.reasoning_tokens - earlier.reasoning_tokens),
+            seconds=max(0.0, self.seconds - earlier.seconds),
+            estimated=self.estimated,
+            cache_write_1h_tokens=max(0, self.cache_write_1h_tokens - earlier.cache_write_1h_tokens),
+            input_audio_tokens=max(0, self.input_audio_tokens - earlier.input_audio_tokens),
+            input_image_tokens=max(0, self.input_image_tokens - earlier.input_image_tokens),
+            output_audio_tokens=max(0, self.output_audio_tokens - earlier.output_audio_tokens),
+            output_image_tokens=max(0, self.output_image_tokens - earlier.output_image_tokens),
+            characters=max(0, self.characters - earlier.characters),
+        )
+
+    @property
+    def used_something(self) -> bool:
+        return bool(self.input_tokens or self.output_tokens or self.seconds or self.characters)
+
     @property
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
