@@ -118,6 +118,25 @@ def test_another_member_of_the_request_is_no_way_around_the_list(
         assert ((reply.status, reply.error["param"]), api.calls) == (refused, calls)
 
 
+@pytest.mark.security("SEC-API4-BOUND")
+@pytest.mark.security("SEC-API5-MODEL")
+@pytest.mark.parametrize("endpoint", [*ENDPOINTS, "messages"])
+@pytest.mark.parametrize("name", ["MODEL", "max_to\u212aens", "Stream"])
+def test_a_member_that_some_providers_take_for_another_does_not_go_on(narrow: Api, endpoint: str, name: str) -> None:
+    """Go's decoder does not tell `MODEL` from `model`, nor the sign for kelvin from a k, and takes the last that it meets."""
+    calls = narrow.calls
+    if endpoint == "messages":
+        said = [{"role": "user", "content": "Hi"}]
+        body = {"model": "sim/lorem", "max_tokens": 5, "messages": said, name: "sim/zh"}
+        reply = narrow.post("/v1/messages", body)
+        assert reply.status == 400
+        assert name in reply.json["error"]["message"]
+    else:
+        reply = narrow.ask(endpoint, "sim/lorem", **{name: "sim/zh"})
+        assert (reply.status, reply.error["param"]) == (400, name)
+    assert narrow.calls == calls
+
+
 @pytest.mark.security("SEC-API2-DIGEST")
 def test_a_key_given_as_its_digest_works_and_the_digest_itself_does_not(gateway: Running) -> None:
     with Api(gateway, authorization=f"Bearer {KEYS['hashed']}") as api:

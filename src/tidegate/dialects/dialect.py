@@ -8,7 +8,7 @@ import msgspec
 from tidegate.dialects.extent import Extent, reads, surcharge
 from tidegate.dialects.profile import Profile
 from tidegate.wire import jsonio
-from tidegate.wire.errors import TidegateError, UnsupportedParameter
+from tidegate.wire.errors import InvalidRequest, TidegateError, UnsupportedParameter
 from tidegate.wire.events import Usage, estimate_tokens
 from tidegate.wire.forms import Form, Upload
 
@@ -511,7 +511,11 @@ def refuse_unsupported(
 ) -> tuple[str, ...]:
     """Take out members that the deployment does not know where they say nothing; refuse the rest aloud, or, where losses
     are allowed, take them out and return their names. `found` are those that the dialect has met itself, each with
-    sentences that say what would be right. Raises UnsupportedParameter."""
+    sentences that say what would be right. Raises UnsupportedParameter, and InvalidRequest for a member that a provider could
+    take for another one."""
+    names = "".join(members)
+    if not (names.islower() and names.isascii()) and destination.endpoint != "gemini":
+        _refuse_lookalikes(members)
     if destination.refuses.isdisjoint(members) and not found:
         return ()
     lost: dict[str, Iterable[str]] = dict(found or {})
@@ -522,6 +526,28 @@ def refuse_unsupported(
     if lost and not destination.drops:
         raise unsupported(lost, destination)
     return tuple(lost)
+
+
+_LOOKED_AT: Final = frozenset(
+    {
+        "best_of", "input", "max_completion_tokens", "max_output_tokens", "max_tokens", "max_tool_calls", "messages", "model",
+        "models", "n", "prompt", "service_tier", "speed", "stream", "tools",
+    }
+)  # fmt: skip
+"""Members by which the gateway tells what a key may use, and what that can cost."""
+
+
+def _refuse_lookalikes(members: jsonio.Members) -> None:
+    """Providers that are written in Go read `MODEL` as `model`, and the last of both counts there
+    (https://pkg.go.dev/encoding/json#Unmarshal). Raises InvalidRequest."""
+    for name in members:
+        meant = name.casefold()
+        if meant != name and meant in _LOOKED_AT:
+            raise InvalidRequest(
+                f"Unknown parameter: '{name}'. Some providers would take it for '{meant}'; write that in small letters.",
+                param=name,
+                code="unknown_parameter",
+            )
 
 
 def unsupported(refused: Mapping[str, Iterable[str]], destination: Destination) -> UnsupportedParameter:
