@@ -664,3 +664,19 @@ def test_a_budget_that_the_model_finds_itself_is_a_wish_to_reason() -> None:
     assert (found.reasons, found.reasoning_budget, found.effort) == (True, None, "")
     assert found.names["reasons"] == "generationConfig.thinkingConfig.thinkingBudget"
     assert found.hints == ()
+
+
+@pytest.mark.security("SEC-API4-BOUND")
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"generation_config": {"max_output_tokens": 60000}, "generationConfig": {"maxOutputTokens": 1}},
+        {"generationConfig": {"max_output_tokens": 60000, "maxOutputTokens": 1}},
+    ],
+)
+def test_a_maximum_in_both_spellings_goes_on_in_the_one_that_was_read(config: dict[str, Any]) -> None:
+    """A budget that reserves for one of them must not meet the other at the provider."""
+    request = parse(**config)
+    assert request.extent.output_tokens == 1
+    assert json.loads(request.forward(deployment()))["generationConfig"] == {"maxOutputTokens": 1}
+    assert b"60000" not in request.forward(deployment())

@@ -3,6 +3,8 @@
 Model and streaming stand in the address, and so does the form of the stream (`alt`).
 """
 
+from typing import Final
+
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.extent import Extent, reads, surcharge
 from tidegate.dialects.gemini.canonical import canonical, check
@@ -19,6 +21,13 @@ from tidegate.wire.items import CanonicalRequest, Output
 __all__ = ["GeminiRequest", "parse_request"]
 
 _decoder = jsonio.decoder(GeminiBody)
+
+
+_LIMITS: Final = (
+    (b'"generation_config"', b'"generationConfig"'),
+    (b'"max_output_tokens"', b'"maxOutputTokens"'),
+    (b'"candidate_count"', b'"candidateCount"'),
+)
 
 
 class GeminiRequest:
@@ -67,13 +76,14 @@ class GeminiRequest:
         return surcharge(self._body)
 
     def forward(self, destination: Destination) -> bytes:
-        """The body as it came: model and method stand in the address."""
-        members = jsonio.members(self._body)
+        """The body as it came: model and method stand in the address. What sets a limit in both spellings goes on in one."""
+        body = self._camel if any(one in self._body and other in self._body for one, other in _LIMITS) else self._body
+        members = jsonio.members(body)
         self.dropped = ()
         named = "model" in members
-        contents, left_out = without_envelopes(self._body, destination.model)
+        contents, left_out = without_envelopes(body, destination.model)
         if not named and contents is None and destination.refuses.isdisjoint(members):
-            return self._body
+            return body
         if named:
             members["model"] = jsonio.raw(f"models/{destination.model}")
         if contents is not None:
