@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from hashlib import sha256
 from ipaddress import ip_network
+from typing import Any
 
 import msgspec
 import pytest
@@ -127,12 +128,13 @@ def test_a_member_that_some_providers_take_for_another_does_not_go_on(narrow: Ap
     calls = narrow.calls
     if endpoint == "messages":
         said = [{"role": "user", "content": "Hi"}]
-        body = {"model": "sim/lorem", "max_tokens": 5, "messages": said, name: "sim/zh"}
+        body: dict[str, object] = {"model": "sim/lorem", "max_tokens": 5, "messages": said, name: "sim/zh"}
         reply = narrow.post("/v1/messages", body)
         assert reply.status == 400
         assert name in reply.json["error"]["message"]
     else:
-        reply = narrow.ask(endpoint, "sim/lorem", **{name: "sim/zh"})
+        more: dict[str, Any] = {name: "sim/zh"}
+        reply = narrow.ask(endpoint, "sim/lorem", **more)
         assert (reply.status, reply.error["param"]) == (400, name)
     assert narrow.calls == calls
 
