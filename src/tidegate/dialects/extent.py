@@ -1,6 +1,7 @@
 """How much a request can use at most, as far as it says so itself: what budgets reserve before it is sent on."""
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -189,11 +190,12 @@ _SAID: Final = re.compile(
 _LOOKED_THROUGH: Final = 1024 * 1024
 
 
-def said_bytes(answer: bytes) -> int:
-    """About as many bytes as a model has said in an answer in one body, of which the end may be missing. For estimates."""
-    if len(answer) > _LOOKED_THROUGH:
-        return len(answer)  # what stands around the words is little then
-    return sum(len(found[1]) for found in _SAID.finditer(answer))
+def said_bytes(pieces: Iterable[bytes], size: int) -> int:
+    """About as many bytes as a model has said in an answer in one body of `size` bytes, of which the end may be missing. For
+    estimates."""
+    if size > _LOOKED_THROUGH:
+        return size  # what stands around the words is little then, and the whole would be in memory twice
+    return sum(len(found[1]) for found in _SAID.finditer(b"".join(pieces)))
 
 
 _LISTED: Final = {

@@ -794,6 +794,7 @@ class Exchange:
         if self._attempt is not None:
             self._attempt.abort()
             self._attempt = None
+        self._collected = None
 
     # -- what the upstream says ---------------------------------------------------------------------------------
 
@@ -1230,7 +1231,7 @@ class Exchange:
             said = self._collected_bytes
             if not left and not (said and isinstance(error, errors.UpstreamBroken)):
                 return before
-            guess = estimated_usage(asked, said_bytes(b"".join(self._collected or ())) if said else 0)
+            guess = estimated_usage(asked, said_bytes(self._collected or (), said) if said else 0)
             return guess if before is None else before.plus(guess)
         usage = stream.usage()
         if before is not None:
