@@ -36,7 +36,7 @@ eject_after = 0
 kind = "openai-compatible"
 speaks = ["responses"]
 base_url = "{first}"
-timeouts = { first_event = "300ms" }
+timeouts = { first_event = "FIRST" }
 [providers.second]
 kind = "openai-compatible"
 speaks = ["responses"]
@@ -143,12 +143,15 @@ BODY = {"model": "chain", "max_output_tokens": 10, "stream": True, "input": "How
 
 
 @contextmanager
-def chain(folder: Path, first: Upstream, second: Upstream, budget: float, more: str = "") -> Iterator[Running]:
+def chain(
+    folder: Path, first: Upstream, second: Upstream, budget: float, more: str = "", *, first_event: str = "20s"
+) -> Iterator[Running]:
     toml = (
         TOML.replace("{data}", str(folder))
         .replace("{first}", first.url)
         .replace("{second}", second.url)
         .replace("BUDGET", str(budget))
+        .replace("FIRST", first_event)
     )
     with first, second, Running(toml + more) as gateway:
         yield gateway
@@ -229,7 +232,7 @@ def test_an_attempt_for_which_there_is_no_room_is_not_made_and_the_first_failure
 def test_an_attempt_that_was_left_may_have_cost_all_that_it_could(budget: float, is_made: bool, tmp_path: Path) -> None:
     """Nobody knows whether the provider goes on with what it has read."""
     first, second = Upstream(lambda _: (-1, True)), Upstream(lambda _: (10, False))
-    with chain(tmp_path, first, second, budget * 10 * PRICE) as gateway:
+    with chain(tmp_path, first, second, budget * 10 * PRICE, first_event="300ms") as gateway:
         [(status, text)] = asyncio.run(ask_all(gateway, 1))
         assert (first.requests, second.requests) == (1, is_made)
         if not is_made:

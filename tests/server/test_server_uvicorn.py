@@ -58,9 +58,9 @@ def test_what_our_own_way_to_stop_leans_on_is_there() -> None:
     server = uvicorn.Server(config)
     assert {"server_state", "should_exit", "force_exit", "_captured_signals"} <= vars(server).keys()
     assert list(inspect.signature(server.shutdown).parameters) == ["sockets"]
-    assert list(inspect.signature(server.handle_exit).parameters) == ["sig", "frame"]
     assert asyncio.run(server.on_tick(0)) is False
     assert [name for name, _ in server.server_state.default_headers][:1] == [b"date"]
+    # As ours calls it. (A library of the tests' may have put a wrapper round it, so that its signature says nothing.)
     server.handle_exit(signal.SIGTERM, None)
     assert server._captured_signals == [signal.SIGTERM]
     assert (server.should_exit, server.force_exit) == (True, False)
