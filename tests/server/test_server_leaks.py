@@ -3,16 +3,19 @@
 import asyncio
 import gc
 import os
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from websockets.frames import OP_CLOSE
 
 from tests.support.raw import HELLO, Raw, get, post
 from tests.support.running import SIM_ONLY, Running, wait_for
-from tests.support.sockets import HANDSHAKE, Bare
+from tests.support.sockets import HANDSHAKE, Bare, Socket
 from tidegate.gateway.chains import Chains
 from tidegate.server.connection import Connection
 from tidegate.server.reader import Reader
@@ -111,6 +114,59 @@ def test_nothing_is_left_of_clients_that_have_gone() -> None:
         come_and_go(gateway, 270)
         assert wait_for(lambda: counts(gateway) == idle, 5), (counts(gateway), idle)
         assert len(os.listdir("/proc/self/fd")) - gateway.sim.connections * 2 <= files
+
+
+def test_what_has_ended_needs_no_garbage_collector(tmp_path: Path) -> None:
+    """It comes by rarely. What waits for it keeps whole requests, and the snapshots that they were judged by, and leaves holes
+    in the memory."""
+    toml = SIM_ONLY.replace("port = 0\n", f'port = 0\ndata_dir = "{tmp_path}"\n')
+    toml += (
+        '[[keys]]\nname = "app"\nsecret = "key-0123456789abcdef0123456789abcd"\nlimits = { cost = { day = 0.01 } }\n'
+    )
+    key = {"authorization": "Bearer key-0123456789abcdef0123456789abcd"}
+    recording = {"file": ("a.wav", b"no recording at all", "audio/wav")}
+    gc.collect()
+    gc.disable()
+    try:
+        with Running(toml) as gateway:
+            sent = "Authorization: Bearer key-0123456789abcdef0123456789abcd"
+            with httpx.Client(base_url=gateway.origin, headers=key) as client:
+                client.get("/v1/models")
+                for store in (True, False):
+                    for options in ("", "?fault=cut", "?status=500", "?status=400", "?fault=garbage"):
+                        for more in ({}, {"stream": True}, {"background": True} if store else {}):
+                            body = {"model": f"sim/echo{options}", "input": "x", "store": store, **more}
+                            client.post("/v1/responses", json=body)
+                            client.post("/v1/responses", json=body, headers={"idempotency-key": f"{options}{more}"})
+                client.post("/v1/audio/transcriptions", data={"model": "sim/echo"}, files=recording)
+            for request in (STREAM, HELLO, b"{", b'{"model":"no/such","input":"x"}'):
+                with Raw(gateway) as raw:
+                    raw.send(post(request, sent)).response(head_only=True)
+                    raw.reset()
+                with Raw(gateway) as raw:
+                    raw.send(post(request, "Authorization: Bearer wrong")).response()
+            for store in (True, False):
+                with Socket(gateway, headers=key) as socket:
+                    socket.response(input="x", store=store)
+            app: Any = gateway.server.config.app
+            assert wait_for(lambda: not app.gateway.exchanges and not gateway.server.server_state.connections)
+            assert wait_for(lambda: not gateway.server.server_state.tasks)
+            found = gateway.call(_unreachable)
+    finally:
+        gc.enable()
+    assert not found, found
+
+
+def _unreachable() -> dict[str, int]:
+    """What of ours only the garbage collector can remove."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        names = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    return {name: count for name, count in names.items() if name.startswith("tidegate.")}
 
 
 def test_nothing_is_left_of_requests_that_were_refused() -> None:

@@ -1057,6 +1057,7 @@ class Exchange:
             self._gateway.router.budget.give_back()
 
     def _break(self, error: errors.TidegateError) -> None:
+        error.__traceback__ = None  # the frames that it was raised through refer to it, and would keep the whole request
         self._charge(error)
         self._drop_attempt()
         if not self._started:
@@ -1191,6 +1192,8 @@ class Exchange:
                 self._trial.succeeded()
             else:
                 self._trial.left()
+        if self._recorder is not None:
+            self._recorder.settled()
         if self.look_at != UNWATCHED:
             gateway.wheel.forget(self)
         if now is not None:

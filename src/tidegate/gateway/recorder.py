@@ -11,6 +11,7 @@ from tidegate.wire.errors import ClientGone, Internal, TidegateError
 if TYPE_CHECKING:
     from tidegate.dialects.dialect import Stream
     from tidegate.gateway.downstream import Downstream
+    from tidegate.gateway.exchange import Exchange
 
 __all__ = ["Recorder", "Run"]
 
@@ -24,6 +25,8 @@ class Run(Protocol):
 
     public_id: str
     """By which it is asked for."""
+    exchange: "Exchange | None"
+    """The request that it is the answer to, as long as that can be ended from outside."""
 
     @property
     def followed(self) -> bool:
@@ -92,6 +95,10 @@ class Recorder:
     async def durable(self) -> None:
         """Until a kill cannot undo that the run began."""
         await self._run.durable()
+
+    def settled(self) -> None:
+        """The exchange has ended, and is not held any longer."""
+        self._run.exchange = None
 
     def goes_on(self, loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> bool:
         """The client has left: whether the answer goes on all the same. Unless it runs in the background, `end` is called

@@ -214,6 +214,7 @@ class Connection(asyncio.Protocol):
                 raise errors.UpgradeRefused("A WebSocket begins when all requests before it have been answered.")
             head = accepted(incoming, self.date)
         except errors.TidegateError as refusal:
+            refusal.__traceback__ = None  # as its frames refer to the request
             incoming.keep_alive = False
             incoming.refusal = refusal
             self.receive(incoming)

@@ -130,9 +130,12 @@ class Reader:
                 self._receiver.go_on()  # what still comes is thrown away
 
     def close(self) -> None:
-        """Nothing more will come. The parser refers to its callbacks, and they to it."""
+        """Nothing more will come. What refers to each other lets go, so that a connection is gone when it has ended: until
+        the garbage collector came by, which may take hours, it would keep its last request, and the snapshot with it."""
         self.stop()
-        self._parser = None
+        if self._parser is not None:
+            self._parser = None
+            del self._receiver, self._judge
 
     # -- clocks -------------------------------------------------------------------------------------------------
 
@@ -278,6 +281,7 @@ class Reader:
 
     def _refuse(self, refusal: errors.TidegateError) -> None:
         """Answer before the request is complete. Where the next one would begin is no longer certain."""
+        refusal.__traceback__ = None  # its frames refer to the request, and the request will refer to it
         incoming = self.incoming or Incoming()
         self.stop()
         incoming.body = b""

@@ -3,7 +3,7 @@ side by side in all (protocol §1.9)."""
 
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tidegate.dialects.responses.websocket import CREATE, STEER, Message, error_message, read_message, steering_failed
 from tidegate.dialects.validation import invalid
@@ -54,6 +54,27 @@ class Socket(Protocol):
     def drop(self) -> None: ...
 
 
+class _Nobody:
+    """In the place of a connection that is gone."""
+
+    paused = False
+
+    def send(self, *messages: bytes) -> None:
+        """Nobody hears it."""
+
+    def idle(self) -> None:
+        """Nobody waits."""
+
+    def close(self, code: int, reason: str) -> None:
+        """It is closed."""
+
+    def drop(self) -> None:
+        """It is closed."""
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Lane:
     """Requests that are answered one after another."""
 
@@ -75,7 +96,7 @@ class Session:
         that is about a single request."""
         settings = gateway.snapshot.config.server
         self.gateway = gateway
-        self.socket = socket
+        self.socket: Socket = socket
         self.fields = {name: value for name, value in fields.items() if name != b"idempotency-key"}
         self.client = client
         self.chains = Chains(int(settings.websocket_cache))
@@ -161,6 +182,11 @@ class Session:
         running, self._running = self._running, {}
         for turn in running:
             turn.client_gone()
+
+    def lost(self) -> None:
+        """There is no connection any more: it and the session let go of each other, so that both are gone at once."""
+        self.gone()
+        self.socket = _NOBODY
 
     def drain(self) -> None:
         """What has been taken on is answered; then the connection is closed."""

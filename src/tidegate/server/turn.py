@@ -257,6 +257,6 @@ class Turn:
         self._session.finished(self)
 
     def _release(self) -> None:
-        self._added = self._request = None
+        self._added = self._request = self._exchange = None
         held, self._held = self._held, None
         self._session.chains.release(held)

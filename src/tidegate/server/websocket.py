@@ -181,7 +181,7 @@ class WebSocket(asyncio.Protocol):
         self._server.connections.discard(self)
         self._gateway.websockets -= 1
         self._gateway.wheel.forget(self)
-        self._session.gone()
+        self._session.lost()
 
     def pause_writing(self) -> None:
         self.paused = True

@@ -38,6 +38,7 @@ async def fetch(pool: Pool, request: list[bytes], *, timeout_s: float, body_limi
         return await answer.complete
     finally:
         attempt.abort()
+        answer.attempt = None  # it refers to the answer
 
 
 class _Answer:
