@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.access.clock import FakeClock
 from tests.access.test_limits_valkey import PlainBooks
+from tests.storage.test_storage_ledger import usage
 from tidegate.access.limits import Reservation
 from tidegate.access.memory import ENTRY_LATE_S, MemoryLimiter
 from tidegate.access.scopes import Scope, end_user_of, end_user_scope
 from tidegate.config.limits import Limits, Windows
+from tidegate.storage.records import Usage
 from tidegate.wire.errors import BudgetExhausted, LimitsUnavailable, Overloaded, RateLimited
 
 BUDGET = Scope("key", "k", Limits(cost=Windows(month=100e-9), requests=Windows(day=10)))
@@ -90,6 +93,91 @@ def test_books_that_fail_hold_budgets_back_and_nothing_else() -> None:
         await reserve(engine, Scope("key", "k", Limits(requests=Windows(day=10))))
         books.fails = False
         await reserve(engine, BUDGET, cost=1)
+        await engine.close()
+
+    run(main())
+
+
+def dead(**members: Any) -> list[Usage]:
+    """What the ledger tells of a request whose process is gone."""
+    return [msgspec.structs.replace(usage(1, **members), key_id="k")]
+
+
+@pytest.mark.parametrize("begins", ["before", "meanwhile"])
+def test_budgets_learn_what_the_requests_of_a_dead_process_cost_when_the_ledger_knows(begins: str) -> None:
+    """A budget begins with what was estimated of them: before the ledger has settled them, or while it does."""
+
+    async def main() -> None:
+        books = SlowBooks((2, 0, 30))
+        engine = MemoryLimiter(clock=FakeClock(), books=books)
+        user = end_user_scope("acme", "harbour", "a/b", Limits(cost=Windows(day=200e-9)))
+        scopes = (
+            Scope("organization", "acme", Limits(cost=Windows(day=200e-9))),
+            Scope("project", "acme/harbour", Limits(cost=Windows(month=200e-9))),
+            BUDGET,
+        )
+        begun = asyncio.ensure_future(reserve(engine, *scopes, user=user, cost=5))
+        other = (Scope("key", "other", Limits(cost=Windows(day=200e-9))),)
+        apart = asyncio.ensure_future(reserve(engine, *other, cost=5))
+        await asyncio.sleep(0)
+        if begins == "before":
+            books.may_answer.set()
+            await begun
+        books.amounts = (2, 0, 90)
+        engine.interrupted(dead(end_user="a/b"))
+        books.may_answer.set()
+        (await begun).settle(0, 5)
+        await asyncio.sleep(0.01)
+        standings = await engine.standings((*scopes, user))
+        assert [(one.level, one.kind, one.used) for one in standings] == [
+            ("organization", "cost", 95),
+            ("project", "cost", 95),
+            ("key", "requests", 3),
+            ("key", "cost", 95),
+            ("end_user", "cost", 95),
+        ]
+        with pytest.raises(BudgetExhausted, match="of key 'k'"):
+            await reserve(engine, *scopes, cost=6)
+        await apart
+        [standing] = await engine.standings(other)
+        assert standing.used == (30 if begins == "before" else 90)  # there was no reason to ask for it again
+        await engine.close()
+
+    run(main())
+
+
+def test_books_that_fail_are_asked_again_for_what_a_dead_process_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.access.memory.SEED_AGAIN_S", 0.01)
+
+    async def main() -> None:
+        books = PlainBooks((2, 0, 30))
+        engine = MemoryLimiter(clock=FakeClock(), books=books)
+        (await reserve(engine, BUDGET, cost=5)).settle(0, 5)
+        books.amounts, books.fails = (2, 0, 95), True
+        engine.interrupted(dead())
+        await asyncio.sleep(0.02)
+        await reserve(engine, BUDGET, cost=1)  # what was known before holds meanwhile
+        books.fails = False
+        await asyncio.sleep(0.05)
+        with pytest.raises(BudgetExhausted, match="of key 'k'"):
+            await reserve(engine, BUDGET, cost=1)
+        await engine.close()
+
+    run(main())
+
+
+def test_a_new_day_knows_nothing_of_a_dead_process() -> None:
+    async def main() -> None:
+        books, clock = PlainBooks((2, 0, 30)), FakeClock()
+        engine = MemoryLimiter(clock=clock, books=books)
+        scopes = (Scope("key", "k", Limits(cost=Windows(day=100e-9))),)
+        (await reserve(engine, *scopes, cost=5)).settle(0, 5)
+        clock.advance(86_400)
+        (await reserve(engine, *scopes, cost=7)).settle(0, 7)
+        engine.interrupted(dead())
+        await asyncio.sleep(0.01)
+        [standing] = await engine.standings(scopes)
+        assert standing.used == 7
         await engine.close()
 
     run(main())

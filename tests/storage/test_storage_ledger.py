@@ -274,6 +274,27 @@ def test_what_a_dead_process_left_open_is_settled_once_by_those_who_come_after(p
     run(scenario)
 
 
+def test_who_settles_what_a_dead_process_left_is_told_of_it(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open(estimate=interrupted) as storage:
+            told: list[Usage] = []
+            storage.on_usage_interrupted = told.extend
+            async with place.open() as dead:
+                number = dead.usage_number()
+                admit(dead, usage(number, settled=False, ending="open", end_user="someone"))
+                await everything(dead)
+            await storage._close_orphans()
+            [one] = told
+            assert (one.number, one.tenant, one.key_id, one.entry.end_user) == (number, OURS, "key_app", "someone")
+            assert [one] == [
+                msgspec.structs.replace(row, settled_at=one.settled_at) for row in await everything(storage)
+            ]
+            await storage._close_orphans()
+            assert len(told) == 1
+
+    run(scenario)
+
+
 def test_old_entries_leave_and_their_sums_stay(place: Place) -> None:
     async def scenario() -> None:
         async with place.open(usage_age_s=86_400.0) as storage:

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from tidegate.access.scopes import Scope
+from tidegate.storage.records import Usage
 from tidegate.wire.errors import BudgetExhausted, RateLimited
 
 __all__ = [
@@ -185,6 +186,10 @@ class Limiter(Protocol):
 
     def unlimited(self, level: str, id: str) -> None:  # noqa: A002
         """What is used from now on is not counted: this one has no limits any more."""
+
+    def interrupted(self, usages: Sequence[Usage]) -> None:
+        """The ledger has settled these requests of a process that is gone. Until then it had what was estimated when they
+        were admitted, and budgets may have begun with that."""
 
     open: int
     """Reservations that are not settled."""

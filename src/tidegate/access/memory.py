@@ -36,7 +36,9 @@ from tidegate.access.limits import (
     standing,
     worst,
 )
-from tidegate.access.scopes import Scope, end_user_of
+from tidegate.access.scopes import Scope, end_user_of, end_user_scope
+from tidegate.config.limits import NO_LIMITS
+from tidegate.storage.records import Usage
 from tidegate.wire.errors import LimitsUnavailable, Overloaded, StorageUnavailable, TidegateError
 
 __all__ = ["END_USERS", "MemoryLimiter", "SystemClock", "window_bounds"]
@@ -143,7 +145,7 @@ class _Minute:
 class _Calendar:
     """The sum of a day or a month of one kind."""
 
-    __slots__ = ("begin", "cell", "counted_from", "seeded", "until", "used", "window")
+    __slots__ = ("before", "begin", "cell", "counted_from", "seeded", "until", "used", "window")
 
     def __init__(self, window: Window, wall: float, *, seeded: bool) -> None:
         self.window = window
@@ -152,13 +154,15 @@ class _Calendar:
         self.used = 0
         self.seeded = seeded
         """Whether what was used before this process began to count is in it."""
+        self.before = 0
+        """How much that was, as far as the books knew."""
         self.counted_from = wall
 
     def roll(self, wall: float) -> None:
         self.cell.dead = True
         self.begin, self.until = window_bounds(self.window, wall)
         self.cell = _Cell(self.until)
-        self.used = 0
+        self.used = self.before = 0
         self.seeded = True  # the whole of the new window is counted here
 
     @property
@@ -175,7 +179,7 @@ _Meter = _Minute | _Calendar
 class _Account:
     """All that is counted of one scope."""
 
-    __slots__ = ("gate", "meters", "open", "seeding", "streams", "touched")
+    __slots__ = ("gate", "meters", "open", "scope", "seeding", "stale", "streams", "touched")
 
     def __init__(self) -> None:
         self.meters: dict[tuple[int, Window], _Meter] = {}
@@ -187,6 +191,10 @@ class _Account:
         self.gate: tuple[tuple[Scope, ...], Scope, _Gate] | None = None
         """That of an end user, for as long as it is asked for with the same limits."""
         self.seeding: asyncio.Task[None] | None = None
+        self.scope: Scope | None = None
+        """As which the books were asked for it; None where they were not."""
+        self.stale = False
+        """The books know more than when they were asked."""
 
 
 class _Reservation:
@@ -520,6 +528,12 @@ class MemoryLimiter:
         if account is not None:
             self.forget_others(account, ())
 
+    def interrupted(self, usages: Sequence[Usage]) -> None:
+        for account in {id(one): one for usage in usages for one in self._charged(usage)}.values():
+            if account.scope is not None:
+                account.stale = True
+                self.seed(account.scope, account)
+
     async def close(self) -> None:
         """Stop asking the books."""
         tasks = [account.seeding for account in self._all_accounts() if account.seeding is not None]
@@ -570,6 +584,7 @@ class MemoryLimiter:
 
     def seed(self, scope: Scope, account: _Account) -> None:
         """Ask the books what the calendar windows of a scope have seen before."""
+        account.scope = scope
         if account.seeding is None:
             account.seeding = asyncio.get_running_loop().create_task(self._seed(scope, account))
 
@@ -592,30 +607,44 @@ class MemoryLimiter:
     async def _seed(self, scope: Scope, account: _Account) -> None:
         assert self._books is not None
         limits = {(rule.kind, rule.window): rule.limit for rule in rules_of(scope)}
+        again, account.stale = account.stale, False
         try:
-            for window in ("day", "month"):
-                waiting = {
-                    kind: meter
-                    for (kind, its), meter in account.meters.items()
-                    if its == window and isinstance(meter, _Calendar) and not meter.seeded
-                }
-                if not waiting:
-                    continue
-                # Meters of one window may have begun to count at different times: limits come with reloads.
-                for counted_from in {meter.counted_from for meter in waiting.values()}:
-                    begin = next(iter(waiting.values())).begin
-                    used = await self._books.used(scope, begin, counted_from)
-                    for kind, meter in waiting.items():
-                        if meter.counted_from == counted_from and meter.begin == begin and not meter.seeded:
-                            before = self._seeded(used[kind], limits.get((kind, meter.window), 0))
-                            meter.cell.amount += before
-                            meter.used += before
-                            meter.seeded = True
+            waiting = {
+                kind: meter
+                for kind, meter in account.meters.items()
+                if isinstance(meter, _Calendar) and (not meter.seeded or (again and meter.begin < meter.counted_from))
+            }
+            # Meters of one window may have begun to count at different times: limits come with reloads.
+            for begin, counted_from in {(meter.begin, meter.counted_from) for meter in waiting.values()}:
+                used = await self._books.used(scope, begin, counted_from)
+                for (kind, window), meter in waiting.items():
+                    if meter.begin != begin or meter.counted_from != counted_from or (meter.seeded and not again):
+                        continue
+                    before = self._seeded(used[kind], limits.get((kind, window), 0))
+                    meter.cell.amount += before - meter.before
+                    meter.used += before - meter.before
+                    meter.before = before
+                    meter.seeded = True
         except StorageUnavailable as error:
             self.warning("limits_unseeded", level=scope.level, scope=scope.id, reason=error.message)
+            account.stale |= again
             await asyncio.sleep(SEED_AGAIN_S)  # nobody asks again before
         finally:
             account.seeding = None
+        if account.stale:
+            self.seed(scope, account)
+
+    def _charged(self, usage: Usage) -> list[_Account]:
+        """Whom a request counts against, as far as something is counted of them."""
+        tenant = usage.tenant
+        project = f"{tenant.organization}/{tenant.project}"
+        names = (("organization", tenant.organization), ("project", project), ("key", usage.key_id))
+        found = [self._accounts.get(name) for name in names]
+        users = self._users.get(project)
+        if users and usage.entry.end_user:
+            scope = end_user_scope(tenant.organization, tenant.project, usage.entry.end_user, NO_LIMITS)
+            found.append(users.get(scope.id))
+        return [account for account in found if account is not None]
 
     def _seeded(self, used: int, limit: int) -> int:
         """What to begin with, so that each gateway has its share of what is left."""

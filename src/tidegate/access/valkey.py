@@ -39,6 +39,7 @@ from tidegate.access.limits import (
 from tidegate.access.memory import GATES, MemoryLimiter, SystemClock, window_bounds
 from tidegate.access.scopes import Scope
 from tidegate.access.scripts import RESERVE, SEED, SETTLE
+from tidegate.storage.records import Usage
 from tidegate.wire import jsonio
 from tidegate.wire.errors import LimitsUnavailable, StorageUnavailable
 
@@ -373,6 +374,11 @@ class ValkeyLimiter:
 
     def unlimited(self, level: str, id: str) -> None:  # noqa: A002
         """Nothing: the server keeps its counts, and what is used meanwhile is not in them."""
+
+    def interrupted(self, usages: Sequence[Usage]) -> None:
+        """The server has counted them itself, as far as it was there: what counts alone asks the books."""
+        if self._local is not None:
+            self._local.interrupted(usages)
 
     async def close(self) -> None:
         """Tell the server what is settled, if it answers, and leave it."""

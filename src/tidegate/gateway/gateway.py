@@ -106,6 +106,7 @@ class Gateway:
         self.router.register(self.metrics, lambda: self.snapshot.upstreams)
         self.continuations.register(self.metrics, lambda: self.snapshot.upstreams)
         if storage is not None:
+            storage.on_usage_interrupted = self.limiter.interrupted
             storage.register_gauges(self.metrics)
 
     # -- requests -----------------------------------------------------------------------------------------------

@@ -271,12 +271,13 @@ def has_orphans() -> Work[bool]:
     return bool((yield _ORPHAN()))
 
 
-def close_orphans(limit: int, estimate: Estimate) -> Work[int]:
-    """Settle up to `limit` rows of processes that are gone; how many were open."""
+def close_orphans(limit: int, estimate: Estimate) -> Work[Sequence[Usage]]:
+    """Settle up to `limit` rows of processes that are gone; those that were open."""
     rows = yield _ORPHANS(count=limit)
-    if rows:
-        yield from settle([estimate(OpenUsage(usage=_usage(row), last_sequence=row[-1])) for row in rows])
-    return len(rows)
+    usages = [estimate(OpenUsage(usage=_usage(row), last_sequence=row[-1])) for row in rows]
+    if usages:
+        yield from settle(usages)
+    return usages
 
 
 def expire(limit: int, age_s: float) -> Work[int]:

@@ -94,6 +94,8 @@ class Storage:
         self.process = 0
         self.on_interrupted: Callable[[Sequence[Interrupted]], None] | None = None
         """Told of runs that were closed because their process is gone."""
+        self.on_usage_interrupted: Callable[[Sequence[Usage]], None] | None = None
+        """Told of the entries of processes that are gone, when they are settled."""
         self.estimate: Estimate | None = None
         """How ledger entries are settled whose process is gone; without it they stay open."""
         self.before_batch: Callable[[], None] | None = None
@@ -723,8 +725,10 @@ class Storage:
                     self.on_interrupted(closed)
         if self.estimate is not None:
             while await self._engine.read(ledger.has_orphans):
-                count = await self._execute(partial(ledger.close_orphans, ROWS, self.estimate))
-                self._log.warning("storage_usage_interrupted", count=count)
+                settled = await self._execute(partial(ledger.close_orphans, ROWS, self.estimate))
+                self._log.warning("storage_usage_interrupted", count=len(settled))
+                if self.on_usage_interrupted is not None:
+                    self.on_usage_interrupted(settled)
 
     async def sweep(self) -> None:
         """Remove what has expired, in bounded batches. Done by itself every `sweep_s`."""
