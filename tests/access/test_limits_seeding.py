@@ -1,6 +1,7 @@
 """What was used before a process began to count, and whom it may forget."""
 
 import asyncio
+import sys
 from collections.abc import Coroutine
 from typing import Any
 
@@ -178,6 +179,22 @@ def test_a_new_day_knows_nothing_of_a_dead_process() -> None:
         await asyncio.sleep(0.01)
         [standing] = await engine.standings(scopes)
         assert standing.used == 7
+        await engine.close()
+
+    run(main())
+
+
+def test_whose_keys_have_changed_passes_another_gate_and_is_counted_on() -> None:
+    async def main() -> None:
+        engine = MemoryLimiter(clock=FakeClock())
+        scopes = (Scope("key", "k", Limits(requests=Windows(day=2))),)
+        engine.gate(scopes).reserve(0, 0)
+        before = sys.getrefcount(scopes)
+        engine.forget_gates()
+        assert sys.getrefcount(scopes) < before, "the scopes of keys that are no more stay in memory"
+        await reserve(engine, *scopes)
+        with pytest.raises(RateLimited, match="requests per day"):
+            await reserve(engine, *scopes)
         await engine.close()
 
     run(main())

@@ -191,6 +191,9 @@ class Limiter(Protocol):
         """The ledger has settled these requests of a process that is gone. Until then it had what was estimated when they
         were admitted, and budgets may have begun with that."""
 
+    def forget_gates(self) -> None:
+        """Keys and configuration are others now: whoever comes has other scopes."""
+
     open: int
     """Reservations that are not settled."""
     refused: Counter[tuple[str, str]]

@@ -534,6 +534,9 @@ class MemoryLimiter:
                 account.stale = True
                 self.seed(account.scope, account)
 
+    def forget_gates(self) -> None:
+        self._gates.clear()
+
     async def close(self) -> None:
         """Stop asking the books."""
         tasks = [account.seeding for account in self._all_accounts() if account.seeding is not None]

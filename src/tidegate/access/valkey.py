@@ -380,6 +380,11 @@ class ValkeyLimiter:
         if self._local is not None:
             self._local.interrupted(usages)
 
+    def forget_gates(self) -> None:
+        self._gates.clear()
+        if self._local is not None:
+            self._local.forget_gates()
+
     async def close(self) -> None:
         """Tell the server what is settled, if it answers, and leave it."""
         self._closing = True

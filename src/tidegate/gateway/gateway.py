@@ -196,6 +196,7 @@ class Gateway:
                 if old.config.providers.get(name) == provider
             }
         )
+        self.limiter.forget_gates()
         for upstream in old.upstreams.values():
             upstream.close()
         self.refresh_models()
@@ -215,6 +216,7 @@ class Gateway:
     def refresh_keys(self) -> None:
         """Swap in the keys as they are managed now. Running requests go on with what they began with."""
         self.snapshot = self.snapshot.with_keys(self._ring(self.snapshot.config))
+        self.limiter.forget_gates()
 
     def refresh_models(self, only: Iterable[str] | None = None) -> None:
         """Ask providers for their lists, in the background."""
