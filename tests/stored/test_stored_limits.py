@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.access.books import Books
 from tests.support.api import Api
 from tests.support.running import Running, wait_for
 from tests.support.sockets import Socket
@@ -22,9 +23,21 @@ port = 0
 data_dir = "{data}"
 [providers.sim]
 base_url = "{sim}"
+[providers.nowhere]
+kind = "sim"
+base_url = "http://127.0.0.1:9/v1"
+[providers.full]
+kind = "sim"
+base_url = "{sim}"
+max_concurrent = 1
+queue = 1
 [prices."sim/*"]
 input = 0
 output = 1000
+[[keys]]
+name = "once"
+secret = "key-0123456789abcdef0123456789ab-once"
+limits = { requests = { minute = 1 } }
 [[keys]]
 name = "spender"
 secret = "key-0123456789abcdef0123456789ab-spender"
@@ -139,6 +152,39 @@ def test_a_background_response_counts_until_it_ends(gateway: Running) -> None:
         assert refused.status == 429
         assert wait_for(lambda: gateway.call(lambda: gateway.server._parts.gateway.limiter.open) == 0)  # type: ignore[union-attr]
         assert api.post("/v1/responses", {"model": "sim/echo", "input": "Hi"}, headers=key("worker")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("model", "ending", "error"),
+    [
+        ("sim/echo?status=400", "refused", ""),
+        ("sim/echo?status=500", "failed", "server_error"),
+        ("nowhere/echo", "failed", "upstream_unreachable"),
+    ],
+)
+def test_a_background_response_that_fails_has_the_status_that_its_client_saw(
+    gateway: Running, model: str, ending: str, error: str
+) -> None:
+    books = Books(gateway, SECRET.format("free"))
+    row = books.row(books.ask("responses", model, background=True))
+    books.close()
+    assert (books.status, row.entry.status, row.entry.ending, row.entry.error) == (200, 200, ending, error)
+
+
+def test_a_background_response_that_asked_no_provider_counts_against_nothing(gateway: Running) -> None:
+    with Api(gateway) as api:
+        body = {"model": "full/lorem?chunks=60&gap=20", "input": "Hi", "background": True}
+        assert api.post("/v1/responses", body, headers=key("free")).status == 200
+        waiting = api.post("/v1/responses", {**body, "model": "full/echo"}, headers=key("once"))
+        assert waiting.status == 200
+        cancelled = api.post(f"/v1/responses/{waiting.json['id']}/cancel", {}, headers=key("once"))
+        assert cancelled.json["status"] == "cancelled"
+        assert wait_for(lambda: gateway.call(lambda: gateway.server._parts.gateway.limiter.open) == 0)  # type: ignore[union-attr]
+        statuses = [
+            api.post("/v1/responses", {"model": "sim/echo", "input": "Hi"}, headers=key("once")).status
+            for _ in range(2)
+        ]
+        assert statuses == [200, 429]
 
 
 def test_responses_on_a_websocket_pass_the_same_gate(gateway: Running) -> None:

@@ -34,6 +34,8 @@ END_USER_LIMIT = 256
 
 NO_USAGE = Usage()
 
+_UNANSWERED = frozenset({"cancelled", "failed", "refused"})
+
 
 class Account:
     """See the module. The ledger asks for the row when there are several to write: nobody waits for it."""
@@ -310,7 +312,7 @@ class Account:
         reservation = self.reservation
         if reservation is None:
             return
-        if status >= 400 and not self.attempts:  # nothing was sent on
+        if not self.attempts and (status >= 400 or ending in _UNANSWERED):  # nothing was sent on
             reservation.settle(0, 0, requests=0)
         else:
             cost = gateway.ledger.cost(self) if self._has_budget else None

@@ -1057,7 +1057,7 @@ class Exchange:
             self._gateway.router.budget.give_back()
 
     def _break(self, error: errors.TidegateError) -> None:
-        error.__traceback__ = None  # the frames that it was raised through refer to it, and would keep the whole request
+        error.__traceback__ = None  # the frames that it was raised through refer to it, and to the whole request
         self._charge(error)
         self._drop_attempt()
         if not self._started:
@@ -1150,9 +1150,13 @@ class Exchange:
     # -- settle -------------------------------------------------------------------------------------------------
 
     def _refuse(self, error: errors.TidegateError) -> None:
-        """Nothing has been sent yet: the error is the answer."""
+        """Nothing of an answer has been sent yet: the error is the answer. Whoever asked for it in the background has had a
+        200."""
         self._drop_attempt()
-        self._settle(self._dialect.error_status(error), _ending(error), error.code or "")
+        recorder = self._recorder
+        is_answered = recorder is not None and recorder.answered
+        status = 200 if is_answered else self._dialect.error_status(error)
+        self._settle(status, _ending(error), error.code or "")
         self._downstream.refuse(error, self._fields(time.perf_counter()))
 
     def _on_bug(self, bug: Exception) -> None:

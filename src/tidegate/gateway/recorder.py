@@ -59,6 +59,7 @@ class Recorder:
         "_run",
         "_timer",
         "_write",
+        "answered",
         "append",
         "background",
         "begun",
@@ -77,6 +78,8 @@ class Recorder:
         self._name = b"tidegate-stream: %b\r\n" % run.public_id.encode("ascii")
         self.stream: Stream | None = None
         self.begun = False
+        self.answered = False
+        """The client has had its answer, which says that there will be one."""
         self._finished = False
         self._timer: asyncio.TimerHandle | None = None
         """Of the grace that runs. It holds the whole exchange, so that it must not outlive the answer."""
@@ -135,6 +138,7 @@ class Recorder:
         """Answer the client with `body`, ahead of everything, and go on without it."""
         downstream = self._downstream
         self.detach()
+        self.answered = True
         if downstream is not None:
             downstream.respond(200, b"", body, JSON)
 
