@@ -337,6 +337,8 @@ class Client:
                         step, told.get("x-request-id", f"websocket-{step.number}"), "responses", stream=True
                     )
                     self._book.add(record)
+                    # What was on its way when the gateway was killed is still heard.
+                    record.shaken = self._world.lives != lives or not self._world.is_up.is_set()
                     if events[-1]["type"] == "response.output_text.delta":
                         record.left = True
                         break
