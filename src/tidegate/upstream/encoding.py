@@ -11,6 +11,7 @@ RATIO_LIMIT = 200
 """Most decoded bytes per encoded byte. Real JSON stays under 30; a bomb is over 1,000."""
 
 _FREE_BYTES = 1024 * 1024
+_STEP_BYTES = 256 * 1024
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _WINDOW = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": _ZLIB}
 
@@ -44,19 +45,22 @@ class BodyDecoder:
                 # RFC 9110 §8.4.1.2: some servers send deflate without the zlib wrapper (RFC 1950 §2.2).
                 self._inflate = zlib.decompressobj(_RAW)
         inflate = self._inflate
-        if not inflate.eof:
-            # The free bytes keep the limit above what was written, thus above 0, which would mean no limit.
-            room = _FREE_BYTES + self._read * RATIO_LIMIT - self._written
+        pieces = []
+        piece: bytes | None = None
+        while not inflate.eof and (data or piece is None or len(piece) == _STEP_BYTES):
             try:
-                plain = inflate.decompress(data, room)
+                piece = inflate.decompress(data, _STEP_BYTES)
             except zlib.error as error:
                 raise errors.UpstreamBroken(f"its compressed answer is damaged: {error}.") from None
-            self._written += len(plain)
-            data = inflate.unused_data
-            if inflate.unconsumed_tail:
+            pieces.append(piece)
+            self._written += len(piece)
+            data = inflate.unconsumed_tail
+            # Step by step: a bomb is known by its first part, and never unpacked whole.
+            if self._written > _FREE_BYTES + (self._read - len(data)) * RATIO_LIMIT:
                 raise errors.UpstreamBroken(f"its compressed answer grows more than {RATIO_LIMIT}-fold.")
-        else:
-            plain = b""
+        if inflate.eof:
+            data = inflate.unused_data or data
+        plain = b"".join(pieces)
         if data:
             raise errors.UpstreamBroken("its compressed answer goes on after its end.")
         return plain
