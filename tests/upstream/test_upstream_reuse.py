@@ -7,6 +7,7 @@ import pytest
 
 from tests.upstream.stage import LOOPS, OK, Answer, Peer, Provider, Stage, answering, run, saying, sockets, until
 from tidegate.sim import SimServer
+from tidegate.upstream.attempt import STALE_S
 from tidegate.upstream.connection import Connection
 from tidegate.upstream.pool import IDLE_LIMIT_S
 from tidegate.wire import errors
@@ -180,6 +181,29 @@ def test_a_clock_is_never_a_reason_to_try_again() -> None:
             await stage.fetch()
             answer = await stage.fetch(first_event=0.2)
             assert isinstance(answer.error, errors.UpstreamTimeout)
+            assert len(provider.peers) == 1
+
+    run(scenario)
+
+
+@pytest.mark.fault("FAULT-CUT")
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_a_request_that_was_worked_at_is_not_sent_again_unseen(how: str) -> None:
+    """A provider that dies over it may have been asked for money already: whether it is asked again is for the routing."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.send(OK)
+        await peer.request()
+        await asyncio.sleep(STALE_S + 0.1)
+        if how == "rst":
+            peer.reset()
+
+    async def scenario() -> None:
+        async with Provider(script) as provider, Stage(provider.url) as stage:
+            await stage.fetch()
+            answer = await stage.fetch()
+            assert isinstance(answer.error, errors.UpstreamBroken)
             assert len(provider.peers) == 1
 
     run(scenario)

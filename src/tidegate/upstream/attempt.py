@@ -10,7 +10,10 @@ from tidegate.upstream.pool import Pool
 from tidegate.wire import errors
 from tidegate.wire.forms import Part
 
-__all__ = ["Attempt"]
+__all__ = ["STALE_S", "Attempt"]
+
+STALE_S = 1.0
+"""How long after the request a close may come that was already under way when it was sent: a round trip, with some to spare."""
 
 
 class Attempt:
@@ -18,9 +21,9 @@ class Attempt:
 
     The receiver hears `upstream_head` at most once, then bodies, then exactly one of `upstream_end` and
     `upstream_failed`; after :meth:`abort` or :meth:`release` it hears nothing. A kept-alive connection that the provider
-    closes before any byte of an answer had most likely timed out there, so that the request was never read: it is sent
-    once more, on a fresh connection (RFC 9112 §9.3.1 leaves this to clients that know their server). Every error names
-    the provider.
+    closes right after the request, before any byte of an answer, had most likely timed out there, so that the request was
+    never read: it is sent once more, on a fresh connection (RFC 9112 §9.3.1 leaves this to clients that know their server).
+    One that is closed later has had it read, and what follows is for the routing to decide. Every error names the provider.
     """
 
     __slots__ = (
@@ -194,6 +197,7 @@ class Attempt:
             connection is not None
             and connection.used
             and connection.fresh
+            and self._loop.time() < connection.started_at + STALE_S
             and not isinstance(error, errors.UpstreamTimeout | errors.InsufficientStorage)
             and not self._done
         ):

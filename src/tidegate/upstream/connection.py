@@ -165,6 +165,7 @@ class Connection(asyncio.Protocol):
         at loop time `total_at`, runs until the head has come (design §9, non-streaming calls).
         """
         self.fresh = True
+        self.started_at = now = self._loop.time()
         head = request[0]
         assert isinstance(head, bytes)
         if not head.startswith(self._pool.host_line, head.find(b"\r\n")):
@@ -177,13 +178,12 @@ class Connection(asyncio.Protocol):
             self._shut()
             receiver.upstream_failed(errors.UpstreamBroken("closed the connection."))
             return
-        now = self._loop.time()
         self.receiver = receiver
         self.deliver = deliver
         self.clocks = clocks
         self.total_at = total_at
         self.awaiting_first_event = wait_for_event
-        self.started_at = self.last_read = now
+        self.last_read = now
         self._awaited = True
         self._headers = []
         self._head_bytes = self._dry_bytes = self._status = 0
