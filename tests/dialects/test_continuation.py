@@ -63,14 +63,19 @@ def places(data: bytes) -> list[int]:
 class Broken:
     """A stream that has got so many bytes."""
 
-    def __init__(self, client: Endpoint, data: bytes, *, ended: bool = False) -> None:
+    def __init__(self, client: Endpoint, data: bytes, *, provider: Endpoint | None = None, ended: bool = False) -> None:
+        """`provider`: the dialect in which they come; the client's own without it."""
         request = request_of(client)
         self.client = client
         self.bridge = ContinuableBridge(request, common.call(), ENVELOPES, UPSTREAM_DIALECTS)
         self.stream: ContinuableStream = self.bridge.open(request.open(common.call()))
-        destination = Destination(provider="p", model="m", endpoint=client)
-        request.forward(destination)
-        self.stream.attempt(destination)
+        destination = Destination(provider="p", model="m", endpoint=provider or client)
+        if provider is None or provider == client:
+            request.forward(destination)
+            self.stream.attempt(destination)
+        else:
+            self.bridge.forward(UPSTREAM_DIALECTS[provider], destination)
+            self.stream.attempt_bridged(destination)
         self.out = self.stream.feed(data)
         if ended and self.stream.outcome is None:
             self.out += self.stream.eof()
@@ -143,6 +148,68 @@ def test_each_goes_on_with_each(client: Endpoint, provider: Endpoint) -> None:
     broken = Broken(client, data)
     assert broken.goes_on(provider)
     assert broken.text == "".join(PIECES[:3]) + " … END"
+
+
+def typed(kind: str, **members: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), json.dumps({"type": kind, **members}).encode())
+
+
+def delta(**members: Any) -> bytes:
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return b"data: %b\n\n" % json.dumps({**chunk, "choices": [{"index": 0, "delta": members}]}).encode()
+
+
+def candidate(*parts: Any, **members: Any) -> bytes:
+    return b"data: %b\n\n" % json.dumps({"candidates": [{"content": {"parts": parts}, **members}]}).encode()
+
+
+CITATION = {"type": "char_location", "cited_text": "a", "document_index": 0, "start_char_index": 0, "end_char_index": 1}
+
+
+@pytest.mark.fault("FAULT-CUT")
+@pytest.mark.parametrize("client", REQUESTS)
+@pytest.mark.parametrize(
+    ("provider", "begun"),
+    [
+        ("chat", delta(tool_calls=[{"index": 0, "id": "call_1", "type": "function"}])),
+        ("chat", delta(tool_calls=[{"index": 0, "function": {"name": "", "arguments": "{"}}])),
+        ("chat", delta(function_call={"name": ""})),
+        ("chat", delta(audio={"id": "audio_1"})),
+        (
+            "responses",
+            typed("response.output_item.added", output_index=1, item={"type": "function_call", "id": "fc_1"}),
+        ),
+        (
+            "responses",
+            typed("response.output_item.added", output_index=1, item={"type": "web_search_call", "id": "ws_1"}),
+        ),
+        ("responses", typed("response.function_call_arguments.delta", output_index=1, item_id="fc_1", delta="{")),
+        ("responses", typed("response.web_search_call.searching", output_index=1, item_id="ws_1")),
+        (
+            "responses",
+            typed(
+                "response.content_part.added", output_index=0, content_index=1, part={"type": "refusal", "refusal": ""}
+            ),
+        ),
+        ("messages", typed("content_block_delta", index=0, delta={"type": "citations_delta", "citation": CITATION})),
+        ("gemini", candidate({"functionCall": {"partialArgs": [{"jsonPath": "$.a"}], "willContinue": True}})),
+        ("gemini", candidate({"executableCode": {"language": "PYTHON", "code": "1"}})),
+        ("gemini", candidate(groundingMetadata={"webSearchQueries": ["tide"]})),
+    ],
+)
+def test_what_has_begun_beside_the_text_is_not_gone_on_with(client: Endpoint, provider: Endpoint, begun: bytes) -> None:
+    """Also where no decoder tells of it yet, nor ever."""
+    said = said_by(provider, ANSWER[:4], "m")
+    assert Broken(client, said, provider=provider).stream.breaks_off(UpstreamBroken("cut")) is None
+    broken = Broken(client, said + begun, provider=provider)
+    assert broken.stream.breaks_off(UpstreamBroken("cut")) == "not_plain_text"
+
+
+@pytest.mark.parametrize("client", REQUESTS)
+def test_what_holds_nothing_is_no_reason_to_stop(client: Endpoint) -> None:
+    said = said_by("chat", ANSWER[:4], "m")
+    more = delta(tool_calls=[], audio=None, function_call=None, images=[]) + b": ping\n\n" + b'data: {"x":\n\n'
+    assert Broken(client, said + more, provider="chat").stream.breaks_off(UpstreamBroken("cut")) is None
 
 
 def test_what_is_kept_has_a_limit() -> None:

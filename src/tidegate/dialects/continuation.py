@@ -19,6 +19,7 @@ from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.gemini.encoder import GeminiEncoder
 from tidegate.dialects.gemini.relay import GeminiRelay
 from tidegate.dialects.overlap import Overlap
+from tidegate.dialects.plaintext import is_plain
 from tidegate.dialects.responses.encoder import ResponsesEncoder
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.wire import jsonio, sse
@@ -398,7 +399,8 @@ class ContinuableStream(BridgedStream):
                 return "unreadable"
             for event in events:
                 said.add(event)
-        if not self._said.is_plain or self._is_closed():
+        frames = self._frames()
+        if not self._said.is_plain or _is_closed(frames) or not all(is_plain(frame.data) for frame in frames):
             return "not_plain_text"
         if self._said.size > TEXT_LIMIT:
             return "too_long"
@@ -428,17 +430,6 @@ class ContinuableStream(BridgedStream):
         tail = decoder.eof() if self._ended else None
         return frames if tail is None else [*frames, tail]
 
-    def _is_closed(self) -> bool:
-        """Whether the provider has said that its text is complete. Not every decoder tells before it knows what follows."""
-        closed = False
-        for frame in self._frames():
-            try:
-                kind = _typed.decode(frame.data).type
-            except jsonio.UNREADABLE:
-                continue
-            closed = kind in _CLOSING or (closed and kind not in _OPENING)
-        return closed
-
     def _can_take_over(self) -> bool:
         native = self._native
         if not isinstance(native, ResponsesStream):
@@ -466,6 +457,18 @@ class ContinuableStream(BridgedStream):
             encoder.take_over(*begun)
         self._kept.clear()
         return encoder
+
+
+def _is_closed(frames: Iterable[sse.Frame]) -> bool:
+    """Whether the provider has said that its text is complete. Not every decoder tells before it knows what follows."""
+    closed = False
+    for frame in frames:
+        try:
+            kind = _typed.decode(frame.data).type
+        except jsonio.UNREADABLE:
+            continue
+        closed = kind in _CLOSING or (closed and kind not in _OPENING)
+    return closed
 
 
 def _going_on(asked: CanonicalRequest, text: str, destination: Destination) -> CanonicalRequest:
