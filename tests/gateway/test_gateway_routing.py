@@ -284,6 +284,33 @@ def test_a_deployment_that_keeps_failing_is_ejected_and_one_request_finds_out_th
         assert labelled(api, 'tidegate_unfit{provider="first",state="ejected"}') == 0
 
 
+@pytest.mark.fault("FAULT-HERD")
+def test_stragglers_of_the_crowd_that_failed_keep_nobody_out() -> None:
+    """They had begun before the ejection, and fail when it is over: it neither lasts for longer, nor does it double."""
+    late = threading.Event()
+
+    def answer(number: int, _: str) -> bytes:
+        if number <= 3:
+            late.wait(10)
+        return error("500 X") if number <= 6 else ANSWER
+
+    with (
+        Deployment(answer) as first,
+        Deployment(fine) as second,
+        Running(two(first, second, 'retries = 0\neject_after = 3\neject_for = "400ms"')) as gateway,
+        Api(gateway) as api,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        stragglers = [pool.submit(lambda: api.ask("chat", "a").headers["tidegate-deployment"]) for _ in range(3)]
+        assert wait_for(lambda: len(first.calls) == 3)
+        assert [api.ask("chat", "a").headers["tidegate-attempts"] for _ in range(4)] == ["2", "2", "2", "1"]
+        time.sleep(0.45)
+        late.set()
+        assert [one.result(5) for one in stragglers] == ["second/m"] * 3
+        assert api.ask("chat", "a").headers["tidegate-deployment"] == "first/m"
+        assert labelled(api, 'tidegate_health_changes_total{change="ejected",provider="first"}') == 1
+
+
 @pytest.mark.fault("FAULT-RATE-LIMITED")
 def test_a_credential_that_is_limited_rests_until_the_provider_says() -> None:
     def answer(number: int, credential: str) -> bytes:

@@ -116,6 +116,28 @@ def test_what_began_before_an_ejection_does_not_change_it() -> None:
     assert fit(health, 5.0)
 
 
+@pytest.mark.fault("FAULT-HERD")
+def test_what_began_before_an_ejection_is_no_probe_when_it_ends_behind_it() -> None:
+    """A clock of 30 s lets requests fail long after the others of their crowd. They say nothing of now."""
+    health = Health(SETTINGS)
+    fail(health, 3, 10.0)
+    assert health.failed(P, M, 16.0, began=9.0) is None
+    assert health.succeeded(P, M, 0, 16.0, began=9.0) is None
+    assert fit(health, 16.0)
+    health.begin(P, M, 16.0)
+    health.unknown(P, M, began=9.0)
+    assert health.limited(P, M, 0, 16.1, None, began=9.0) == "cooled"
+    assert not health.fit(P, M, 2, 16.1), "the probe is under way"
+    assert health.failed(P, M, 17.0, began=9.0) is None
+    assert health.failed(P, M, 18.0, began=16.0) == "ejected"
+    assert not health.fit(P, M, 2, 27.9)
+    assert health.fit(P, M, 2, 28.0)
+    health.begin(P, M, 28.0)
+    health.unknown(P, M, began=28.0)
+    assert health.fit(P, M, 2, 28.0), "the probe said nothing, so that another may"
+    assert health.succeeded(P, M, 0, 29.0, began=28.0) == "returned"
+
+
 def test_ejection_can_be_switched_off() -> None:
     health = Health(Settings(eject_after=0))
     assert fail(health, 100) == [None] * 100

@@ -217,29 +217,31 @@ class Trial:
             now = self._router.now()
             if health.troubled(now):
                 destination = self.path.destination
-                change = health.succeeded(destination.provider, destination.model, self.credential, now)
+                change = health.succeeded(
+                    destination.provider, destination.model, self.credential, now, began=self._begun_at
+                )
                 self._router.report(change, self.path, self.credential)
 
     def failed(self, error: errors.TidegateError) -> None:
         """It ended with `error`, which may be nobody's fault but the request's."""
         if not self._end():
             return
-        health, now = self._router.health, self._router.now()
+        health, now, began = self._router.health, self._router.now(), self._begun_at
         provider, model = self.path.destination.provider, self.path.destination.model
         match retry.verdict(error):
             case "credential" if isinstance(error, errors.UpstreamRateLimited):
-                change = health.limited(provider, model, self.credential, now, error.retry_after)
+                change = health.limited(provider, model, self.credential, now, error.retry_after, began=began)
             case "credential" if isinstance(error, errors.UpstreamDenied):
-                change = health.denied(provider, model, self.credential, now)
+                change = health.denied(provider, model, self.credential, now, began=began)
             case "credential":
-                change = health.refused(provider, model, self.credential, now)
+                change = health.refused(provider, model, self.credential, now, began=began)
             case "again" | "elsewhere" if error.fault == "provider":
-                change = health.failed(provider, model, now)
+                change = health.failed(provider, model, now, began=began)
             case _ if isinstance(error, errors.UpstreamFailed):
                 # A request that it refuses is an answer: the deployment is there.
-                change = health.succeeded(provider, model, self.credential, now)
+                change = health.succeeded(provider, model, self.credential, now, began=began)
             case _:
-                health.unknown(provider, model)
+                health.unknown(provider, model, began=began)
                 return
         self._router.report(change, self.path, self.credential, error.code or "")
 
@@ -247,7 +249,7 @@ class Trial:
         """It was given up, and says nothing of the deployment."""
         if self._end():
             destination = self.path.destination
-            self._router.health.unknown(destination.provider, destination.model)
+            self._router.health.unknown(destination.provider, destination.model, began=self._begun_at)
 
     def _end(self) -> bool:
         if self._ended:

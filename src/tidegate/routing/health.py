@@ -68,7 +68,16 @@ class Settings(msgspec.Struct, frozen=True):
 class _Outlier:
     """A deployment with failures in its recent past."""
 
-    __slots__ = ("consecutive", "ejected_until", "ejections", "failures", "probing_until", "since", "total")
+    __slots__ = (
+        "consecutive",
+        "ejected_until",
+        "ejections",
+        "failures",
+        "probed_at",
+        "probing_until",
+        "since",
+        "total",
+    )
 
     def __init__(self, now: float) -> None:
         self.consecutive = 0
@@ -78,7 +87,7 @@ class _Outlier:
         self.ejections = 0
         self.ejected_until = -math.inf
         """Stays in the past until a probe has succeeded: the deployment is half-open then."""
-        self.probing_until = -math.inf
+        self.probed_at = self.probing_until = -math.inf
 
     @property
     def out(self) -> bool:
@@ -174,11 +183,15 @@ class Health:
         """A request goes to this deployment. If it is half-open, this is the probe, and others keep away."""
         outlier = self._outliers.found.get((provider, model))
         if outlier is not None and outlier.out and not outlier.shut(now):
-            outlier.probing_until = now + PROBE_S
+            outlier.probed_at, outlier.probing_until = now, now + PROBE_S
 
     # -- what it reports --------------------------------------------------------------------------------------------
+    # Each is told when the request `began`, by the same clock; without it, that was now. One that began before the end of
+    # an ejection says nothing of what came after, however late it ends, and is no probe.
 
-    def succeeded(self, provider: str, model: str, credential: int, now: float) -> Change | None:
+    def succeeded(
+        self, provider: str, model: str, credential: int, now: float, *, began: float | None = None
+    ) -> Change | None:
         """It answered as it should. Worth a call only while something is in trouble."""
         self._cooling.found.pop((provider, model, credential), None)
         change: Change | None = None
@@ -188,8 +201,8 @@ class Health:
         if outlier is None:
             return change
         if outlier.out:
-            if now < outlier.ejected_until:
-                return change  # it began before the ejection, and says nothing of now
+            if (now if began is None else began) < outlier.ejected_until:
+                return change
             del self._outliers.found[provider, model]
             return self._count(provider, "returned")
         self._turn(outlier, now)
@@ -199,7 +212,7 @@ class Health:
             del self._outliers.found[provider, model]
         return change
 
-    def failed(self, provider: str, model: str, now: float) -> Change | None:
+    def failed(self, provider: str, model: str, now: float, *, began: float | None = None) -> Change | None:
         """The deployment itself is at fault: it broke, stalled, or could not be reached."""
         settings = self._settings(provider)
         if not settings.eject_after:
@@ -208,8 +221,8 @@ class Health:
         outlier = self._outliers.found.get(key) or _Outlier(now)
         self._outliers.put(key, outlier)
         if outlier.out:
-            if now < outlier.ejected_until:
-                return None  # of those that had begun before
+            if (now if began is None else began) < outlier.ejected_until:
+                return None
             return self._eject(outlier, provider, now)
         self._turn(outlier, now)
         outlier.consecutive += 1
@@ -220,18 +233,25 @@ class Health:
             return self._eject(outlier, provider, now)
         return None
 
-    def unknown(self, provider: str, model: str) -> None:
+    def unknown(self, provider: str, model: str, *, began: float | None = None) -> None:
         """The request ended without telling anything of the deployment: if it was a probe, the next one may be."""
         outlier = self._outliers.found.get((provider, model))
-        if outlier is not None:
+        if outlier is not None and (began is None or began >= outlier.probed_at):
             outlier.probing_until = -math.inf
 
     def limited(
-        self, provider: str, model: str, credential: int, now: float, retry_after: float | None
+        self,
+        provider: str,
+        model: str,
+        credential: int,
+        now: float,
+        retry_after: float | None,
+        *,
+        began: float | None = None,
     ) -> Change | None:
         """The credential has met a rate limit at this deployment. The provider may have said when to come again; a time
         that has passed already is none."""
-        self.unknown(provider, model)
+        self.unknown(provider, model, began=began)
         told = retry_after is not None and math.isfinite(retry_after) and retry_after > 0
         settings = self._settings(provider)
         seconds = retry_after if told and retry_after is not None else settings.cooldown
@@ -244,9 +264,11 @@ class Health:
         self._cooling.put(key, rest)
         return None if known else self._count(provider, "cooled")
 
-    def denied(self, provider: str, model: str, credential: int, now: float) -> Change | None:
+    def denied(
+        self, provider: str, model: str, credential: int, now: float, *, began: float | None = None
+    ) -> Change | None:
         """The provider takes the credential, but not for this model: it rests at this deployment alone."""
-        self.unknown(provider, model)
+        self.unknown(provider, model, began=began)
         key = (provider, model, credential)
         rest = self._cooling.found.get(key) or _Rest()
         known = rest.until > now
@@ -254,9 +276,11 @@ class Health:
         self._cooling.put(key, rest)
         return None if known else self._count(provider, "denied")
 
-    def refused(self, provider: str, model: str, credential: int, now: float) -> Change | None:
+    def refused(
+        self, provider: str, model: str, credential: int, now: float, *, began: float | None = None
+    ) -> Change | None:
         """The provider does not take the credential, or nothing is left on its account."""
-        self.unknown(provider, model)
+        self.unknown(provider, model, began=began)
         key = (provider, credential)
         rest = self._refused.found.get(key) or _Rest()
         known = rest.until > now
@@ -312,7 +336,7 @@ class Health:
         seconds = min(settings.eject_for * 2.0 ** min(outlier.ejections, 16), settings.eject_limit)
         outlier.ejections += 1
         outlier.ejected_until = now + seconds
-        outlier.probing_until = -math.inf
+        outlier.probed_at = outlier.probing_until = -math.inf
         return self._count(provider, "ejected")
 
     def _sweep(self, now: float) -> None:
