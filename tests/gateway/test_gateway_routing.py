@@ -102,7 +102,7 @@ def test_the_total_clock_is_not_overrun_by_a_wait() -> None:
 @pytest.mark.fault("FAULT-CLIENT-GONE")
 def test_a_client_that_leaves_during_the_wait_ends_it_and_gives_its_share_of_retries_back() -> None:
     with (
-        Deployment(lambda *_: error("503 X", "retry-after-ms: 1500\r\n")) as first,
+        Deployment(lambda *_: error("503 X", "retry-after-ms: 600\r\n")) as first,
         Running("[server]\nport = 0\n" + first.toml("first")) as gateway,
         Api(gateway) as api,
     ):
@@ -117,8 +117,37 @@ def test_a_client_that_leaves_during_the_wait_ends_it_and_gives_its_share_of_ret
                 while labelled(api, 'tidegate_retries_total{provider="first"}') < number:
                     assert time.monotonic() < deadline
             assert gateway.usage(f"left-{number}")["status"] == 499
-        assert len(first.calls) == 4
         assert labelled(api, "tidegate_retries_denied_total") == 0
+        time.sleep(0.8)  # until the waits would have been over
+        assert len(first.calls) == 4
+
+
+@pytest.mark.fault("FAULT-SLOW-FIRST")
+@pytest.mark.parametrize("stream", [False, True])
+def test_attempts_share_one_total_clock(stream: bool) -> None:
+    """It runs from the request on, and not anew for whoever is asked next."""
+
+    def slow(*_: object) -> bytes:
+        time.sleep(0.8)
+        return error("503 X")
+
+    def stalled(*_: object) -> bytes:
+        time.sleep(2.5)
+        return ANSWER
+
+    with (
+        Deployment(slow) as first,
+        Deployment(stalled) as second,
+        Running(two(first, second, "retries = 0")) as gateway,
+        Api(gateway) as api,
+    ):
+        begun = time.monotonic()
+        reply = api.ask("chat", "a", stream=stream, headers={"tidegate-timeout": "1s"})
+        took = time.monotonic() - begun
+        assert (reply.status, reply.error["code"]) == (504, "upstream_timeout")
+        assert "within 1 s (total clock)" in reply.error["message"]
+        assert (reply.headers["tidegate-deployment"], reply.headers["tidegate-attempts"]) == ("second/m", "2")
+        assert 1.0 <= took < 1.6
 
 
 @pytest.mark.fault("FAULT-HERD")
