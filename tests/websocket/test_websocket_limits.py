@@ -44,6 +44,10 @@ def provider_is_held_up(gateway: Running) -> bool:
     return any(one._paused for one in gateway.sim._house.open)
 
 
+def asked(gateway: Running, said: bytes) -> int:
+    return sum(said in one.body for one in gateway.sim.requests)
+
+
 def stands_still(gateway: Running) -> bool:
     """Whether the gateway holds something for its clients, and neither more nor less of it comes."""
     held = waiting_bytes(gateway)
@@ -269,6 +273,44 @@ def test_a_client_that_does_not_read_stops_the_reading_from_every_provider(gatew
             assert len(found) >= 500
         client.reset()
     assert wait_for(lambda: not provider_is_held_up(gateway))
+
+
+NARROW = """
+[routing]
+retries = 0
+[providers.narrow]
+kind = "sim"
+base_url = "{sim}"
+max_concurrent = 1
+queue_timeout = "10s"
+[models.late]
+target = "sim/lorem?fault=error&after=2"
+fallback = ["narrow/lorem?fault=endless&size=2000"]
+"""
+
+
+@pytest.mark.fault("FAULT-SLOW-READER")
+def test_whoever_is_asked_while_the_client_does_not_read_is_not_read_either() -> None:
+    """The stream has begun, with the envelope that is ours, and its next provider has a place for it only now."""
+    with (
+        Running(SIM_ONLY + NARROW) as gateway,
+        Socket(gateway) as other,
+        Bare(gateway, receive_buffer=65536) as client,
+    ):
+        other.create("narrow/echo?delay=1500", input="in the way")
+        assert wait_for(lambda: asked(gateway, b"in the way"))
+        client.create("late", input="waits", stream_id="b")
+        assert wait_for(lambda: asked(gateway, b"waits"))
+        client.create(ENDLESS, input="clogs", stream_id="a")
+        assert wait_for(lambda: stands_still(gateway), 10)
+        held = waiting_bytes(gateway)
+        assert asked(gateway, b"waits") == 1
+        assert other.rest()[-1]["type"] == "response.completed"
+        assert wait_for(lambda: asked(gateway, b"waits") == 2)
+        time.sleep(0.3)
+        assert waiting_bytes(gateway) < held + MIB
+        client.reset()
+        assert wait_for(lambda: not provider_is_held_up(gateway))
 
 
 def test_no_response_begins_while_the_client_does_not_read(gateway: Running) -> None:
