@@ -183,6 +183,7 @@ CITATION = {"type": "char_location", "cited_text": "a", "document_index": 0, "st
             "responses",
             typed("response.output_item.added", output_index=1, item={"type": "web_search_call", "id": "ws_1"}),
         ),
+        ("responses", typed("response.output_item.added", output_index=1, item={"type": {}, "id": "x_1"})),
         ("responses", typed("response.function_call_arguments.delta", output_index=1, item_id="fc_1", delta="{")),
         ("responses", typed("response.web_search_call.searching", output_index=1, item_id="ws_1")),
         (

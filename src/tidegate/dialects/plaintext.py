@@ -32,8 +32,8 @@ _WORDS: Final = frozenset(
 
 _THOUGHTS: Final = "response.reasoning"
 
-_ITEMS: Final = frozenset({"message", "reasoning"})
-_PARTS: Final = frozenset({"output_text", "reasoning_text", "summary_text"})
+_ITEMS: Final = ("message", "reasoning")
+_PARTS: Final = ("output_text", "reasoning_text", "summary_text")
 
 _BEYOND: Final = ("tool_calls", "function_call", "audio", "images", "annotations")
 """Members of a chat delta that are more than text, where there is anything in them."""

@@ -866,7 +866,7 @@ class Exchange:
             if self._bridge is not None and self._bridge.next_body:
                 self._go_on(self._bridge)
         except errors.WireError as error:
-            self._on_failure(errors.UpstreamBroken(f"Provider '{self._provider}': {error}"))
+            self._on_unreadable(error)
         except Exception as bug:
             self._on_bug(bug)
 
@@ -899,6 +899,13 @@ class Exchange:
             if self._status >= 400:  # the status has said it all, whatever became of the body
                 error = self._error_of_status(b"".join(self._collected or ()))
             self._on_failure(error)
+        except Exception as bug:
+            self._on_bug(bug)
+
+    def _on_unreadable(self, error: errors.WireError) -> None:
+        """What the provider has sent makes no sense. Nothing is raised here: it would leave a callback of the connection."""
+        try:
+            self._on_failure(errors.UpstreamBroken(f"Provider '{self._provider}': {error}"))
         except Exception as bug:
             self._on_bug(bug)
 
@@ -1077,12 +1084,14 @@ class Exchange:
         limit = ANSWER_LIMIT if self._status == 200 else ERROR_LIMIT
         if self._collected_bytes <= limit:
             return
-        if self._status == 200:
+        try:
             self._on_failure(
                 errors.UpstreamBroken(f"Provider '{self._provider}' sent more than {limit} bytes in one answer.")
+                if self._status == 200
+                else self._error_of_status(b"")
             )
-        else:
-            self._on_failure(self._error_of_status(b""))
+        except Exception as bug:
+            self._on_bug(bug)
 
     def _on_collected(self) -> None:
         body = b"".join(self._collected or ())
