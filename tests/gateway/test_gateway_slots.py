@@ -70,6 +70,9 @@ class Bench:
     def stands_at(self, running: int, waiting: int) -> bool:
         return (self.requests("running"), self.requests("waiting")) == (running, waiting)
 
+    def knows_first(self, known: bool) -> bool:
+        return (b'provider="first"' in self.api.get("/metrics").content) is known
+
     def turned_away(self, reason: str) -> int:
         return int(labelled(self.api, f'tidegate_turned_away_total{{provider="first",reason="{reason}"}}'))
 
@@ -279,6 +282,31 @@ def test_a_reload_that_makes_room_calls_those_who_wait(tmp_path: Path) -> None:
         there.api.gateway.call(there.api.gateway.server._parts.reload)
         assert wait_for(lambda: there.held.now == 3)
         assert there.requests("waiting") == 0
+
+
+@pytest.mark.fault("FAULT-RELOAD")
+def test_a_provider_that_was_taken_out_for_a_moment_has_no_more_under_way_than_it_may(tmp_path: Path) -> None:
+    """What it had begun runs on meanwhile, and counts when it is back."""
+    path = tmp_path / "tidegate.toml"
+    with bench('max_concurrent = 2\nqueue_timeout = "10s"', path=path) as there:
+        running = there.fill(2, 0)
+        reload = partial(there.api.gateway.call, there.api.gateway.server._parts.reload)
+        text = path.read_text("utf-8")
+        start, end = text.index("[providers.first]"), text.index("[providers.second]")
+        without = text[:start] + text[end : text.index("[models.a]")]
+        for content, known in ((without, False), (text, True)):
+            path.write_text(content, "utf-8")
+            reload()
+            assert wait_for(partial(there.knows_first, known))
+        assert there.requests("running") == 2
+        waits = there.ask()
+        assert wait_for(lambda: there.requests("waiting") == 1)
+        assert there.held.most == 2
+        there.held.let_go(1)
+        assert wait_for(lambda: there.held.now == 2 and len(there.first.calls) == 3)
+        there.held.let_go(over=True)
+        assert [one.result(5).status for one in (*running, waits)] == [200] * 3
+        assert there.requests("running") == 0
 
 
 @pytest.mark.alone

@@ -49,7 +49,10 @@ class Router:
         self.health.own = {name: own.health() for name, own in each.items() if own != settings}
         self._retries = {name: retry.Retries(own.retries) for name, own in each.items()}
         for name in self._slots.keys() - config.providers.keys():
-            self._slots.pop(name).configure(None)
+            slots = self._slots[name]
+            slots.configure(None)
+            if not slots.running:  # what runs counts as well when the provider comes back
+                del self._slots[name]
         for name, provider in config.providers.items():
             self.slots(name).configure(provider)
         gone = frozenset(changed)
