@@ -56,7 +56,7 @@ def _looked_through(
         upstream["output"] = jsonio.raw(repaired_output(upstream["output"], cut=cut))
     if envelopes is not None and destination.gateway_state:
         upstream["output"] = sealed_output(upstream["output"], envelopes, destination)
-    end = finish(upstream, status, envelope, destination=destination, done_items=[], call=call, output_bytes=0)
+    end = finish(upstream, status, envelope, destination=destination, sent_items=[], call=call, output_bytes=0)
     return Answer(end.body, end.usage, end.status)
 
 

@@ -69,7 +69,7 @@ def finish(
     envelope: Envelope,
     *,
     destination: Destination,
-    done_items: list[msgspec.Raw],
+    sent_items: list[msgspec.Raw],
     call: Call,
     output_bytes: int,
 ) -> ResponseEnd:
@@ -77,7 +77,7 @@ def finish(
 
     Raises WireError when the output is none.
     """
-    output = _with_annotations(_output(upstream.get("output", jsonio.NULL), done_items))
+    output = _with_annotations(_output(upstream.get("output", jsonio.NULL), sent_items))
     usage = read_usage_object(upstream.get("usage", jsonio.NULL)) or estimated_usage(
         call.request_bytes, output_bytes or _spoken(output)
     )
@@ -133,14 +133,14 @@ def _identities(output: msgspec.Raw) -> list[_Identity]:
         raise WireError(f"'output' of the provider's answer cannot be read: {error}") from None
 
 
-def _output(given: msgspec.Raw, done: list[msgspec.Raw]) -> msgspec.Raw:
+def _output(given: msgspec.Raw, sent: list[msgspec.Raw]) -> msgspec.Raw:
     """The final output. Where the terminal object lacks items that were sent, or calls them by other ids, the items as
     they were sent are the truth: clients hold the ids together (protocol §1.7)."""
     listed = _identities(given)
-    if done and len(listed) <= len(done):
-        sent = [jsonio.decode(item, _identity) for item in done]
-        if len(listed) < len(sent) or any(a.id != b.id for a, b in zip(listed, sent, strict=True)):
-            return jsonio.raw(done)
+    if sent and len(listed) <= len(sent):
+        known = [jsonio.decode(item, _identity) for item in sent]
+        if len(listed) < len(known) or any(a.id != b.id for a, b in zip(listed, known, strict=True)):
+            return jsonio.raw(sent)
     return jsonio.raw([]) if given == jsonio.NULL else given
 
 

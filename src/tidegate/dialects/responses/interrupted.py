@@ -4,13 +4,14 @@ A journal tells of an answer whose process died: it may have ended all the same,
 is read tells nothing any more.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from tidegate.dialects.responses.broken import error_event, error_member
+from tidegate.dialects.responses.held import OFFICIAL, HeldItems
 from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import TidegateError
+from tidegate.wire.errors import TidegateError, WireError
 
 __all__ = ["CODE", "Remains", "broken_off"]
 
@@ -24,8 +25,8 @@ class _Event(msgspec.Struct):
     type: str = ""
     sequence_number: int | None = None
     response: msgspec.Raw = jsonio.EMPTY
-    item: msgspec.Raw = jsonio.EMPTY
-    output_index: int = 0
+    output_index: Any = None
+    delta: Any = None
 
 
 _event = jsonio.decoder(_Event)
@@ -41,7 +42,7 @@ class Remains:
         """The number of the last event."""
         self._begun: msgspec.Raw | None = None
         self._ending: msgspec.Raw | None = None
-        self._items: dict[int, msgspec.Raw] = {}
+        self._items = HeldItems()
         self.named = True
         """Whether its frames have an `event:` line."""
 
@@ -60,15 +61,31 @@ class Remains:
             self.named = bool(frame.event)
             if event.sequence_number is not None:
                 self.last = event.sequence_number
-            if event.type == "response.output_item.done":
-                self._items[event.output_index] = event.item
-            elif event.type in _ENDINGS:
+            if event.type in _ENDINGS:
                 self._ending = event.response
             elif not jsonio.is_null(event.response):
                 self._begun = event.response
+            else:
+                self._take(OFFICIAL.get(event.type, event.type), event, frame.data)
+
+    def _take(self, kind: str, event: _Event, data: bytes) -> None:
+        """An event of an item."""
+        items = self._items
+        try:
+            if kind == "response.output_item.added":
+                items.added(data)
+            elif kind == "response.output_item.done":
+                items.done(data)
+            elif kind in HeldItems.VALUES:
+                items.value_done(kind, data)
+            elif isinstance(event.delta, str):
+                index = event.output_index
+                items.said(kind, index if isinstance(index, int) else None, event.delta.encode())
+        except WireError:
+            return  # an item that nobody can read, or more than one response holds
 
     def response(self, begun: bytes) -> bytes:
-        """The response object: the real one, or that of a failure, made of `begun`, with the items that were complete.
+        """The response object: the real one, or that of a failure, made of `begun`, with what was said so far.
 
         The SDKs know no codes of ours: the message begins with it (design §6).
         """
@@ -76,7 +93,8 @@ class Remains:
             return bytes(self._ending)
         members = jsonio.members(self._begun or begun)
         members["status"] = jsonio.raw("failed")
-        members["output"] = jsonio.raw([self._items[at] for at in sorted(self._items)])
+        response_id = jsonio.string(members.get("id", jsonio.NULL)) or ""
+        members["output"] = jsonio.raw(self._items.at_a_break(response_id))
         members["error"] = jsonio.raw({"code": "server_error", "message": _MESSAGE})
         return jsonio.encode(members)
 

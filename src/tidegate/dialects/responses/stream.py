@@ -17,7 +17,7 @@ from tidegate.dialects.responses.begun import Begun
 from tidegate.dialects.responses.broken import error_event, error_member
 from tidegate.dialects.responses.ending import failure, finish, is_cut, true_status
 from tidegate.dialects.responses.envelope import Envelope
-from tidegate.dialects.responses.held import HeldItems
+from tidegate.dialects.responses.held import OFFICIAL, HeldItems
 from tidegate.dialects.responses.repair import Event, Repair
 from tidegate.dialects.responses.sealing import sealed_event, sealed_output
 from tidegate.dialects.usage import read_usage_object
@@ -28,14 +28,6 @@ from tidegate.wire.events import Usage
 __all__ = ["ResponsesStream"]
 
 T = TypeVar("T")
-
-_OFFICIAL = {
-    "response.reasoning.delta": "response.reasoning_text.delta",
-    "response.reasoning.done": "response.reasoning_text.done",
-    "response.reasoning_part.added": "response.content_part.added",
-    "response.reasoning_part.done": "response.content_part.done",
-}
-"""Names that Open Responses and vLLM have for raw reasoning; official clients stumble over them (protocol §2)."""
 
 _RENAMED = {
     "response.reasoning_text.delta": "response.reasoning.delta",
@@ -49,6 +41,7 @@ class _Event(msgspec.Struct, gc=False):
 
     type: str = ""
     sequence_number: int | None = None
+    output_index: int | None = None
     delta: str | None = None
 
 
@@ -178,7 +171,7 @@ class ResponsesStream(Events):
             self._upstream,
             "cancelled" if cancelled else "failed",
             model=self._model,
-            output=self._items.at_a_break(),
+            output=jsonio.raw(self._items.at_a_break(self._call.response_id)),
             usage=self.usage(),
             error=None if cancelled else error_member(error),
         )
@@ -293,7 +286,9 @@ class ResponsesStream(Events):
             sequence = self._sequence
         delta = event.delta
         if delta is not None:
-            self._delta_bytes += len(delta) if delta.isascii() else len(delta.encode())
+            piece = delta.encode()
+            self._delta_bytes += len(piece)
+            self._items.said(kind, event.output_index, piece)
         else:
             self._check(frame.data)
         if self._untouched and event.sequence_number == sequence and frame.event == kind.encode():
@@ -368,7 +363,7 @@ class ResponsesStream(Events):
         return self._forward(kind, event, frame)
 
     def _on_other_name(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
-        kind = _OFFICIAL[kind]
+        kind = OFFICIAL[kind]
         handler = self._HANDLERS.get(kind)
         return handler(self, kind, event, frame) if handler else self._forward(kind, event, frame)
 
@@ -391,7 +386,7 @@ class ResponsesStream(Events):
                 status,
                 self._envelope,
                 destination=self._destination,
-                done_items=self._items.finished,
+                sent_items=self._sent_items(status),
                 call=self._call,
                 output_bytes=self._delta_bytes,
             )
@@ -402,6 +397,10 @@ class ResponsesStream(Events):
         self.outcome = Outcome(end.status)
         out = begin + self._terminal(f"response.{end.status}", end.body)
         return out + sse.DONE if self._call.profile.responses_done else out
+
+    def _sent_items(self, status: str) -> list[msgspec.Raw]:
+        """The items as the client knows them. A cut answer may leave some open."""
+        return self._items.finished if status == "completed" else self._items.at_a_break(self._call.response_id)
 
     def _on_failed(self, upstream: jsonio.Members) -> bytes:
         self._usage = read_usage_object(upstream.get("usage", jsonio.NULL))
@@ -500,7 +499,7 @@ class ResponsesStream(Events):
         "response.output_item.added": _on_item_added,
         "response.output_item.done": _on_item_done,
         **dict.fromkeys(HeldItems.VALUES, _on_value_done),
-        **dict.fromkeys(_OFFICIAL, _on_other_name),
+        **dict.fromkeys(OFFICIAL, _on_other_name),
         "response.completed": _on_ending,
         "response.incomplete": _on_ending,
         "response.failed": _on_ending,
