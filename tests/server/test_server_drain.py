@@ -303,14 +303,21 @@ def test_a_stored_stream_names_where_it_is_read_again_and_is_found_there_as_it_e
     events = [json.loads(frame.partition(b"data: ")[2]) for frame in frames(body)]
     response = events[-1]["response"]
     message = response["error"]["message"]
-    assert message.startswith("gateway_shutting_down: The gateway is shutting down, and the answer ends here.")
-    address = f"GET /v1/responses/{response['id']}?stream=true&starting_after=N"
-    assert address in message
-    assert address in events[-2]["message"]
+    address = f"GET /v1/responses/{response['id']}"
+    told = (
+        "The gateway is shutting down, and the answer ends here. Send the request again. "
+        f"What was said so far stands at {address}. "
+        f"Where events were lost, they are at {address}?stream=true&starting_after=N, with N of the last event that came."
+    )
+    assert message == f"gateway_shutting_down: {told}"
+    assert events[-2]["message"] == told
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     with draining("200ms", folder=tmp_path) as again, httpx.Client(base_url=again.origin, trust_env=False) as http:
         stored = http.get(f"/v1/responses/{response['id']}").json()
         assert stored == response
+        (item,) = stored["output"]
+        deltas = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
+        assert (item["status"], item["content"][0]["text"]) == ("incomplete", "".join(deltas))
         for seen in (-1, 5, len(events) - 2):
             query = {"stream": "true", **({} if seen < 0 else {"starting_after": str(seen)})}
             rest = http.get(f"/v1/responses/{response['id']}", params=query)
@@ -326,7 +333,12 @@ def test_a_stream_of_another_dialect_names_its_address_where_it_is_kept(tmp_path
         stop(gateway)
         body = first + whole(client)
     message = json.loads(frames(body)[-1].partition(b"data: ")[2])["error"]["message"]
-    assert message.endswith(f"What there is of it: GET /v1/streams/{name}.")
+    address = f"GET /v1/streams/{name}"
+    assert message == (
+        "The gateway is shutting down, and the answer ends here. Send the request again. "
+        f"What was said so far stands at {address}. Where events were lost, they are at {address}?starting_after=N, "
+        "with N of the last frame that came, counted from 0."
+    )
     with draining("200ms", folder=tmp_path) as again, httpx.Client(base_url=again.origin, trust_env=False) as http:
         assert http.get(f"/v1/streams/{name}").content == body
 
@@ -359,12 +371,16 @@ def test_a_background_run_that_runs_out_of_grace_has_failed_for_that_reason(
         assert stored["status"] == "failed"
         assert stored["error"]["code"] == "server_error"
         assert stored["error"]["message"].startswith("gateway_shutting_down: ")
+        assert f"GET /v1/responses/{run}." in stored["error"]["message"]
         events = [
             json.loads(frame.partition(b"data: ")[2])
             for frame in frames(http.get(f"/v1/responses/{run}?stream=true").content)
         ]
         assert events[-1]["type"] == "response.failed"
-        assert events[-1]["response"]["error"]["message"].startswith("gateway_shutting_down: ")
+        assert events[-1]["response"] == stored
+        deltas = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
+        assert bool(deltas) == ("delay" not in options)
+        assert "".join(item["content"][0]["text"] for item in stored["output"]) == "".join(deltas)
         assert sum(event["type"] == "response.failed" for event in events) == 1
 
 
@@ -403,6 +419,7 @@ def test_whoever_reads_along_is_told_the_ending_too(tmp_path: Path, how: str) ->
         reader = threading.Thread(target=lambda: bodies.append(whole(other)))
         reader.start()
         body = first + whole(client)
+        assert b"Send the request again, with another Idempotency-Key. What was said so far" in body
         reader.join(5)
         assert frames(body)[-1].startswith(b"event: response.failed\n")
         assert bodies == [body]

@@ -257,7 +257,7 @@ class Exchange:
             self._downstream.drop()
             return
         if self._recorder is not None and isinstance(error, errors.ShuttingDown):
-            self._recorder.point_to(error)
+            self._recorder.point_to(error, claimed=self._claimed is not None)
         self._break(error)
 
     @property

@@ -165,12 +165,18 @@ class Recording:
         return self._live is not None and self._live.followers > 0
 
     @property
-    def address(self) -> str:
+    def whereabouts(self) -> str:
         if self._live is None:
             return ""
-        if self._kept is None:
-            return f"/v1/streams/{self.public_id}"
-        return f"/v1/responses/{self.public_id}?stream=true&starting_after=N, with N of the last event that came"
+        path, query, count = f"/v1/streams/{self.public_id}", "", "frame that came, counted from 0"
+        if self._kept is not None:
+            path, query = f"/v1/responses/{self.public_id}", "stream=true&"
+        if self._new.dialect == "responses":
+            count = "event that came"
+        return (
+            f"What was said so far stands at GET {path}. "
+            f"Where events were lost, they are at GET {path}?{query}starting_after=N, with N of the last {count}."
+        )
 
     def begin(self, stream: Stream | None) -> None:
         keeper, kept = self._keeper, self._kept

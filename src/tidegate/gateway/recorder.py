@@ -33,8 +33,8 @@ class Run(Protocol):
         """Whether anybody reads along."""
 
     @property
-    def address(self) -> str:
-        """What is asked for to have its frames once more; empty while there are none."""
+    def whereabouts(self) -> str:
+        """Sentences that tell a client where it is read again; empty where it is not kept."""
 
     async def durable(self) -> None:
         """Until a kill cannot undo that it began."""
@@ -121,13 +121,13 @@ class Recorder:
         else:
             end()
 
-    def point_to(self, error: TidegateError) -> None:
-        """Have `error`, which ends the answer, say where it is kept."""
-        address = self._run.address if self.begun else ""
-        if address:
-            error.message = (
-                f"The gateway is shutting down, and the answer ends here. What there is of it: GET {address}."
-            )
+    def point_to(self, error: TidegateError, *, claimed: bool) -> None:
+        """Have `error`, which ends the answer, say where it is kept. `claimed`: its idempotency key gives this answer
+        again."""
+        whereabouts = self._run.whereabouts if self.begun else ""
+        if whereabouts:
+            again = "Send the request again, with another Idempotency-Key" if claimed else "Send the request again"
+            error.message = f"The gateway is shutting down, and the answer ends here. {again}. {whereabouts}"
 
     def detach(self) -> None:
         """The client has left, or has been answered: what comes is for the journal."""
