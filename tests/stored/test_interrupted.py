@@ -22,6 +22,9 @@ from tidegate.wire.errors import NotFound
 TENANT = Tenant("acme", "harbour")
 BEGUN: dict[str, Any] = {"id": "resp_1", "object": "response", "status": "in_progress", "output": [], "error": None}
 MESSAGE = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
+CUT = {"type": "message", "id": "msg_2", "role": "assistant", "status": "in_progress", "content": []}
+SAID = {"type": "output_text", "text": "The tide", "annotations": [], "logprobs": []}
+OUTPUT = [MESSAGE, {**CUT, "status": "incomplete", "content": [SAID]}]
 KEYS = ["old-master-key-0123456789abcdef0123"]
 
 sealed = pytest.mark.parametrize("keys", [[], KEYS], ids=["plain", "sealed"])
@@ -59,6 +62,9 @@ async def cut_off(folder: Path, keys: list[str]) -> None:
         for piece in (
             frame(0, "response.created", response=BEGUN),
             frame(1, "response.output_item.done", output_index=0, item=MESSAGE),
+            frame(2, "response.output_item.added", output_index=1, item=CUT),
+            frame(3, "response.output_text.delta", item_id="msg_2", output_index=1, content_index=0, delta="The "),
+            frame(4, "response.output_text.delta", item_id="msg_2", output_index=1, content_index=0, delta="tide"),
         ):
             storage.append_segment(run, place, place + len(piece) - 1, piece)
             place += len(piece)
@@ -78,7 +84,7 @@ def test_the_journal_of_an_interrupted_response_is_read_once(tmp_path: Path, key
         async with opened(tmp_path, keys) as (storage, keeper):
             first = await keeper.response("resp_1", TENANT)
             found = json.loads(first)
-            assert (found["status"], found["output"]) == ("failed", [MESSAGE])
+            assert (found["status"], found["output"]) == ("failed", OUTPUT)
             assert found["error"]["message"].startswith("gateway_interrupted")
             await storage._writer.settle_all()
             change(tmp_path, "DELETE FROM segments")
@@ -92,7 +98,7 @@ def test_the_journal_of_an_interrupted_response_is_read_once(tmp_path: Path, key
 
 
 @sealed
-def test_who_goes_on_from_an_interrupted_response_has_what_was_whole_of_it(tmp_path: Path, keys: list[str]) -> None:
+def test_who_goes_on_from_an_interrupted_response_has_what_there_is_of_it(tmp_path: Path, keys: list[str]) -> None:
     """The client was given these items, and answers them: without them a tool's output has no call."""
 
     async def scene() -> None:
@@ -100,7 +106,7 @@ def test_who_goes_on_from_an_interrupted_response_has_what_was_whole_of_it(tmp_p
         async with opened(tmp_path, keys) as (_, keeper):
             found = await keeper.prepare(Plan(references=References(previous="resp_1")), TENANT)
             assert isinstance(found, History)
-            assert [json.loads(item) for item in found.items] == [MESSAGE]
+            assert [json.loads(item) for item in found.items] == OUTPUT
 
     asyncio.run(scene())
 

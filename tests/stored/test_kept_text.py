@@ -143,13 +143,32 @@ def test_the_arguments_of_a_call_that_was_cut_are_kept(api: httpx.Client, provid
     assert 0 < len(call["arguments"]) < len(LONG)
 
 
+def check_continued(api: httpx.Client, stored: Event) -> None:
+    """Whoever goes on from it has what it said."""
+    following = {"model": "openai/echo", "input": "y", "previous_response_id": stored["id"]}
+    after = api.post("/v1/responses", json=following)
+    assert after.status_code == 200
+    asked = api.get(f"/v1/responses/{after.json()['id']}/input_items?order=asc").json()["data"]
+    assert [item for item in asked if item["role"] == "assistant"] == stored["output"]
+
+
 @pytest.mark.parametrize("provider", ["openai", "lab"])
 def test_whoever_goes_on_from_it_has_it(api: httpx.Client, provider: str) -> None:
     stored, _ = run(api, model=f"{provider}/lorem?chunks=30&fault=cut&after=12", stream=True)
+    check_continued(api, stored)
+
+
+@pytest.mark.parametrize("provider", ["openai", "lab"])
+def test_whoever_goes_on_from_a_call_that_was_cut_has_to_answer_it(api: httpx.Client, provider: str) -> None:
+    cut = f"{provider}/tools?args={LONG}&chunks=20&fault=cut&after=5"
+    stored, _ = run(api, model=cut, tools=[TOOL], stream=True)
+    name = stored["output"][0]["call_id"]
     following = {"model": "openai/echo", "input": "y", "previous_response_id": stored["id"]}
-    after = api.post("/v1/responses", json=following).json()
-    asked = api.get(f"/v1/responses/{after['id']}/input_items?order=asc").json()["data"]
-    assert stored["output"][0] in asked
+    refused = api.post("/v1/responses", json=following)
+    assert refused.status_code == 400
+    assert name in refused.json()["error"]["message"]
+    answer = {"type": "function_call_output", "call_id": name, "output": "cut"}
+    assert api.post("/v1/responses", json={**following, "input": [answer]}).status_code == 200
 
 
 # -- it is ended ------------------------------------------------------------------------------------------------------
@@ -173,6 +192,7 @@ def test_what_was_said_before_it_was_cancelled_is_kept(
         cancelled = api.post(f"/v1/responses/{name}/cancel").json()
     assert cancelled["status"] == "cancelled"
     assert api.get(f"/v1/responses/{name}").json() == cancelled
+    check_continued(api, cancelled)
     check_kept(cancelled, events_of(api.get(f"/v1/responses/{name}?stream=true").content))
 
 
@@ -213,11 +233,15 @@ async def killed(folder: Path) -> None:
         gateway.process.send_signal(signal.SIGKILL)
         await gateway.stop()
         await gateway.start()
-        async with httpx.AsyncClient(base_url=gateway.origin, timeout=20) as client:
-            for name in names:
-                stored = (await client.get(f"/v1/responses/{name}")).json()
-                events = events_of((await client.get(f"/v1/responses/{name}?stream=true")).content)
-                assert stored["error"]["message"].startswith("gateway_interrupted")
-                assert events[-1]["response"] == stored
-                check_kept(stored, events)
+        with httpx.Client(base_url=gateway.origin, timeout=20, trust_env=False) as again:
+            await asyncio.to_thread(check_killed, again, names)
         await gateway.stop()
+
+
+def check_killed(api: httpx.Client, names: list[str]) -> None:
+    for name in names:
+        stored = api.get(f"/v1/responses/{name}").json()
+        events = events_of(api.get(f"/v1/responses/{name}?stream=true").content)
+        assert stored["error"]["message"].startswith("gateway_interrupted")
+        assert events[-1]["response"] == stored
+        check_kept(stored, events)
