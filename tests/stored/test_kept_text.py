@@ -51,7 +51,8 @@ def spoken(events: list[Event], stem: str) -> str:
 def text_of(item: Event) -> str:
     """What a message, a reasoning or a call has said, whatever stands around it."""
     parts = [*item.get("content", ()), *item.get("summary", ())]
-    return "".join(part.get("text", part.get("refusal", "")) for part in parts) + item.get("arguments", "")
+    told = [part.get("text", part.get("refusal", "")) for part in parts]
+    return "".join([*told, item.get("arguments", "")])
 
 
 def check_kept(response: Event, events: list[Event]) -> None:

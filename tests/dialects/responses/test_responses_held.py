@@ -136,8 +136,10 @@ def test_more_words_than_memory_allows_end_the_stream(monkeypatch: pytest.Monkey
     for number in range(50):
         subject.feed(numbered(delta("output_text", "x" * 500), start=number + 3))
     assert subject.outcome is not None
-    assert "longer than 5000 bytes" in str(subject.outcome.error)
-    said = events(subject.fail(subject.outcome.error))[-1]["response"]["output"][0]["content"][0]["text"]
+    error = subject.outcome.error
+    assert error is not None
+    assert "longer than 5000 bytes" in error.message
+    said = events(subject.fail(error))[-1]["response"]["output"][0]["content"][0]["text"]
     assert 4000 < len(said) < 5000
 
 
@@ -152,7 +154,7 @@ def test_words_that_were_closed_count_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert subject.outcome is None
 
 
-RICH = (
+RICH: tuple[Event, ...] = (
     added(0, {"id": "rs_1", "type": "reasoning", "summary": []}),
     delta("reasoning_summary_text", "想"),
     delta("reasoning_summary_text", "想"),
