@@ -189,7 +189,8 @@ def test_chunks_with_members_of_any_kind_end_by_the_law(dialect: str, to: str, u
     check(dialect, out)
 
 
-def test_a_long_stream_costs_no_more_memory_than_its_items() -> None:
+def test_a_long_stream_costs_no_more_memory_than_what_it_says() -> None:
+    """Its last event has to repeat that, however it ends: a byte of the answer costs about a byte, and a frame nothing."""
     subject = common.open_stream("responses")
     subject.feed(b"".join(frame.raw for frame in sse.FrameDecoder().feed(vector("responses-chinese"))[:4]))
     delta = '{"type":"response.output_text.delta","sequence_number":%d,"item_id":"m","output_index":0,"content_index":0,"delta":"潮汐"}'
@@ -201,4 +202,5 @@ def test_a_long_stream_costs_no_more_memory_than_its_items() -> None:
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert grown < 10_000
+    said = len("潮汐".encode()) * 19_996
+    assert grown < 1.2 * said + 10_000
