@@ -501,7 +501,7 @@ def check_metrics(played: Played) -> None:
         ending = cell.expected.booked
         expected["tidegate_requests_total", *of, str(cell.status)] += 1
         expected["tidegate_endings_total", ending, *of] += 1
-        expected["tidegate_attempts_total", *of] += cell.expected.attempts
+        _count_attempts(expected, cell)
         if not cell.expected.by:
             expected["tidegate_retries_total", of[1]] += cell.expected.attempts - 1
         expected["tidegate_estimated_usage_total", *of] += row.estimated
@@ -512,7 +512,7 @@ def check_metrics(played: Played) -> None:
         of, row = (last.entry.endpoint, last.provider), last.entry
         expected["tidegate_requests_total", *of, "200"] += 1
         expected["tidegate_endings_total", "completed", *of] += 1
-        expected["tidegate_attempts_total", *of] += 1
+        expected["tidegate_attempts_total", of[0], "answered", of[1]] += 1
         expected["tidegate_estimated_usage_total", *of] += row.estimated
         expected["tidegate_request_seconds_count", *of] += 1
         expected["tidegate_first_event_seconds_count", *of] += 1
@@ -520,6 +520,14 @@ def check_metrics(played: Played) -> None:
     moved = played.after - played.before
     wrong = {key: (moved[key], expected[key]) for key in moved.keys() | +expected if moved[key] != expected[key]}
     assert not wrong, "what /metrics counted, and what was expected"
+
+
+def _count_attempts(expected: "Counter[tuple[str, ...]]", cell: Cell) -> None:
+    """Each where it was made: the last one at the deployment that answered, those before it at the first one."""
+    told, booked = cell.expected, cell.expected.booked
+    expected["tidegate_attempts_total", cell.lane.client, "failed", cell.lane.name] += told.attempts - 1
+    last = booked if booked in ("refused", "failed") else "answered"
+    expected["tidegate_attempts_total", cell.lane.client, last, cell.by.partition("/")[0]] += 1
 
 
 def _count_tokens(expected: "Counter[tuple[str, ...]]", row: Any) -> None:

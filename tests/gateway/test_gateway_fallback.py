@@ -108,6 +108,96 @@ def test_the_next_deployment_answers_as_if_nothing_had_happened(
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_dead_provider_is_seen_behind_the_one_that_answers(api: Api, endpoint: str) -> None:
+    """Its attempts count for itself, and the request line says what went wrong there."""
+    before = {provider: _attempts(api, endpoint, provider) for provider in ("closed", "second")}
+    reply = api.ask(endpoint, "unreachable", say="ebb")
+    entry = api.gateway.usage(reply.request_id)
+    assert (reply.status, entry["ending"], entry.get("error", "")) == (200, "completed", "")
+    assert entry["failed"] == [
+        {
+            "deployment": "closed/m",
+            "error": "upstream_unreachable",
+            "reason": "no connection to 127.0.0.1:9: Connection refused",
+        }
+    ]
+    assert _attempts(api, endpoint, "closed") - before["closed"] == Counter(failed=1)
+    assert _attempts(api, endpoint, "second") - before["second"] == Counter(answered=1)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize(
+    ("alias", "failed"),
+    [
+        (
+            "overloaded",
+            [("status=503", "server_is_overloaded", "status 503"), ("status=500", "server_error", "status 500")],
+        ),
+        ("late", [("stall_head", "upstream_timeout", "no event within 0.5 s (first_event clock)")]),
+        ("inband", [("fault=error", "server_error", "an error within the answer that means status 502")]),
+    ],
+)
+def test_the_request_line_names_each_failed_attempt(
+    api: Api, endpoint: str, alias: str, failed: list[tuple[str, str, str]]
+) -> None:
+    entry = api.gateway.usage(api.ask(endpoint, alias, say="ebb", stream=True).request_id)
+    assert (entry["ending"], entry["attempts"]) == ("completed", len(failed) + 1)
+    for told, (script, error, reason) in zip(entry["failed"], failed, strict=True):
+        assert script in told.pop("deployment")
+        assert told == {"error": error, "reason": reason}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_request_line_names_them_too_where_nobody_answered(api: Api, stream: bool) -> None:
+    before = {provider: _attempts(api, "chat", provider) for provider in ("sim", "second")}
+    reply = api.ask("chat", "twice", stream=stream)
+    entry = api.gateway.usage(reply.request_id)
+    assert (reply.status, entry["error"], entry["attempts"]) == (503, "server_is_overloaded", 2)
+    assert [(told["deployment"], told["reason"]) for told in entry["failed"]] == [
+        ("sim/echo?status=503", "status 503"),
+        ("second/echo?status=503", "status 503"),
+    ]
+    assert _attempts(api, "chat", "sim") - before["sim"] == Counter(failed=1)
+    assert _attempts(api, "chat", "second") - before["second"] == Counter(failed=1)
+
+
+def test_what_the_request_is_to_blame_for_is_refused_and_no_failure(api: Api) -> None:
+    before = _attempts(api, "chat", "sim")
+    entry = api.gateway.usage(api.ask("chat", "refused").request_id)
+    assert [told["reason"] for told in entry["failed"]] == ["status 400"]
+    assert _attempts(api, "chat", "sim") - before == Counter(refused=1)
+
+
+def test_a_request_without_a_failed_attempt_says_nothing_of_them(api: Api) -> None:
+    assert "failed" not in api.gateway.usage(api.ask("chat", "second/echo").request_id)
+
+
+def test_the_reason_of_a_failed_attempt_holds_no_word_of_the_providers(api: Api) -> None:
+    """Providers repeat what they were asked."""
+    for script in (
+        "status=503",
+        "status=400",
+        "fault=error&after=0",
+        "fault=json200",
+        "fault=html200",
+        "fault=garbage",
+    ):
+        reply = api.ask("chat", f"sim/lorem?{script}&message=echoed-secret-words", stream=True)
+        [told] = api.gateway.usage(reply.request_id)["failed"]
+        assert "echoed-secret-words" not in told["reason"] + told["error"]
+
+
+def _attempts(api: Api, endpoint: str, provider: str) -> Counter[str]:
+    """At one provider, by how they ended."""
+    found: Counter[str] = Counter()
+    start = f'tidegate_attempts_total{{endpoint="{endpoint}",outcome="'
+    for line in api.get("/metrics").content.decode().splitlines():
+        if line.startswith(start) and f'provider="{provider}"' in line:
+            found[line.removeprefix(start).partition('"')[0]] = round(float(line.rpartition(" ")[2]))
+    return found
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("alias", ["late", "inband"])
 def test_a_stream_falls_back_when_nothing_or_an_error_comes_first(api: Api, endpoint: str, alias: str) -> None:
     reply = api.ask(endpoint, alias, say="ebb", stream=True)

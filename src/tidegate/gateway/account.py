@@ -17,7 +17,7 @@ from tidegate.gateway.allowance import Allowance
 from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano, within
 from tidegate.gateway.snapshot import Path
 from tidegate.gateway.tenant import tenant_of
-from tidegate.storage.entry import UsageEntry
+from tidegate.storage.entry import FailedAttempt, UsageEntry
 from tidegate.storage.records import Usage as LedgerRow
 from tidegate.wire import errors, jsonio
 from tidegate.wire.events import Usage
@@ -58,6 +58,7 @@ class Account:
         "ending",
         "endpoint",
         "error",
+        "failed",
         "first_event_at",
         "free",
         "is_settled",
@@ -94,6 +95,8 @@ class Account:
         self.path: Path | None = None
         """Where the last attempt went."""
         self.attempts = 0
+        self.failed: tuple[FailedAttempt, ...] = ()
+        """Those of them that failed."""
         self.number = 0
         """Of its row in the ledger; 0 while it has none."""
         self.answer_id = ""
@@ -378,6 +381,7 @@ class Account:
             estimated=usage.estimated,
             error=self.error,
             client=self.client,
+            failed=self.failed,
         )
 
 

@@ -47,6 +47,7 @@ from tidegate.gateway.continuation import continuable, goes_on_at, has_text
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.errand import Errand
+from tidegate.gateway.failed import failed_attempt
 from tidegate.gateway.fields import answer_fields
 from tidegate.gateway.history import History
 from tidegate.gateway.idempotency import Claimed, Repeat
@@ -661,7 +662,8 @@ class Exchange:
         trial = self._trial
         if not again or trial is None:
             self._account.begin(path)
-            trial = self._trial = self._gateway.router.begin(path, self._affinity)
+            series = self._gateway.metrics.series(self._account.endpoint, path.destination.provider)
+            trial = self._trial = self._gateway.router.begin(path, self._affinity, series.attempts)
         # What belongs to one attempt; nothing reads it before there was one.
         self._status = 0
         self._collected: list[bytes] | None = None
@@ -976,8 +978,8 @@ class Exchange:
         path, trial = self._path, self._trial
         if path is not None:
             error.redact(path.upstream.redacted)
-        if trial is not None:
-            trial.failed(error)
+        if trial is not None and trial.failed(error):
+            self._account.failed += (failed_attempt(trial.path, error, self._status),)
         if self._account.is_settled or (self._stream is not None and self._stream.committed):
             if path is None or not self._continues(path, error):
                 self._break(error)

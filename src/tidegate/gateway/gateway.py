@@ -149,7 +149,6 @@ class Gateway:
         series = self.metrics.series(entry.endpoint, provider)
         series.statuses[entry.status] += 1
         series.endings[entry.ending] += 1
-        series.attempts += entry.attempts
         series.duration.observe(entry.duration_ms / 1000)
         if entry.first_event_ms is not None:
             series.first_event.observe(entry.first_event_ms / 1000)

@@ -11,7 +11,7 @@ from tidegate.routing import retry
 from tidegate.routing.balance import Loads, rendezvous
 from tidegate.routing.health import Change, Health, State
 from tidegate.telemetry.log import Logger
-from tidegate.telemetry.metrics import Metrics
+from tidegate.telemetry.metrics import Attempts, Metrics, Outcome
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire import errors
 
@@ -70,8 +70,9 @@ class Router:
         """The loop's time, by which everything here is measured."""
         return self._loop.time()
 
-    def begin(self, path: "Path", affinity: str) -> "Trial":
-        """An attempt goes to this deployment, in a slot of its provider that is held for it."""
+    def begin(self, path: "Path", affinity: str, outcomes: Attempts) -> "Trial":
+        """An attempt goes to this deployment, in a slot of its provider that is held for it. How it ends is counted in
+        `outcomes`."""
         upstream = path.upstream
         credential = 0
         if upstream.credentials > 1:
@@ -81,7 +82,7 @@ class Router:
         if health.troubled(now):
             health.begin(path.destination.provider, path.destination.model, now)
         path.load.running += 1
-        return Trial(self, path, credential, now)
+        return Trial(self, path, credential, now, outcomes)
 
     def retry_in(self, path: "Path", done: int, error: errors.TidegateError, left_s: float, live: int) -> float | None:
         """Seconds until `path` is to be asked once more; None where it is not, or the total clock (`left_s`) would run out
@@ -198,13 +199,14 @@ class Router:
 class Trial:
     """One attempt as routing sees it: reported on once, in whatever way it ends."""
 
-    __slots__ = ("_begun_at", "_ended", "_heard", "_router", "credential", "path")
+    __slots__ = ("_begun_at", "_ended", "_heard", "_outcomes", "_router", "credential", "path")
 
-    def __init__(self, router: Router, path: "Path", credential: int, begun_at: float) -> None:
+    def __init__(self, router: Router, path: "Path", credential: int, begun_at: float, outcomes: Attempts) -> None:
         self._router = router
         self.path = path
         self.credential = credential
         self._begun_at = begun_at
+        self._outcomes = outcomes
         self._heard = False
         self._ended = False
 
@@ -215,7 +217,7 @@ class Trial:
             self.path.load.heard(self._router.now() - self._begun_at)
 
     def succeeded(self) -> None:
-        if self._end():
+        if self._end("answered"):
             health = self._router.health
             now = self._router.now()
             if health.troubled(now):
@@ -225,10 +227,10 @@ class Trial:
                 )
                 self._router.report(change, self.path, self.credential)
 
-    def failed(self, error: errors.TidegateError) -> None:
-        """It ended with `error`, which may be nobody's fault but the request's."""
-        if not self._end():
-            return
+    def failed(self, error: errors.TidegateError) -> bool:
+        """It ended with `error`, which may be nobody's fault but the request's. Whether that was not known before."""
+        if not self._end("refused" if error.refuses else "failed" if error.fault == "provider" else "left"):
+            return False
         health, now, began = self._router.health, self._router.now(), self._begun_at
         provider, model = self.path.destination.provider, self.path.destination.model
         match retry.verdict(error):
@@ -245,19 +247,21 @@ class Trial:
                 change = health.succeeded(provider, model, self.credential, now, began=began)
             case _:
                 health.unknown(provider, model, began=began)
-                return
+                return True
         self._router.report(change, self.path, self.credential, error.code or "")
+        return True
 
     def left(self) -> None:
         """It was given up, and says nothing of the deployment."""
-        if self._end():
+        if self._end("left"):
             destination = self.path.destination
             self._router.health.unknown(destination.provider, destination.model, began=self._begun_at)
 
-    def _end(self) -> bool:
+    def _end(self, outcome: Outcome) -> bool:
         if self._ended:
             return False
         self._ended = True
+        self._outcomes[outcome] += 1
         self.path.load.running -= 1
         self.path.slots.give_back()
         return True

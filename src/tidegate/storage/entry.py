@@ -2,7 +2,20 @@
 
 import msgspec
 
-__all__ = ["UsageEntry", "unused"]
+__all__ = ["FailedAttempt", "UsageEntry", "unused"]
+
+
+class FailedAttempt(msgspec.Struct, frozen=True, gc=False):
+    """An attempt of a request that brought no answer."""
+
+    deployment: str
+    error: str
+    """Code of the error."""
+    reason: str
+    """In a few words of ours."""
+
+    def __str__(self) -> str:
+        return f"{self.deployment}: {self.error} ({self.reason})"
 
 
 class UsageEntry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -50,6 +63,8 @@ class UsageEntry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     error: str = ""
     """Code of the error that the client was told, or that ended the answer."""
     client: str = ""
+    failed: tuple[FailedAttempt, ...] = ()
+    """The attempts that failed, in their order; in the log line only."""
 
 
 def unused(

@@ -308,14 +308,14 @@ def _console_line(at: float, entry: msgspec.Struct) -> str:
     shown = " ".join(
         f"{name}={value:.1f}" if isinstance(value, float) else f"{name}={_one_word(value)}"
         for name, value in fields.items()
-        if value not in ("", None, 0, False)
+        if value not in ("", None, 0, False, ())
     )
     return f"{_iso(at)} [info     ] request {shown}\n"
 
 
 def _one_word(value: Any) -> str:
     """Names of models and end users come from clients: they must not be able to write lines of their own."""
-    text = str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return text if text.isprintable() and " " not in text else _in_ascii(text)
 
 

@@ -6,17 +6,26 @@ prometheus-client's own counters cost 8 µs per request with labels; these cost 
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["CONTENT_TYPE", "Histogram", "Metrics", "Series"]
+__all__ = ["CONTENT_TYPE", "Attempts", "Histogram", "Metrics", "Outcome", "Series"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+Outcome = Literal["answered", "refused", "failed", "left"]
+"""How an attempt ended: with an answer, with an error that is the request's own, with one that is the provider's, or because
+the gateway gave it up."""
+
+Attempts = dict[Outcome, int]
+"""How many attempts ended in which way."""
 
 
 class Histogram:
@@ -63,7 +72,8 @@ class Series:
     def __init__(self) -> None:
         self.statuses: defaultdict[int, int] = defaultdict(int)
         self.endings: defaultdict[str, int] = defaultdict(int)
-        self.attempts = 0
+        self.attempts: Attempts = dict.fromkeys(get_args(Outcome), 0)
+        """Attempts at this provider, whoever answered in the end."""
         self.duration = Histogram()
         self.first_event = Histogram()
         self.input_tokens = 0
@@ -118,7 +128,9 @@ class Metrics(Collector):
         endings = CounterMetricFamily(
             "tidegate_endings", "Requests settled, by how they ended.", labels=[*by, "ending"]
         )
-        attempts = CounterMetricFamily("tidegate_attempts", "Calls made to providers.", labels=by)
+        attempts = CounterMetricFamily(
+            "tidegate_attempts", "Calls made to providers, by how they ended.", labels=[*by, "outcome"]
+        )
         tokens = CounterMetricFamily("tidegate_tokens", "Tokens used, by kind.", labels=[*by, "kind"])
         estimated = CounterMetricFamily(
             "tidegate_estimated_usage", "Requests whose usage had to be estimated.", labels=by
@@ -136,7 +148,8 @@ class Metrics(Collector):
                 requests.add_metric([*key, str(status)], count)
             for ending, count in series.endings.items():
                 endings.add_metric([*key, ending], count)
-            attempts.add_metric(key, series.attempts)
+            for outcome, made in series.attempts.items():
+                attempts.add_metric([*key, outcome], made)
             for kind in ("input", "cached", "output", "reasoning"):
                 tokens.add_metric([*key, kind], getattr(series, f"{kind}_tokens"))
             estimated.add_metric(key, series.estimated)
