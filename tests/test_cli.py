@@ -61,6 +61,9 @@ def test_the_line_to_try_gets_an_answer(tmp_path: Path, keys: bool, options: tup
             told, _, command = announced(process).partition("Try it:\n")
             assert re.search(rf"^Tidegate \S+ listens on {listening}$", told, re.MULTILINE)
             assert re.search(PATTERN, told), "the first admin's key is shown"
+            database = re.search(rf"^Process {process.pid}, data in (.+)$", told, re.MULTILINE)
+            assert database is not None
+            assert Path(database[1]).is_file()
             assert ("$TIDEGATE_API_KEY" in command) is keys
             done = subprocess.run(
                 ["sh", "-c", command], capture_output=True, text=True, timeout=30, env=environment, check=True
@@ -128,12 +131,19 @@ def test_a_key_lives_its_life_on_the_command_line(shell: Shell) -> None:
     ("arguments", "words", "status"),
     [
         (("keys", "show", "nobody"), "no key 'nobody'", 1),
-        (("keys", "create", "x", "--project", "nowhere"), "no project 'nowhere'", 1),
-        (("keys", "create", "x", "--limit", "requests.hour=3"), "limits.requests.hour", 1),
+        (
+            ("keys", "create", "x", "--project", "nowhere"),
+            "no project 'nowhere' in the organization 'default'. Make it first.",
+            1,
+        ),
+        (("keys", "create", "x", "--limit", "requests.hour=3"), "per minute, day or month", 2),
         (("keys", "create", "x", "--limit", "requests"), "NAME=VALUE", 2),
         (("keys", "create", "x", "--limit", "cost=3"), "cost.minute=3, cost.day=3 or cost.month=3", 2),
         (("keys", "create", "x", "--organization", "nope"), "no organization 'nope'", 1),
         (("keys", "create", "x", "--expires-in", "3weeks"), 'such as "90d" or "12h"', 2),
+        (("keys", "create", "x", "--expires-in", "90"), '90 of what? Give the unit, as in "90d"', 2),
+        (("keys", "rotate", "x", "--overlap", "24"), '24 of what? Give the unit, as in "90d"', 2),
+        (("projects", "delete", "nope"), "no project 'nope' in the organization 'default'.\n", 1),
         (("keys", "create", "x", "--allow-endpoint", "chats"), "endpoints", 1),
         (("keys", "update", "x", "--clear", "model", "--default-model", "m"), "another option", 2),
         (("organizations", "delete", "default"), "always there", 1),
@@ -151,6 +161,7 @@ def test_a_limit_is_told_by_the_name_of_its_key(shell: Shell) -> None:
     made = shell.json("keys", "create", "app", "--limit", "cost.month=5", "--limit", "streams=3")
     shown = shell("budget").stdout
     assert f"app ({made['id']})" in shown
+    assert re.search(r"\b(\d+d(\d+h)?|\d+h\d+m\d+s)$", shown.splitlines()[1].rstrip()), "when it is renewed"
     assert "And 1 per minute or of requests under way" in shown, "what only the gateway knows"
     assert shell("keys", "update", "app", "--limit", "requests.minute=9").returncode == 0
     assert shell("budget").stdout.startswith("1 per minute or of requests under way")
@@ -164,6 +175,15 @@ def test_a_narrow_terminal_shows_ids_whole_and_no_figure_in_pieces(shell: Shell)
         seen = shell.on_terminal(60, *listing)
         assert made["id"] in seen
         assert "…" not in seen
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("keys",), ("projects",), ("organizations",), ("admins",), ("audit",), ("config",)]
+)
+def test_no_sentence_of_the_help_is_cut(shell: Shell, arguments: tuple[str, ...]) -> None:
+    shown = shell(*arguments, "--help").stdout
+    assert "Usage:" in shown
+    assert not [line for line in shown.splitlines()[1:] if line.endswith("...")]
 
 
 def test_errors_are_json_where_json_is_asked_for(shell: Shell) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tidegate.access.limits import dollars, duration, limit_fields, rules_of
+from tidegate.access.limits import dollars, duration, limit_fields, long_duration, rules_of
 from tidegate.access.scopes import Scope
 from tidegate.config.limits import Limits, Windows
 
@@ -25,6 +25,19 @@ from tidegate.config.limits import Limits, Windows
 def test_durations_have_the_form_of_openais_headers(seconds: float, text: str) -> None:
     assert duration(seconds) == text
     assert f"x-ratelimit-reset-requests: {text}\r\n".encode() in limit_fields([(1, 1, seconds), None])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(61, "1m1s"), (86_399, "23h59m59s"), (86_400, "1d"), (90_001, "1d2h"), (2_678_399, "31d")]
+)
+def test_people_are_told_of_long_times_in_days(seconds: float, text: str) -> None:
+    assert long_duration(seconds) == text
+
+
+def test_a_scope_is_shown_with_its_name_where_the_id_says_nothing() -> None:
+    assert Scope("key", "key_0123", Limits(), "app").shown == "key 'app' (key_0123)"
+    assert Scope("key", "app", Limits()).shown == "key 'app'"
+    assert Scope("end_user", "default/web/ann", Limits()).shown == "end user 'default/web/ann'"
 
 
 @pytest.mark.parametrize(

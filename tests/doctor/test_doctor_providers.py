@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from tests.doctor.stage import KEY, Told, Vendor, told
+from tests.support.running import Running
 from tests.upstream.stage import Certificates, Provider, full_listener
 from tests.upstream.test_upstream_proxy import Tunnelling
 from tidegate.config.load import load
@@ -262,6 +263,16 @@ def test_models_and_names_that_the_provider_does_not_list() -> None:
     assert found.status == "warning"
     assert "models.fast.fallback[0]: `lab` does not list `qwen3-23b`; did you mean `qwen3-32b`?" in found.found
     assert seen("provider_models", "own").details["missing"] == ["gone"]
+
+
+def test_what_tells_the_simulator_how_to_play_is_no_part_of_a_models_name() -> None:
+    with Running() as gateway:
+        seen = told(
+            f'[providers.played]\nkind = "sim"\nbase_url = "{gateway.sim.base_url}"\nmodels = ["echo?status=503", "lorem"]\n'
+            '[defaults]\nmodel = "played/lorem?chunks=3"\n'
+        )
+    assert seen("provider_models", "played").status == "ok"
+    assert seen("model_names").status == "ok"
 
 
 def test_a_name_that_nobody_can_check_is_named() -> None:

@@ -77,6 +77,12 @@ output = 1000
 [models.dear]
 target = "sim/echo"
 fallback = ["other/echo"]
+[models.unknown]
+target = "other/echo"
+fallback = ["sim/echo", "other/lorem"]
+[models.endless]
+target = "sim/echo"
+fallback = ["sim/lorem", "sim/echo?chunks=1", "other/echo"]
 [projects.pair]
 limits = { requests = { minute = 1 } }
 [projects.users]
@@ -222,6 +228,18 @@ def test_what_can_never_pass_is_not_worth_waiting_for(api: Api) -> None:
     [
         ("other/echo", {"max_output_tokens": 5}, "price_unknown", '[prices."other/echo"]'),
         ("dear", {"max_output_tokens": 5}, "price_unknown", '[prices."other/echo"]'),
+        (
+            "unknown",
+            {"max_output_tokens": 5},
+            "price_unknown",
+            '[prices."other/echo"], [prices."other/lorem"].',
+        ),
+        (
+            "endless",
+            {},
+            "output_limit_unknown",
+            'providers.sim.max_output = { "echo" = …, "lorem" = … }, providers.other.max_output = { "echo" = … }.',
+        ),
         ("sim/echo", {}, "output_limit_unknown", 'providers.sim.max_output = { "echo" = … }'),
         (
             "sim/echo",

@@ -70,7 +70,8 @@ def test_a_bad_file_changes_nothing_and_is_reported(tmp_path: Path, text: str | 
         assert api.ask("chat", say="still here").text == "still here"
         refused = [line for line in gateway.log_lines if line["event"] == "reload_refused"]
         assert len(refused) == 1
-        assert refused[0]["reason"]
+        reason = refused[0]["reason"]
+        assert reason == f"Cannot read {path}: No such file or directory." if text is None else reason
 
 
 def reloaded(gateway: Running, count: int) -> list[list[str]]:

@@ -110,6 +110,17 @@ def bench(settings: str, more: str = "", path: Path | None = None) -> Iterator[B
 
 
 @pytest.mark.fault("FAULT-POOL")
+def test_one_that_waits_is_one_request() -> None:
+    with bench('max_concurrent = 1\nqueue = 1\nqueue_timeout = "10s"') as there:
+        there.fill(1, 1)
+        told = there.ask().result(5).error["message"]
+        assert (
+            "has 1 request under way, as many as it may have (providers.first.max_concurrent), and 1 waits for it;"
+            in told
+        )
+
+
+@pytest.mark.fault("FAULT-POOL")
 def test_what_is_over_waits_for_its_turn_and_what_is_over_that_is_turned_away() -> None:
     with bench('max_concurrent = 2\nqueue = 2\nqueue_timeout = "10s"') as there:
         asked = there.fill(2, 2)

@@ -351,6 +351,25 @@ def test_whole_numbers_are_shown_as_such(callers: Callers) -> None:
     assert '"limit":12.5,' in found
 
 
+def test_a_managed_key_is_told_by_its_name_beside_its_id(callers: Callers) -> None:
+    made = callers["owner"].post(f"{PREFIX}/keys", json={"name": "told", "limits": {"requests": {"day": 0}}}).json()
+    [budget] = callers["owner"].get(f"{PREFIX}/budgets?id={made['id']}").json()["data"]
+    assert (budget["id"], budget["name"]) == (made["id"], "told")
+    refused = callers["owner"].post(
+        "/v1/chat/completions",
+        json={"model": "sim/echo", "messages": [{"role": "user", "content": "hi"}]},
+        headers={"authorization": f"Bearer {made['key']}"},
+    )
+    assert f"for key 'told' ({made['id']})" in error(refused)["message"]
+
+
+@pytest.mark.parametrize("path", [PREFIX, f"{PREFIX}/", f"{PREFIX}/nothing"])
+def test_a_path_that_there_is_not_names_the_list_of_those_that_there_are(callers: Callers, path: str) -> None:
+    answer = callers["owner"].get(path)
+    assert (answer.status_code, error(answer)["code"]) == (404, "unknown_path")
+    assert f"GET {PREFIX}/openapi.json lists what there is." in error(answer)["message"]
+
+
 @pytest.mark.parametrize(
     "path", ["/keys/key_%00", "/keys/x", "/organizations/%00", "/organizations/a%0Ab", "/keys/%F0"]
 )

@@ -348,7 +348,9 @@ class Administration:
         made = await self._change(partial(access.create_key, act, row, self._digested(text), self._key_digest))
         if made is Refusal.NO_PARENT:
             self.organization(new.organization)  # It may be this one that is not there.
-            raise _no_project(new.organization, new.project)
+            error = _no_project(new.organization, new.project)
+            error.message += " Make it first."
+            raise error
         if isinstance(made, Refusal):
             raise _name_refused("key", new.name, made)
         return self._with_text(made, text)
@@ -659,9 +661,7 @@ def _no_organization(name: str) -> NotFound:
 
 
 def _no_project(organization: str, name: str) -> NotFound:
-    return NotFound(
-        f"There is no project '{name}' in the organization '{organization}'. Make it first.", param="project"
-    )
+    return NotFound(f"There is no project '{name}' in the organization '{organization}'.", param="project")
 
 
 def _no_key(id_: str) -> NotFound:

@@ -213,7 +213,7 @@ class KeyRing:
             addresses=tuple(network_of(one) for one in kept.addresses),
             expires_at=min(ends) if ends else None,
             tags=jsonio.raw(kept.metadata),
-            scopes=self._scopes(row.organization, row.project, row.id, kept.limits),
+            scopes=self._scopes(row.organization, row.project, row.id, kept.limits, row.name),
             end_user_limits=self._end_user_limits(row.organization, row.project),
         )
 
@@ -238,7 +238,9 @@ class KeyRing:
             return OPEN
         return msgspec.structs.replace(OPEN, scopes=scopes, end_user_limits=limits)
 
-    def _scopes(self, organization: str, project: str, key_id: str, limits: Limits) -> tuple[Scope, ...]:
+    def _scopes(
+        self, organization: str, project: str, key_id: str, limits: Limits, name: str = ""
+    ) -> tuple[Scope, ...]:
         directory = self._directory
         file_organization = self._organizations.get(organization)
         file_project = project_named(self._projects, organization, project)
@@ -253,7 +255,7 @@ class KeyRing:
                 f"{organization}/{project}",
                 (file_project or directory.project_settings(organization, project)).limits,
             ),
-            Scope("key", key_id, limits),
+            Scope("key", key_id, limits, name),
         )
         if self._unlimited is not None:
             for scope in all_scopes:

@@ -41,6 +41,7 @@ __all__ = [
     "dollars",
     "duration",
     "limit_fields",
+    "long_duration",
     "refusal",
     "rules_of",
     "standing",
@@ -116,6 +117,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     level: str
     id: str
+    name: str
     kind: Kind
     window: Window
     limit: int
@@ -136,6 +138,7 @@ def standing(rule: Rule, used: int, reserved: int, reset_s: float) -> Standing:
     return Standing(
         level=rule.scope.level,
         id=rule.scope.id,
+        name=rule.scope.name or rule.scope.id,
         kind=KINDS[rule.kind],
         window=rule.window,
         limit=rule.limit,
@@ -239,6 +242,14 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{whole}s" if minutes else f"{whole}s"
 
 
+def long_duration(seconds: float) -> str:
+    """A length of time for people: what takes a day or more is in days and hours."""
+    if seconds < 24 * 3600:
+        return duration(seconds)
+    days, hours = divmod(math.ceil(seconds / 3600), 24)
+    return f"{days}d{hours}h" if hours else f"{days}d"
+
+
 def _reset(seconds: float) -> bytes:
     """The same for a header. What is over a second is rounded up to whole ones, so that there are few of them."""
     return duration(seconds).encode("ascii") if seconds < 1 else _whole_duration(math.ceil(seconds))
@@ -271,9 +282,6 @@ def limit_fields(tightest: Sequence[tuple[int, int, float] | None]) -> bytes:
     return lines
 
 
-_LEVELS = {"organization": "organization", "project": "project", "key": "key", "end_user": "end user"}
-
-
 def worst(violations: Sequence[Violation]) -> Violation:
     """Of all that stands in the way what lasts longest."""
     return max(violations, key=lambda violation: (violation.wait_s, violation.rule.kind))
@@ -284,7 +292,7 @@ def refusal(one: Violation, fields: bytes) -> RateLimited | BudgetExhausted:
     rule = one.rule
     kind = KINDS[rule.kind]
     limits = "end_user_limits" if rule.scope.level == "end_user" else "limits"
-    whose = f"{_LEVELS[rule.scope.level]} '{rule.scope.id}'" if rule.scope.id else _LEVELS[rule.scope.level]
+    whose = rule.scope.shown
     if rule.kind == STREAMS:
         return RateLimited(
             f"Rate limit reached for {whose} on requests under way at once ({limits}.streams): "
@@ -303,7 +311,7 @@ def refusal(one: Violation, fields: bytes) -> RateLimited | BudgetExhausted:
     never = math.isinf(one.wait_s)
     waits_for_others = one.used - one.held + one.asked <= rule.limit
     if rule.kind == COST and rule.window != "minute" and not waits_for_others:
-        until = "" if never else f" It is renewed in {duration(one.wait_s)}."
+        until = "" if never else f" It is renewed in {long_duration(one.wait_s)}."
         return BudgetExhausted(
             f"The budget of {whose} does not allow this request: cost per {rule.window} ({setting}): {figures}.{until}",
             retry_after=None if never else one.wait_s,

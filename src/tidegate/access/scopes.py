@@ -22,6 +22,16 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
     """The organization's name, `organization/project`, or the key's id; of an end user the project's id, a slash and
     the name that the request gives, in which slashes are escaped."""
     limits: Limits
+    name: str = ""
+    """Of a managed key, whose id says nothing to people."""
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        level = self.level.replace("_", " ")
+        if not self.id:
+            return level
+        return f"{level} '{self.name}' ({self.id})" if self.name not in ("", self.id) else f"{level} '{self.id}'"
 
 
 def end_user_scope(organization: str, project: str, name: str, limits: Limits) -> Scope:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from tidegate.access.limits import NANO, Kind, Standing, dollars, duration
+from tidegate.access.limits import NANO, Kind, Standing, dollars, long_duration
 
 __all__ = ["Budget", "Budgets", "Level", "budgets", "shown_row"]
 
@@ -18,6 +18,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["budget"] = "budget"
     level: str
     id: str
+    name: str
+    """That of a managed key; of everything else the id is a name."""
     kind: Kind
     window: Literal["minute", "day", "month"] | None
     """None of requests under way at once."""
@@ -50,6 +52,7 @@ def _budget(standing: Standing) -> Budget:
     return Budget(
         level=standing.level,
         id=standing.id,
+        name=standing.name,
         kind=standing.kind,
         window=standing.window or None,
         limit=shown(standing.limit),
@@ -61,14 +64,14 @@ def _budget(standing: Standing) -> Budget:
 
 
 def shown_row(standing: Standing) -> tuple[str, ...]:
-    """The cells of a table's row: level, id, kind, window, limit, used, reserved, left, reset."""
+    """The cells of a table's row: level, name, kind, window, limit, used, reserved, left, reset."""
     show = dollars if standing.kind == "cost" else "{:,}".format
     amounts = (standing.limit, standing.used, standing.reserved, standing.remaining)
     return (
         standing.level.replace("_", " "),
-        standing.id,
+        standing.id if standing.name == standing.id else f"{standing.name} ({standing.id})",
         standing.kind,
         standing.window or "at once",
         *(show(amount) for amount in amounts),
-        duration(standing.reset_s) if standing.reset_s else "-",
+        long_duration(standing.reset_s) if standing.reset_s else "-",
     )

@@ -21,7 +21,7 @@ from tidegate.cli.projects import projects
 from tidegate.cli.usage import usage
 from tidegate.config.automatic import automatic
 from tidegate.config.jsonschema import json_schema
-from tidegate.config.load import find_file, load_file
+from tidegate.config.load import find_file, load_file, unreadable
 from tidegate.config.origin import flatten
 from tidegate.config.problem import ConfigInvalid
 from tidegate.config.schema import Config, Document
@@ -102,7 +102,7 @@ def config_group() -> None:
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 def config_check(path: str | None, as_json: bool) -> None:
-    """Report every problem of the configuration at once; exit status 1 if there is one."""
+    """Report every problem of the configuration. All at once; exit status 1 if there is one."""
     try:
         config = read_config(path)
     except OSError as error:
@@ -160,7 +160,7 @@ def config_schema() -> None:
 @click.option("--list", "list_scripts", is_flag=True, help="Print the scripts and faults it can play, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: print as JSON.")
 def sim(host: str, port: int, list_scripts: bool, as_json: bool) -> None:
-    """Start a simulated provider: a real server that plays scripted answers and faults."""
+    """Start a simulated provider. It is a real server that plays scripted answers and faults."""
     from tidegate import sim as simulator
 
     if list_scripts:
@@ -218,7 +218,7 @@ def read_config(
 
 
 def _unreadable(error: OSError) -> UsageError:
-    return UsageError(f"Cannot read {error.filename}: {error.strerror or error}.")
+    return UsageError(unreadable(error))
 
 
 def _problem(problem: Any) -> dict[str, Any]:
@@ -235,7 +235,13 @@ def _announce(announcement: "Announcement") -> None:
     """What a person needs to know after the start: the address, who answers, and a line to try."""
     config, port, models = announcement.config, announcement.port, announcement.models
     address = _address(config.server.host, port)
-    lines = [f"Tidegate {__version__} listens on {_listening(config.server.host, port)}", "", "Providers:"]
+    data = f"data in {announcement.database}" if announcement.database else "nothing is kept"
+    lines = [
+        f"Tidegate {__version__} listens on {_listening(config.server.host, port)}",
+        f"Process {os.getpid()}, {data}",
+        "",
+        "Providers:",
+    ]
     if not config.providers:
         lines.append(
             "  none: with a configuration file only its own providers count. Add one, such as [providers.openai]."

@@ -38,7 +38,7 @@ def budget(path: str | None, as_json: bool) -> None:
 
     config = load_config(path)
     try:
-        standings, names, hidden = asyncio.run(_standings(config))
+        standings, hidden = asyncio.run(_standings(config))
     except (TidegateError, StorageUnusable) as error:
         raise UsageError(str(getattr(error, "message", error))) from None
     if as_json:
@@ -50,7 +50,7 @@ def budget(path: str | None, as_json: bool) -> None:
         )
         return
     if standings:
-        _print_table(standings, names)
+        _print_table(standings)
     if hidden:
         click.echo(
             f"{'And ' if standings else ''}{hidden} per minute or of requests under way: how they stand the running gateway "
@@ -58,7 +58,7 @@ def budget(path: str | None, as_json: bool) -> None:
         )
 
 
-def _print_table(standings: "list[Standing]", names: dict[str, str]) -> None:
+def _print_table(standings: "list[Standing]") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -67,18 +67,12 @@ def _print_table(standings: "list[Standing]", names: dict[str, str]) -> None:
 
     table = Table(*COLUMNS, box=None, pad_edge=False)
     for one in standings:
-        level, id_, *others = shown_row(one)
-        name = names.get(id_, id_) if one.level == "key" else id_
-        table.add_row(
-            *map(cell, (level, name if name == id_ else f"{name} ({id_})", *others)),
-            style="red" if one.remaining == 0 else None,
-        )
+        table.add_row(*map(cell, shown_row(one)), style="red" if one.remaining == 0 else None)
     Console(width=400).print(table)  # a narrower terminal wraps the lines, and ids stay whole
 
 
-async def _standings(config: "Config") -> "tuple[list[Standing], dict[str, str], int]":
-    """Of all limits that the file and the database set, the names of the keys by their ids, and how many limits only the
-    running gateway can tell of."""
+async def _standings(config: "Config") -> "tuple[list[Standing], int]":
+    """All limits that the file and the database set, and how many of them only the running gateway can tell of."""
     from tidegate.access.limits import rules_of
     from tidegate.cli import UsageError
     from tidegate.server.database import database_url
@@ -89,17 +83,16 @@ async def _standings(config: "Config") -> "tuple[list[Standing], dict[str, str],
         scopes = (await _ring(config, None)).limited()
         if scopes and config.limits.valkey is None:
             raise UsageError("This configuration keeps no ledger: storage.url is off, or there is no data folder.")
-        return (await _from_valkey(config, scopes) if scopes else []), {}, 0
+        return (await _from_valkey(config, scopes) if scopes else []), 0
     async with Reader.open(url) as reader:
         ring = await _ring(config, reader)
         scopes = ring.limited()
         if not scopes:
-            return [], {}, 0
-        names = {one.key_id: one.key for one in ring.principals}
+            return [], 0
         if config.limits.valkey is not None:
-            return await _from_valkey(config, scopes), names, 0
+            return await _from_valkey(config, scopes), 0
         standings = await _from_ledger(reader, scopes)
-        return standings, names, sum(len(rules_of(scope)) for scope in scopes) - len(standings)
+        return standings, sum(len(rules_of(scope)) for scope in scopes) - len(standings)
 
 
 async def _ring(config: "Config", reader: "Reader | None") -> "KeyRing":

@@ -42,7 +42,7 @@ MARKS = {
 @click.option("--provider", "only", multiple=True, metavar="NAME", help="Look at this provider only. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def doctor(path: str | None, timeout: float, only: tuple[str, ...], as_json: bool) -> None:
-    """Look for what keeps the gateway from working; exit status 1 when something does."""
+    """Look for what keeps the gateway from working. Exit status 1 when something does."""
     import asyncio
 
     import msgspec

@@ -208,6 +208,10 @@ def as_limits(given: Sequence[str]) -> dict[str, Any]:
                 f"{what!r} needs a time: {what}.minute={value}, {what}.day={value} or {what}.month={value}.",
                 param_hint="--limit",
             )
+        if dot and window not in ("minute", "day", "month"):
+            raise click.BadParameter(
+                f"{name!r}: limits hold per minute, day or month, as in {what}.minute={value}.", param_hint="--limit"
+            )
         if dot:
             found.setdefault(what, {})[window] = value
         else:
@@ -222,8 +226,15 @@ def expiry(expires_in: str | None) -> int | None:
 
 
 def seconds(text: str, option: str) -> float:
+    """A duration that people give at the command line. Raises BadParameter, also for one without a unit: a number alone
+    means seconds in the configuration, and days or hours to most who leave the unit out."""
     from tidegate.config.units import Duration
 
+    if text.strip().isdecimal():
+        raise click.BadParameter(
+            f'{text.strip()} of what? Give the unit, as in "90d" or "12h"; the units are d, h, m, s and ms.',
+            param_hint=option,
+        )
     try:
         duration = Duration.parse(text)
     except ValueError:

@@ -25,7 +25,7 @@ __all__ = ["organizations"]
 
 @click.group("organizations")
 def organizations() -> None:
-    """Make, list and delete organizations: what projects belong to."""
+    """Make, list and delete organizations. Projects belong to them."""
 
 
 @organizations.command("create")

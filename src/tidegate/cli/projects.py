@@ -37,7 +37,7 @@ def _end_user_limits(command: F) -> F:
 
 @click.group("projects")
 def projects() -> None:
-    """Make, list and delete projects: what keys belong to, and what shares its stored responses."""
+    """Make, list and delete projects. Keys belong to them, and those of one project share their stored responses."""
 
 
 @projects.command("create")

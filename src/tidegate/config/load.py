@@ -106,6 +106,11 @@ def load_file(
     return load(text, path, env, command_line=command_line, read=read, folder=folder, has_managed_keys=has_managed_keys)
 
 
+def unreadable(error: OSError) -> str:
+    """What a person is told of a file that cannot be read."""
+    return f"Cannot read {error.filename}: {error.strerror or error}."
+
+
 def find_file(env: Mapping[str, str]) -> str | None:
     """The file to load when the command line names none: `TIDEGATE_CONFIG`, else `tidegate.toml` in this folder."""
     return env.get("TIDEGATE_CONFIG") or ("tidegate.toml" if os.path.exists("tidegate.toml") else None)

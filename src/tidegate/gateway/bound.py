@@ -37,8 +37,11 @@ def estimated_tokens(extent: Extent, call: Call) -> int:
 def most_nano(
     prices: Prices, plan: Sequence[Path], request: AnyRequest, extent: Extent, call: Call, model: str, at: float
 ) -> list[int]:
-    """More nano-dollars than these the request cannot cost at each deployment of the plan. Raises CostUnbounded."""
+    """More nano-dollars than these the request cannot cost at each deployment of the plan. Raises CostUnbounded, which names
+    all of them that lack the same setting."""
     costs: list[int] = []
+    endless: list[Path] = []
+    unpriced: list[Path] = []
     times: int | None = None
     is_read = False
     for path in plan:
@@ -52,7 +55,12 @@ def most_nano(
                     param=FILE,
                     code="duration_unknown",
                 )
-            output_tokens = _output(extent, destination, model)
+            output_tokens = _output(extent, destination)
+            if output_tokens is None:
+                if not _is_free(prices, destination, at):
+                    endless.append(path)
+                costs.append(0)
+                continue
             if input_tokens is None:
                 if not is_read:
                     times, is_read = request.reads(), True
@@ -60,10 +68,10 @@ def most_nano(
                 if times != 0 and destination.endpoint == "messages":
                     output_tokens *= _rounds(times, destination, model)  # its maximum is that of each round
         except CostUnbounded:
-            if prices.upper_bound_nano(destination, 1, 1, seconds=1, characters=1, at=at) == 0:
-                costs.append(0)  # nothing that it does costs anything
-                continue
-            raise
+            if not _is_free(prices, destination, at):
+                raise
+            costs.append(0)
+            continue
         price = prices.of(destination, at)
         cost = (
             None
@@ -71,13 +79,12 @@ def most_nano(
             else price.upper_bound_nano(input_tokens, output_tokens, extent.seconds, extent.characters)
         )
         if cost is None:
-            raise CostUnbounded(
-                f"A budget holds for this request, and nobody knows what '{path.name}' costs. The gateway's administrator "
-                f'can say so in its configuration: [prices."{path.name}"].',
-                param="model",
-                code="price_unknown",
-            )
-        costs.append(cost)
+            unpriced.append(path)
+        costs.append(cost or 0)
+    if endless:
+        raise _output_unknown(endless, model)
+    if unpriced:
+        raise _price_unknown(unpriced)
     if any(costs) and (member := request.surcharge()) is not None:
         raise CostUnbounded(
             f"A budget holds for this request, and with its '{member}' the provider charges more than the prices that are "
@@ -88,7 +95,13 @@ def most_nano(
     return costs
 
 
-def _output(extent: Extent, destination: Destination, model: str) -> int:
+def _is_free(prices: Prices, destination: Destination, at: float) -> bool:
+    """Whether nothing that it does costs anything."""
+    return prices.upper_bound_nano(destination, 1, 1, seconds=1, characters=1, at=at) == 0
+
+
+def _output(extent: Extent, destination: Destination) -> int | None:
+    """Most output tokens of the request; None where nobody has set a maximum."""
     asked, most = extent.output_tokens, destination.max_output_tokens
     if asked and destination.thinks_apart:
         asked = None  # it says nothing of what the model thinks
@@ -96,23 +109,44 @@ def _output(extent: Extent, destination: Destination, model: str) -> int:
         most = DEFAULT_MAX_TOKENS  # which is what it will be asked for
     if asked is None:
         if most is None:
-            what = (
-                f"the model '{model}' thinks beside the request's maximum of output tokens, and has none of its own that is "
-                "known. Have"
-                if destination.thinks_apart
-                else f"the request sets no maximum of output tokens, and the model '{model}' has none that is known. Set one in "
-                "the request, or have"
-            )
-            raise CostUnbounded(
-                f"A budget holds for this request: {what} the gateway's administrator add it to its configuration: "
-                f'providers.{destination.provider}.max_output = {{ "{destination.model}" = … }}.',
-                param="model",
-                code="output_limit_unknown",
-            )
+            return None
         asked = most
     elif most is not None:
         asked = min(asked, most)
     return asked * extent.choices
+
+
+def _output_unknown(paths: Sequence[Path], model: str) -> CostUnbounded:
+    lacking: dict[str, list[str]] = {}
+    for path in paths:
+        lacking.setdefault(path.destination.provider, []).append(f'"{path.destination.model}" = …')
+    settings = ", ".join(
+        f"providers.{provider}.max_output = {{ {', '.join(dict.fromkeys(models))} }}"
+        for provider, models in lacking.items()
+    )
+    what = (
+        f"the model '{model}' thinks beside the request's maximum of output tokens, and has none of its own that is known. Have"
+        if any(path.destination.thinks_apart for path in paths)
+        else f"the request sets no maximum of output tokens, and the model '{model}' has none that is known. Set one in the "
+        "request, or have"
+    )
+    return CostUnbounded(
+        f"A budget holds for this request: {what} the gateway's administrator add it to its configuration: {settings}.",
+        param="model",
+        code="output_limit_unknown",
+    )
+
+
+def _price_unknown(paths: Sequence[Path]) -> CostUnbounded:
+    names = list(dict.fromkeys(path.name for path in paths))
+    who = " and ".join(f"'{name}'" for name in names)
+    settings = ", ".join(f'[prices."{name}"]' for name in names)
+    return CostUnbounded(
+        f"A budget holds for this request, and nobody knows what {who} {'costs' if len(names) == 1 else 'cost'}. The gateway's "
+        f"administrator can say so in its configuration: {settings}.",
+        param="model",
+        code=PRICE_UNKNOWN,
+    )
 
 
 def _input(request_bytes: int, destination: Destination, model: str, times: int | None) -> int:

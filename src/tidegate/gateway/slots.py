@@ -95,9 +95,11 @@ class Slots:
         the loop time `until`."""
         if len(self._waiting) >= self._queue:
             self.full += 1
-            queued = f", and {len(self._waiting)} wait for it" if self._queue else ""
+            waiting = len(self._waiting)
+            queued = f", and {waiting} {'waits' if waiting == 1 else 'wait'} for it" if self._queue else ""
+            under_way = f"{self.running} request{'' if self.running == 1 else 's'} under way"
             error = Overloaded(
-                f"Provider '{self._name}' has {self.running} requests under way, as many as it may have "
+                f"Provider '{self._name}' has {under_way}, as many as it may have "
                 f"(providers.{self._name}.max_concurrent){queued}; send the request again later.",
                 retry_after=RETRY_S,
             )

@@ -93,8 +93,9 @@ class Pool:
 
     async def _wait(self) -> None:
         if self._slots.locked() and self._waiting >= self._max_waiting:
+            waiting = "1 request waits" if self._waiting == 1 else f"{self._waiting} requests wait"
             raise Overloaded(
-                f"The local audio engine is busy, and {self._waiting} requests wait already. Try again later.",
+                f"The local audio engine is busy, and {waiting} already. Try again later.",
                 retry_after=RETRY_AFTER_S,
             )
         self._waiting += 1

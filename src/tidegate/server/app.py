@@ -258,7 +258,7 @@ class Application:
             tail = "/v1/" + bare.rpartition("/v1/")[2]
             if tail in self._paths:
                 return f"{message} The path is {tail}."
-        if bare.startswith(f"{ADMIN}/"):
+        if bare == ADMIN or bare.startswith(f"{ADMIN}/"):
             return f"{message} GET {ADMIN}/openapi.json lists what there is."
         near = get_close_matches(bare, self._paths, n=1, cutoff=0.75)
         return f"{message} Did you mean {near[0]}?" if near else f"{message} GET /openapi.json lists what there is."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 import uvicorn
 
 from tidegate.access.administration import Administration
-from tidegate.config.load import load_file
+from tidegate.config.load import load_file, unreadable
 from tidegate.config.problem import ConfigInvalid
 from tidegate.config.restart import command_line_of, waiting_for_restart
 from tidegate.config.schema import Config, Document
@@ -25,7 +25,7 @@ from tidegate.gateway.models import Model, listing
 from tidegate.server.app import AdminApplication, Application
 from tidegate.server.connection import Connection
 from tidegate.server.cycle import Receive, Send
-from tidegate.server.database import open_storage
+from tidegate.server.database import database_place, open_storage
 from tidegate.server.discovery import discover
 from tidegate.server.drain import MARGIN_S, Drain
 from tidegate.server.envelope_key import KeyUnusable, envelope_key
@@ -66,6 +66,8 @@ class Announcement(NamedTuple):
     """Port of the admin API's own listener."""
     admin_key: str | None
     """The key of the first admin, where it was just made: it is shown now and never again."""
+    database: str
+    """Where what is kept lies; empty where nothing is kept."""
 
 
 Announce = Callable[[Announcement], None]
@@ -308,7 +310,13 @@ class Lifespan:
             if self._audio is not None:
                 self._audio.start()
         except (ConfigInvalid, ProviderUnusable, OSError) as error:
-            reason = error.render() if isinstance(error, ConfigInvalid) else str(error)
+            match error:
+                case ConfigInvalid():
+                    reason = error.render()
+                case OSError(filename=str()):
+                    reason = unreadable(error)
+                case _:
+                    reason = str(error)
             logger.error("reload_refused", source=self.config.source, reason=reason)
             return
         self.config = fresh
@@ -399,6 +407,7 @@ class Lifespan:
                 not snapshot.keys.open,
                 self._admin_port,
                 first_key,
+                database_place(self.config, self.environment) if self.gateway.ledger.is_kept else "",
             )
         )
 

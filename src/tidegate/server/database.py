@@ -5,7 +5,7 @@ import contextlib
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from tidegate.access.ledger import interrupted
 from tidegate.config.schema import Config, Document
@@ -13,7 +13,7 @@ from tidegate.server.envelope_key import data_folder
 from tidegate.storage.storage import Settings, Storage
 from tidegate.telemetry import log
 
-__all__ = ["database_url", "has_managed_keys", "open_storage"]
+__all__ = ["database_place", "database_url", "has_managed_keys", "open_storage"]
 
 FILE = "tidegate.db"
 
@@ -64,6 +64,21 @@ def database_url(config: Document, environment: Mapping[str, str], *, make_folde
     if make_folder:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return f"sqlite:///{(folder / FILE).absolute()}"
+
+
+def database_place(config: Document, environment: Mapping[str, str]) -> str:
+    """Where the database is, for people: the path of its file, or the address of its server without user and password. Empty
+    when storage is off, or has no place."""
+    try:
+        url = database_url(config, environment)
+    except OSError:
+        return ""
+    if url is None:
+        return ""
+    if url.startswith("sqlite:"):
+        return str(Path(unquote(url.removeprefix("sqlite:///"))).absolute())
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def has_managed_keys(config: Document, environment: Mapping[str, str]) -> bool:

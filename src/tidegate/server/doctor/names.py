@@ -10,13 +10,19 @@ from tidegate.routing.catalog import Alias, Catalog, Target
 from tidegate.server.doctor.finding import Verdict, bad, fine, warning
 from tidegate.wire.errors import ModelNotFound
 
-__all__ = ["check_names"]
+__all__ = ["check_names", "listed_as"]
 
 _ENDPOINTS: Mapping[str, Endpoint] = {
     "defaults.speech_model": "speech",
     "defaults.transcription_model": "transcription",
 }
 """The defaults that only a provider of one kind can serve."""
+
+
+def listed_as(model: str, kind: str) -> str:
+    """The name under which a provider of this kind lists the model: what stands behind a question mark tells the simulator
+    how to play."""
+    return model.partition("?")[0] if kind == "sim" else model
 
 
 def check_names(config: Config, listed: Mapping[str, frozenset[str] | None]) -> Verdict:
@@ -45,7 +51,9 @@ def check_names(config: Config, listed: Mapping[str, frozenset[str] | None]) -> 
         ids = known[found.provider]
         if ids is None:
             unsure[path] = f"{path}: `{name}` cannot be told, as `{found.provider}` gives no list"
-        elif found.model not in ids:
+        elif listed_as(found.model, config.providers[found.provider].kind) not in {
+            listed_as(one, config.providers[found.provider].kind) for one in ids
+        }:
             near = nearest(found.model, ids)
             hint = f"; did you mean `{near}`?" if near else ""
             doubtful.append(f"{path}: `{found.provider}` does not list `{found.model}`{hint}")

@@ -18,6 +18,7 @@ from tidegate.providers.record import Provider
 from tidegate.providers.registry import REGISTRY
 from tidegate.server.doctor.bench import Bench
 from tidegate.server.doctor.finding import PROVIDER_CHECKS, Verdict, bad, fine, skipped, warning
+from tidegate.server.doctor.names import listed_as
 from tidegate.server.doctor.world import World
 from tidegate.upstream.addresses import is_metadata, is_private
 from tidegate.upstream.egress import connect_socket
@@ -295,7 +296,7 @@ class ProviderExamination:
         self._models = frozenset(model.id for model in models)
         details["models"] = len(self._models)
         found = f"{len(models)} model{'' if len(models) == 1 else 's'} in {took * 1000:.0f} ms"
-        missing = [model for model in self._config.models if model not in self._models]
+        missing = [model for model in self._config.models if listed_as(model, self._config.kind) not in self._models]
         if missing:
             return warning(
                 f"{found}; not among them: {', '.join(missing)}",
