@@ -131,8 +131,14 @@ def test_nobody_else_is_asked_for_a_client_that_left(gateway: Running) -> None:
     client = Client(gateway, "responses", "spare", stream=True)
     upstream = client.upstream()
     client.leave()
-    assert check_left(client, upstream, 499)["attempts"] == 1
+    entry = check_left(client, upstream, 499)
+    assert (entry["attempts"], "failed" in entry) == (1, False)
     assert client.upstream() is upstream
+    left = 'tidegate_attempts_total{endpoint="responses",outcome="left",provider="sim"} '
+    assert any(
+        line.startswith(left) and float(line.removeprefix(left)) >= 1
+        for line in httpx.get(f"{gateway.origin}/metrics", trust_env=False).text.splitlines()
+    )
 
 
 @pytest.mark.fault("FAULT-PIPELINED")

@@ -117,6 +117,7 @@ def test_a_client_that_leaves_during_the_wait_ends_it_and_gives_its_share_of_ret
                 while labelled(api, 'tidegate_retries_total{provider="first"}') < number:
                     assert time.monotonic() < deadline
             assert gateway.usage(f"left-{number}")["status"] == 499
+        assert labelled(api, 'tidegate_attempts_total{endpoint="chat",outcome="failed",provider="first"}') == 4
         assert labelled(api, "tidegate_retries_denied_total") == 0
         time.sleep(0.8)  # until the waits would have been over
         assert len(first.calls) == 4

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from tidegate.storage.entry import FailedAttempt, unused
 from tidegate.telemetry.log import Format, LineWriter, configure, get_logger
 
 SECRET = "sk-do-not-print-me"
@@ -76,6 +77,31 @@ def test_lines_below_the_level_are_left_out() -> None:
 
 
 @pytest.mark.security("SEC-LOG-CANARY")
+@pytest.mark.parametrize(
+    ("format_", "shown"),
+    [
+        ("json", '"failed":[{"deployment":"lab/m","error":"upstream_unreachable","reason":"no connection"}]'),
+        ("console", 'failed="lab/m: upstream_unreachable (no connection)"'),
+    ],
+)
+def test_a_request_line_names_what_failed(format_: Format, shown: str) -> None:
+    stream = io.StringIO()
+
+    async def main() -> None:
+        lines = LineWriter(asyncio.get_running_loop(), format_, stream)
+        lines.start()
+        entry = unused(request_id="req_1")
+        lines.write(entry)
+        failed = (FailedAttempt("lab/m", "upstream_unreachable", "no connection"),)
+        lines.write(msgspec.structs.replace(entry, failed=failed))
+        lines.close()
+
+    asyncio.run(main())
+    without, told = stream.getvalue().splitlines()
+    assert shown in told
+    assert "failed" not in without
+
+
 @pytest.mark.parametrize("format_", ["json", "console"])
 def test_an_exception_has_its_traceback_and_no_values(format_: Format) -> None:
     """Values of local variables may be secrets and prompts."""

@@ -230,7 +230,7 @@ def seconds(text: str, option: str) -> float:
     means seconds in the configuration, and days or hours to most who leave the unit out."""
     from tidegate.config.units import Duration
 
-    if text.strip().isdecimal():
+    if text.strip().isdecimal() and text.strip("0 "):
         raise click.BadParameter(
             f'{text.strip()} of what? Give the unit, as in "90d" or "12h"; the units are d, h, m, s and ms.',
             param_hint=option,
