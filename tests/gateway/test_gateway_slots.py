@@ -71,7 +71,7 @@ class Bench:
         return (self.requests("running"), self.requests("waiting")) == (running, waiting)
 
     def knows_first(self, known: bool) -> bool:
-        return (b'provider="first"' in self.api.get("/metrics").content) is known
+        return (b'tidegate_provider_requests{provider="first"' in self.api.get("/metrics").content) is known
 
     def turned_away(self, reason: str) -> int:
         return int(labelled(self.api, f'tidegate_turned_away_total{{provider="first",reason="{reason}"}}'))
