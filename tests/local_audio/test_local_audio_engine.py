@@ -254,7 +254,7 @@ def test_who_waits_too_long_or_behind_too_many_is_sent_away() -> None:
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
         assert answer.json()["error"]["code"] == "gateway_overloaded"
-    assert "wait already" in at_once.json()["error"]["message"]
+    assert "1 request waits already" in at_once.json()["error"]["message"]
     assert "0.6 seconds" in answers[0].json()["error"]["message"]
 
 
