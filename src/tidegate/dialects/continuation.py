@@ -124,10 +124,6 @@ class _Listener(Watch):
         self._said = said
         self._before = before
 
-    @property
-    def has_usage(self) -> bool:
-        return self._usage is not None
-
     def pass_on(self, events: Iterable[Event], *, ended: bool = False) -> list[Event]:
         events = list(events)
         for event in events:
