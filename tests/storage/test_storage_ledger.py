@@ -339,9 +339,10 @@ def test_a_full_spool_takes_no_entry_and_says_so_where_it_must(place: Place, mod
         async with place.open(spool_bytes=1500, burst=1, when_unavailable=mode, flush_s=9.0) as storage:
             if mode == "fail_closed":
                 with pytest.raises(StorageUnavailable):
-                    admit(storage, usage(1, settled=False))
+                    storage.expect_usage(0)
             else:
-                admit(storage, usage(1, settled=False))
+                storage.expect_usage(0)
+            admit(storage, usage(1, settled=False))
             assert await everything(storage) == []
 
     run(scenario)

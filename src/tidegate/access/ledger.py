@@ -1,8 +1,9 @@
 """What each request cost, and its row in the ledger.
 
-A row is queued when the request is admitted and completed once when it is settled; nothing here waits for the database.
+A row is there from the request's admission on and completed once when it is settled; nothing here waits for the database.
 What has ended is written down a few milliseconds later, together with what else has ended by then: many rows at once cost
-a third of what each costs by itself. Before the catalogue of prices is there, settled requests wait for it in memory:
+a third of what each costs by itself. So is what still runs when a batch is committed; most requests have ended by then,
+and are written once. Before the catalogue of prices is there, settled requests wait for it in memory:
 their rows stand open until then.
 """
 
@@ -22,7 +23,7 @@ from tidegate.storage.storage import Storage
 from tidegate.telemetry.log import get_logger
 from tidegate.wire import events, jsonio
 
-__all__ = ["Charge", "Ended", "Ledger", "interrupted"]
+__all__ = ["Charge", "Entered", "Ledger", "interrupted"]
 
 INTERRUPTED: Final = "interrupted"
 HEAD_BYTES: Final = 3000
@@ -46,9 +47,13 @@ class Charge(NamedTuple):
     usage: events.Usage
 
 
-class Ended(Protocol):
-    """A request that has ended."""
+class Entered(Protocol):
+    """A request that has a row, as soon as it has ended, or before when that is to be written."""
 
+    number: int
+    """Of its row; 0 where it has none."""
+    is_written: bool
+    """The row has been given to the database."""
     admitted_at: float
     """Seconds since 1970."""
     charges: list[Charge]
@@ -56,7 +61,10 @@ class Ended(Protocol):
     """What :meth:`Ledger.cost` has found for the only charge; None where it was not asked."""
 
     def row(self) -> Usage:
-        """Its row without a price; the number is 0 where none was admitted."""
+        """The row of what has ended, without a price."""
+
+    def open_row(self) -> Usage:
+        """The row of what still runs: what it is about to use."""
 
 
 class Ledger:
@@ -71,16 +79,15 @@ class Ledger:
         self._loop = loop
         self._storage = storage
         self._done = done
-        self._ended: list[Ended] = []
+        self._admitted: dict[int, Entered] = {}
+        """What runs of which the database has no row yet."""
+        self._ended: list[Entered] = []
         self._timer: asyncio.Handle | None = None
-        self._waiting: deque[Ended] = deque()
-        if storage is not None:
-            storage.before_batch = self.flush
-
-    @property
-    def is_kept(self) -> bool:
+        self._waiting: deque[Entered] = deque()
+        self.is_kept = storage is not None
         """Whether there is a database to keep rows in."""
-        return self._storage is not None
+        if storage is not None:
+            storage.before_batch = self._before_batch
 
     @property
     def waiting(self) -> int:
@@ -91,10 +98,15 @@ class Ledger:
         """That of a new row; 0 where none are kept."""
         return 0 if self._storage is None else self._storage.usage_number()
 
-    def admit(self, number: int, entry: Callable[[], Usage]) -> None:
-        """Queue the row of a request, with what it is about to use. Raises StorageUnavailable."""
-        if self._storage is not None:
-            self._storage.admit_usage(number, entry)
+    def admit(self, entered: Entered) -> None:
+        """Have a row for a request, and its number. Raises StorageUnavailable."""
+        storage = self._storage
+        if storage is None:
+            return
+        admitted = self._admitted
+        storage.expect_usage(len(admitted))
+        entered.number = number = storage.usage_number()
+        admitted[number] = entered
 
     def priced(self, usage: Usage, deployment: Deployed) -> Usage:
         """A row with what its figures cost at this deployment."""
@@ -104,7 +116,7 @@ class Ledger:
         cost, shown = price.charge(_usage_of(usage.entry))
         return msgspec.structs.replace(usage, cost_nano=cost, prices=shown)
 
-    def cost(self, ended: Ended) -> int | None:
+    def cost(self, ended: Entered) -> int | None:
         """What a request has cost in nano-dollars; None where that is unknown, or not known yet."""
         charges = ended.charges
         if len(charges) == 1 and not self.is_loading:
@@ -125,7 +137,7 @@ class Ledger:
             total += cost
         return total
 
-    def settle(self, ended: Ended) -> None:
+    def settle(self, ended: Entered) -> None:
         """Write down soon what a request has used."""
         gathered = self._ended
         gathered.append(ended)
@@ -147,16 +159,26 @@ class Ledger:
             else:
                 self._settle(ended)
 
+    def _before_batch(self) -> None:
+        """Write down what has ended, and what still runs."""
+        self.flush()
+        storage, admitted = self._storage, self._admitted
+        if storage is not None and admitted:
+            self._admitted = {}
+            for number, entered in admitted.items():
+                entered.is_written = True
+                storage.admit_usage(number, entered.open_row)
+
     def loaded(self) -> None:
         """The catalogue is there, or will not come: settle what waited for it."""
         self.is_loading = False
         while self._waiting:
             self._settle(self._waiting.popleft())
 
-    def _lacks_price(self, ended: Ended) -> bool:
+    def _lacks_price(self, ended: Entered) -> bool:
         return any(self.prices.of(charge.deployment, ended.admitted_at) is None for charge in ended.charges)
 
-    def _settle(self, ended: Ended) -> None:
+    def _settle(self, ended: Entered) -> None:
         """A mistake in one row must not keep the others from being written."""
         try:
             usage = ended.row()
@@ -167,7 +189,8 @@ class Ledger:
             usage.entry.cost = None if usage.cost_nano is None else usage.cost_nano / NANO
             storage = self._storage
             if storage is not None and usage.number:
-                storage.settle_usage(usage)
+                self._admitted.pop(usage.number, None)
+                storage.settle_usage(usage, whole=not ended.is_written)
             self._done(usage)
         except Exception:
             get_logger().exception("exchange_failed")

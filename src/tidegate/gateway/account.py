@@ -62,6 +62,7 @@ class Account:
         "first_event_at",
         "free",
         "is_settled",
+        "is_written",
         "model",
         "number",
         "path",
@@ -99,6 +100,8 @@ class Account:
         """Those of them that failed."""
         self.number = 0
         """Of its row in the ledger; 0 while it has none."""
+        self.is_written = False
+        """The database has been given that row."""
         self.answer_id = ""
         self.admitted_at = self.settled_at = 0.0
         self._request_bytes = 0
@@ -229,9 +232,7 @@ class Account:
         self.path = path
         self._request_bytes = call.request_bytes
         self.admitted_at = time.time()
-        ledger = self._gateway.ledger
-        self.number = ledger.number()
-        ledger.admit(self.number, self._opened)
+        self._gateway.ledger.admit(self)
 
     def repeats(self, answer_id: str) -> None:
         """The answer is that to an earlier request."""
@@ -328,7 +329,7 @@ class Account:
         """The row in the ledger, without its price."""
         return self._row(self._entry(self.usage), self.settled_at)
 
-    def _opened(self) -> LedgerRow:
+    def open_row(self) -> LedgerRow:
         """The row while the request runs."""
         usage = NO_USAGE if self.free else estimated_usage(self._request_bytes, 0)
         row = self._row(self._entry(usage), None)

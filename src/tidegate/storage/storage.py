@@ -98,6 +98,7 @@ class Storage:
         """Told of the entries of processes that are gone, when they are settled."""
         self.estimate: Estimate | None = None
         """How ledger entries are settled whose process is gone; without it they stay open."""
+        self._is_strict = settings.when_unavailable == "fail_closed"
         self.before_batch: Callable[[], None] | None = None
         """Called before a batch is written that is due: what is queued now is still in it."""
         self.on_cancel: Callable[[str], None] | None = None
@@ -463,15 +464,21 @@ class Storage:
         self._usages += 1
         return (self.process << ledger.PROCESS_SHIFT) + self._usages
 
-    def admit_usage(self, number: int, entry: Callable[[], Usage]) -> None:
-        """Queue the ledger entry of a request that is admitted: most are settled before it must be written, and then it
-        is never asked for. Raises StorageUnavailable when the spool is full and the mode is `fail_closed`."""
-        if not self._writer.admit(number, entry) and self.settings.when_unavailable == "fail_closed":
+    def expect_usage(self, before: int) -> None:
+        """A ledger entry will be there when the next batch is written, besides `before` others that come then. Raises
+        StorageUnavailable when there is no room for it and the mode is `fail_closed`."""
+        if not before:
+            self._writer.touch()
+        if self._is_strict and not self._writer.has_room(before + 1):
             raise StorageUnavailable("The storage of this gateway is full; usage cannot be recorded. Try again later.")
 
-    def settle_usage(self, usage: Usage) -> None:
-        """Queue the completion of an entry; the first one counts."""
-        self._writer.settle(usage)
+    def admit_usage(self, number: int, entry: Callable[[], Usage]) -> None:
+        """Queue the ledger entry of a request that is under way."""
+        self._writer.admit(number, entry)
+
+    def settle_usage(self, usage: Usage, *, whole: bool = False) -> None:
+        """Queue the completion of an entry; the first one counts. `whole`: it was never queued before."""
+        self._writer.settle(usage, whole=whole)
 
     async def usage_report(
         self, by: Sequence[str], since: float, until: float, only: UsageFilter, *, limit: int

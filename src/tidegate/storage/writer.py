@@ -310,32 +310,33 @@ class Writer:
             self._arm(self._settings.flush_s)
         return number
 
-    def admit(self, number: int, entry: Callable[[], Usage]) -> bool:
-        """Queue a ledger entry, which is asked for if it is not settled until it must be written; False when the spool is
-        full."""
+    def admit(self, number: int, entry: Callable[[], Usage]) -> None:
+        """Queue a ledger entry, which is asked for if it is not settled until it must be written."""
         if self._has_no_room():
-            return False
+            return
         self.open.admissions[number] = entry
         self.queued += USAGE_BYTES
         self.added(USAGE_BYTES)
-        return True
 
-    def settle(self, usage: Usage) -> bool:
-        """Queue the completion of a ledger entry; False when the spool is full."""
+    def settle(self, usage: Usage, *, whole: bool = False) -> None:
+        """Queue the completion of a ledger entry; `whole` of one that was never queued before."""
         batch, number = self.open, usage.number
         if batch.admissions.pop(number, None) is not None:
             batch.whole[number] = usage  # admitted in the same batch: one row is enough
-            return True
+            return
         if self._has_no_room():
-            return False
+            return
         if number not in batch.whole and number not in batch.settlements:
-            batch.settlements[number] = usage
+            (batch.whole if whole else batch.settlements)[number] = usage
             self.queued += USAGE_BYTES
             self.added(USAGE_BYTES)
-        return True
+
+    def has_room(self, usages: int) -> bool:
+        """Whether so many ledger entries could be queued."""
+        return self.queued + USAGE_BYTES * usages <= self._room
 
     def _has_no_room(self) -> bool:
-        if self.queued + USAGE_BYTES <= self._room:
+        if self.has_room(1):
             return False
         self.note_full()
         self.lost_usage += 1
@@ -499,8 +500,10 @@ class Writer:
         pause = BACKOFF_S[0]
         while True:
             if not self._closed:
+                if self._timer is not None and not self._is_closing:
+                    return  # the open batch is not due
                 self._owner.gather()
-                if not self._has_work or (self._timer is not None and not self._is_closing):
+                if not self._has_work:
                     return
                 self._close_batch()
             batch = self._closed[0]
