@@ -41,6 +41,7 @@ __all__ = [
     "dollars",
     "duration",
     "limit_fields",
+    "limit_line",
     "long_duration",
     "refusal",
     "rules_of",
@@ -260,26 +261,31 @@ def _whole_duration(seconds: int) -> bytes:
     return duration(seconds).encode("ascii")
 
 
-_RESET = ((REQUESTS, b"requests"), (TOKENS, b"tokens"))
+_TOLD: Final = {REQUESTS: b"requests", TOKENS: b"tokens"}
+
+
+def limit_line(kind: int, limit: int, reset_s: float) -> bytes:
+    """The `x-ratelimit-*` lines of one kind, with a place (`%d`) for what remains: limit, and seconds until all of it is
+    back."""
+    name = _TOLD[kind]
+    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %b\r\n" % (
+        name,
+        limit,
+        name,
+        name,
+        _reset(reset_s),
+    )
 
 
 def limit_fields(tightest: Sequence[tuple[int, int, float] | None]) -> bytes:
-    """The `x-ratelimit-*` lines for requests and tokens: limit, what remains, and seconds until all of it is back, each of
-    the limit that leaves least; None where there is no limit."""
-    lines = b""
-    for kind, name in _RESET:
-        found = tightest[kind]
-        if found is not None:
-            limit, remaining, reset_s = found
-            lines += b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
-                name,
-                limit,
-                name,
-                remaining if remaining > 0 else 0,
-                name,
-                _reset(reset_s),
-            )
-    return lines
+    """The lines for requests and tokens: limit, what remains, and seconds until all of it is back, each of the limit that
+    leaves least; None where there is no limit."""
+    return b"".join(
+        limit_line(kind, limit, reset_s) % max(0, remaining)
+        for kind, found in zip(_TOLD, tightest, strict=True)
+        if found is not None
+        for limit, remaining, reset_s in (found,)
+    )
 
 
 def worst(violations: Sequence[Violation]) -> Violation:

@@ -30,7 +30,7 @@ from tidegate.access.limits import (
     Used,
     Violation,
     Window,
-    limit_fields,
+    limit_line,
     refusal,
     rules_of,
     standing,
@@ -57,6 +57,12 @@ GATES: Final = 4096
 
 IDLE_LOOKED_AT: Final = 16
 """How many of the end users who were seen longest ago are looked at for one to forget."""
+
+CREDIT_SHARE: Final = 16
+"""No credit takes more than one part in so many of what a limit leaves: near its limit a gate counts request by request."""
+
+CREDIT: Final = 256
+"""Nor is it for more than so many requests like the one that asks for it."""
 
 SHARED: Final = 1024
 """Where nobody can be forgotten, the end users beyond the others share so many counts."""
@@ -210,35 +216,135 @@ class _Reservation:
         self._settled = False
 
     def settle(self, tokens: int, cost_nano: int | None, *, requests: int = 1) -> None:
-        if self._settled:
-            return
-        self._settled = True
-        gate, amounts = self._gate, self._amounts
-        actual = (requests, tokens, amounts[COST] if cost_nano is None else cost_nano)
-        gate.limiter.open -= 1
-        for account, _ in gate.streams:
-            account.streams -= 1
-        clock = gate.limiter.clock
-        user = gate.user
-        if user is not None:
-            user.open -= 1
-            user.touched = clock.monotonic()
-        for (meter, kind, _), cell in zip(gate.meters, self._cells, strict=True):
-            reserved = amounts[kind]
-            cell.held -= reserved
-            change = actual[kind] - reserved
-            if change > 0:
-                now = clock.wall() if meter.__class__ is _Calendar else clock.monotonic()
-                if now >= meter.until:
-                    meter.roll(now)
-                meter.cell.amount += change
-                meter.used += change
-            elif change and not cell.dead:
-                cell.amount += change
-                meter.used += change
+        if not self._settled:
+            self._settled = True
+            amounts = self._amounts
+            actual = (requests, tokens, amounts[COST] if cost_nano is None else cost_nano)
+            _settle(self._gate, self._cells, amounts, actual)
 
     def fields(self) -> bytes:
         return self._gate.fields()
+
+
+def _settle(gate: "_Gate | _Costs", cells: list[_Cell], amounts: Used, actual: Used) -> None:
+    """What was reserved in `cells` has become what was used."""
+    gate.limiter.open -= 1
+    for account, _ in gate.streams:
+        account.streams -= 1
+    clock = gate.limiter.clock
+    user = gate.user
+    if user is not None:
+        user.open -= 1
+        user.touched = clock.monotonic()
+    for (meter, kind, _), cell in zip(gate.meters, cells, strict=True):
+        reserved = amounts[kind]
+        cell.held -= reserved
+        change = actual[kind] - reserved
+        if change > 0:
+            now = clock.wall() if meter.__class__ is _Calendar else clock.monotonic()
+            if now >= meter.until:
+                meter.roll(now)
+            meter.cell.amount += change
+            meter.used += change
+        elif change and not cell.dead:
+            cell.amount += change
+            meter.used += change
+
+
+class _Credit:
+    """What a gate has reserved at once for the requests of the present second: each of them touches this alone, and not every
+    meter. What is left of it goes back when the second is over, and at once when somebody else would be refused for it."""
+
+    __slots__ = (
+        "cells",
+        "cost",
+        "gate",
+        "is_open",
+        "limiter",
+        "places",
+        "requests",
+        "settled",
+        "tokens",
+        "told",
+        "until",
+    )
+
+    def __init__(self, gate: "_Gate", cells: list[_Cell], left: list[int], places: int, until: float) -> None:
+        """`left` is what it has of each kind."""
+        self.gate = gate
+        self.limiter = gate.limiter
+        self.cells = cells
+        self.requests, self.tokens, self.cost = left
+        self.places = places
+        """For how many requests that are under way at once."""
+        self.until = until
+        self.settled = [0, 0, 0]
+        """What requests have used for good."""
+        self.is_open = True
+        self.told: tuple[bytes, int, int] = (b"", 0, 0)
+        """The header lines with what remains left open; and what remained of requests and of tokens before the credit was
+        taken, less what was taken: -1 of what no line tells."""
+
+    def close(self) -> None:
+        """Give back what is left."""
+        self.is_open = False
+        gate = self.gate
+        gate.credit = None
+        self.limiter.credits.discard(self)
+        left = (self.requests, self.tokens, self.cost)
+        settled = self.settled
+        for (meter, kind, _), cell in zip(gate.meters, self.cells, strict=True):
+            back = left[kind]
+            cell.held -= back + settled[kind]
+            if not cell.dead:
+                cell.amount -= back
+                meter.used -= back
+        for account, _ in gate.streams:
+            account.streams -= self.places
+
+    def fields(self) -> bytes:
+        lines, requests, tokens = self.told
+        if requests < 0:
+            return lines if tokens < 0 else lines % (tokens + self.tokens)
+        if tokens < 0:
+            return lines % (requests + self.requests)
+        return lines % (requests + self.requests, tokens + self.tokens)
+
+
+class _Drawn:
+    """What one request has of a credit. See :class:`tidegate.access.limits.Reservation`."""
+
+    __slots__ = ("_cost", "_credit", "_settled", "_tokens")
+
+    def __init__(self, credit: _Credit, tokens: int, cost_nano: int) -> None:
+        self._credit = credit
+        self._tokens = tokens
+        self._cost = cost_nano
+        self._settled = False
+
+    def settle(self, tokens: int, cost_nano: int | None, *, requests: int = 1) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        credit, reserved, dearest = self._credit, self._tokens, self._cost
+        cost = dearest if cost_nano is None else cost_nano
+        gate = credit.gate
+        if not credit.is_open or (tokens > reserved and gate.tokens) or (cost > dearest and gate.cost):
+            _settle(gate, credit.cells, (1, reserved, dearest), (requests, tokens, cost))
+            return
+        credit.limiter.open -= 1
+        credit.requests += 1 - requests
+        credit.tokens += reserved - tokens
+        credit.cost += dearest - cost
+        credit.places += 1
+        settled = credit.settled
+        settled[0] += requests
+        settled[1] += tokens
+        settled[2] += cost
+
+    def fields(self) -> bytes:
+        credit = self._credit
+        return credit.fields() if credit.is_open else credit.gate.fields()
 
 
 class _Costs:
@@ -261,6 +367,8 @@ class _Costs:
             if at >= meter.until:
                 meter.roll(at)
             if meter.used + cost_nano > limit:
+                if self.limiter.collect():
+                    return self.reserve(cost_nano)
                 raise self.gate.refusal((0, 0, cost_nano), only=COST)
         cells = []
         for meter, _, _ in self.meters:
@@ -282,6 +390,7 @@ class _Gate:
     __slots__ = (
         "calendars",
         "cost",
+        "credit",
         "limiter",
         "meters",
         "minutes",
@@ -328,8 +437,24 @@ class _Gate:
         self.tokens = any(kind == TOKENS for _, kind, _ in self.meters)
         self.cost = any(kind == COST for _, kind, _ in self.meters)
         self.unseeded = [one for one in owned if _is_unseeded(one[1])]
+        self.credit: _Credit | None = None
 
-    def reserve(self, tokens: int, cost_nano: int) -> "_Reservation | Coroutine[Any, Any, _Reservation]":
+    def reserve(self, tokens: int, cost_nano: int) -> "_Held | Coroutine[Any, Any, _Held]":
+        credit = self.credit
+        if (
+            credit is not None
+            and tokens <= credit.tokens
+            and cost_nano <= credit.cost
+            and credit.requests
+            and credit.places
+            and self.limiter.clock.monotonic() < credit.until
+        ):
+            credit.requests -= 1
+            credit.tokens -= tokens
+            credit.cost -= cost_nano
+            credit.places -= 1
+            self.limiter.open += 1
+            return _Drawn(credit, tokens, cost_nano)
         if self.unseeded:
             self.unseeded = [one for one in self.unseeded if _is_unseeded(one[1])]
             for scope, account in self.unseeded:
@@ -338,44 +463,92 @@ class _Gate:
                 return self._when_seeded(tokens, cost_nano)
         return self._reserve(tokens, cost_nano)
 
-    def _reserve(self, tokens: int, cost_nano: int) -> _Reservation:
+    def _reserve(self, tokens: int, cost_nano: int) -> "_Held":
+        if self.credit is not None:
+            self.credit.close()
         amounts = (1, tokens, cost_nano)
         limiter = self.limiter
         clock = limiter.clock
         now, wall = clock.monotonic(), clock.wall()
-        for meter, kind, limit in self.minutes:
-            if now >= meter.until:
-                meter.roll(now)
-            if meter.used + amounts[kind] > limit:
-                raise self.refusal(amounts)
+        room = [LARGEST, LARGEST, LARGEST]
+        """What the meters of each kind would let pass."""
+        for minute, kind, limit in self.minutes:
+            if now >= minute.until:
+                minute.roll(now)
+            room[kind] = min(room[kind], limit - minute.used)
         for day, kind, limit in self.calendars:
             if wall >= day.until:
                 day.roll(wall)
-            if day.used + amounts[kind] > limit:
-                raise self.refusal(amounts)
-        for account, rule in self.streams:
-            if account.streams >= rule.limit:
-                raise self.refusal(amounts)
+            room[kind] = min(room[kind], limit - day.used)
+        places = min([rule.limit - account.streams for account, rule in self.streams], default=LARGEST)
+        if not places or room[REQUESTS] < 1 or room[TOKENS] < tokens or room[COST] < cost_nano:
+            if limiter.collect():
+                return self._reserve(tokens, cost_nano)
+            raise self.refusal(amounts)
         # It passes, and nothing was counted so far.
-        cells = []
-        for any_meter, kind, _ in self.meters:
-            amount = amounts[kind]
-            cell = any_meter.cell
-            cell.amount += amount
-            cell.held += amount
-            any_meter.used += amount
-            cells.append(cell)
+        limiter.open += 1
+        if self.user is None:
+            more = [
+                left if left == LARGEST else min(left // CREDIT_SHARE, CREDIT * amount)
+                for left, amount in zip(room, amounts, strict=True)
+            ]
+            more_places = min(places // CREDIT_SHARE, CREDIT)
+            if more_places and all(more[kind] >= amounts[kind] for kind in (REQUESTS, TOKENS, COST)):
+                return self._drawn(tokens, cost_nano, more, more_places, now, wall)
+        else:
+            self.user.open += 1
         for account, _ in self.streams:
             account.streams += 1
-        if self.user is not None:
-            self.user.open += 1
-        limiter.open += 1
-        return _Reservation(self, amounts, cells)
+        return _Reservation(self, amounts, self._take(amounts))
+
+    def _take(self, amounts: Sequence[int]) -> list[_Cell]:
+        cells = []
+        for meter, kind, _ in self.meters:
+            amount = amounts[kind]
+            cell = meter.cell
+            cell.amount += amount
+            cell.held += amount
+            meter.used += amount
+            cells.append(cell)
+        return cells
+
+    def _drawn(self, tokens: int, cost_nano: int, more: list[int], places: int, now: float, wall: float) -> _Drawn:
+        """A request that passes, with a credit for others of the same second."""
+        remaining = [self._tightest(meters, now, wall) for _, meters in self.told]
+        taken = (1 + more[REQUESTS], tokens + more[TOKENS], cost_nano + more[COST])
+        cells = self._take(taken)
+        for account, _ in self.streams:
+            account.streams += 1 + places
+        until = min([minute.until for minute, _, _ in self.minutes], default=now + SLOT_S)
+        until = min([until, *(now + day.until - wall for day, _, _ in self.calendars)])
+        credit = self.credit = _Credit(self, cells, more, places, until)
+        self.limiter.credits.add(credit)
+        lines, left = b"", [-1, -1]
+        for (kind, _), found in zip(self.told, remaining, strict=True):
+            if found is not None:
+                limit, least, meter = found
+                lines += limit_line(kind, limit, meter.reset(wall if isinstance(meter, _Calendar) else now))
+                left[kind] = least - taken[kind]
+        credit.told = lines, left[REQUESTS], left[TOKENS]
+        return _Drawn(credit, tokens, cost_nano)
+
+    @staticmethod
+    def _tightest(meters: Sequence[tuple[_Meter, int]], now: float, wall: float) -> tuple[int, int, _Meter] | None:
+        """Limit, what remains, and the meter, of the one that leaves least."""
+        found: tuple[int, int, _Meter] | None = None
+        for meter, limit in meters:
+            at = wall if meter.__class__ is _Calendar else now
+            if at >= meter.until:
+                meter.roll(at)
+            remaining = limit - meter.used
+            if found is None or remaining < found[1]:
+                found = limit, remaining, meter
+        return found
 
     def more(self, cost_nano: int) -> _Reservation:
         return _Costs(self).reserve(cost_nano)
 
-    async def _when_seeded(self, tokens: int, cost_nano: int) -> _Reservation:
+    async def _when_seeded(self, tokens: int, cost_nano: int) -> "_Held":
         waits = [account.seeding for _, account in self.unseeded if account.seeding is not None]
         if waits:
             await asyncio.wait(waits, timeout=SEED_WAIT_S)
@@ -418,21 +591,23 @@ class _Gate:
 
     def fields(self) -> bytes:
         clock = self.limiter.clock
-        monotonic = clock.monotonic()
+        now = clock.monotonic()
+        if self.credit is not None:
+            if now < self.credit.until:
+                return self.credit.fields()
+            self.credit.close()
         wall = clock.wall() if self.calendars else 0.0
-        tightest: list[tuple[int, int, float] | None] = [None, None]
+        lines = b""
         for kind, meters in self.told:
-            least, best, best_limit, best_now = LARGEST, None, 0, 0.0
-            for meter, limit in meters:
-                now = wall if meter.__class__ is _Calendar else monotonic
-                if now >= meter.until:
-                    meter.roll(now)
-                remaining = limit - meter.used
-                if best is None or remaining < least:
-                    least, best, best_limit, best_now = remaining, meter, limit, now
-            if best is not None:
-                tightest[kind] = (best_limit, least, best.reset(best_now))
-        return limit_fields(tightest)
+            found = self._tightest(meters, now, wall)
+            if found is not None:
+                limit, remaining, meter = found
+                reset_s = meter.reset(wall if meter.__class__ is _Calendar else now)
+                lines += limit_line(kind, limit, reset_s) % max(0, remaining)
+        return lines
+
+
+_Held = _Reservation | _Drawn
 
 
 def _is_unseeded(account: _Account) -> bool:
@@ -474,6 +649,8 @@ class MemoryLimiter:
         self._accounts: dict[tuple[str, str], _Account] = {}
         self._users: dict[str, OrderedDict[str, _Account]] = {}
         self._gates: dict[int, tuple[tuple[Scope, ...], _Gate]] = {}
+        self.credits: set[_Credit] = set()
+        """Those that are open."""
 
     def gate(self, scopes: tuple[Scope, ...], end_user: Scope | None = None) -> _Gate:
         if end_user is not None:
@@ -490,15 +667,16 @@ class MemoryLimiter:
         if known is not None:
             return known[1]
         if len(self._gates) >= GATES:
-            self._gates.clear()
+            self.forget_gates()
         gate = _Gate(self, [(scope, self.account(scope)) for scope in scopes])
         self._gates[id(scopes)] = (scopes, gate)  # which keeps the tuple, so that no other gets its id
         return gate
 
     async def standings(self, scopes: Sequence[Scope]) -> list[Standing]:
         found = []
-        monotonic, wall = self.clock.monotonic(), self.clock.wall()
         await self._seeded_all(scopes)
+        self.collect()
+        monotonic, wall = self.clock.monotonic(), self.clock.wall()
         for scope in scopes:
             account = self.account(scope)
             for rule in rules_of(scope):
@@ -535,6 +713,7 @@ class MemoryLimiter:
                 self.seed(account.scope, account)
 
     def forget_gates(self) -> None:
+        self.collect()
         self._gates.clear()
 
     async def close(self) -> None:
@@ -544,6 +723,13 @@ class MemoryLimiter:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def collect(self) -> bool:
+        """Take back what credits have left; whether there were any."""
+        found = list(self.credits)
+        for credit in found:
+            credit.close()
+        return bool(found)
 
     # -- for gates ----------------------------------------------------------------------------------------------
 

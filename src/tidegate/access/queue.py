@@ -34,7 +34,8 @@ class StreamQueue:
 
     def __init__(self, most: int, timeout_s: float) -> None:
         """At most `most` wait for each limit, each for about `timeout_s`."""
-        self._most = most
+        self.most = most
+        """0: nobody waits."""
         self._timeout_s = timeout_s
         self._lines: dict[tuple[str, str], _Line] = {}
 
@@ -53,10 +54,10 @@ class StreamQueue:
     ) -> Reservation | Coroutine[Any, Any, Reservation]:
         """As the gate's own, but who finds no place waits for one. Raises RateLimited and BudgetExhausted, here or when
         awaited."""
-        if not self._most:
+        if not self.most:
             return gate.reserve(tokens, cost_nano)
         for scope in scopes if self._lines else ():
-            if (line := self._lines.get((scope.level, scope.id))) is not None and line.waiting < self._most:
+            if (line := self._lines.get((scope.level, scope.id))) is not None and line.waiting < self.most:
                 return self._wait(gate, tokens, cost_nano, (scope.level, scope.id))
         try:
             found = gate.reserve(tokens, cost_nano)
@@ -80,7 +81,7 @@ class StreamQueue:
     async def _wait(self, gate: Gate, tokens: int, cost_nano: int, busy: tuple[str, str]) -> Reservation:
         """In turn for a place under the limit of `busy`."""
         line = self._lines.setdefault(busy, _Line())
-        if line.waiting >= self._most:
+        if line.waiting >= self.most:
             return await _reserved(gate, tokens, cost_nano)  # which tells why not
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         line.waiting += 1

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVa
 
 import msgspec
 
-from tidegate.dialects.extent import Extent, reads, surcharge
+from tidegate.dialects.extent import Extent, is_remarkable, reads, surcharge
 from tidegate.dialects.profile import Profile
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, TidegateError, UnsupportedParameter
@@ -280,10 +280,11 @@ Body = TypeVar("Body", bound=_Body)
 class Received(Generic[Body]):
     """What requests have in common whose body says all: see :class:`Request`."""
 
-    __slots__ = ("_body", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "_is_remarkable", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: Body) -> None:
         self._body = body
+        self._is_remarkable: bool | None = None
         self.dropped: tuple[str, ...] = ()
         self.typed = typed
         self.model = typed.model
@@ -293,15 +294,22 @@ class Received(Generic[Body]):
     def wants_stream(self) -> bool:
         return self.stream is True
 
-    def reads(self) -> int | None:
-        return reads(self._body)
-
     @property
     def affinity(self) -> str:
         return ""
 
+    @property
+    def is_remarkable(self) -> bool:
+        """See :func:`tidegate.dialects.extent.is_remarkable`."""
+        if self._is_remarkable is None:
+            self._is_remarkable = is_remarkable(self._body)
+        return self._is_remarkable
+
+    def reads(self) -> int | None:
+        return reads(self._body) if self.is_remarkable else 0
+
     def surcharge(self) -> str | None:
-        return surcharge(self._body)
+        return surcharge(self._body) if self.is_remarkable else None
 
 
 class Standalone(Request, WholeRequest, Protocol):

@@ -15,6 +15,7 @@ __all__ = [
     "NOTHING",
     "SPOKEN_TOKENS",
     "Extent",
+    "is_remarkable",
     "reads",
     "reads_more",
     "said_bytes",
@@ -201,6 +202,9 @@ def said_bytes(pieces: Iterable[bytes], size: int) -> int:
 _DEARER: Final = re.compile(rb'"(?:s(?:ervice_?[tT]ier|peed)|inference_geo)"')
 """The names of :data:`_LISTED`. A search from quote to quote passes over long texts quickly."""
 
+_REMARKABLE: Final = re.compile(_SUSPECT.pattern[:-1] + rb"|s(?:ervice_?[tT]ier|peed)\"|inference_geo\")")
+"""Both of the above in one search."""
+
 _LISTED: Final = {
     "service_tier": ("auto", "default", "standard", "standard_only", "on_demand", "flex", "batch"),
     "serviceTier": ("SERVICE_TIER_UNSPECIFIED", "standard", "flex", "auto"),
@@ -209,6 +213,12 @@ _LISTED: Final = {
 }
 """Members of a request by which a provider charges other than its list price, and the values with which it does not, or
 charges less."""
+
+
+def is_remarkable(body: bytes) -> bool:
+    """Whether a request may be one of which :func:`reads` or :func:`surcharge` have something to say: most are not, and
+    one search tells."""
+    return _REMARKABLE.search(body) is not None or (b"\\" in body and _HIDDEN in body)
 
 
 def surcharge(body: bytes) -> str | None:

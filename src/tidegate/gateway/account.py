@@ -44,8 +44,10 @@ class Account:
         "_allowance",
         "_asked",
         "_before",
+        "_costs",
+        "_gate",
         "_gateway",
-        "_has_budget",
+        "_plan",
         "_request_bytes",
         "_turns",
         "admitted_at",
@@ -106,7 +108,10 @@ class Account:
         self.admitted_at = self.settled_at = 0.0
         self._request_bytes = 0
         self.reservation: Reservation | None = None
-        self._has_budget = False
+        self._gate: Gate | None = None
+        self._plan: Sequence[Path] = ()
+        self._costs: list[int] | None = None
+        """What an attempt at each deployment of the plan costs at most, where a budget holds."""
         self._allowance: Allowance | None = None
         self.charges: list[Charge] = []
         """What was used so far, by each attempt that is over."""
@@ -169,31 +174,22 @@ class Account:
         queue = self._gateway.stream_queue
         extent = request.extent
         tokens = estimated_tokens(extent, call) if gate.tokens and not self.free else 0
-        if not gate.cost:
-            held = queue.reserve(gate, scopes, tokens, 0)
-            if isinstance(held, CoroutineType):
-                return held
-            self.reservation = cast("Reservation", held)
-            return None
-        self._has_budget = True
-        self.admitted_at = time.time()
-        costs = [0] * len(plan) if self.free else self._most_nano(request, extent, call, plan)
-        held = queue.reserve(gate, scopes, tokens, max(costs, default=0))
+        cost_nano = 0
+        if gate.cost:
+            self.admitted_at = time.time()
+            self._gate, self._plan = gate, plan
+            costs = self._costs = [0] * len(plan) if self.free else self._most_nano(request, extent, call, plan)
+            cost_nano = max(costs)
+        held = queue.reserve(gate, scopes, tokens, cost_nano) if queue.most else gate.reserve(tokens, cost_nano)
         if isinstance(held, CoroutineType):
-            return self._allowed(held, gate, plan, costs)
-        self.reservation = self._allowance = Allowance(gate, cast("Reservation", held), plan, costs)
+            return held
+        self.reservation = cast("Reservation", held)
         return None
-
-    async def _allowed(
-        self, held: "Coroutine[Any, Any, Reservation]", gate: Gate, plan: "Sequence[Path]", costs: list[int]
-    ) -> Reservation:
-        allowance = self._allowance = Allowance(gate, await held, plan, costs)
-        return allowance
 
     def grow(self, request: AnyRequest, call: Call) -> None:
         """From now on attempts are sent more, `call` says how much: a budget has to cover that. Raises CostUnbounded and
         LimitsUnavailable."""
-        allowance = self._allowance
+        allowance = self._budgeted()
         if allowance is not None and not self.free:
             allowance.costs = self._most_nano(request, request.extent, call, allowance.plan)
 
@@ -202,10 +198,12 @@ class Account:
         has `used`. An attempt that was left, so that nobody has told what it used, may have cost all that it could. What is to
         be awaited for that, if it is not done at once. Raises RateLimited, BudgetExhausted and LimitsUnavailable: then the
         attempt is not to be made."""
-        allowance = self._allowance
-        if allowance is None or (not self.charges and used is NO_USAGE):
-            return None
         charges = self.charges
+        if not charges and used is NO_USAGE:
+            return None
+        allowance = self._budgeted()
+        if allowance is None:
+            return None
         if used is not NO_USAGE:
             charges = [*charges, *self._parts(path, used.minus(self._before) if self._turns else used)]
         spent = 0
@@ -213,6 +211,14 @@ class Account:
             cost = None if charge.usage.estimated else self._gateway.ledger.cost_of((charge,), self.admitted_at)
             spent += allowance.most(charge.deployment) if cost is None else cost
         return allowance.cover(path.destination, spent)
+
+    def _budgeted(self) -> Allowance | None:
+        """What the request may spend, where a budget holds; it is seldom asked for."""
+        if self._allowance is None and self._costs is not None and self.reservation is not None:
+            assert self._gate is not None
+            self._allowance = Allowance(self._gate, self.reservation, self._plan, self._costs)
+            self.reservation = self._allowance
+        return self._allowance
 
     def _most_nano(self, request: AnyRequest, extent: Extent, call: Call, plan: "Sequence[Path]") -> list[int]:
         gateway = self._gateway
@@ -282,10 +288,10 @@ class Account:
         """Every time that the provider was asked has a price of its own, which may depend on how much that was."""
         deployment = path.destination
         last = usage.minus(self._before) if self._turns else usage
-        if last.estimated and self._allowance is not None:
+        if last.estimated and (allowance := self._budgeted()) is not None:
             ledger, at = self._gateway.ledger, self.admitted_at
             last = within(
-                last, self._allowance.most(deployment), lambda guess: ledger.cost_of((Charge(deployment, guess),), at)
+                last, allowance.most(deployment), lambda guess: ledger.cost_of((Charge(deployment, guess),), at)
             )
         self.charges += self._parts(path, last)
 
@@ -319,7 +325,7 @@ class Account:
         if not self.attempts and (status >= 400 or ending in _UNANSWERED):  # nothing was sent on
             reservation.settle(0, 0, requests=0)
         else:
-            cost = gateway.ledger.cost(self) if self._has_budget else None
+            cost = None if self._costs is None else gateway.ledger.cost(self)
             reservation.settle(self.usage.total_tokens if charges else 0, cost)
         gateway.stream_queue.freed()
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.envelope import PREFIX, Envelopes
-from tidegate.dialects.extent import reads, reads_more, surcharge
+from tidegate.dialects.extent import is_remarkable, reads, reads_more, surcharge
 from tidegate.dialects.responses.compacted import COMPACTION
 from tidegate.dialects.responses.foreign import may_be_foreign, own_items
 from tidegate.dialects.responses.sealing import opened_input
@@ -96,6 +96,7 @@ class PromptRequest(Generic[Asked]):
         "_before_bytes",
         "_body",
         "_history",
+        "_is_remarkable",
         "_members",
         "dropped",
         "envelopes",
@@ -108,6 +109,7 @@ class PromptRequest(Generic[Asked]):
     def __init__(self, body: bytes, typed: Asked, *, stream: bool | None = None) -> None:
         self._body = body
         self._members: jsonio.Members | None = None
+        self._is_remarkable: bool | None = None
         self._history: msgspec.Raw | None = None
         """`input` with all that it builds on, once that was resolved."""
         self._before = 0
@@ -138,12 +140,19 @@ class PromptRequest(Generic[Asked]):
 
     def reads(self) -> int | None:
         """See :func:`tidegate.dialects.extent.reads`; what the request builds on counts as well."""
-        times = reads(self._body)
+        times = reads(self._body) if self.is_remarkable else 0
         return 1 if times == 0 and self._history is not None and reads_more(bytes(self._history)) else times
 
     def surcharge(self) -> str | None:
         """The member that makes it dearer than the list price."""
-        return surcharge(self._body)
+        return surcharge(self._body) if self.is_remarkable else None
+
+    @property
+    def is_remarkable(self) -> bool:
+        """See :func:`tidegate.dialects.extent.is_remarkable`."""
+        if self._is_remarkable is None:
+            self._is_remarkable = is_remarkable(self._body)
+        return self._is_remarkable
 
     @property
     def references(self) -> References | None:
