@@ -30,12 +30,26 @@ LIMITS = st.builds(
     streams=st.none() | st.integers(0, 3),
 )
 
+WIDE = st.builds(
+    Limits,
+    requests=st.builds(Windows, minute=st.none() | st.integers(20, 90).map(float), day=st.none() | st.just(120.0)),
+    tokens=st.builds(Windows, minute=st.none() | st.integers(300, 3000).map(float)),
+    cost=st.builds(
+        Windows, minute=st.none() | st.sampled_from([3e-7, 2e-6]), month=st.none() | st.sampled_from([1e-6, 9e-6])
+    ),
+    streams=st.none() | st.integers(17, 60),
+)
+"""Limits that leave room enough for credits."""
+
 
 class Machine(RuleBasedStateMachine):
     """Two keys of one project: what one of them uses counts against both their project and itself."""
 
     @initialize(project=LIMITS, first=LIMITS, second=LIMITS)
     def begin(self, project: Limits, first: Limits, second: Limits) -> None:
+        self.set_up(project, first, second)
+
+    def set_up(self, project: Limits, first: Limits, second: Limits) -> None:
         self.clock = FakeClock()
         self.limiter = MemoryLimiter(clock=self.clock)
         shared = Scope("project", "default/p", project)
@@ -102,15 +116,23 @@ class Machine(RuleBasedStateMachine):
         self.open.append((held, caller, self.count(scopes, amounts)))  # type: ignore[arg-type]
 
     @precondition(lambda self: self.open)
-    @rule(which=st.integers(0, 99), tokens=st.integers(0, 60), cost=st.none() | st.integers(0, 40), twice=st.booleans())
-    def settle(self, which: int, tokens: int, cost: int | None, twice: bool) -> None:
+    @rule(
+        which=st.integers(0, 99),
+        tokens=st.integers(0, 60),
+        cost=st.none() | st.integers(0, 40),
+        requests=st.sampled_from([1, 1, 0]),
+        twice=st.booleans(),
+    )
+    def settle(self, which: int, tokens: int, cost: int | None, requests: int, twice: bool) -> None:
         held, caller, entries = self.open.pop(which % len(self.open))
-        held.settle(tokens, cost)
+        held.settle(tokens, cost, requests=requests)
         if twice:
             held.settle(0, 0)
         scopes = self.callers[caller]
         for entry in entries:
-            actual = {"requests": 1, "tokens": tokens, "cost": entry["amount"] if cost is None else cost}[entry["kind"]]
+            actual = {"requests": requests, "tokens": tokens, "cost": entry["amount"] if cost is None else cost}[
+                entry["kind"]
+            ]
             if actual <= entry["amount"]:
                 entry["amount"] = actual
             else:
@@ -169,6 +191,9 @@ class Machine(RuleBasedStateMachine):
         self.count(self.callers[caller], {"requests": 1})
 
     @invariant()
+    def every_limit_always_stands_as_the_model_has_it(self) -> None:
+        self.every_limit_stands_as_the_model_has_it()
+
     def every_limit_stands_as_the_model_has_it(self) -> None:
         if not hasattr(self, "limiter"):
             return
@@ -186,7 +211,81 @@ class Machine(RuleBasedStateMachine):
         assert self.limiter.open == len(self.open) + len(self.further)
 
 
+class Credits(Machine):
+    """The same where the gates work with credits, which go back whenever somebody looks: here that happens now and then."""
+
+    @initialize(project=WIDE, first=WIDE, second=WIDE)
+    def begin(self, project: Limits, first: Limits, second: Limits) -> None:
+        self.set_up(project, first, second)
+
+    def every_limit_always_stands_as_the_model_has_it(self) -> None:
+        """Not here."""
+
+    @rule()
+    def somebody_looks(self) -> None:
+        self.every_limit_stands_as_the_model_has_it()
+
+    @rule(caller=st.integers(0, 1), tokens=st.integers(0, 9), cost=st.integers(0, 9), times=st.integers(2, 30))
+    def many_come(self, caller: int, tokens: int, cost: int, times: int) -> None:
+        for _ in range(times):
+            self.reserve(caller, tokens, cost)
+
+    @precondition(lambda self: self.open)
+    @rule(times=st.integers(2, 30), tokens=st.integers(0, 9), cost=st.none() | st.integers(0, 9))
+    def many_end(self, times: int, tokens: int, cost: int | None) -> None:
+        for _ in range(min(times, len(self.open))):
+            self.settle(0, tokens, cost, 1, twice=False)
+
+    @rule(seconds=st.sampled_from([0.01, 0.2]))
+    def little_time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0, 99))
+    def what_is_told_to_remain_is_no_more_than_does(self, which: int) -> None:
+        """Another gate of the same limit may hold a credit, of which the lines know nothing."""
+        held, caller, _ = self.open[which % len(self.open)]
+        told = dict(line.split(b": ") for line in held.fields().splitlines())
+        for kind in ("requests", "tokens"):
+            left = [
+                round(limit) - self.used(scope, kind, window)
+                for scope in self.callers[caller]
+                for window in ("minute", "day", "month")
+                if (limit := getattr(getattr(scope.limits, kind), window)) is not None
+            ]
+            remaining = told.get(f"x-ratelimit-remaining-{kind}".encode())
+            assert (remaining is None) == (not left)
+            if remaining is not None:
+                least = max(0, min(left))
+                assert least - least / 8 - 1 <= int(remaining) <= least, (kind, remaining, left)
+
+    def teardown(self) -> None:
+        """When all have ended, nothing is held any more."""
+        for held, *_ in [*self.open, *self.further]:
+            held.settle(0, 0, requests=0)
+        if hasattr(self, "limiter"):
+            self.limiter.collect()
+            assert self.limiter.open == 0
+            for account in self.limiter._all_accounts():
+                assert account.streams == 0
+                assert all(meter.held == 0 for meter in account.meters.values())
+
+
+def test_credits_are_given_and_make_one_count_of_many_requests() -> None:
+    """Else the machine above would prove nothing."""
+    scope = Scope("key", "k", Limits(requests=Windows(minute=1e6), streams=1000))
+    limiter = MemoryLimiter(clock=FakeClock())
+    gate = limiter.gate((scope,))
+    for _ in range(20):
+        gate.reserve(0, 0)
+    assert len(limiter.credits) == 1
+
+
 TestMachine = Machine.TestCase
+TestCredits = Credits.TestCase
+TestCredits.settings = settings(
+    max_examples=100, stateful_step_count=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
 # Without shrinking, which takes minutes: a failure of thirty steps can be read as it is.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 TestMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, phases=PHASES)

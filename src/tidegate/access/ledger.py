@@ -104,8 +104,7 @@ class Ledger:
         if storage is None:
             return
         admitted = self._admitted
-        storage.expect_usage(len(admitted))
-        entered.number = number = storage.usage_number()
+        entered.number = number = storage.expect_usage(len(admitted))
         admitted[number] = entered
 
     def priced(self, usage: Usage, deployment: Deployed) -> Usage:

@@ -218,6 +218,11 @@ class AnyRequest(Protocol):
     def extent(self) -> Extent:
         """How much it can use at most."""
 
+    @property
+    def is_remarkable(self) -> bool:
+        """Whether it may be other than text at the list price: then `reads` and `surcharge` tell. What the request builds on
+        counts where it was resolved."""
+
     def reads(self) -> int | None:
         """See :func:`tidegate.dialects.extent.reads`. What the request builds on counts where it was resolved."""
 
@@ -280,11 +285,10 @@ Body = TypeVar("Body", bound=_Body)
 class Received(Generic[Body]):
     """What requests have in common whose body says all: see :class:`Request`."""
 
-    __slots__ = ("_body", "_is_remarkable", "dropped", "model", "stream", "typed")
+    __slots__ = ("_body", "dropped", "model", "stream", "typed")
 
     def __init__(self, body: bytes, typed: Body) -> None:
         self._body = body
-        self._is_remarkable: bool | None = None
         self.dropped: tuple[str, ...] = ()
         self.typed = typed
         self.model = typed.model
@@ -300,16 +304,13 @@ class Received(Generic[Body]):
 
     @property
     def is_remarkable(self) -> bool:
-        """See :func:`tidegate.dialects.extent.is_remarkable`."""
-        if self._is_remarkable is None:
-            self._is_remarkable = is_remarkable(self._body)
-        return self._is_remarkable
+        return is_remarkable(self._body)
 
     def reads(self) -> int | None:
-        return reads(self._body) if self.is_remarkable else 0
+        return reads(self._body)
 
     def surcharge(self) -> str | None:
-        return surcharge(self._body) if self.is_remarkable else None
+        return surcharge(self._body)
 
 
 class Standalone(Request, WholeRequest, Protocol):

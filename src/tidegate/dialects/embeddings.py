@@ -75,6 +75,10 @@ class EmbeddingsRequest:
     def extent(self) -> Extent:
         return NOTHING
 
+    @property
+    def is_remarkable(self) -> bool:
+        return False
+
     def reads(self) -> int | None:
         return 0
 

@@ -14,7 +14,7 @@ from tidegate.dialects.dialect import AnyRequest, Call, estimated_usage
 from tidegate.dialects.extent import Extent
 from tidegate.dialects.transcription.request import TranscriptionRequest
 from tidegate.gateway.allowance import Allowance
-from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano, within
+from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano, text_nano, within
 from tidegate.gateway.snapshot import Path
 from tidegate.gateway.tenant import tenant_of
 from tidegate.storage.entry import FailedAttempt, UsageEntry
@@ -222,6 +222,9 @@ class Account:
 
     def _most_nano(self, request: AnyRequest, extent: Extent, call: Call, plan: "Sequence[Path]") -> list[int]:
         gateway = self._gateway
+        found = text_nano(gateway.prices, plan, request, extent, call, self.admitted_at)
+        if found is not None:
+            return found
         try:
             return most_nano(gateway.prices, plan, request, extent, call, self.model, self.admitted_at)
         except errors.CostUnbounded as error:
@@ -311,7 +314,7 @@ class Account:
         if not self.ended_at:
             self.ended_at = time.perf_counter()
         self.settled_at = time.time()
-        charges = self.charges
+        charges, usage = self.charges, self.usage
         if charges:
             usage = charges[0].usage
             for charge in charges[1:]:
@@ -326,8 +329,9 @@ class Account:
             reservation.settle(0, 0, requests=0)
         else:
             cost = None if self._costs is None else gateway.ledger.cost(self)
-            reservation.settle(self.usage.total_tokens if charges else 0, cost)
-        gateway.stream_queue.freed()
+            reservation.settle(usage.input_tokens + usage.output_tokens if charges else 0, cost)
+        if gateway.stream_queue.most:
+            gateway.stream_queue.freed()
 
     # -- what the ledger asks for -------------------------------------------------------------------------------
 

@@ -16,7 +16,15 @@ from tidegate.wire.errors import CostUnbounded
 from tidegate.wire.events import Usage, estimate_tokens
 from tidegate.wire.forms import FILE
 
-__all__ = ["FRAME_TOKENS", "PRICE_UNKNOWN", "USUAL_OUTPUT_TOKENS", "estimated_tokens", "most_nano", "within"]
+__all__ = [
+    "FRAME_TOKENS",
+    "PRICE_UNKNOWN",
+    "USUAL_OUTPUT_TOKENS",
+    "estimated_tokens",
+    "most_nano",
+    "text_nano",
+    "within",
+]
 
 PRICE_UNKNOWN: Final = "price_unknown"
 
@@ -30,7 +38,9 @@ editor and shell are named in 200 bytes, and described to the model in 1,291 tok
 
 def estimated_tokens(extent: Extent, call: Call) -> int:
     """About as many tokens as the request will use, input and output together."""
-    output = USUAL_OUTPUT_TOKENS if extent.output_tokens is None else extent.output_tokens
+    output = extent.output_tokens
+    if output is None:
+        output = USUAL_OUTPUT_TOKENS
     return estimate_tokens(call.request_bytes) + output * extent.choices
 
 
@@ -39,10 +49,6 @@ def most_nano(
 ) -> list[int]:
     """More nano-dollars than these the request cannot cost at each deployment of the plan. Raises CostUnbounded, which names
     all of them that lack the same setting."""
-    if extent.input_tokens is None and not extent.seconds and not extent.characters:
-        found = _text_nano(prices, plan, request, extent, call, at)
-        if found is not None:
-            return found
     costs: list[int] = []
     endless: list[Path] = []
     unpriced: list[Path] = []
@@ -99,12 +105,12 @@ def most_nano(
     return costs
 
 
-def _text_nano(
+def text_nano(
     prices: Prices, plan: Sequence[Path], request: AnyRequest, extent: Extent, call: Call, at: float
 ) -> list[int] | None:
-    """The same for a request that is nothing but text, wherever all is known that it takes; else None. Most are like that,
-    and this is the short way."""
-    if request.reads() != 0 or request.surcharge() is not None:
+    """As :func:`most_nano` of a request that is nothing but text, where all is known that it takes; else None. Most are like
+    that, and this is the short way."""
+    if request.is_remarkable or extent.input_tokens is not None or extent.seconds or extent.characters:
         return None
     size = max(call.request_bytes, call.most_bytes) + FRAME_TOKENS
     costs = []

@@ -464,13 +464,14 @@ class Storage:
         self._usages += 1
         return (self.process << ledger.PROCESS_SHIFT) + self._usages
 
-    def expect_usage(self, before: int) -> None:
-        """A ledger entry will be there when the next batch is written, besides `before` others that come then. Raises
-        StorageUnavailable when there is no room for it and the mode is `fail_closed`."""
+    def expect_usage(self, before: int) -> int:
+        """The number of a new ledger entry that will be there when the next batch is written, besides `before` others that come
+        then. Raises StorageUnavailable when there is no room for it and the mode is `fail_closed`."""
         if not before:
             self._writer.touch()
         if self._is_strict and not self._writer.has_room(before + 1):
             raise StorageUnavailable("The storage of this gateway is full; usage cannot be recorded. Try again later.")
+        return self.usage_number()
 
     def admit_usage(self, number: int, entry: Callable[[], Usage]) -> None:
         """Queue the ledger entry of a request that is under way."""

@@ -72,6 +72,10 @@ class GeminiCountRequest:
         self.model: str | None = model or None
         self.stream: bool | None = None
 
+    @property
+    def is_remarkable(self) -> bool:
+        return False
+
     def reads(self) -> int | None:
         return 0
 

@@ -6,7 +6,7 @@ Model and streaming stand in the address, and so does the form of the stream (`a
 from typing import Final
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.extent import Extent, reads, surcharge
+from tidegate.dialects.extent import Extent, is_remarkable, reads, surcharge
 from tidegate.dialects.gemini.canonical import canonical, check
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
 from tidegate.dialects.gemini.foreign import without_envelopes
@@ -68,6 +68,10 @@ class GeminiRequest:
         if config is None:
             return Extent()
         return Extent(output_tokens=config.max_output_tokens, choices=config.candidate_count or 1)
+
+    @property
+    def is_remarkable(self) -> bool:
+        return is_remarkable(self._body)
 
     def reads(self) -> int | None:
         return reads(self._body)

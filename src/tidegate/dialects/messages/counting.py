@@ -64,6 +64,10 @@ class CountRequest:
         self.model = typed.model
         self.stream: bool | None = None
 
+    @property
+    def is_remarkable(self) -> bool:
+        return False
+
     def reads(self) -> int | None:
         return 0
 

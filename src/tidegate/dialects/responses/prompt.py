@@ -96,7 +96,6 @@ class PromptRequest(Generic[Asked]):
         "_before_bytes",
         "_body",
         "_history",
-        "_is_remarkable",
         "_members",
         "dropped",
         "envelopes",
@@ -109,7 +108,6 @@ class PromptRequest(Generic[Asked]):
     def __init__(self, body: bytes, typed: Asked, *, stream: bool | None = None) -> None:
         self._body = body
         self._members: jsonio.Members | None = None
-        self._is_remarkable: bool | None = None
         self._history: msgspec.Raw | None = None
         """`input` with all that it builds on, once that was resolved."""
         self._before = 0
@@ -140,19 +138,17 @@ class PromptRequest(Generic[Asked]):
 
     def reads(self) -> int | None:
         """See :func:`tidegate.dialects.extent.reads`; what the request builds on counts as well."""
-        times = reads(self._body) if self.is_remarkable else 0
+        times = reads(self._body)
         return 1 if times == 0 and self._history is not None and reads_more(bytes(self._history)) else times
 
     def surcharge(self) -> str | None:
         """The member that makes it dearer than the list price."""
-        return surcharge(self._body) if self.is_remarkable else None
+        return surcharge(self._body)
 
     @property
     def is_remarkable(self) -> bool:
-        """See :func:`tidegate.dialects.extent.is_remarkable`."""
-        if self._is_remarkable is None:
-            self._is_remarkable = is_remarkable(self._body)
-        return self._is_remarkable
+        """Whether it may be other than text at the list price; what it builds on counts as well."""
+        return is_remarkable(self._body) or (self._history is not None and is_remarkable(bytes(self._history)))
 
     @property
     def references(self) -> References | None:

@@ -54,6 +54,10 @@ class SpeechRequest:
         characters = len(self.typed.input)
         return Extent(output_tokens=characters * SPOKEN_TOKENS, characters=characters)
 
+    @property
+    def is_remarkable(self) -> bool:
+        return False
+
     def reads(self) -> int | None:
         return 0
 
