@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.access.clock import FakeClock
 from tidegate.access.limits import NANO, Reservation
-from tidegate.access.memory import MemoryLimiter, window_bounds
+from tidegate.access.memory import MemoryLimiter
+from tidegate.access.meters import window_bounds
 from tidegate.access.scopes import Scope
 from tidegate.config.limits import Limits, Windows
 from tidegate.wire.errors import BudgetExhausted, RateLimited

@@ -36,7 +36,8 @@ from tidegate.access.limits import (
     standing,
     worst,
 )
-from tidegate.access.memory import GATES, MemoryLimiter, SystemClock, window_bounds
+from tidegate.access.memory import GATES, MemoryLimiter, SystemClock
+from tidegate.access.meters import window_bounds
 from tidegate.access.scopes import Scope
 from tidegate.access.scripts import RESERVE, SEED, SETTLE
 from tidegate.storage.records import Usage

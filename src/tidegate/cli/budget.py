@@ -121,7 +121,7 @@ async def _from_valkey(config: "Config", scopes: "list[Scope]") -> "list[Standin
 async def _from_ledger(reader: "Reader", scopes: "list[Scope]") -> "list[Standing]":
     from tidegate.access.books import LedgerBooks
     from tidegate.access.limits import STREAMS, rules_of, standing
-    from tidegate.access.memory import window_bounds
+    from tidegate.access.meters import window_bounds
 
     found = []
     now = time.time()
