@@ -41,6 +41,7 @@ from tidegate.wire.items import (
     Message,
     OpaqueItem,
     Output,
+    OutputFormat,
     Part,
     Reasoning,
     RefusalPart,
@@ -55,6 +56,7 @@ __all__ = [
     "StreamDecoder",
     "StreamEncoder",
     "UpstreamDialect",
+    "described_schema",
     "json_object_or_none",
     "text_of",
 ]
@@ -366,6 +368,21 @@ class Collector:
 def text_of(parts: Iterable[Part]) -> str:
     """The text parts, joined."""
     return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def described_schema(form: OutputFormat, losses: Losses) -> msgspec.Raw:
+    """The schema of `form`, for APIs whose formats are a schema and no more: what it is for is told in the schema, where that
+    does not say so itself."""
+    if not form.description:
+        return form.schema
+    try:
+        members = jsonio.members(form.schema)
+    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+        members = {"description": jsonio.NULL}
+    if "description" in members:
+        losses.hint("format.description")
+        return form.schema
+    return jsonio.raw({"description": form.description, **members})
 
 
 def json_object_or_none(text: str) -> msgspec.Raw | None:

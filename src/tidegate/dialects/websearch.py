@@ -44,6 +44,7 @@ class _Options(msgspec.Struct):
 _options = jsonio.decoder(_Options)
 _members = jsonio.decoder(jsonio.Members)
 
+_LOCATION = frozenset({"approximate", "city", "country", "region", "timezone", "type"})
 _READ = frozenset({*_Options.__struct_fields__, "type", "name"})
 
 
@@ -109,6 +110,8 @@ def read_web_search(tool: HostedTool) -> WebSearch | None:
         return WebSearch(left=left)
     said = ((name, one) for name, one in members.items() if (name, bytes(one)) != ("external_web_access", b"true"))
     left.read(said, _READ, _FILTERS, at)
+    _read_within(members, "filters", _Filters.__struct_fields__, left, at)
+    _read_within(members, "user_location", _LOCATION, left, at)
     filters = given.filters or _Filters(given.allowed_domains, given.blocked_domains)
     return WebSearch(
         allowed_domains=filters.allowed_domains or [],
@@ -129,6 +132,14 @@ def forced_search(request: CanonicalRequest) -> HostedTool | None:
     if any(isinstance(tool, Tool) and tool.name in FORCED.names for tool in request.tools):
         return None
     return next((tool for tool in request.tools if isinstance(tool, HostedTool) and is_web_search(tool)), None)
+
+
+def _read_within(
+    members: jsonio.Members, name: str, known: Iterable[str], left: Leftovers, at: str
+) -> None:
+    value = members.get(name, jsonio.NULL)
+    if not jsonio.is_null(value):
+        left.read(jsonio.members(value).items(), frozenset(known), at=f"{at}{name}.")
 
 
 def _location(given: jsonio.Members | None) -> dict[str, msgspec.Raw] | None:

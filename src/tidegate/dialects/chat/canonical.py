@@ -152,6 +152,7 @@ _NAMES: Mapping[str, str] = {
     "items": "messages",
     "instructions": "messages",
     "format": "response_format",
+    "format.description": "response_format.json_schema.description",
     "effort": "reasoning_effort",
     "reasoning_budget": "reasoning",
     "reasons": "reasoning",

@@ -129,6 +129,8 @@ class Conversation:
             self._open = None  # an answer of its own, with the reasoning that is waiting
         turn = self._turn()
         turn.content.extend(item.content)
+        if item.name and turn.name not in ("", item.name):
+            self._losses.hint("name")  # one message has one name
         turn.name = turn.name or item.name
 
     def _add_call(self, item: FunctionCall) -> None:

@@ -77,7 +77,7 @@ MEMBERS: Final[dict[str, Shape | OneOf]] = {
             "json_schema": Shape(json_schema=Shape("name description schema strict")),
         },
     ),
-    "stream_options": Shape("include_usage include_obfuscation"),
+    "stream_options": Shape("include_usage", include_obfuscation=Says(False)),
     "thinking": Shape("type budget_tokens"),
     "tool_choice": OneOf(
         "type",

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.chat import StreamOptions, forward_choices
+from tidegate.dialects.chat.shapes import MEMBERS
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.completions.encoder import CompletionsEncoder, completions_answer
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, Received
@@ -88,6 +89,8 @@ class CompletionsRequest(Received[CompletionsBody]):
         members = jsonio.members(self._body)
         left = Leftovers()
         left.read(members.items(), CompletionsBody.__struct_fields__, ENGINE_MEMBERS)
+        if "stream_options" in members:
+            left.look(members["stream_options"], MEMBERS["stream_options"], "stream_options")
         if typed.suffix:
             left.refuse("suffix")
         if typed.best_of is not None and typed.best_of != (typed.n or 1):

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -75,6 +76,7 @@ _TOP: Final = _members_of(GeminiBody) | {"model"}
 _JSON_SCHEMA: Final = "_responseJsonSchema"
 """Another name of `responseJsonSchema`, which Google's reference prefers."""
 _CONFIG: Final = _members_of(GenerationConfig) | {"responseFormat", _JSON_SCHEMA}
+_FORMATS: Final = "generationConfig.responseFormat"
 _THINKING: Final = _members_of(ThinkingConfig)
 _CALLING: Final = _members_of(FunctionCallingConfig)
 _DATA: Final = _members_of(Part)
@@ -259,11 +261,19 @@ class _Conversation:
             )
         call_id = found[0] if found is not None else result.id or ""
         text, is_error = _result_text(result.response or {})
-        content: list[items.Part] = [items.TextPart(text=text)]
+        content: list[items.Part] = [items.TextPart(text=text)] if result.response or not result.parts else []
         for number, part in enumerate(result.parts or ()):
-            if part.inline_data is not None or part.file_data is not None:
-                content.append(self._said(part, f"{where}.functionResponse.parts[{number}]"))
+            content.extend(self._returned(part, f"{where}.functionResponse.parts[{number}]"))
         self.items.append(items.FunctionOutput(call_id=call_id, content=content, is_error=is_error, name=result.name))
+
+    def _returned(self, part: FunctionResponsePart, where: str) -> Iterator[items.Part]:
+        """Mostly one; Google says of no part here that it cannot have two."""
+        if part.text is not None:
+            yield items.TextPart(text=part.text)
+        if part.inline_data is not None:
+            yield self._said(msgspec.structs.replace(part, file_data=None), where)
+        if part.file_data is not None:
+            yield self._said(msgspec.structs.replace(part, inline_data=None), where)
 
     def _said(self, part: Part | FunctionResponsePart, where: str) -> items.Part:
         """Only a file has a name elsewhere."""
@@ -451,12 +461,14 @@ def _configure(
         request.top_logprobs = config.logprobs or 0
         if config.logprobs is None:
             names["top_logprobs"] = "generationConfig.responseLogprobs"
+    elif config.logprobs:
+        left.hint("generationConfig.logprobs")
     left.read(shown.items(), _CONFIG, _REFUSED, at="generationConfig.")
     if any(one.upper() not in ("TEXT", "MODALITY_UNSPECIFIED") for one in config.response_modalities or ()):
         left.refuse("generationConfig.responseModalities")
     request.format = _format(config, shown, left)
     if not config.response_mime_type:
-        names["format"] = "generationConfig.responseFormat"
+        names["format"] = _FORMATS
     thinking = config.thinking_config
     if thinking is not None:
         left.read(jsonio.members(shown["thinkingConfig"]).items(), _THINKING, at="generationConfig.thinkingConfig.")
@@ -496,16 +508,16 @@ def _format(config: GenerationConfig, shown: jsonio.Members, left: Leftovers) ->
             (one,) = jsonio.elements(formats) if bytes(formats).lstrip()[:1] == b"[" else [formats]
             asked = jsonio.decode(one, _response_format)
         except (ValueError, jsonio.SchemaMismatch):
-            left.refuse("generationConfig.responseFormat")
+            left.refuse(_FORMATS)
         else:
-            left.look(formats, RESPONSE_FORMAT, "generationConfig.responseFormat", numbered=False)
+            left.look(formats, RESPONSE_FORMAT, _FORMATS, numbered=False)
             mime, schema = asked.text.mime_type or mime, asked.text.schema or schema
     if mime in ("", "text/plain"):
         if not jsonio.is_null(schema):
             raise invalid("generationConfig.responseMimeType", "a schema needs 'application/json' here.")
         return None
     if mime != "application/json":
-        left.refuse("generationConfig.responseMimeType")
+        left.refuse("generationConfig.responseMimeType" if mime == config.response_mime_type else _FORMATS)
         return None
     if jsonio.is_null(schema):
         return items.OutputFormat(type="json_object")

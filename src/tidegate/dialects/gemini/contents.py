@@ -71,9 +71,14 @@ class Contents:
         for waiting in self._outputs.values():
             for _, output in waiting:
                 raise uncalled(self._request, output)
+        if not self._contents and self.system:
+            # Google takes no instructions without a question: the last of them is what there is to ask.
+            alone = self._request.instructions and len(self.system) == 1
+            self._losses.hint("instructions" if alone else f"{self._param}[].role")
+            self._contents.append({"role": "user", "parts": [{"text": self.system.pop()}]})
         if not self._contents:
             raise InvalidRequest(
-                f"Invalid '{self._param}': a Gemini model needs a message that is no system message.",
+                f"Invalid '{self._param}': a Gemini model needs a message.",
                 param=self._param,
                 code="invalid_value",
             )
@@ -175,6 +180,11 @@ class Contents:
     def _end_of_model(self, *, last: bool = False) -> None:
         """The model's content is complete: it goes out, and the results of its calls behind it."""
         self._close_text()
+        if self._call_signatures or self._media_signature:
+            # What they sign does not follow.
+            self._losses.hint("reasoning_items")
+            self._call_signatures.clear()
+            self._media_signature = ""
         if not self._parts:
             return
         if self._model.demands_signatures:

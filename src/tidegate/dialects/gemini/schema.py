@@ -46,6 +46,7 @@ class FunctionCall(msgspec.Struct):
 
 
 class FunctionResponsePart(msgspec.Struct, rename="camel"):
+    text: str | None = None
     inline_data: Blob | None = None
     file_data: FileData | None = None
 

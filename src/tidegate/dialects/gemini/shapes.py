@@ -15,7 +15,7 @@ _PART: Final = Shape(
     inlineData=_BLOB,
     fileData=_FILE,
     functionCall=Shape("name args id"),
-    functionResponse=Shape("name response id", parts=Shape(inlineData=_BLOB, fileData=_FILE)),
+    functionResponse=Shape("name response id", parts=Shape("text", inlineData=_BLOB, fileData=_FILE)),
 )
 """A part with none of the main members is of a kind that is carried as it is."""
 
@@ -27,5 +27,5 @@ DECLARATIONS: Final = Shape(
 
 RESPONSE_FORMAT: Final = Shape(text=Shape("mimeType schema"))
 
-MEMBERS: Final[Mapping[str, Shape | OneOf]] = {"systemInstruction": CONTENTS}
+MEMBERS: Final[Mapping[str, Shape | OneOf]] = {"systemInstruction": Shape("role", parts=Shape("text"))}
 """Other members of the request that are objects."""

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidegate.dialects.codec import Losses, StreamDecoder
+from tidegate.dialects.codec import Losses, StreamDecoder, described_schema
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.gemini.contents import Contents
 from tidegate.dialects.gemini.decoder import GeminiDecoder, decode_answer
@@ -76,7 +76,7 @@ class GeminiUpstream:
             if value is not None and (name != "top_k" or request.limits_tokens):
                 losses.put(config, theirs, value, name)
         _put_rest(config, request, losses)
-        _put_format(config, request)
+        _put_format(config, request, losses)
         _put_thinking(config, request, model, losses)
         if config:
             members["generationConfig"] = config
@@ -203,12 +203,14 @@ def _put_rest(config: dict[str, Any], request: CanonicalRequest, losses: Losses)
         losses.hint("verbosity")
 
 
-def _put_format(config: dict[str, Any], request: CanonicalRequest) -> None:
+def _put_format(config: dict[str, Any], request: CanonicalRequest, losses: Losses) -> None:
     if request.format is None or request.format.type == "text":
         return
     config["responseMimeType"] = "application/json"
-    if request.format.type == "json_schema" and not jsonio.is_null(request.format.schema):
-        config["responseJsonSchema"] = request.format.schema
+    if not jsonio.is_null(request.format.schema):
+        config["responseJsonSchema"] = described_schema(request.format, losses)
+    elif request.format.description:
+        losses.hint("format.description")
 
 
 def _put_thinking(config: dict[str, Any], request: CanonicalRequest, model: GeminiModel, losses: Losses) -> None:

@@ -192,6 +192,7 @@ class Reader:
                 inner = self._inner(block.content, f"{path}.content")
                 said = "\n".join(part.text for part in inner if isinstance(part, TextPart))
                 head = "\n".join(filter(None, (block.title, source if isinstance(source, str) else "")))
+                marked = marked or any(isinstance(part, TextPart) and part.breakpoint for part in inner)
                 return [TextPart(text=f"{head}\n\n{said}", breakpoint=marked)]
             case _:
                 pass

@@ -280,6 +280,8 @@ class MessagesRequest(Received[MessagesBody]):
             request.reasoning_budget = thinking.budget_tokens
         if thinking.display != "omitted":
             request.reasoning_summary = "auto"
+            if thinking.display not in (None, "summarized"):
+                left.hint("thinking.display")
 
 
 _MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}

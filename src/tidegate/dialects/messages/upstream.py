@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.dialects.codec import Losses, StreamDecoder, text_of
+from tidegate.dialects.codec import Losses, StreamDecoder, described_schema, text_of
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.dialects.messages.decoder import MessagesDecoder, decode_message
 from tidegate.dialects.messages.native import input_of, native_blocks
@@ -203,9 +203,14 @@ class _Conversation:
                     self._add_opaque(item)
         self._finish_calls()
         self._tidy()
+        if not self._turns and self.system:
+            # This API answers no instructions without a question: the last of them is what there is to ask.
+            alone = self._request.instructions.strip() and len(self.system) == 1
+            self._losses.hint("instructions" if alone else f"{self._param}[].role")
+            self._add("user", [self.system.pop()])
         if not self._turns:
             raise InvalidRequest(
-                f"Invalid '{self._param}': this model needs at least one message of the user.", param=self._param
+                f"Invalid '{self._param}': this model needs at least one message.", param=self._param
             )
 
     def blocks(self) -> Iterable[Block]:
@@ -280,6 +285,9 @@ class _Conversation:
 
     def _add_system(self, message: Message, rest: list[Item]) -> None:
         blocks = self._blocks(message.content)
+        if any(block["type"] != "text" for block in blocks):
+            self._losses.refuse("items", "Its instructions are text.")
+            blocks = [block for block in blocks if block["type"] == "text"]
         if not self._turns and not self._open:
             self.system.extend(blocks)
             return
@@ -551,6 +559,7 @@ def _put_format(body: dict[str, Any], request: CanonicalRequest, destination: De
         losses.refuse("format", "This model has no output format; offer a tool with the schema.")
     else:
         schema = _ANY_OBJECT if jsonio.is_null(form.schema) else form.schema
+        schema = described_schema(msgspec.structs.replace(form, schema=schema), losses)
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
 
 

@@ -41,6 +41,7 @@ _NAMES: Final = {
     CALL: "input[].web_search_call",
     "items": "input",
     "format": "text.format",
+    "format.description": "text.format.description",
     "verbosity": "text.verbosity",
     "effort": "reasoning.effort",
     "reasoning_summary": "reasoning.summary",
@@ -58,7 +59,7 @@ _READ: Final = frozenset(
         "service_tier", "stop", "stream", "temperature", "text", "tool_choice", "tools", "top_k", "top_logprobs", "top_p",
         "user",
         # What the gateway sees to, or refuses, whoever answers:
-        "background", "background_options", "conversation", "metadata", "previous_response_id", "prompt", "store",
+        "background", "conversation", "metadata", "previous_response_id", "prompt", "store",
         "stream_options",
     }
 )  # fmt: skip
@@ -220,6 +221,8 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
             left.hint(f"include[{name}]")
     top_logprobs = typed.top_logprobs or None
     said = dict(_NAMES)
+    if not thinking.summary:
+        said["reasoning_summary"] = "reasoning.generate_summary"
     if _LOGPROBS in include:
         top_logprobs = typed.top_logprobs or 0
         if not top_logprobs:

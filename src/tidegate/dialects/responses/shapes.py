@@ -52,7 +52,7 @@ TOOLS: Final = OneOf("type", {**_FUNCTIONS, "namespace": Shape("name description
 _FORCED: Final = Shape()
 
 MEMBERS: Final[Mapping[str, Shape | OneOf]] = {
-    "stream_options": Shape("include_obfuscation"),
+    "stream_options": Shape(include_obfuscation=Says(False)),
     "text": Shape("verbosity", format=Shape("type name description schema strict")),
     "tool_choice": OneOf(
         "type",

@@ -367,6 +367,8 @@ def _part(part: Part, losses: Losses, *, answer: bool) -> Any:
             where = {"file_id": part.file_id} if part.file_id else {"image_url": part.url}
             return {"type": "input_image", **where, "detail": part.detail or "auto"}
         case FilePart():
+            if part.filename and not (part.data or part.text):
+                losses.hint("filename")
             return _file(part)
         case AudioPart():
             losses.refuse("items", "Audio is no input of this API.")
