@@ -57,6 +57,8 @@ _CHATS: Final = ("openai-chat", "lab")
 _ALL: Final = ("openai", *_CHATS, "anthropic", "google")
 _USER: Final = {"role": "user", "content": "?"}
 _SCHEMA: Final = {"type": "object", "properties": {}, "additionalProperties": False}
+_TOLD: Final = {**_SCHEMA, "description": "own"}
+_PIXEL: Final = "data:image/png;base64,AAAA"
 _GRAMMAR: Final = {"syntax": "lark", "definition": "start: /a/"}
 _CALL: Final = {"type": "tool_use", "id": "t1", "name": "tide", "input": {}}
 _FAILED: Final = {"type": "tool_result", "tool_use_id": "t1", "content": "bad", "is_error": True}
@@ -641,8 +643,62 @@ LOSSES: Final = (
         },
     ),
     Loss(
-        what="where a system message stood",
+        what="instructions without a question",
+        providers=("anthropic", "google"),
+        refused=False,
+        asks={
+            "responses": ("input[].role", {"input": [{"role": "developer", "content": "s"}]}),
+            "chat": ("messages[].role", {"messages": [{"role": "system", "content": "s"}]}),
+        },
+    ),
+    Loss(
+        what="instructions with an empty question",
         providers=("anthropic",),
+        refused=False,
+        asks={"responses": ("instructions", {"instructions": "s", "input": ""})},
+    ),
+    Loss(
+        what="an image in instructions",
+        providers=("anthropic", "google"),
+        asks={
+            "responses": (
+                "input",
+                {"input": [{"role": "developer", "content": [{"type": "input_image", "image_url": _PIXEL}]}, _USER]},
+            ),
+            "chat": (
+                "messages",
+                {
+                    "messages": [
+                        {"role": "system", "content": [{"type": "image_url", "image_url": {"url": _PIXEL}}]},
+                        _USER,
+                    ]
+                },
+            ),
+        },
+    ),
+    Loss(
+        what="what a format is for, where its schema says it",
+        providers=("anthropic", "google"),
+        refused=False,
+        asks={
+            "responses": (
+                "text.format.description",
+                {"text": {"format": {"type": "json_schema", "name": "n", "description": "d", "schema": _TOLD}}},
+            ),
+            "chat": (
+                "response_format.json_schema.description",
+                {
+                    "response_format": {
+                        "type": "json_schema",
+                        "json_schema": {"name": "n", "description": "d", "schema": _TOLD},
+                    }
+                },
+            ),
+        },
+    ),
+    Loss(
+        what="where a system message stood",
+        providers=("anthropic", "google"),
         refused=False,
         asks={
             "responses": (

@@ -146,24 +146,25 @@ def _sample(kind: Any, name: str, samples: Samples, *, second: bool = False) -> 
 
 def _members(kind: Any, samples: Samples) -> Iterator[tuple[str, Any, bool]]:
     """Name, type and whether it must be there."""
+    always = samples.needed.get(kind.__name__, ())
     if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
-        needed = samples.needed.get(kind.__name__, ())
         for name, field in kind.model_fields.items():
             name = field.alias or name
-            yield name, field.annotation, name in needed
+            yield name, field.annotation, name in always
         return
     for name, inner in typing_extensions.get_type_hints(kind, include_extras=True).items():
-        while typing_extensions.get_origin(inner) in _MARKS:
-            needed = typing_extensions.get_origin(inner) is typing_extensions.Required
+        needed = name in always
+        while (mark := typing_extensions.get_origin(inner)) in _MARKS:
+            needed = needed or mark is _MARKS[0]
             inner = typing_extensions.get_args(inner)[0]
-            if needed:
-                break
-        else:
-            needed = False
-        yield name, inner, needed or name in samples.needed.get(kind.__name__, ())
+        yield name, inner, needed
 
 
-_MARKS: Final = (typing_extensions.Required, typing_extensions.NotRequired, typing_extensions.Annotated)
+_MARKS: Final[tuple[Any, ...]] = (
+    typing_extensions.Required,
+    typing_extensions.NotRequired,
+    typing_extensions.Annotated,
+)
 
 
 def _is_object(kind: Any) -> bool:

@@ -12,6 +12,7 @@ from tidegate.dialects.bridge import Bridge
 from tidegate.dialects.chat import ChatDialect
 from tidegate.dialects.chat.upstream import ChatUpstream
 from tidegate.dialects.codec import Losses, UpstreamDialect
+from tidegate.dialects.completions import CompletionsDialect
 from tidegate.dialects.dialect import Destination, Endpoint, Quirks
 from tidegate.dialects.envelope import KEY_BYTES, Envelopes, Sealer
 from tidegate.dialects.gemini import GeminiDialect, GeminiUpstream
@@ -21,7 +22,7 @@ from tidegate.dialects.responses.upstream import ResponsesUpstream
 from tidegate.dialects.shapes import HARMLESS, OneOf, Says, Shape, placed, unread
 from tidegate.wire import jsonio
 from tidegate.wire.errors import UnsupportedParameter
-from tidegate.wire.items import CanonicalRequest
+from tidegate.wire.items import CanonicalRequest, FunctionOutput
 
 Members = dict[str, Any]
 UPSTREAMS: dict[str, UpstreamDialect] = {
@@ -38,6 +39,8 @@ def canonical(client: str, members: Members) -> CanonicalRequest:
             return ResponsesDialect().parse(json.dumps({"model": "m", **members}).encode()).canonical()
         case "chat":
             return ChatDialect().parse(json.dumps({"model": "m", **members}).encode()).canonical()
+        case "completions":
+            return CompletionsDialect().parse(json.dumps({"model": "m", **members}).encode()).canonical()
         case "messages":
             body = {"model": "m", "max_tokens": 9, **members}
             return MessagesDialect().parse(json.dumps(body).encode()).canonical()
@@ -110,6 +113,7 @@ LEFT: list[tuple[str, Members, str]] = [
     ("responses", {"input": "?", "tools": [FUNCTION], "tool_choice": {"type": "function", "name": "f", "w": 1}}, "tool_choice.w"),
     ("responses", {"input": "?", "text": {"format": {"type": "text", "foo": 1}}}, "text.format.foo"),
     ("responses", {"input": "?", "stream": True, "stream_options": {"foo": 1}}, "stream_options.foo"),
+    ("responses", {"input": "?", "background_options": {"completion_window": "2h"}}, "background_options"),
     ("chat", chat(bar=1), "messages[0].bar"),
     ("chat", chat({**SAID, "foo": 1}), "messages[0].content[0].foo"),
     ("chat", chat(tool_call_id="c"), "messages[0].tool_call_id"),
@@ -128,6 +132,8 @@ LEFT: list[tuple[str, Members, str]] = [
     ("chat", {**chat(), "tools": [CHAT_TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}, "w": 1}}, "tool_choice.w"),
     ("chat", {**chat(), "functions": [{"name": "f", "foo": 1}]}, "functions[].foo"),
     ("chat", {**chat(), "stream": True, "stream_options": {"foo": 1}}, "stream_options.foo"),
+    ("chat", {**chat(), "stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
+    ("completions", {"prompt": "?", "stream": True, "stream_options": {"foo": 1}}, "stream_options.foo"),
     ("messages", {"messages": [{"role": "user", "content": "?", "bar": 1}]}, "messages[0].bar"),
     ("messages", blocks({**SAID, "foo": 1}), "messages[0].content[0].foo"),
     ("messages", blocks({**SAID, "source": PDF}), "messages[0].content[0].source"),
@@ -143,7 +149,10 @@ LEFT: list[tuple[str, Members, str]] = [
     ("messages", {**blocks(SAID), "tool_choice": {"type": "auto", "w": 1}}, "tool_choice.w"),
     ("messages", {**blocks(SAID), "output_config": {"format": {"type": "json_schema", "schema": {}, "foo": 1}}}, "output_config.format.foo"),
     ("messages", {**blocks(SAID), "thinking": {"type": "disabled"}, "output_config": {"effort": "high"}}, "output_config.effort"),
+    ("messages", {**blocks(SAID), "thinking": {"type": "adaptive", "display": "updates"}}, "thinking.display"),
     ("gemini", {"contents": [{"parts": [{"text": "?"}], "bar": 1}]}, "contents[0].bar"),
+    ("gemini", {**part(text="?"), "systemInstruction": {"parts": [{"text": "s", "inlineData": BLOB}]}}, "systemInstruction.parts[0].inlineData"),
+    ("gemini", {**part(text="?"), "generationConfig": {"logprobs": 2}}, "generationConfig.logprobs"),
     ("gemini", {"contents": {"parts": {"text": "?"}, "bar": 1}}, "contents.bar"),
     ("gemini", part(text="?", partMetadata={"a": 1}), "contents[0].parts[0].partMetadata"),
     ("gemini", part(functionCall={"name": "f", "willContinue": True}), "contents[0].parts[0].functionCall.willContinue"),
@@ -252,6 +261,41 @@ def test_a_signature_of_googles_chat_endpoint_is_named_elsewhere(endpoint: Endpo
     body, dropped = crossed(SIGNED, endpoint)
     assert "c2ln" not in json.dumps(body)
     assert dropped == ("messages[].tool_calls[].extra_content",)
+
+
+SEARCHED: list[tuple[Members, str]] = [
+    ({"tools": [{"type": "function", "function": {"name": "f"}}], "web_search_options": {"foo": 1}}, "web_search_options.foo"),
+    ({"web_search_options": {"user_location": {"type": "approximate", "approximate": {}, "foo": 1}}}, "web_search_options.user_location.foo"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("endpoint", ["messages", "responses"])
+@pytest.mark.parametrize(("members", "name"), SEARCHED, ids=[one for _, one in SEARCHED])
+def test_what_nobody_knows_of_a_search_is_named(members: Members, name: str, endpoint: Endpoint) -> None:
+    assert crossed({**chat(), **members}, endpoint)[1] == (name,)
+
+
+def test_what_nobody_knows_of_a_searchs_domains_is_named() -> None:
+    search = {"type": "web_search", "filters": {"allowed_domains": ["a.example"], "foo": 1}}
+    asked = canonical("responses", {"input": "?", "tools": [search]})
+    losses = Losses(asked, to := Destination(provider="p", model="m", endpoint="messages"), allowed=False)
+    body = json.loads(UPSTREAMS["messages"].encode_request(asked, to, losses))
+    assert body["tools"][0]["allowed_domains"] == ["a.example"]
+    assert tuple(losses.dropped) == ("tools[].filters.foo",)
+
+
+@pytest.mark.parametrize("endpoint", UPSTREAMS)
+def test_texts_and_images_of_one_result_of_gemini_keep_their_order(endpoint: Endpoint) -> None:
+    parts = [{"text": "low"}, {"inlineData": BLOB}, {"text": "high", "inlineData": BLOB}]
+    called = part(functionCall={"name": "f", "id": "c"})["contents"]
+    asked = canonical("gemini", {"contents": [*called, *part(functionResponse={**ANSWER, "parts": parts})["contents"]]})
+    (output,) = [item for item in asked.items if isinstance(item, FunctionOutput)]
+    assert [type(one).__name__ for one in output.content] == ["TextPart", "ImagePart", "TextPart", "ImagePart"]
+    losses = Losses(asked, to := Destination(provider="p", model="m", endpoint=endpoint), allowed=False)
+    body = json.dumps(json.loads(UPSTREAMS[endpoint].encode_request(asked, to, losses)))
+    assert body.index("low") < body.index("high")
+    assert body.count("AAAA") == 2
+    assert not losses.dropped
 
 
 PICTURE: Members = {"url": "data:image/png;base64,AAAA"}

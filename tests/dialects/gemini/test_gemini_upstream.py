@@ -101,10 +101,55 @@ def test_all_system_messages_become_the_system_instruction() -> None:
     assert [one["role"] for one in body["contents"]] == ["user", "model", "user"]
 
 
-def test_a_conversation_of_system_messages_only_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("instructions", "given", "system", "question", "named"),
+    [
+        ("", ["be brief"], [], "be brief", "messages[].role"),
+        ("be kind", ["be brief"], ["be kind"], "be brief", "messages[].role"),
+        ("", ["be brief", "say the tide"], ["be brief"], "say the tide", "messages[].role"),
+        ("say the tide", [], [], "say the tide", "instructions"),
+    ],
+)
+def test_the_last_of_instructions_without_a_question_is_the_question(
+    instructions: str, given: list[str], system: list[str], question: str, named: str
+) -> None:
+    request = asked(*(message(one, "system") for one in given), instructions=instructions)
+    request.items, request.names = request.items if given else [], {"items": "messages"}
+    body, dropped = told(request)
+    assert body["contents"] == [{"role": "user", "parts": [{"text": question}]}]
+    assert body.get("systemInstruction", {"parts": []}) == {"parts": [{"text": one} for one in system]}
+    assert dropped == [named]
+
+
+def test_a_request_without_any_words_is_refused() -> None:
+    request = asked(names={"items": "messages"})
+    request.items = []
     with pytest.raises(InvalidRequest) as caught:
-        encode(asked(message("be brief", "system"), names={"items": "messages"}))
+        encode(request)
     assert caught.value.param == "messages"
+
+
+@pytest.mark.parametrize("seal", [{"call_id": "c1"}, {"anchor": "media"}], ids=["of a call", "of an image"])
+def test_a_signature_whose_part_does_not_follow_is_named(seal: dict[str, Any]) -> None:
+    body, dropped = told(asked(message("a"), sealed("c2ln", **seal), message("b"), call("c1"), result("c1")))
+    assert "c2ln" not in str(body)
+    assert dropped == ["reasoning_items"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "found", "dropped"),
+    [
+        (SCHEMA, {"description": "the tide", **SCHEMA}, []),
+        ({"description": "own", **SCHEMA}, {"description": "own", **SCHEMA}, ["format.description"]),
+        (True, True, ["format.description"]),
+        (None, None, ["format.description"]),
+    ],
+)
+def test_what_a_format_is_for_stands_in_its_schema(schema: Any, found: Any, dropped: list[str]) -> None:
+    form = OutputFormat(type="json_schema", name="n", description="the tide", schema=jsonio.raw(schema))
+    body, named = told(asked(format=form))
+    assert body["generationConfig"].get("responseJsonSchema") == found
+    assert named == dropped
 
 
 def test_messages_of_one_side_become_one_content() -> None:

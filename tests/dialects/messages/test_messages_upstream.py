@@ -266,9 +266,41 @@ def test_a_thought_at_the_end_of_a_turn_is_left_out_and_named(before: list[Item]
     assert dropped == ("reasoning_items",)
 
 
-def test_a_conversation_without_messages_is_refused() -> None:
-    with pytest.raises(InvalidRequest):
-        encode(request(words("system", "x")))
+@pytest.mark.parametrize(
+    ("instructions", "given", "system", "question", "named"),
+    [
+        ("", ["be brief"], None, "be brief", "input[].role"),
+        ("be kind", ["be brief"], "be kind", "be brief", "input[].role"),
+        ("say the tide", [], None, "say the tide", "instructions"),
+        ("say the tide", [" "], None, "say the tide", "instructions"),
+    ],
+)
+def test_the_last_of_instructions_without_a_question_is_the_question(
+    instructions: str, given: list[str], system: str | None, question: str, named: str
+) -> None:
+    asked = request(instructions=instructions)
+    asked.items = [words("system", one) for one in given]
+    body, dropped = encode(asked)
+    assert (body.get("system"), body["messages"]) == (system, [{"role": "user", "content": question}])
+    assert dropped == (named,)
+
+
+def test_a_request_without_any_words_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as found:
+        encode(request(words("system", " ")))
+    assert found.value.param == "input"
+
+
+def test_instructions_with_an_image_are_refused() -> None:
+    said = says("system", TextPart(text="x"), ImagePart(url="https://a.example/a.png"))
+    assert refused(request(said, user())) == "input"
+
+
+def test_what_a_format_is_for_stands_in_its_schema() -> None:
+    form = OutputFormat(type="json_schema", name="n", description="the tide", schema=jsonio.raw({"type": "object"}))
+    body = sent(request(format=form), NEW)
+    schema = {"description": "the tide", "type": "object"}
+    assert body["output_config"]["format"] == {"type": "json_schema", "schema": schema}
 
 
 def test_refusals_of_the_past_are_text() -> None:
