@@ -643,6 +643,27 @@ LOSSES: Final = (
         },
     ),
     Loss(
+        what="an effort that the model does not know",
+        providers=("anthropic", "google"),
+        refused=False,
+        asks={
+            "responses": ("reasoning.effort", {"reasoning": {"effort": "minimal"}}),
+            "chat": ("reasoning_effort", {"reasoning_effort": "minimal"}),
+        },
+    ),
+    Loss(
+        what="how much is told of a thought",
+        providers=("anthropic", "google"),
+        refused=False,
+        asks={"responses": ("reasoning.summary", {"reasoning": {"summary": "detailed"}})},
+    ),
+    Loss(
+        what="thinking between calls only",
+        providers=("openai", *_CHATS, "google"),
+        refused=False,
+        asks={"messages": ("thinking.type", {"thinking": {"type": "between_tools"}})},
+    ),
+    Loss(
         what="instructions without a question",
         providers=("anthropic", "google"),
         refused=False,

@@ -150,6 +150,7 @@ LEFT: list[tuple[str, Members, str]] = [
     ("messages", {**blocks(SAID), "output_config": {"format": {"type": "json_schema", "schema": {}, "foo": 1}}}, "output_config.format.foo"),
     ("messages", {**blocks(SAID), "thinking": {"type": "disabled"}, "output_config": {"effort": "high"}}, "output_config.effort"),
     ("messages", {**blocks(SAID), "thinking": {"type": "adaptive", "display": "updates"}}, "thinking.display"),
+    ("messages", {**blocks(SAID), "thinking": {"type": "between_tools"}}, "thinking.type"),
     ("gemini", {"contents": [{"parts": [{"text": "?"}], "bar": 1}]}, "contents[0].bar"),
     ("gemini", {**part(text="?"), "systemInstruction": {"parts": [{"text": "s", "inlineData": BLOB}]}}, "systemInstruction.parts[0].inlineData"),
     ("gemini", {**part(text="?"), "generationConfig": {"logprobs": 2}}, "generationConfig.logprobs"),

@@ -567,7 +567,16 @@ def test_formats() -> None:
     ],
 )
 def test_effort_is_a_level_or_a_budget(model: str, effort: str, config: Any) -> None:
-    assert encode(asked(effort=effort), model)["generationConfig"] == {"thinkingConfig": config}
+    body, dropped = told(asked(effort=effort), model)
+    assert body["generationConfig"] == {"thinkingConfig": config}
+    nearest = config.get("thinkingLevel", effort).lower() != effort
+    assert dropped == (["effort"] if nearest else [])
+
+
+def test_how_much_is_told_of_a_thought_is_named() -> None:
+    body, dropped = told(asked(effort="low", reasoning_summary="concise"))
+    assert body["generationConfig"]["thinkingConfig"]["includeThoughts"] is True
+    assert dropped == ["reasoning_summary"]
 
 
 @pytest.mark.parametrize("model", ["gemini-3-flash", "gemini-2.5-pro"])

@@ -372,9 +372,15 @@ def test_what_a_provider_ran_itself_is_left_out_of_a_history_and_named() -> None
     ],
 )
 def test_effort(effort: str, to: Destination, thinking: dict[str, Any] | None, level: str | None) -> None:
-    body = sent(request(effort=effort), to)
+    body, dropped = encode(request(effort=effort), to)
     assert body.get("thinking") == thinking
     assert body.get("output_config", {}).get("effort") == level
+    assert dropped == (() if level in (None, effort) else ("reasoning.effort",)), "the nearest one is not the same"
+
+
+def test_how_much_is_told_of_a_thought_is_named() -> None:
+    _, dropped = encode(request(effort="low", reasoning_summary="detailed"), NEW)
+    assert dropped == ("reasoning_summary",)
 
 
 def test_a_summary_asks_for_the_text_of_thoughts() -> None:

@@ -236,10 +236,14 @@ def _put_thinking(config: dict[str, Any], request: CanonicalRequest, model: Gemi
             losses.hint("effort")  # Google takes one of them
     elif effort and model.has_levels:
         thinking["thinkingLevel"] = model.level(effort)
+        if effort == request.effort and thinking["thinkingLevel"].lower() != effort:
+            losses.hint("effort")
     elif effort:
         thinking["thinkingBudget"] = model.budget(effort)
     elif request.reasons and not model.thinks_unasked:
         thinking["thinkingBudget"] = _AS_NEEDED
+    if request.reasoning_summary not in ("", "auto"):
+        losses.hint("reasoning_summary")  # how much is told of a thought is not for the client to say
     if request.reasoning_summary or (
         request.shows_thoughts and not off and (effort or budget or request.reasons or model.thinks_unasked)
     ):

@@ -270,6 +270,8 @@ class MessagesRequest(Received[MessagesBody]):
                 )
         if thinking is None:
             return
+        if thinking.type not in _THINKING:
+            left.hint("thinking.type")
         if thinking.type in ("disabled", "between_tools"):
             if request.effort:
                 left.hint("output_config.effort")  # it also tells Anthropic's models how much to say
@@ -283,6 +285,9 @@ class MessagesRequest(Received[MessagesBody]):
             if thinking.display not in (None, "summarized"):
                 left.hint("thinking.display")
 
+
+_THINKING = frozenset({"adaptive", "disabled", "enabled"})
+"""The types of `thinking` that others can have."""
 
 _MODES: dict[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 

@@ -44,6 +44,8 @@ def put_thinking(body: dict[str, Any], request: CanonicalRequest, destination: D
             on = _put_budget(body, effort, request, destination, losses)
     elif request.shows_thoughts and traits.always_thinks:
         on = _put_adaptive(body, "", request, destination, losses)
+    if request.reasoning_summary not in ("", "auto"):
+        losses.hint("reasoning_summary")  # how much is told of a thought is not for the client to say
     _put_sampling(body, request, destination, losses, thinks=on)
 
 
@@ -74,7 +76,7 @@ def _put_adaptive(
     traits = destination.traits
     if request.reasoning_budget:
         losses.hint("reasoning_budget")
-    _put_effort(body, effort, destination)
+    _put_effort(body, effort, request, destination, losses)
     if _is_forced(body):
         # A call that is forced comes without a thought before it.
         if not traits.always_thinks:
@@ -90,7 +92,7 @@ def _put_adaptive(
 def _put_budget(
     body: dict[str, Any], effort: str, request: CanonicalRequest, destination: Destination, losses: Losses
 ) -> bool:
-    _put_effort(body, effort, destination)
+    _put_effort(body, effort, request, destination, losses)
     name = _asked_by(request)
     level = effort or (_USUAL if request.reasons else "")
     if not level:  # a summary alone asks for no thinking that would not happen anyway
@@ -111,13 +113,17 @@ def _put_budget(
     return True
 
 
-def _put_effort(body: dict[str, Any], effort: str, destination: Destination) -> None:
+def _put_effort(
+    body: dict[str, Any], effort: str, request: CanonicalRequest, destination: Destination, losses: Losses
+) -> None:
     """The nearest effort that the model knows: the next one above, else the highest."""
     efforts = destination.traits.efforts
     if not effort or not efforts:
         return
     least = _LEVELS.index(effort)
     nearest = next((one for one in efforts if _LEVELS.index(one) >= least), efforts[-1])
+    if nearest != effort and effort == request.effort:
+        losses.hint("effort")
     body["output_config"] = {**body.get("output_config", {}), "effort": nearest}
 
 
