@@ -89,7 +89,8 @@ def _cases(kind: Any, name: str, samples: Samples, within: tuple[Any, ...]) -> I
         for case in _cases(args[0], name, samples, within):
             yield case.inside(f"[]{'.' if case.path[:1] not in ('', '[') else ''}{case.path}", lambda one: [one])
     elif origin is dict:
-        yield Case("", "key", {"key": _sample(args[1], name, samples)}, {"other": _sample(args[1], name, samples)})
+        value, second = ({key: _sample(args[1], name, samples)} for key in ("key", "other"))
+        yield Case("", value, value, second)
     elif _is_enum(kind):
         yield from (_present(one.value) for one in list(kind)[1:])
     else:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal, Required
 
 import msgspec
 import pytest
@@ -14,6 +14,7 @@ from google.genai import types as google
 from openai.types import completion_create_params as completions
 from openai.types.chat import completion_create_params as chat
 from openai.types.responses import response_create_params as responses
+from typing_extensions import TypedDict
 
 from tests.conformance.members import Case, Samples, cases
 from tests.dialects.common import call
@@ -95,6 +96,94 @@ VALUES: Final[dict[str, tuple[Any, Any]]] = {
     "mimeType": ("image/png", "image/jpeg"),
     "thoughtSignature": ("c2ln", "c2lnbg=="),
 }
+
+
+class _Cache(TypedDict, total=False):
+    type: Required[Literal["ephemeral"]]
+    ttl: Literal["5m", "1h"]
+
+
+class _Part(TypedDict, total=False):
+    type: Required[Literal["text"]]
+    text: Required[str]
+    cache_control: _Cache
+
+
+class _Image(TypedDict, total=False):
+    type: Required[Literal["image_url"]]
+    image_url: Required[str]
+
+
+class _Detail(TypedDict, total=False):
+    type: Required[Literal["reasoning.text"]]
+    text: str
+    summary: str
+    data: str
+
+
+class _Google(TypedDict, total=False):
+    thought_signature: str
+
+
+class _Extra(TypedDict, total=False):
+    google: _Google
+
+
+class _Function(TypedDict, total=False):
+    name: Required[str]
+    arguments: Required[str]
+
+
+class _Call(TypedDict, total=False):
+    id: Required[str]
+    type: Required[Literal["function"]]
+    function: Required[_Function]
+    extra_content: _Extra
+
+
+class _Assistant(TypedDict, total=False):
+    role: Required[Literal["assistant"]]
+    content: str
+    reasoning_content: str
+    reasoning: str
+    reasoning_details: list[_Detail]
+    images: list[_Image]
+    tool_calls: list[_Call]
+
+
+class _User(TypedDict, total=False):
+    role: Required[Literal["user"]]
+    content: Required[list[_Part]]
+    cache_control: _Cache
+
+
+class _Reasoning(TypedDict, total=False):
+    effort: Literal["low", "high"]
+    max_tokens: int
+    enabled: bool
+    exclude: bool
+
+
+class _Thinking(TypedDict, total=False):
+    type: Required[Literal["enabled", "adaptive", "disabled"]]
+    budget_tokens: int
+
+
+class VendorsChat(TypedDict, total=False):
+    """What servers of OpenAI's chat API have beside it (OpenRouter, Anthropic's and Google's chat endpoints, vLLM, Qwen)."""
+
+    messages: list[_Assistant | _User]
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    chat_template_kwargs: dict[str, str]
+    reasoning: _Reasoning
+    thinking: _Thinking
+    enable_thinking: bool
+    thinking_budget: int
+    plugins: list[dict[str, str]]
+    provider: dict[str, str]
+    models: list[str]
 
 
 class Client:
@@ -259,6 +348,7 @@ CLIENTS: Final[dict[str, Client]] = {
     ),
     "chat": Client(
         ("", chat.CompletionCreateParamsBase),
+        ("", VendorsChat),
         whole=_chat,
         parse=ChatDialect().parse,
         values={"url": PNGS, "file": ({"file_data": PDFS[0]}, {"file_data": PDFS[1]})},
@@ -346,6 +436,7 @@ LISTED: Final = "Documented in translation.md among the members that are lost wi
 SAME: Final = "Another way to say the same."
 _OTHERS: Final = ("messages", "gemini")
 
+UNASKED: Final = (("reasoning.enabled", True), ("thinking", {"type": "enabled"}), ("enable_thinking", True))
 LIKE: Final[dict[str, tuple[Like, ...]]] = {
     "responses": (
         Like("include[]", GATEWAY, "reasoning.encrypted_content"),
@@ -379,6 +470,12 @@ LIKE: Final[dict[str, tuple[Like, ...]]] = {
     "chat": (
         Like("messages[]", "Only OpenAI tells developers from the system.", {"content": "content-a", "role": "system"}),
         Like("messages[].content[].image_url.detail", DEFAULT, "auto"),
+        Like("messages[].cache_control.ttl", LISTED, "5m"),
+        Like("messages[].content[].cache_control.ttl", LISTED, "5m"),
+        Like("messages[].reasoning_details[].summary", LISTED, targets=("gemini",)),
+        Like("messages[].reasoning_details", "There is nothing in it.", [{"type": "reasoning.text"}]),
+        Like("thinking.type", SAME, "adaptive"),
+        *(Like(path, DEFAULT, value, targets=("gemini",)) for path, value in UNASKED),
         Like("modalities", DEFAULT, ["text"]),
         Like("parallel_tool_calls", DEFAULT, True),
         Like("prompt_cache_key", "That there is one asks for caching.", targets=("messages",)),
@@ -488,15 +585,15 @@ def without_empty(value: Any) -> Any:
     return [without_empty(one) for one in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize(
-    ("client", "target"),
-    [
-        (client, target)
-        for client in CLIENTS
-        for target in TARGETS
-        if not (client == target or (client, target) == ("chat", "engine"))
-    ],
-)
+PAIRS: Final = [
+    (client, target)
+    for client in CLIENTS
+    for target in TARGETS
+    if client != target and (client, target) != ("chat", "engine")
+]
+
+
+@pytest.mark.parametrize(("client", "target"), PAIRS)
 def test_a_member_makes_a_difference_or_has_a_name(client: str, target: str) -> None:
     lost: list[str] = []
     for case, given, other in cases_of(client):
@@ -506,6 +603,38 @@ def test_a_member_makes_a_difference_or_has_a_name(client: str, target: str) -> 
         if one.bodies[target] == two.bodies.get(target) and not is_named(case, one.named[target]):
             lost.append(f"{case.path} = {json.dumps(case.value)} is lost, and {one.named[target]} named")
     assert not lost, "\n".join(lost)
+
+
+ALIKE: Final = {
+    "responses": {
+        "input[].role": "Only OpenAI tells developers from the system.",
+        "input[].tools[]": "`web_search_preview` is an older `web_search`.",
+        "tools[]": "As above.",
+        "tool_choice": "The tool that is named is there, whatever its type.",
+        "tool_choice.type": "As above.",
+    },
+    "chat": {
+        "response_format": "Without a schema, it asks for JSON.",
+        "stop": "One or a list of one.",
+        "tool_choice": "The tool that is named is there, whatever its type.",
+    },
+    "completions": {"stop": "One or a list of one."},
+    "messages": {"tools[]": "Versions of a search of the web."},
+    "gemini": {},
+}
+"""Members of which two values are the same elsewhere, and why."""
+
+
+@pytest.mark.parametrize(("client", "target"), PAIRS)
+def test_two_values_of_a_member_are_told_apart_or_named(client: str, target: str) -> None:
+    first: dict[tuple[str, bytes], Case] = {}
+    for case, given, _ in cases_of(client):
+        one = translated(client, given)
+        if one.error is not None or case.path in ALIKE[client] or is_named(case, one.named[target]):
+            continue
+        if not any(like.covers(case, target) for like in LIKE[client]):
+            other = first.setdefault((case.path, one.bodies[target]), case)
+            assert other.value == case.value, case.path
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -122,6 +122,7 @@ LEFT: list[tuple[str, Members, str]] = [
     ("chat", chat({"type": "file", "file": {"file_id": "f", "foo": 1}}), "messages[0].content[0].file.foo"),
     ("chat", chat({"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}, "cache_control": {}}), "messages[0].content[0].cache_control"),
     ("chat", assistant(provider_specific_fields={"a": 1}), "messages[1].provider_specific_fields"),
+    ("chat", assistant(reasoning_details=[{"type": "reasoning.text", "text": "t", "signature": "s"}]), "messages[1].reasoning_details[0].signature"),
     ("chat", assistant(tool_calls=[{**CHAT_CALL, "foo": 1}]), "messages[1].tool_calls[0].foo"),
     ("chat", assistant(tool_calls=[{**CHAT_CALL, "function": {"name": "f", "foo": 1}}]), "messages[1].tool_calls[0].function.foo"),
     ("chat", assistant(tool_calls=[{**CHAT_CALL, "extra_content": {"other": 1}}]), "messages[1].tool_calls[0].extra_content.other"),
@@ -268,6 +269,23 @@ SEARCHED: list[tuple[Members, str]] = [
     ({"tools": [{"type": "function", "function": {"name": "f"}}], "web_search_options": {"foo": 1}}, "web_search_options.foo"),
     ({"web_search_options": {"user_location": {"type": "approximate", "approximate": {}, "foo": 1}}}, "web_search_options.user_location.foo"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "gemini", "messages"])
+@pytest.mark.parametrize(
+    ("members", "name"),
+    [
+        ({"reasoning_content": "t"}, "reasoning_content"),
+        ({"reasoning": "t"}, "messages[].reasoning"),
+        ({"reasoning_details": [{"type": "reasoning.text", "text": "t"}]}, "messages[].reasoning_details"),
+    ],
+)
+def test_what_a_chat_client_sends_back_of_a_thought_is_named_as_it_is_called(
+    members: Members, name: str, endpoint: Endpoint
+) -> None:
+    asked = assistant(**members)
+    asked["messages"].append({"role": "user", "content": "?"})
+    assert crossed(asked, endpoint)[1] == (name,)
 
 
 @pytest.mark.parametrize("endpoint", ["messages", "responses"])

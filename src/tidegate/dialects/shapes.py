@@ -24,6 +24,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "messages[].name": "In the result of a call: it is the name of the call, which is there. Any other name is named.",
     "input[].namespace": "In the output of a call: it is that of the call, which is there.",
     "input[].summary": "Of a thought without its seal, for Gemini: Google asks nobody for the words of thoughts.",
+    "messages[].reasoning_details[].summary": "As above.",
     "input[].status": "`completed` says only that the item is whole. Any other status is named.",
     "input[].caller": "`direct` is how the model calls every tool. Any other caller is named.",
     "messages[].content[].caller": "As above.",

@@ -134,9 +134,7 @@ def forced_search(request: CanonicalRequest) -> HostedTool | None:
     return next((tool for tool in request.tools if isinstance(tool, HostedTool) and is_web_search(tool)), None)
 
 
-def _read_within(
-    members: jsonio.Members, name: str, known: Iterable[str], left: Leftovers, at: str
-) -> None:
+def _read_within(members: jsonio.Members, name: str, known: Iterable[str], left: Leftovers, at: str) -> None:
     value = members.get(name, jsonio.NULL)
     if not jsonio.is_null(value):
         left.read(jsonio.members(value).items(), frozenset(known), at=f"{at}{name}.")
@@ -148,4 +146,5 @@ def _location(given: jsonio.Members | None) -> dict[str, msgspec.Raw] | None:
         return None
     inner = given.get("approximate", jsonio.NULL)
     place = jsonio.members(inner) if bytes(inner)[:1] == b"{" else given
-    return {"type": jsonio.raw("approximate"), **{name: one for name, one in place.items() if name != "type"}}
+    said = {name: one for name, one in place.items() if name != "type" and not jsonio.is_null(one)}
+    return {"type": jsonio.raw("approximate"), **said}

@@ -159,7 +159,6 @@ _NAMES: Mapping[str, str] = {
     "filename": "file.filename",
     "is_error": "messages",
     "grammar": "tools[].custom.format",
-    "reasoning_items": "reasoning_content",
     "reasoning.encrypted_content": "reasoning_details",
     "said_media": "messages[].images",
     "thought_signature": "messages[].tool_calls[].extra_content",
@@ -191,6 +190,7 @@ def canonical_request(body: bytes) -> CanonicalRequest:
     history = History(typed.messages, members["messages"], left)
     items = list(history.items())
     names["breakpoint"] = history.breakpoint_name
+    names["reasoning_items"] = history.reasoning_name
     _check_agreement(effort, budget, names, wants_reasoning=wants_reasoning)
     if form_is_unknown:
         left.refuse("response_format")

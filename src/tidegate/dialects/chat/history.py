@@ -31,6 +31,10 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 """What Google takes for a signature: anything else it answers with 400."""
 
 
+_DETAIL = frozenset({"after_calls", "after_text", "data", "format", "id", "index", "summary", "text", "type"})
+"""Members of an entry of `reasoning_details` that are read, or tell only where it stood."""
+
+
 class _ImageURL(msgspec.Struct):
     url: str
     detail: str | None = None
@@ -119,6 +123,8 @@ class History:
         self._legacy_call = ""
         self.breakpoint_name = "prompt_cache_breakpoint"
         """What the client calls its cache breakpoints, once the items have been read."""
+        self.reasoning_name = "reasoning_content"
+        """And what it calls its reasoning."""
 
     def items(self) -> Iterator[Item]:
         """Raises InvalidRequest for a message that does not have the documented shape."""
@@ -152,7 +158,7 @@ class History:
                     )
 
     def _assistant(self, message: HistoryMessage, place: int) -> Iterator[Item]:
-        thoughts = _reasoning(message)
+        thoughts = self._thoughts(message, place)
         calls = list(self._calls(message, place)) if message.tool_calls or message.function_call is not None else []
         content = self._content(message, place)
         if message.refusal:
@@ -180,6 +186,18 @@ class History:
             yield call
         for thought in thoughts:
             yield thought.item
+
+    def _thoughts(self, message: HistoryMessage, place: int) -> list[_Placed]:
+        details = message.reasoning_details
+        if message.reasoning_content is None and message.reasoning is None and details is None:
+            return []
+        if not message.reasoning_content:
+            self.reasoning_name = "messages[].reasoning" if message.reasoning else "messages[].reasoning_details"
+        for number, entry in enumerate(details if isinstance(details, list) else ()):
+            for name in entry if isinstance(entry, dict) else ():
+                if name not in _DETAIL and entry[name]:
+                    self._left.hint(f"messages[{place}].reasoning_details[{number}].{name}")
+        return _reasoning(message)
 
     def _calls(self, message: HistoryMessage, place: int) -> Iterator[FunctionCall]:
         for number, call in enumerate(message.tool_calls or ()):
@@ -297,8 +315,6 @@ def _images(given: Any) -> Iterator[ImagePart]:
 def _reasoning(message: HistoryMessage) -> list[_Placed]:
     """The reasoning of an assistant message: an item for each opaque entry, the text with the first. Vendors' members
     are read loosely: a shape that we do not know is no reason to refuse a history."""
-    if message.reasoning_content is None and message.reasoning is None and message.reasoning_details is None:
-        return []
     text = next((one for one in (message.reasoning_content, message.reasoning) if isinstance(one, str) and one), "")
     placed: list[_Placed] = []
     details = message.reasoning_details

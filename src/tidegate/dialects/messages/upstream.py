@@ -209,9 +209,7 @@ class _Conversation:
             self._losses.hint("instructions" if alone else f"{self._param}[].role")
             self._add("user", [self.system.pop()])
         if not self._turns:
-            raise InvalidRequest(
-                f"Invalid '{self._param}': this model needs at least one message.", param=self._param
-            )
+            raise InvalidRequest(f"Invalid '{self._param}': this model needs at least one message.", param=self._param)
 
     def blocks(self) -> Iterable[Block]:
         """All blocks that may be marked for the cache, in the order of the prompt."""
