@@ -199,6 +199,13 @@ def test_defaults_are_no_loss() -> None:
     assert lost == []
 
 
+def test_one_message_of_the_assistant_has_one_name() -> None:
+    said = [Message(role="assistant", name=name, content=[TextPart(text=name)]) for name in ("ada", "bob")]
+    found, lost = sent(asked(said[0], call(1), said[1], result(1)))
+    assert (found["messages"][0]["name"], found["messages"][0]["content"]) == ("ada", "ada\nbob")
+    assert lost == ["name"]
+
+
 def test_what_chat_has_no_word_for_is_named() -> None:
     _, lost = sent(asked(reasoning_summary="auto", metadata={"k": "v"}))
     assert lost == ["reasoning_summary", "metadata"]

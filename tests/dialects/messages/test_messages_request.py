@@ -232,6 +232,14 @@ def test_images_and_documents() -> None:
     assert found.hints == ("citations",)
 
 
+def test_a_breakpoint_within_a_search_result_is_one_of_its_text() -> None:
+    hit = {**text("hit"), "cache_control": {"type": "ephemeral"}}
+    asked = said("user", {"type": "search_result", "source": "https://s", "title": "S", "content": [hit]})
+    (message,) = parse(messages=asked).canonical().items
+    assert isinstance(message, Message)
+    assert message.content == [TextPart(text="S\nhttps://s\n\nhit", breakpoint=True)]
+
+
 def test_an_agents_step() -> None:
     found = parse(
         messages=[

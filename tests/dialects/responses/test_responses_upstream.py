@@ -103,6 +103,13 @@ class TestItems:
             {"type": "input_audio"},
         ]
 
+    @pytest.mark.parametrize("file", [FilePart(url="https://x/y.pdf"), FilePart(file_id="file-2")])
+    def test_only_data_has_a_name(self, file: FilePart) -> None:
+        file.filename = "a.pdf"
+        body, lost = encode(request(Message(role="user", content=[file])))
+        assert "a.pdf" not in str(body)
+        assert lost == ["filename"]
+
     @pytest.mark.parametrize(
         "part", [AudioPart(data="aGk=", format="wav"), OpaquePart(type="video_url", value=raw({"type": "video_url"}))]
     )

@@ -128,6 +128,8 @@ class Conversation:
         if self._open is not None and self._open.content and not self._open.calls:
             self._open = None  # an answer of its own, with the reasoning that is waiting
         turn = self._turn()
+        if turn.content and item.content and not self._official:
+            turn.content.append(TextPart(text="\n"))  # words before a call and behind it, which become one text
         turn.content.extend(item.content)
         if item.name and turn.name not in ("", item.name):
             self._losses.hint("name")  # one message has one name
