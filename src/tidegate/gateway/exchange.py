@@ -7,9 +7,9 @@ provider's bytes and the client's.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
@@ -50,15 +50,16 @@ from tidegate.gateway.errand import Errand
 from tidegate.gateway.failed import failed_attempt
 from tidegate.gateway.fields import answer_fields
 from tidegate.gateway.history import History
-from tidegate.gateway.idempotency import Claimed, Repeat
+from tidegate.gateway.idempotency import Repeat
 from tidegate.gateway.ids import IdSupply, following
-from tidegate.gateway.pump import Pump
-from tidegate.gateway.recorder import Recorder
+from tidegate.gateway.keeper import NOTHING
+from tidegate.gateway.keeping import Keeping
+from tidegate.gateway.recourse import Recourse
 from tidegate.gateway.router import Trial
 from tidegate.gateway.snapshot import Path, Snapshot
 from tidegate.gateway.tenant import tenant_of
 from tidegate.gateway.told import rate_limits, wait_told
-from tidegate.routing.retry import Verdict, verdict
+from tidegate.routing.retry import verdict
 from tidegate.upstream.attempt import Attempt
 from tidegate.upstream.connection import Clocks, Headers
 from tidegate.upstream.wheel import UNWATCHED
@@ -67,8 +68,6 @@ from tidegate.wire.events import Usage
 from tidegate.wire.forms import Form, Part, Upload
 
 if TYPE_CHECKING:
-    from asyncio import TimerHandle
-
     from tidegate.dialects.codec import UpstreamDialect
     from tidegate.dialects.responses.request import ResponsesRequest
     from tidegate.gateway.gateway import Gateway
@@ -87,13 +86,7 @@ DEFAULT_SEND_STALL_S = 30.0
 AFFINITY_DIGITS = 4
 """So many of the last digits of a response's id are those of the response that it builds on."""
 
-LOOKUP_S = 10.0
-"""How long a request waits for the earlier turns that it builds on."""
-
-REPEAT_S = 600.0
-"""How long a request waits for the answer to another one with the same idempotency key."""
-
-REPEATED = b"tidegate-repeated: true\r\n"
+T = TypeVar("T")
 
 _response_ids = IdSupply(b"resp_", 24)
 
@@ -107,18 +100,16 @@ class Exchange:
         "_attempt",
         "_bridge",
         "_call",
-        "_claimed",
         "_collected",
         "_collected_bytes",
         "_dialect",
         "_downstream",
         "_dropped",
         "_errand",
-        "_failure",
         "_gateway",
         "_headers",
         "_heard",
-        "_holds_budget",
+        "_keeping",
         "_limits",
         "_mute_since",
         "_others",
@@ -126,17 +117,13 @@ class Exchange:
         "_paused",
         "_plan",
         "_prepares",
-        "_pump",
         "_received_at",
-        "_recorder",
-        "_repeats",
+        "_recourse",
         "_request",
         "_retry_after",
-        "_retry_timer",
         "_snapshot",
         "_started",
         "_status",
-        "_step",
         "_stream",
         "_total_s",
         "_trial",
@@ -168,22 +155,16 @@ class Exchange:
         self._stream: Stream | None = None
         self._bridge: Bridge | None = None
         self._errand: Errand[Any] | None = None
-        self._recorder: Recorder | None = None
-        self._claimed: Claimed | None = None
-        self._pump: Pump | None = None
+        self._keeping: Keeping | None = None
         self._dropped: tuple[str, ...] = ()
-        self._step = 0
         self._path: Path | None = None
         self._attempt: Attempt | None = None
         self._affinity = ""
         self._trial: Trial | None = None
         self._turn: Callable[[], None] | None = None
         """What follows as soon as the provider has a slot for it."""
-        self._repeats = 0
-        """How often the present deployment was asked again."""
-        self._retry_timer: TimerHandle | None = None
-        self._holds_budget = False
-        """What is under way or waits is a retry, which the budget counts."""
+        self._recourse: Recourse | None = None
+        """Made when an attempt fails: few do."""
         self._limits = b""
         self._prepares = False
         self._started = False
@@ -214,57 +195,66 @@ class Exchange:
         """The client has left: the upstream call ends now (promise P6), unless the answer is to go on without it."""
         if self._account.is_settled:
             return
-        recorder = self._recorder
-        if recorder is not None and recorder.goes_on(self._gateway.loop, self.client_gone):
+        keeping = self._keeping
+        if keeping is not None and keeping.goes_on(self._gateway.loop, self.client_gone):
             if self._paused:
                 self.resume()
             return
         self._charge(errors.ClientGone("The client left before the answer was complete."))
         self._drop_attempt()
-        self._settle(499 if not self._started else 200, "client_gone", errors.ClientGone.default_code)
-        if recorder is not None:
-            recorder.abandon()
-        if self._claimed is not None:
-            self._claimed.release()
+        self.settle(499 if not self._started else 200, "client_gone", errors.ClientGone.default_code)
+        if keeping is not None:
+            keeping.abandon()
 
     def cancel(self) -> None:
         """The answer is wanted no more (`POST /v1/responses/{id}/cancel`)."""
         if not self._account.is_settled:
-            self._break(errors.Cancelled("The response was cancelled."))
+            self.break_off(errors.Cancelled("The response was cancelled."))
 
     def pause(self) -> None:
         """The client does not keep up: stop reading from the provider."""
         self._paused = True
         if self._attempt is not None:
             self._attempt.pause()
-        elif self._pump is not None:
-            self._pump.pause()
+        elif self._keeping is not None:
+            self._keeping.pause()
 
     def resume(self) -> None:
         self._paused = False
         if self._attempt is not None:
             self._attempt.resume()
-        elif self._pump is not None:
-            self._pump.resume()
+        elif self._keeping is not None:
+            self._keeping.resume()
 
     def stop(self, error: errors.TidegateError) -> None:
         """End it now, in the form of the dialect; used when draining runs out of time."""
         if self._account.is_settled:
             return
-        if self._pump is not None and self._pump.started:
+        keeping = self._keeping
+        if keeping is not None and keeping.has_repeated:
             # Another gateway may be giving the answer that is repeated here: it has no ending yet.
             self._drop_attempt()
-            self._settle(200, "failed", error.code or "")
+            self.settle(200, "failed", error.code or "")
             self._downstream.drop()
             return
-        if self._recorder is not None and isinstance(error, errors.ShuttingDown):
-            self._recorder.point_to(error, claimed=self._claimed is not None)
-        self._break(error)
+        if keeping is not None and isinstance(error, errors.ShuttingDown):
+            keeping.point_to(error)
+        self.break_off(error)
 
     @property
     def repeats(self) -> bool:
         """Whether another request has the answer, or is having it."""
-        return self._pump is not None
+        return self._keeping is not None and self._keeping.repeats
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the client does not keep up."""
+        return self._paused
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has ended."""
+        return self._account.is_settled
 
     @property
     def send_stall(self) -> float:
@@ -352,14 +342,12 @@ class Exchange:
         if not self._prepares:
             held = self._account.reserve(request, self._call, self._plan)
             if held is not None:
-                self._errand = Errand(
-                    self._gateway.loop, held, partial(self._on_reserved, request), until=None, late=None
-                )
+                self.wait_for(held, partial(self._on_reserved, request))
                 return False
         return self._go_ahead(request)
 
     def _on_reserved(self, request: AnyRequest, found: Reservation | errors.TidegateError) -> None:
-        with self._carrying_on():
+        with self.carrying_on():
             if isinstance(found, errors.TidegateError):
                 raise found
             self._account.reservation = found
@@ -375,11 +363,11 @@ class Exchange:
             self._account.streams = True
         if not self._dialect.estimates:
             self._open_bridge(request)
-        recorder = self._recorder
-        if recorder is not None:
-            recorder.stream = self._stream
-            if recorder.background:
-                return self._begin_background(recorder, cast("ResponsesRequest", request))
+        keeping = self._keeping
+        if keeping is not None and keeping.recorder is not None:
+            keeping.recorder.stream = self._stream
+            if keeping.recorder.background:
+                return self._begin_background(keeping, cast("ResponsesRequest", request))
         return True
 
     def _open_bridge(self, request: AnyRequest) -> None:
@@ -413,17 +401,6 @@ class Exchange:
         if self._stream is not None:
             self._stream = bridge.open(self._stream)
 
-    @contextlib.contextmanager
-    def _carrying_on(self) -> Iterator[None]:
-        """An errand is done, and the exchange goes on: what is raised now ends it."""
-        self._errand = None
-        try:
-            yield
-        except errors.TidegateError as error:
-            self._break(error)
-        except Exception as bug:
-            self._on_bug(bug)
-
     # -- what is kept -------------------------------------------------------------------------------------------
 
     def _keep(self, keeper: "Keeper", request: AnyRequest, body: bytes, grace_s: float | None) -> bool:
@@ -439,30 +416,22 @@ class Exchange:
             self._plan,
             grace_s,
         )
-        if plan.claim is not None:
-            self._claimed = self._downstream = Claimed(self._downstream, keeper, plan.claim)
+        if plan is NOTHING:
+            return True
+        keeping = self._keeping = Keeping(keeper, plan, self._downstream)
+        self._downstream = keeping.downstream
         if plan.run is not None:
             plan.run.exchange = self
             self._account.answer_id = plan.run.public_id
-            self._recorder = self._downstream = Recorder(
-                self._downstream, plan.run, background=plan.background, grace_s=plan.grace_s
-            )
             if plan.background:
                 cast("ResponsesRequest", request).detach()
         if plan.claim is None and plan.references is None:
             return True
-        wait_s = LOOKUP_S if plan.claim is None else REPEAT_S
-        self._errand = Errand(
-            self._gateway.loop,
-            keeper.prepare(plan, tenant_of(self._account.principal)),
-            partial(self._on_prepared, request),
-            until=self._received_at + wait_s,
-            late=errors.StorageUnavailable(f"What the request builds on was not there within {wait_s:g} s."),
-        )
+        keeping.look_up(self, tenant_of(self._account.principal), partial(self._on_found, request))
         return False
 
-    def _on_prepared(self, request: AnyRequest, found: "History | Repeat | errors.TidegateError | None") -> None:
-        with self._carrying_on():
+    def _on_found(self, request: AnyRequest, found: History | Repeat | errors.TidegateError | None) -> None:
+        with self.carrying_on():
             if isinstance(found, errors.TidegateError):
                 raise found
             if isinstance(found, Repeat):
@@ -475,65 +444,44 @@ class Exchange:
 
     def _repeat(self, request: AnyRequest, found: Repeat) -> None:
         """Another request with the same idempotency key has had the answer, or is having it."""
-        keeper, claimed = self._gateway.keeper, self._claimed
-        assert keeper is not None
-        assert claimed is not None
-        self._downstream, self._recorder, self._claimed = claimed.downstream, None, None
-        self._account.repeats(found.run_id)
-        if found.answer is not None:
-            self._settle(200, "repeated")
-            self._downstream.respond(200, REPEATED, found.answer, found.content_type)
-            return
-        content_type = cast("StreamingRequest", request).open(self._call).content_type
-        pump = self._pump = Pump(self._downstream, REPEATED, content_type, paused=self._paused)
-        self._errand = Errand(
-            self._gateway.loop,
-            pump.run(keeper.frames_of(found.run_id, tenant_of(self._account.principal))),
-            partial(self._on_repeated, pump),
-            until=None,
-            late=None,
-        )
+        keeping, account = self._keeping, self._account
+        assert keeping is not None
+        account.repeats(found.run_id)
+        self._downstream = keeping.client
+        keeping.repeat(self, tenant_of(account.principal), found, cast("StreamingRequest", request), self._call)
 
-    def _on_repeated(self, pump: Pump, found: errors.TidegateError | None) -> None:
-        self._errand = None
-        if self._account.is_settled:
-            return
-        if found is None:
-            self._settle(200, "repeated")
-            self._downstream.end()
-        elif pump.started:
-            self._settle(200, "failed", found.code or "")
-            self._downstream.drop()  # a clean end would pass for a finished answer
-        else:
-            self._break(found)
-
-    # -- going on without a client ------------------------------------------------------------------------------
-
-    def _begin_background(self, recorder: Recorder, request: "ResponsesRequest") -> bool:
-        """The run is there from now on, whatever becomes of the client. Who did not ask for a stream has its answer as
-        soon as a kill cannot undo that; whether the call can go on at once."""
+    def _begin_background(self, keeping: Keeping, request: "ResponsesRequest") -> bool:
+        """Whether the call can go on at once."""
         if self._bridge is not None and self._translates_to(self._plan[0], request) is not None:
             self._bridge.check()
         queued = request.queued(self._call, self._plan[0].destination.model)
-        recorder.begin()
-        if request.typed.stream:
-            return True
-        self._errand = Errand(
-            self._gateway.loop,
-            recorder.durable(),
-            partial(self._on_durable, recorder, queued),
-            until=self._received_at + LOOKUP_S,
-            late=errors.StorageUnavailable("The response could not be stored in time."),
-        )
-        return False
+        return keeping.begin_background(self, queued, streams=bool(request.typed.stream))
 
-    def _on_durable(self, recorder: Recorder, queued: bytes, failed: errors.TidegateError | None) -> None:
-        """What is acknowledged here outlives a kill."""
-        with self._carrying_on():
-            if failed is not None:
-                raise failed
-            recorder.hand_over(queued)
-            self._next_attempt()
+    # -- what it waits for --------------------------------------------------------------------------------------
+
+    def wait_for(
+        self,
+        work: Coroutine[Any, Any, T],
+        then: Callable[[T | errors.TidegateError], None],
+        *,
+        within_s: float = math.inf,
+        late: errors.TidegateError | None = None,
+    ) -> None:
+        """`then` is told the result of `work`, or why there is none; `late` where it takes longer than `within_s` from when
+        the request came. Who is told goes on in :meth:`carrying_on`."""
+        until = None if math.isinf(within_s) else self._received_at + within_s
+        self._errand = Errand(self._gateway.loop, work, then, until=until, late=late)
+
+    @contextlib.contextmanager
+    def carrying_on(self) -> Iterator[None]:
+        """What was waited for is there, and the exchange goes on: what is raised now ends it."""
+        self._errand = None
+        try:
+            yield
+        except errors.TidegateError as error:
+            self.break_off(error)
+        except Exception as bug:
+            self._on_bug(bug)
 
     # -- attempt ------------------------------------------------------------------------------------------------
 
@@ -542,34 +490,33 @@ class Exchange:
             path = self._path = self._plan[0]
             self._respond(cast("ResponsesRequest", self._request).prepared(self._call, path.destination))
         else:
-            self._next_attempt()
+            self.ask_first()
 
-    def _next_attempt(self) -> None:
-        if not self._step:
-            self._path = self._account.path = self._plan[0]  # an answer names it, even if nobody may be asked
-            self._plan = self._snapshot.allowed(self._plan, self._gateway.loop.time())
-        path = self._plan[self._step]
-        self._step += 1
-        self._repeats = 0
-        self._ask(path)
+    def ask_first(self) -> None:
+        """Begin the attempts."""
+        self._path = self._account.path = self._plan[0]  # an answer names it, even if nobody may be asked
+        self._plan = self._snapshot.allowed(self._plan, self._gateway.loop.time())
+        self.ask(self._plan[0])
 
-    def _ask(self, path: Path) -> None:
+    def ask(self, path: Path) -> None:
         """Raises what keeps the deployment from being asked, a budget among them."""
         cover = self._account.cover(path)
         if cover is None:
             self._ask_covered(path)
         else:
-            self._errand = Errand(self._gateway.loop, cover, partial(self._on_covered, path), until=None, late=None)
+            self.wait_for(cover, partial(self._on_covered, path))
 
     def _on_covered(self, path: Path, failed: errors.TidegateError | None) -> None:
-        with self._carrying_on():
+        with self.carrying_on():
+            recourse = self._recourse
+            assert recourse is not None  # only what was spent on attempts that failed has to be covered
             if failed is not None:
-                self._fall_back()
+                recourse.fall_back(self)
                 return
             try:
                 self._ask_covered(path)
             except errors.CallerError:
-                self._fall_back()
+                recourse.fall_back(self)
 
     def _ask_covered(self, path: Path) -> None:
         request, bridge = self._request, self._bridge
@@ -631,7 +578,7 @@ class Exchange:
         """See :class:`tidegate.gateway.slots.Waiter`."""
         turn, self._turn = self._turn, None
         assert turn is not None
-        with self._carrying_on():
+        with self.carrying_on():
             turn()
 
     def turn_missed(self, error: errors.TidegateError) -> None:
@@ -733,11 +680,10 @@ class Exchange:
         if cover is None:
             self._send_again(path, body, used)
         else:
-            covered = partial(self._on_pause_covered, path, body, used)
-            self._errand = Errand(self._gateway.loop, cover, covered, until=None, late=None)
+            self.wait_for(cover, partial(self._on_pause_covered, path, body, used))
 
     def _on_pause_covered(self, path: Path, body: bytes, used: Usage, failed: errors.TidegateError | None) -> None:
-        with self._carrying_on():
+        with self.carrying_on():
             if failed is not None:
                 self._account.lose(used)
                 raise failed
@@ -752,19 +698,17 @@ class Exchange:
     def _fetch(self, bridge: Bridge, path: Path, request: AnyRequest, urls: list[str]) -> None:
         """The provider takes only bytes: get what the client's URLs point to, then go on."""
         total = self._total_of(path)
-        gateway = self._gateway
-        self._errand = Errand(
-            gateway.loop,
-            gateway.media.fetch_all(urls, param=self._dialect.media_param),
+        self.wait_for(
+            self._gateway.media.fetch_all(urls, param=self._dialect.media_param),
             partial(self._on_fetched, bridge, path, request),
-            until=None if math.isinf(total) else self._received_at + total,
+            within_s=total,
             late=errors.UpstreamTimeout(f"The media were not fetched within {total:g} s (total clock).", "total"),
         )
 
     def _on_fetched(
         self, bridge: Bridge, path: Path, request: AnyRequest, found: Mapping[str, str] | errors.TidegateError
     ) -> None:
-        with self._carrying_on():
+        with self.carrying_on():
             if isinstance(found, errors.TidegateError):
                 raise found
             bridge.fetched(found)
@@ -786,9 +730,8 @@ class Exchange:
         if self._errand is not None:
             self._errand.cancel()
             self._errand = None
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
-            self._retry_timer = None
+        if self._recourse is not None:
+            self._recourse.stop_waiting()
         if self._turn is not None:
             self._turn = None
             if self._path is not None:
@@ -860,7 +803,8 @@ class Exchange:
                     self._start(out)
                 if stream.committed and self._request is not None:
                     self._request = None  # no other attempt will need it, and it may be large
-                    self._give_back_budget()
+                    if self._recourse is not None:
+                        self._recourse.give_back_budget()
                     if self._bridge is not None:
                         self._bridge.let_go()
             elif not self._mute_since:
@@ -933,7 +877,9 @@ class Exchange:
         nothing for the client, though: a ping, thoughts that are not shown, half of a call that goes out whole.
         """
         attempt = self._attempt
-        if self._retry_timer is not None or (self._errand is not None and self._started):
+        if self._errand is not None and self._started:
+            return now + self._ping_after
+        if self._recourse is not None and self._recourse.waits:
             return now + self._ping_after
         if self._account.is_settled or self._stream is None:
             return None
@@ -966,7 +912,7 @@ class Exchange:
         if not self._started:
             self._start(out)
             out = b""
-        self._settle(200, outcome.status)
+        self.settle(200, outcome.status)
         self._downstream.end(out)
 
     def _on_failure(self, error: errors.TidegateError) -> None:
@@ -974,39 +920,22 @@ class Exchange:
         it the client is told, unless the alias has others go on with what was said."""
         self._charge(error)
         self._drop_attempt()
-        self._give_back_budget()
-        path, trial = self._path, self._trial
-        if path is not None:
-            error.redact(path.upstream.redacted)
+        path, trial, recourse = self._path, self._trial, self._recourse
+        assert path is not None
+        if recourse is None:
+            recourse = self._recourse = Recourse(self._gateway, self._plan, self._stream)
+        else:
+            recourse.give_back_budget()
+        error.redact(path.upstream.redacted)
         if trial is not None and trial.failed(error):
             self._account.failed += (failed_attempt(trial.path, error, self._status),)
         if self._account.is_settled or (self._stream is not None and self._stream.committed):
-            if path is None or not self._continues(path, error):
-                self._break(error)
+            if not self._continues(path, error, recourse):
+                self.break_off(error)
             return
-        what = verdict(error, self._snapshot.fallback_on(self._account.model, self._others))
-        self._failure = error, what
-        if path is None or not self._asks_again(path, what, error):
-            self._fall_back()
+        recourse.after(self, path, error, verdict(error, self._snapshot.fallback_on(self._account.model, self._others)))
 
-    def _fall_back(self, otherwise: Callable[[], bool] | None = None) -> None:
-        """Ask the next deployment, if there is one; else the client is told of the last failure, unless `otherwise` finds
-        something better."""
-        error, what = self._failure
-        while self._step < len(self._plan) and what != "final":
-            if self._stream is not None:
-                self._stream.outcome = None
-            try:
-                self._next_attempt()
-                return
-            except (errors.CallerError, errors.LimitsUnavailable):
-                # This deployment cannot honour the request, or a budget has no room for one more attempt: what went wrong
-                # is still the first failure.
-                continue
-        if otherwise is None or not otherwise():
-            self._break(error)
-
-    def _continues(self, path: Path, error: errors.TidegateError) -> bool:
+    def _continues(self, path: Path, error: errors.TidegateError, recourse: Recourse) -> bool:
         """Whether the next deployment goes on with the answer, or the same one where no other is left. If none can after all,
         the client is told how the answer broke off."""
         stream, bridge, account = self._stream, self._bridge, self._account
@@ -1018,54 +947,15 @@ class Exchange:
             account.grow(bridge.request, stream.longer(self._call))
         except errors.TidegateError:
             return False  # a budget cannot tell what that may cost
-        what = verdict(error)
-        self._failure = stream.failure or error, "elsewhere"
-        self._fall_back(partial(self._asks_again, path, "again" if what == "elsewhere" else what, error))
+        recourse.after_commit(self, path, error, stream.failure or error)
         return True
 
-    def _asks_again(self, path: Path, what: Verdict, error: errors.TidegateError) -> bool:
-        """Whether the same deployment will answer after all: with another credential at once, or a little later."""
-        router = self._gateway.router
-        if what == "credential":
-            if self._repeats + 1 >= path.upstream.credentials or not router.has_other_credential(path):
-                return False
-            wait_s = 0.0
-        elif what == "again" and router.is_fit(path):
-            left_s = self._received_at + self._total_of(path) - self._gateway.loop.time()
-            found = router.retry_in(path, self._repeats, error, left_s, len(self._gateway.exchanges))
-            if found is None:
-                return False
-            wait_s = found
-            self._holds_budget = True
-        else:
-            return False
-        self._repeats += 1
-        if self._stream is not None:
-            self._stream.outcome = None
-        if wait_s:
-            self._retry_timer = self._gateway.loop.call_later(wait_s, self._on_retry_due, path)
-            return True
-        return self._asked_again(path)
+    def time_left(self, path: Path) -> float:
+        """Seconds until the total clock runs out."""
+        return self._received_at + self._total_of(path) - self._gateway.loop.time()
 
-    def _asked_again(self, path: Path) -> bool:
-        try:
-            self._ask(path)
-        except (errors.CallerError, errors.LimitsUnavailable):
-            return False  # it was asked before, so that only a budget can stand in the way
-        return True
-
-    def _on_retry_due(self, path: Path) -> None:
-        self._retry_timer = None
-        with self._carrying_on():
-            if not self._asked_again(path):
-                self._fall_back()
-
-    def _give_back_budget(self) -> None:
-        if self._holds_budget:
-            self._holds_budget = False
-            self._gateway.router.budget.give_back()
-
-    def _break(self, error: errors.TidegateError) -> None:
+    def break_off(self, error: errors.TidegateError) -> None:
+        """End it with `error`, in the form of the dialect."""
         error.__traceback__ = None  # the frames that it was raised through refer to it, and to the whole request
         self._charge(error)
         self._drop_attempt()
@@ -1074,7 +964,7 @@ class Exchange:
             return
         assert self._stream is not None
         out = self._stream.fail(error)
-        self._settle(200, "cancelled" if isinstance(error, errors.Cancelled) else "failed", error.code or "")
+        self.settle(200, "cancelled" if isinstance(error, errors.Cancelled) else "failed", error.code or "")
         if self._stream.abrupt:
             self._downstream.cut()
         else:
@@ -1155,7 +1045,7 @@ class Exchange:
         fields = self._fields(now)
         if answer.usage.estimated:
             fields += b"tidegate-usage: estimated\r\n"
-        self._settle(200, answer.status, now=now)
+        self.settle(200, answer.status, now=now)
         self._downstream.respond(200, fields, answer.body, answer.content_type)
 
     # -- settle -------------------------------------------------------------------------------------------------
@@ -1164,10 +1054,10 @@ class Exchange:
         """Nothing of an answer has been sent yet: the error is the answer. Whoever asked for it in the background has had a
         200."""
         self._drop_attempt()
-        recorder = self._recorder
-        is_answered = recorder is not None and recorder.answered
+        keeping = self._keeping
+        is_answered = keeping is not None and keeping.has_answered
         status = 200 if is_answered else self._dialect.error_status(error)
-        self._settle(status, _ending(error), error.code or "")
+        self.settle(status, _ending(error), error.code or "")
         self._downstream.refuse(error, self._fields(time.perf_counter()))
 
     def _on_bug(self, bug: Exception) -> None:
@@ -1188,27 +1078,28 @@ class Exchange:
 
     def _break_quietly(self, error: errors.TidegateError) -> None:
         try:
-            self._break(error)
+            self.break_off(error)
         except Exception:
             self._gateway.log.exception("ending_failed", request_id=self._account.request_id.decode("latin-1"))
-            self._settle(500, "failed", error.code or "")
+            self.settle(500, "failed", error.code or "")
             self._downstream.drop()  # a clean end would pass for a finished answer
 
-    def _settle(self, status: int, ending: str, error: str = "", *, now: float | None = None) -> None:
+    def settle(self, status: int, ending: str, error: str = "", *, now: float | None = None) -> None:
         """Exactly once for each request, whatever happened. `now` is the performance counter, where it was just read."""
         account = self._account
         if account.is_settled:
             return
         gateway = self._gateway
         gateway.exchanges.discard(self)
-        self._give_back_budget()
+        if self._recourse is not None:
+            self._recourse.give_back_budget()
         if self._trial is not None:
             if ending in ("completed", "incomplete"):
                 self._trial.succeeded()
             else:
                 self._trial.left()
-        if self._recorder is not None:
-            self._recorder.settled()
+        if self._keeping is not None:
+            self._keeping.settled()
         if self.look_at != UNWATCHED:
             gateway.wheel.forget(self)
         if now is not None:

@@ -60,7 +60,7 @@ from tidegate.wire.errors import (
 if TYPE_CHECKING:
     from tidegate.gateway.exchange import Exchange
 
-__all__ = ["Keeper", "Plan", "new_item_id"]
+__all__ = ["NOTHING", "Keeper", "Plan", "new_item_id"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -118,7 +118,8 @@ def new_item_id(prefix: str) -> str:
     return supply.take().decode("ascii")
 
 
-_NOTHING = Plan()
+NOTHING = Plan()
+"""Nothing is kept, and nothing looked up."""
 
 
 class Recording:
@@ -260,14 +261,14 @@ class Keeper:
         if grace_s is None:
             grace_s = self._grace_s
         if not is_prompt and not grace_s and key is None:
-            return _NOTHING
+            return NOTHING
         if is_prompt and not all(path.destination.gateway_state for path in paths):
-            return _NOTHING  # the provider holds the state
+            return NOTHING  # the provider holds the state
         quota_of = "" if key is None else principal.key_id
         if not isinstance(request, ResponsesRequest):
             endpoint = dialect.replace(":", "/").partition("/")[0]  # what is behind is an operation
             if endpoint not in _REPEATABLE and not is_prompt:
-                return _NOTHING
+                return NOTHING
             run: Recording | None = None
             if request.wants_stream and (grace_s or key is not None):
                 run = self._stream_only(principal, dialect, model, paths, is_claimed=key is not None)

@@ -99,10 +99,6 @@ class Recorder:
         """Until a kill cannot undo that the run began."""
         await self._run.durable()
 
-    def settled(self) -> None:
-        """The exchange has ended, and is not held any longer."""
-        self._run.exchange = None
-
     def goes_on(self, loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> bool:
         """The client has left: whether the answer goes on all the same. Unless it runs in the background, `end` is called
         when nobody has followed it for its grace."""
