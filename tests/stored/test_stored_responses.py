@@ -129,6 +129,26 @@ def test_a_response_in_the_background_is_polled_followed_and_cancelled(client: o
     assert client.responses.retrieve(slow.id).status == "cancelled"
 
 
+@providers
+def test_a_response_that_goes_on_shows_what_it_has_said(client: openai.OpenAI, provider: str) -> None:
+    """What is finished, and of what is open the text so far, as often as somebody asks."""
+    model = f"{provider}/lorem?chunks=60&gap=20"
+    name = client.responses.create(model=model, input="hi", background=True).id
+    texts: list[str] = []
+    until = time.monotonic() + 10
+    while (found := client.responses.retrieve(name)).status in ("queued", "in_progress"):
+        assert time.monotonic() < until
+        if found.output:
+            (item,) = found.output
+            assert item.type == "message"
+            texts.append(found.output_text)
+        time.sleep(0.1)
+    assert found.status == "completed"
+    assert len(set(texts)) > 2
+    assert all(found.output_text.startswith(text) for text in texts)
+    assert texts == sorted(texts, key=len)
+
+
 def test_only_responses_in_the_background_can_be_cancelled(client: openai.OpenAI) -> None:
     given = client.responses.create(model="openai/echo", input="hi")
     with pytest.raises(openai.BadRequestError) as caught:

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,18 @@ async def pair(
             await two.stop()
 
 
-async def poll(client: httpx.AsyncClient, name: str, seconds: float = 15) -> dict[str, Any]:
+def has_ended(found: dict[str, Any]) -> bool:
+    return found["status"] not in ("queued", "in_progress")
+
+
+async def poll(
+    client: httpx.AsyncClient, name: str, seconds: float = 15, *, until: Callable[[dict[str, Any]], bool] = has_ended
+) -> dict[str, Any]:
     async with asyncio.timeout(seconds):
         while True:
-            found = (await client.get(f"/v1/responses/{name}")).json()
-            if found["status"] not in ("queued", "in_progress"):
-                return dict(found)
+            found: dict[str, Any] = (await client.get(f"/v1/responses/{name}")).json()
+            if until(found):
+                return found
             await asyncio.sleep(0.1)
 
 
@@ -106,6 +112,8 @@ def test_what_one_gateway_runs_the_other_follows_continues_and_cancels(
     async def scene() -> None:
         async with pair(tmp_path, database, valkey) as (_, _, a, b):
             begun = (await a.post("/v1/responses", json={**SLOW, "background": True})).json()
+            found = await poll(b, begun["id"], until=lambda found: bool(found["output"]))
+            assert (found["status"], found["output"][0]["status"]) == ("in_progress", "in_progress")
             arrived: list[tuple[float, bytes]] = []
             loop = asyncio.get_running_loop()
             async with b.stream("GET", f"/v1/responses/{begun['id']}?stream=true") as followed:

@@ -25,6 +25,7 @@ from tidegate.gateway.history import History
 from tidegate.gateway.idempotency import KEPT_S as CLAIM_KEPT_S
 from tidegate.gateway.idempotency import Claim, Repeat, claim_named, take
 from tidegate.gateway.ids import IdSupply
+from tidegate.gateway.progress import Progress
 from tidegate.gateway.quota import Quota
 from tidegate.gateway.snapshot import Path
 from tidegate.gateway.tenant import tenant_of
@@ -232,6 +233,7 @@ class Keeper:
         self._running: dict[str, Recording] = {}
         self.quota = Quota(loop, storage, int(settings.quota), is_shared=self._shared)
         self.journal = Journal(loop, self)
+        self._progress = Progress(self._read)
         storage.on_cancel = self._on_cancel
         storage.on_taken = self._on_taken
 
@@ -412,6 +414,7 @@ class Keeper:
         """A run has ended."""
         self._running.pop(recording.public_id, None)
         self._writers.pop(recording.number, None)
+        self._progress.forget(recording.public_id)
 
     def append_segment(self, run: int, place: int, frames: bytes) -> None:
         """See :class:`tidegate.streams.journal.Segments`. Storage counts frames by number; ours are counted by byte."""
@@ -447,11 +450,8 @@ class Keeper:
         """The response object as it stands."""
         run = await self.find(run_id, tenant, dialect="responses")
         if run.status not in ENDED:
-            members = jsonio.members(run.request)
-            members["status"] = jsonio.raw(
-                "in_progress" if run.status == "queued" and run_id in self._running else run.status
-            )
-            return jsonio.encode(members)
+            return await self._so_far(run, tenant)
+        self._progress.forget(run_id)
         if run.error_code == INTERRUPTED:
             if run.answer:
                 return run.answer
@@ -461,6 +461,19 @@ class Keeper:
         members = jsonio.members(run.answer)
         members["output"] = jsonio.raw([msgspec.Raw(item) for item in await self._outputs(tenant, run_id)])
         return jsonio.encode(members)
+
+    async def _so_far(self, run: StoredRun, tenant: Tenant) -> bytes:
+        """The response object of a run that goes on."""
+        run_id = run.ref.id
+        members = jsonio.members(run.request)
+        try:
+            remains = await self._progress.of(tenant, run_id)
+        except Deleted:
+            self._progress.forget(run_id)
+            raise _not_found(run_id) from None
+        has_begun = run_id in self._running or remains.last >= 0
+        members["status"] = jsonio.raw("in_progress" if has_begun else run.status)
+        return remains.so_far(jsonio.encode(members))
 
     async def frames(self, run: StoredRun, tenant: Tenant, after: int | None) -> AsyncIterator[bytes]:
         """The frames of a run behind event `after`, to its end, also where another process writes it. A response that did

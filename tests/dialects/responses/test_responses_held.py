@@ -202,3 +202,19 @@ def test_the_journal_of_a_dead_process_tells_at_every_place_what_the_provider_s_
             "failed",
             sum("added" in one["type"] for one in RICH[:count]),
         )
+
+
+def test_what_an_answer_that_goes_on_has_said_stands_in_items_that_are_open() -> None:
+    whole = {**MESSAGE, "status": "completed", "content": [text("ebb")]}
+    call = {"id": "fc_1", "type": "function_call", "name": "tide", "call_id": "call_1", "arguments": ""}
+    done = {"type": "response.output_item.done", "output_index": 0, "item": whole}
+    arguments = delta("function_call_arguments", '{"at"', 1)
+    remains = Remains()
+    remains.feed(numbered(BEGUN, added(0, MESSAGE), done, added(1, call), arguments))
+    queued = {"id": "resp_1", "status": "in_progress", "output": []}
+    found = json.loads(remains.so_far(json.dumps(queued).encode()))
+    assert found == {**queued, "output": [whole, {**call, "status": "in_progress", "arguments": '{"at"'}]}
+    again = {**call, "arguments": '{"at":1}', "status": "completed"}
+    ended = {"id": "resp_1", "status": "completed", "output": [whole, again]}
+    remains.feed(numbered({"type": "response.completed", "response": ended}, start=5))
+    assert json.loads(remains.so_far(json.dumps(queued).encode())) == ended

@@ -27,6 +27,7 @@ HELD_LIMIT = 64 * 1024 * 1024
 
 _NOTHING = jsonio.raw([])
 _INCOMPLETE = jsonio.raw("incomplete")
+_IN_PROGRESS = jsonio.raw("in_progress")
 _STATUS_AT_A_BREAK = {
     b'"image_generation_call"': jsonio.raw("failed"),
     b'"web_search_call"': jsonio.raw("failed"),
@@ -182,6 +183,16 @@ class HeldItems:
 
     def at_a_break(self, response_id: str) -> list[msgspec.Raw]:
         """The items of an answer that broke off, in order: those that are open are `incomplete`."""
+        return self._all(response_id, _STATUS_AT_A_BREAK, _INCOMPLETE)
+
+    def so_far(self, response_id: str) -> list[msgspec.Raw]:
+        """The items of an answer that goes on, in order: those that are open are `in_progress`."""
+        return self._all(response_id, {}, _IN_PROGRESS)
+
+    def _all(
+        self, response_id: str, statuses: Mapping[bytes, msgspec.Raw], otherwise: msgspec.Raw
+    ) -> list[msgspec.Raw]:
+        """Open items get the status of their type in `statuses`, or `otherwise`."""
         items: dict[int, msgspec.Raw] = dict(self._done)
         opened = {index: _unannounced(sayings, response_id, index) for index, sayings in self._saying.items()}
         opened |= self._open
@@ -196,7 +207,7 @@ class HeldItems:
                     content[member] = saying.value()
             kind = bytes(content.get("type", jsonio.NULL))
             if "status" in content or kind in _ALWAYS_WITH_STATUS:
-                content["status"] = _STATUS_AT_A_BREAK.get(kind, _INCOMPLETE)
+                content["status"] = statuses.get(kind, otherwise)
             items[index] = jsonio.raw(content)
         return [items[index] for index in sorted(items)]
 

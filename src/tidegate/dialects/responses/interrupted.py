@@ -98,6 +98,16 @@ class Remains:
         members["error"] = jsonio.raw({"code": "server_error", "message": _MESSAGE})
         return jsonio.encode(members)
 
+    def so_far(self, begun: bytes) -> bytes:
+        """The response object of an answer that goes on, made of `begun`, with what was said so far; the real one where its
+        ending is written already."""
+        if self._ending is not None:
+            return bytes(self._ending)
+        members = jsonio.members(begun)
+        response_id = jsonio.string(members.get("id", jsonio.NULL)) or ""
+        members["output"] = jsonio.raw(self._items.so_far(response_id))
+        return jsonio.encode(members)
+
     def closing(self, begun: bytes, after: int | None) -> bytes:
         """The frame that ends the stream for a client that has seen event `after`; empty where the real one did.
 
