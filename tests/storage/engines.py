@@ -12,13 +12,14 @@ T = TypeVar("T")
 
 
 class Watched:
-    """A real engine whose transactions are counted, and that can be out of order in three ways."""
+    """A real engine whose transactions and reads are counted, and that can be out of order in three ways."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.dialect: Dialect = engine.dialect
         self.syncs: list[bool] = []
         """One for each transaction: whether it had to be on the disk."""
+        self.reads = 0
         self.is_down = False
         """Nothing arrives."""
         self.loses_answers = 0
@@ -41,6 +42,7 @@ class Watched:
     async def read(self, work: Callable[[], Work[T]]) -> T:
         if self.is_down:
             raise Unavailable("out of order")
+        self.reads += 1
         return await self._engine.read(work)
 
     async def appear(self, process: int) -> None:

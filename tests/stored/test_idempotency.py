@@ -4,6 +4,8 @@ import asyncio
 import secrets
 import sqlite3
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ from tests.storage.engines import Watched
 from tests.support.api import Api
 from tests.support.running import Running
 from tidegate.config.schema import Storage as StorageSettings
-from tidegate.gateway.idempotency import Repeat, claim_named, take
+from tidegate.gateway.idempotency import Claim, Claimed, Repeat, claim_named, take
 from tidegate.gateway.keeper import Keeper
 from tidegate.storage.crypto import Keyring
 from tidegate.storage.records import Tenant
 from tidegate.storage.sqlite import SQLiteEngine
 from tidegate.storage.storage import Settings, Storage
+from tidegate.wire.errors import Internal, StorageUnavailable, TidegateError
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/responses": {"input": "hi"},
@@ -76,24 +79,111 @@ def test_requests_at_the_same_time_share_one_run(keeping: Running, key: dict[str
     assert asked(keeping) - before == 1
 
 
-def test_who_waits_for_the_first_answer_writes_nothing(tmp_path: Path) -> None:
+class Client:
+    """One who is given an answer, and does nothing with it."""
+
+    def start(self, fields: bytes, content_type: bytes, first: bytes) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def ping(self, data: bytes) -> None: ...
+    def end(self, data: bytes = b"") -> None: ...
+    def cut(self) -> None: ...
+    def drop(self) -> None: ...
+    def respond(self, status: int, fields: bytes, body: bytes, content_type: bytes = b"") -> None: ...
+    def refuse(self, error: TidegateError, fields: bytes = b"") -> None: ...
+
+
+TENANT = Tenant("acme", "harbour")
+
+
+def claims_of(*names: str, streams: bool = False) -> list[Claim]:
+    return [claim_named(b"key", TENANT, "chat", b"{}", name, streams=streams) for name in names]
+
+
+@asynccontextmanager
+async def watched(folder: Path) -> AsyncIterator[tuple[Watched, Storage, Keeper]]:
+    engine = Watched(await SQLiteEngine.open(folder / "tidegate.db"))
+    storage = await Storage.over(engine, Keyring(), Settings())
+    try:
+        yield engine, storage, Keeper(asyncio.get_running_loop(), storage, StorageSettings())
+    finally:
+        await storage.close()
+
+
+def test_who_waits_for_an_answer_of_this_gateway_asks_the_database_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with watched(tmp_path) as (engine, _, keeper):
+            first, *others = claims_of("resp_1", "resp_2", "resp_3")
+            assert await take(keeper, first) is None
+            waiting = [asyncio.create_task(take(keeper, claim)) for claim in others]
+            await asyncio.sleep(0.15)
+            counts = engine.commits, engine.reads
+            await asyncio.sleep(0.4)
+            assert (engine.commits, engine.reads) == counts
+            Claimed(Client(), keeper, first).respond(200, b"", b"answer", b"application/json")
+            done, _ = await asyncio.wait(waiting, timeout=0.05)
+            assert [one.result() for one in done] == [Repeat("resp_1", b"answer", b"application/json")] * 2
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("how", ["release", "drop", "refuse"])
+def test_where_nothing_comes_of_the_first_request_here_another_one_runs(tmp_path: Path, how: str) -> None:
+    async def scene() -> None:
+        async with watched(tmp_path) as (_, _, keeper):
+            first, *others = claims_of("resp_1", "resp_2", "resp_3")
+            assert await take(keeper, first) is None
+            waiting = [asyncio.create_task(take(keeper, claim)) for claim in others]
+            await asyncio.sleep(0.05)
+            claimed = Claimed(Client(), keeper, first)
+            if how == "refuse":
+                claimed.refuse(Internal("no"))
+            elif how == "drop":
+                claimed.drop()
+            else:
+                claimed.release()
+            done, left = await asyncio.wait(waiting, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+            assert [one.result() for one in done] == [None]
+            (other,) = left
+            other.cancel()
+
+    asyncio.run(scene())
+
+
+def test_a_stream_that_could_not_be_stored_is_not_given_again_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with watched(tmp_path) as (_, storage, keeper):
+            first, second = claims_of("strm_1", "strm_2", streams=True)
+            assert await take(keeper, first) is None
+            waiting = asyncio.create_task(take(keeper, second))
+            await asyncio.sleep(0.05)
+            Claimed(Client(), keeper, first).start(b"", b"text/event-stream", b"data: {}\n\n")
+            assert await asyncio.wait_for(waiting, 1) == Repeat("strm_1", None)
+            with pytest.raises(StorageUnavailable, match="not in store"):
+                await anext(keeper.frames_of("strm_1", TENANT))
+            elsewhere = Keeper(asyncio.get_running_loop(), storage, StorageSettings())
+            await storage._writer.settle_all()
+            with pytest.raises(StorageUnavailable, match="not in store"):
+                await asyncio.wait_for(take(elsewhere, second), 5)
+
+    asyncio.run(scene())
+
+
+def test_who_waits_for_an_answer_of_another_gateway_writes_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
         engine = Watched(await SQLiteEngine.open(tmp_path / "tidegate.db"))
         storage = await Storage.over(engine, Keyring(), Settings())
-        keeper = Keeper(asyncio.get_running_loop(), storage, StorageSettings())
-        tenant = Tenant("acme", "harbour")
-        claims = [
-            claim_named(b"key", tenant, "chat", b"{}", name, streams=False) for name in ("resp_1", "resp_2", "resp_3")
-        ]
+        loop = asyncio.get_running_loop()
+        here, elsewhere = (Keeper(loop, storage, StorageSettings()) for _ in range(2))
+        claims = claims_of("resp_1", "resp_2", "resp_3")
         try:
-            assert await take(keeper, claims[0]) is None
-            waiting = [asyncio.create_task(take(keeper, claim)) for claim in claims[1:]]
+            assert await take(elsewhere, claims[0]) is None
+            waiting = [asyncio.create_task(take(here, claim)) for claim in claims[1:]]
             await asyncio.sleep(0.15)
             commits = engine.commits
             await asyncio.sleep(0.6)
             assert engine.commits == commits
             assert not any(one.done() for one in waiting)
-            storage.settle_claim(tenant, "key", "resp_1", 200, b"application/json\nanswer")
+            storage.settle_claim(TENANT, "key", "resp_1", 200, b"application/json\nanswer")
             for repeat in await asyncio.gather(*waiting):
                 assert repeat == Repeat("resp_1", b"answer", b"application/json")
         finally:
@@ -105,16 +195,14 @@ def test_who_waits_for_the_first_answer_writes_nothing(tmp_path: Path) -> None:
 def test_of_those_who_wait_one_takes_a_key_that_is_given_back(tmp_path: Path) -> None:
     async def scene() -> None:
         storage = await Storage.open(f"sqlite:///{tmp_path / 'tidegate.db'}")
-        keeper = Keeper(asyncio.get_running_loop(), storage, StorageSettings())
-        tenant = Tenant("acme", "harbour")
-        claims = [
-            claim_named(b"key", tenant, "chat", b"{}", name, streams=False) for name in ("resp_1", "resp_2", "resp_3")
-        ]
+        loop = asyncio.get_running_loop()
+        here, elsewhere = (Keeper(loop, storage, StorageSettings()) for _ in range(2))
+        claims = claims_of("resp_1", "resp_2", "resp_3")
         try:
-            assert await take(keeper, claims[0]) is None
-            waiting = [asyncio.create_task(take(keeper, claim)) for claim in claims[1:]]
+            assert await take(elsewhere, claims[0]) is None
+            waiting = [asyncio.create_task(take(here, claim)) for claim in claims[1:]]
             await asyncio.sleep(0.05)
-            storage.release_claim(tenant, "key", "resp_1")
+            storage.release_claim(TENANT, "key", "resp_1")
             done, others = await asyncio.wait(waiting, timeout=5, return_when=asyncio.FIRST_COMPLETED)
             assert [one.result() for one in done] == [None]
             (other,) = others

@@ -23,7 +23,7 @@ from tidegate.dialects.resume import Resume
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.history import History
 from tidegate.gateway.idempotency import KEPT_S as CLAIM_KEPT_S
-from tidegate.gateway.idempotency import Claim, Repeat, claim_named, take
+from tidegate.gateway.idempotency import Claim, Claims, Repeat, claim_named, not_stored, take
 from tidegate.gateway.ids import IdSupply
 from tidegate.gateway.progress import Progress
 from tidegate.gateway.quota import Quota
@@ -233,6 +233,7 @@ class Keeper:
         self._running: dict[str, Recording] = {}
         self.quota = Quota(loop, storage, int(settings.quota), is_shared=self._shared)
         self.journal = Journal(loop, self)
+        self.claims = Claims(loop)
         self._progress = Progress(self._read)
         storage.on_cancel = self._on_cancel
         storage.on_taken = self._on_taken
@@ -524,8 +525,12 @@ class Keeper:
                 yield closing
 
     async def frames_of(self, run_id: str, tenant: Tenant) -> AsyncIterator[bytes]:
-        """All frames of a run, as :meth:`frames`."""
-        async for piece in self.frames(await self.find(run_id, tenant), tenant, None):
+        """All frames of a run that is to be repeated, as :meth:`frames`. Raises StorageUnavailable where it was not kept."""
+        try:
+            run = await self.find(run_id, tenant)
+        except NotFound:
+            raise not_stored() from None
+        async for piece in self.frames(run, tenant, None):
             yield piece
 
     async def cancel(self, run_id: str, tenant: Tenant) -> bytes:
