@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from tests.storage.stage import HOUR_S, OURS, THEIRS, Place, eventually, put, run, until
+from tests.storage.stage import HOUR_S, OURS, THEIRS, Place, ending, eventually, put, run, until
 
 
 def test_of_many_callers_in_two_processes_one_gets_the_key(place: Place) -> None:
@@ -108,5 +108,40 @@ def test_the_key_of_a_process_that_died_before_its_run_began_is_free_again(place
             assert (await storage.claim(OURS, "lost", digest=b"d", run_id="resp_2", expires_at=2e9)).is_new
             claim = await storage.claim(OURS, "kept", digest=b"d", run_id="resp_3", expires_at=2e9)
             assert (claim.is_new, claim.run_id) == (False, made.new.id)
+
+    run(scenario)
+
+
+def test_kept_answers_count_for_the_key_that_asked_until_they_are_gone(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open("a-master-key-0123456789abcdef0123") as storage:
+
+            async def in_store() -> int:
+                await storage._writer.settle_all()
+                found = await storage.stored(OURS, "app")
+                assert found.runs == 0
+                assert (await storage.stored(OURS, "other")).size == 0
+                return found.size
+
+            async def answered(name: str, run_id: str, expires_at: float) -> None:
+                claim = await storage.claim(OURS, name, digest=b"d", run_id=run_id, expires_at=expires_at, key="app")
+                assert claim.is_new
+                for answer in (b"answer", b"another one, which comes too late"):
+                    storage.settle_claim(OURS, name, run_id, 200, answer)
+
+            await answered("swept", "resp_1", time.time() - 1)
+            assert await in_store() == 6
+            await storage.sweep()
+            assert await in_store() == 0
+            await answered("again", "resp_1", time.time() - 1)
+            await answered("again", "resp_2", 2e9)
+            assert await in_store() == 6
+            made = put(storage)
+            storage.finish_run(made, ending())
+            await storage.durable(made)
+            await answered("deleted", made.new.id, 2e9)
+            assert (await storage.stored(OURS, "app")).size > 6
+            await storage.delete_run(OURS, made.new.id)
+            assert await in_store() == 6
 
     run(scenario)

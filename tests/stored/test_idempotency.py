@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tests.storage.engines import Watched
 from tests.support.api import Api
-from tests.support.running import Running
+from tests.support.running import SIM_ONLY, Running
 from tidegate.config.schema import Storage as StorageSettings
 from tidegate.gateway.idempotency import Claim, Claimed, Repeat, claim_named, take
 from tidegate.gateway.keeper import Keeper
@@ -96,7 +97,7 @@ TENANT = Tenant("acme", "harbour")
 
 
 def claims_of(*names: str, streams: bool = False) -> list[Claim]:
-    return [claim_named(b"key", TENANT, "chat", b"{}", name, streams=streams) for name in names]
+    return [claim_named(b"key", TENANT, "app", "chat", b"{}", name, streams=streams) for name in names]
 
 
 @asynccontextmanager
@@ -294,3 +295,38 @@ def test_a_stream_can_be_had_again_as_long_as_its_key_holds(
         again = api.post(path, body, headers=key)
     assert again.headers.get("tidegate-repeated") == "true"
     assert again.content == first.content
+
+
+@pytest.mark.parametrize(
+    ("path", "stream"), [("/v1/responses", False), ("/v1/responses", True), ("/v1/chat/completions", False)]
+)
+def test_nothing_of_an_answer_is_kept_longer_than_anything_is(
+    tmp_path: Path, key: dict[str, str], path: str, stream: bool
+) -> None:
+    """An hour, where that is what `storage.retention` says: an answer can be had again until then."""
+    body = {"model": "sim/echo", "stream": stream, **BODIES[path]}
+    toml = SIM_ONLY.replace("port = 0", f'port = 0\ndata_dir = "{tmp_path}"') + '[storage]\nretention = "1h"\n'
+
+    async def sweep() -> None:
+        storage = await Storage.open(f"sqlite:///{tmp_path}/tidegate.db")
+        await storage.sweep()
+        await storage.close()
+
+    def pass_minutes(minutes: int) -> None:
+        with sqlite3.connect(tmp_path / "tidegate.db", timeout=5) as database:
+            for table in ("runs", "idempotency"):
+                database.execute(f"UPDATE {table} SET expires_at = expires_at - {60 * minutes}")
+        asyncio.run(sweep())
+
+    with Running(toml) as gateway, Api(gateway) as api:
+        first = api.post(path, body, headers=key)
+        time.sleep(0.2)  # the end is written behind the answer
+        pass_minutes(50)
+        again = api.post(path, body, headers=key)
+        assert again.headers.get("tidegate-repeated") == "true"
+        assert again.content == first.content
+        pass_minutes(11)
+        with sqlite3.connect(tmp_path / "tidegate.db", timeout=5) as database:
+            for table in ("runs", "items", "segments", "idempotency"):
+                assert database.execute(f"SELECT * FROM {table}").fetchall() == [], table
+        assert "tidegate-repeated" not in api.post(path, body, headers=key).headers

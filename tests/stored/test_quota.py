@@ -128,3 +128,24 @@ def test_what_is_kept_to_be_had_again_counts_and_a_repetition_stores_nothing(tmp
         )
         assert again.content == first.content
         assert again.headers["tidegate-repeated"] == "true"
+
+
+def test_an_answer_in_one_body_that_is_kept_to_be_had_again_counts(tmp_path: Path) -> None:
+    ours = {"authorization": "Bearer key-0123456789abcdef0123456789abcd"}
+    others = {"authorization": "Bearer key-abcdef0123456789abcdef01234567"}
+    body = {"model": "lab/echo", "messages": [{"role": "user", "content": "x" * 4000}]}
+    for times in range(2):
+        with Running(TOML.replace("{data}", str(tmp_path))) as gateway, Api(gateway) as api:
+            statuses = [
+                api.post("/v1/chat/completions", body, headers={**ours, "idempotency-key": f"k{times}{n}"}).status
+                for n in range(8)
+            ]
+            if times:  # it is known behind a start
+                assert set(statuses) == {429}
+            else:
+                assert statuses[0] == 200
+                assert statuses[-1] == 429
+            again = api.post("/v1/chat/completions", body, headers={**ours, "idempotency-key": "k00"})
+            assert again.headers["tidegate-repeated"] == "true"
+            other = api.post("/v1/chat/completions", body, headers={**others, "idempotency-key": f"o{times}"})
+            assert other.status == 200

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["KEPT_S", "Claim", "Claimed", "Claims", "Repeat", "claim_named", "not_stored", "take"]
 
 KEPT_S = 24 * 3600.0
-"""How long an answer can be had again."""
+"""How long an answer can be had again, where nothing that is stored is removed earlier."""
 
 LONGEST_PAUSE_S = 1.0
 """How often is asked at least whether the first request has its answer, where another gateway is giving it."""
@@ -32,6 +32,8 @@ class Claim(msgspec.Struct, frozen=True):
     """What a request asks for: `name` is the caller's key, `digest` what must be the same in every repetition."""
 
     tenant: Tenant
+    key: str
+    """The virtual key that the answer counts for."""
     name: str
     digest: bytes
     run_id: str
@@ -47,14 +49,15 @@ class Repeat(msgspec.Struct, frozen=True):
     content_type: bytes = JSON
 
 
-def claim_named(given: bytes, tenant: Tenant, path: str, body: bytes, run_id: str, *, streams: bool) -> Claim:
+def claim_named(given: bytes, tenant: Tenant, key: str, path: str, body: bytes, run_id: str, *, streams: bool) -> Claim:
     """The claim that the header `given` makes. Raises InvalidRequest."""
     if not _NAME.fullmatch(given):
         raise InvalidRequest(
             "The header 'Idempotency-Key' must be 1 to 255 printable ASCII characters without spaces.",
             code="invalid_idempotency_key",
         )
-    return Claim(tenant, given.decode("ascii"), hashlib.sha256(path.encode() + b"\0" + body).digest(), run_id, streams)
+    digest = hashlib.sha256(path.encode() + b"\0" + body).digest()
+    return Claim(tenant, key, given.decode("ascii"), digest, run_id, streams)
 
 
 def not_stored() -> StorageUnavailable:
@@ -109,7 +112,8 @@ async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
                 claim.name,
                 digest=claim.digest,
                 run_id=claim.run_id,
-                expires_at=keeper.now() + KEPT_S,
+                expires_at=keeper.now() + keeper.claims_kept_s,
+                key=claim.key,
             )
         if found.is_new:
             claims.hold(claim.run_id)
@@ -190,4 +194,5 @@ class Claimed:
         claim = self._claim
         self._has_answer = True
         self._keeper.storage.settle_claim(claim.tenant, claim.name, claim.run_id, 200, answer)
+        self._keeper.quota.add(claim.tenant, claim.key, len(answer))
         self._keeper.claims.tell(claim.run_id, repeat)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -227,11 +228,12 @@ class Keeper:
         self.storage = storage
         self._grace_s = float(settings.resume_grace)
         self._retention_s = settings.retention.seconds()
-        self._shared = settings.url.startswith("postgres")
-        """Other gateways write to the same database."""
+        longest_s = math.inf if self._retention_s is None else self._retention_s
+        self.claims_kept_s = min(CLAIM_KEPT_S, longest_s)
+        self._graces_kept_s = min(GRACE_KEPT_S, longest_s)
         self._writers: dict[int, StoredWriter] = {}
         self._running: dict[str, Recording] = {}
-        self.quota = Quota(loop, storage, int(settings.quota), is_shared=self._shared)
+        self.quota = Quota(loop, storage, int(settings.quota), is_shared=settings.url.startswith("postgres"))
         self.journal = Journal(loop, self)
         self.claims = Claims(loop)
         self._progress = Progress(self._read)
@@ -324,7 +326,7 @@ class Keeper:
         streams: bool,
     ) -> Claim:
         run_id = call.response_id if run is None else run.public_id
-        return claim_named(key, tenant_of(principal), dialect, body, run_id, streams=streams)
+        return claim_named(key, tenant_of(principal), principal.key_id, dialect, body, run_id, streams=streams)
 
     def _response(
         self, request: ResponsesRequest, call: Call, principal: Principal, model: str, paths: Sequence[Path]
@@ -359,7 +361,7 @@ class Keeper:
             model=model,
             deployment=paths[0].name,
             created_at=self.now(),
-            expires_at=self.now() + (CLAIM_KEPT_S if is_claimed else GRACE_KEPT_S),
+            expires_at=self.now() + (self.claims_kept_s if is_claimed else self._graces_kept_s),
         )
         return Recording(self, new, (), None)
 
@@ -573,7 +575,7 @@ class Keeper:
     async def _patiently(self, read: Callable[[], Awaitable[T | None]]) -> T | None:
         """What another gateway has just answered may not be there yet: it is looked for twice."""
         found = await read()
-        if found is None and self._shared:
+        if found is None and await self.storage.has_neighbours():
             await asyncio.sleep(LATE_S)
             found = await read()
         return found

@@ -7,7 +7,7 @@ history with a hole is of no use to anybody. Deleting it by name does make that 
 from collections.abc import Sequence
 from typing import Final
 
-from tidegate.storage import tenants
+from tidegate.storage import idempotency, tenants
 from tidegate.storage.records import Tenant
 from tidegate.storage.statement import Rows, Sql, Work
 
@@ -39,7 +39,6 @@ _PROLONG = Sql("""
         ORDER BY r.expires_at LIMIT :count
     ) RETURNING number
 """)
-_FORGET_KEYS = Sql("DELETE FROM idempotency WHERE run_id = :id")
 _DOOM = Sql("INSERT INTO doomed (kind, number, owner) VALUES ('run', :number, :owner) ON CONFLICT DO NOTHING")
 
 _DOOMED = Sql("""
@@ -128,6 +127,6 @@ def _doom(rows: Rows, process: int | None = None) -> Work[None]:
             for number, _, _, _, _, owner, completed_at in rows
         ]
     )
-    yield _FORGET_KEYS.many([(id_,) for _, _, _, _, id_, _, _ in rows])
+    yield from idempotency.forget([id_ for _, _, _, _, id_, _, _ in rows])
     ended = [(tenant, key, -size, -1) for _, tenant, key, size, _, _, completed_at in rows if completed_at is not None]
     yield from tenants.account(ended)

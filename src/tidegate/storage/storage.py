@@ -322,6 +322,10 @@ class Storage:
         self._news.order(owner)
         return True
 
+    async def has_neighbours(self) -> bool:
+        """Whether another process writes to this database. One that died counts for as long as its lease would hold."""
+        return any(one.remaining_s > 0 for one in await self._read(partial(processes.neighbours, self.process)))
+
     def watch(self, run_id: str) -> AbstractContextManager[Watch]:
         """For waiting until there may be more of a run that another process writes."""
         return self._news.watch(run_id)
@@ -438,10 +442,12 @@ class Storage:
 
     # -- idempotency --------------------------------------------------------------------------------------------
 
-    async def claim(self, tenant: Tenant, name: str, *, digest: bytes, run_id: str, expires_at: float) -> Claim:
+    async def claim(
+        self, tenant: Tenant, name: str, *, digest: bytes, run_id: str, expires_at: float, key: str = ""
+    ) -> Claim:
         """Take the idempotency key `name` for a request with this digest. Of several callers, in any processes, exactly
-        one gets `is_new`; the others get what that one left."""
-        work = partial(idempotency.claim, tenant, name, digest, run_id, expires_at, self.process, self.keyring)
+        one gets `is_new`; the others get what that one left. What is kept of the answer counts for the virtual key `key`."""
+        work = partial(idempotency.claim, tenant, name, digest, run_id, expires_at, key, self.process, self.keyring)
         return await self._execute(work)
 
     async def look_at_claim(self, tenant: Tenant, name: str) -> Claim | None:

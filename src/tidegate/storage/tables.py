@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 __all__ = ["metadata"]
@@ -190,6 +191,8 @@ idempotency = Table(
     Column("status", Integer),
     Column("sealed", BigInteger, nullable=False),
     Column("answer", LargeBinary, nullable=False),
+    Column("key", Text, nullable=False, server_default=text("''")),
+    Column("bytes", BigInteger, nullable=False, server_default=text("0")),
 )
 Index("idempotency_name", idempotency.c.tenant, idempotency.c.name, unique=True)
 Index("idempotency_run", idempotency.c.run_id)

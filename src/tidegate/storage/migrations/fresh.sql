@@ -364,3 +364,11 @@ CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FRO
 
 UPDATE alembic_version SET version_num='0005' WHERE alembic_version.version_num = '0004';
 
+-- Running upgrade 0005 -> 0006
+
+ALTER TABLE idempotency ADD COLUMN "key" TEXT DEFAULT '' NOT NULL;
+
+ALTER TABLE idempotency ADD COLUMN bytes BIGINT DEFAULT 0 NOT NULL;
+
+UPDATE alembic_version SET version_num='0006' WHERE alembic_version.version_num = '0005';
+
