@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,8 +16,9 @@ from tidegate.dialects.responses.conversations import (
 from tidegate.gateway.gateway import Gateway
 from tidegate.gateway.ids import IdSupply
 from tidegate.gateway.keeper import new_item_id
+from tidegate.server.kept import ConversationDeleted
 from tidegate.server.stored import admitted, check_include, page_of, paging
-from tidegate.storage.records import Conversation, CursorUnknown, Item, Tenant
+from tidegate.storage.records import Conversation, CursorUnknown, Item, Page, Tenant
 from tidegate.storage.storage import Storage
 from tidegate.wire import jsonio
 from tidegate.wire.errors import NotFound
@@ -62,7 +62,7 @@ class Conversations:
         storage, tenant, name = self._admit(request)
         if not await storage.delete_conversation(tenant, name):
             raise _not_found(name)
-        return _json({"id": name, "object": "conversation.deleted", "deleted": True})
+        return _json(ConversationDeleted(name, "conversation.deleted", deleted=True))
 
     async def add_items(self, request: Request) -> Response:
         """`POST /v1/conversations/{id}/items`."""
@@ -74,15 +74,7 @@ class Conversations:
         added = await storage.add_conversation_items(tenant, name, [Item(*item) for item in items])
         if added is None:
             raise _not_found(name)
-        return _json(
-            {
-                "object": "list",
-                "data": [msgspec.Raw(item.content) for item in added],
-                "first_id": added[0].id,
-                "last_id": added[-1].id,
-                "has_more": False,
-            }
-        )
+        return _json(page_of(Page(added, has_more=False)))
 
     async def list_items(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}/items`, a page at a time."""

@@ -1,8 +1,9 @@
 """The OpenAPI description, made from the Structs that validate requests."""
 
 import re
+from collections.abc import Iterable
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -15,13 +16,13 @@ from tidegate.dialects.gemini.embeddings import EmbedBody, EmbedManyBody
 from tidegate.dialects.messages import CountBody, MessagesBody
 from tidegate.dialects.models import ModelsBody
 from tidegate.dialects.responses import CompactBody, InputTokensBody, ResponsesBody
-from tidegate.dialects.responses.conversations import ConversationBody, ItemsBody, MetadataBody
-from tidegate.dialects.responses.includes import INCLUDES
 from tidegate.dialects.speech import SpeechBody
 from tidegate.dialects.transcription import TranscriptionFields, TranslationFields
+from tidegate.server.kept import KEPT, QUERY
+from tidegate.wire.errors import TidegateError
 from tidegate.wire.forms import FILE
 
-__all__ = ["ERROR", "document"]
+__all__ = ["ERROR", "document", "refusals"]
 
 _BODIES = (
     ("/v1/responses", ResponsesBody, "Create a response"),
@@ -52,61 +53,11 @@ _READS = (
     ("/readyz", "Whether new requests are welcome"),
     ("/metrics", "Metrics in the format of Prometheus"),
 )
-
-
-class _Kept(NamedTuple):
-    """An operation on what is kept (protocol §1.1)."""
-
-    method: str
-    path: str
-    summary: str
-    query: tuple[str, ...] = ()
-    body: type[Any] | None = None
-    body_required: bool = True
-    streams: bool = False
-
-
-_PAGE = ("after", "limit", "order", "include[]")
-_KEPT = (
-    _Kept(
-        "get",
-        "/v1/responses/{id}",
-        "Read a stored response, or its events",
-        ("stream", "starting_after", "include[]"),
-        streams=True,
-    ),
-    _Kept("delete", "/v1/responses/{id}", "Delete a stored response"),
-    _Kept("post", "/v1/responses/{id}/cancel", "Cancel a response that runs in the background"),
-    _Kept("get", "/v1/responses/{id}/input_items", "List what a response was asked with", _PAGE),
-    _Kept("get", "/v1/streams/{id}", "Pick a stream up again, in its own dialect", ("starting_after",), streams=True),
-    _Kept("delete", "/v1/streams/{id}", "Delete a stream that is kept"),
-    _Kept("post", "/v1/conversations", "Create a conversation", body=ConversationBody, body_required=False),
-    _Kept("get", "/v1/conversations/{id}", "Read a conversation"),
-    _Kept("post", "/v1/conversations/{id}", "Replace the metadata of a conversation", body=MetadataBody),
-    _Kept("delete", "/v1/conversations/{id}", "Delete a conversation with its items"),
-    _Kept("post", "/v1/conversations/{id}/items", "Add items to a conversation", ("include[]",), body=ItemsBody),
-    _Kept("get", "/v1/conversations/{id}/items", "List the items of a conversation", _PAGE),
-    _Kept("get", "/v1/conversations/{id}/items/{item_id}", "Read one item of a conversation", ("include[]",)),
-    _Kept("delete", "/v1/conversations/{id}/items/{item_id}", "Delete one item of a conversation"),
-)
-_QUERY: dict[str, dict[str, Any]] = {
-    "stream": {"type": "boolean", "default": False},
-    "starting_after": {"type": "integer", "minimum": 0},
-    "after": {"type": "string"},
-    "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
-    "order": {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
-    "include[]": {"type": "array", "items": {"type": "string", "enum": sorted(INCLUDES)}},
-}
 _JSON = "application/json"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _SECURITY: list[dict[str, Any]] = [{}, {"key": []}]
 _ANSWER = {
     "description": "The answer: one JSON object, or an event stream when `stream` is true.",
-    "content": {_JSON: {}, "text/event-stream": {}},
-}
-_OBJECT = {"description": "One JSON object.", "content": {_JSON: {}}}
-_EVENTS = {
-    "description": "The events as they were first sent, and those that come; of a response without `stream`, its object.",
     "content": {_JSON: {}, "text/event-stream": {}},
 }
 ERROR: Final[dict[str, Any]] = {
@@ -131,8 +82,8 @@ ERROR: Final[dict[str, Any]] = {
 @cache
 def document() -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
-    kept = [one.body for one in _KEPT if one.body is not None]
-    types = [*(body for _, body, _ in (*_BODIES, *_FORMS)), *kept, ModelsBody]
+    kept = [kind for one in KEPT for kind in (one.body, one.answer) if kind is not None]
+    types = [*(body for _, body, _ in (*_BODIES, *_FORMS)), *dict.fromkeys(kept), ModelsBody]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -150,12 +101,22 @@ def document() -> dict[str, Any]:
             "default": _error_response(),
         },
     }
-    for one in _KEPT:
+    for one in KEPT:
         content = {} if one.body is None else {_JSON: {"schema": schema_of[one.body]}}
-        operation = _operation(one.path, one.summary, body=content, answer=_EVENTS if one.streams else _OBJECT)
+        answer: dict[str, Any] = {} if one.answer is None else {_JSON: {"schema": schema_of[one.answer]}}
+        description = "Done."
+        if one.streams:
+            answer["text/event-stream"] = {"schema": {"type": "string"}}
+            description = "The events as they were first sent, and those that come."
+            if one.answer is not None:
+                description += " Without `stream`, the object as it stands."
+        operation = _operation(
+            one.path, one.summary, body=content, answer={"description": description, "content": answer}
+        )
+        operation["responses"] |= refusals(one.refusals)
         if content:
             operation["requestBody"]["required"] = one.body_required
-        parameters = [{"name": name, "in": "query", "schema": _QUERY[name]} for name in one.query]
+        parameters = [{"name": name, "in": "query", "schema": QUERY[name]} for name in one.query]
         if parameters:
             operation.setdefault("parameters", []).extend(parameters)
         paths.setdefault(one.path, {})[one.method] = operation
@@ -169,6 +130,20 @@ def document() -> dict[str, Any]:
             "schemas": {**components, "Error": ERROR},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
+    }
+
+
+def refusals(kinds: Iterable[type[TidegateError]]) -> dict[str, dict[str, Any]]:
+    """By status, what these errors mean, in the words of the tree."""
+    meanings: dict[str, list[str]] = {}
+    for kind in kinds:
+        meanings.setdefault(str(kind.status), []).append((kind.__doc__ or "").partition(": ")[2])
+    return {
+        status: {
+            "description": " Or: ".join(meaning),
+            "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+        for status, meaning in meanings.items()
     }
 
 

@@ -13,6 +13,7 @@ from tidegate.dialects.validation import invalid
 from tidegate.gateway.gateway import Gateway
 from tidegate.gateway.keeper import Keeper
 from tidegate.gateway.tenant import tenant_of
+from tidegate.server.kept import ItemList, ResponseDeleted, StreamDeleted
 from tidegate.storage.records import CursorUnknown, Page, StoredItem, Tenant
 from tidegate.wire import jsonio
 from tidegate.wire.errors import NotFound
@@ -53,14 +54,14 @@ class StoredResponses:
         keeper, tenant = self._admit(request)
         run_id = request.path_params["id"]
         await keeper.delete(run_id, tenant, dialect="responses")
-        return _json({"id": run_id, "object": "response", "deleted": True})
+        return _json(ResponseDeleted(run_id, "response", deleted=True))
 
     async def delete_stream(self, request: Request) -> Response:
         """`DELETE /v1/streams/{id}`: whatever stands there to be read, a stored response too."""
         keeper, tenant = self._admit(request)
         run_id = request.path_params["id"]
         await keeper.delete(run_id, tenant)
-        return _json({"id": run_id, "object": "stream", "deleted": True})
+        return _json(StreamDeleted(run_id, "stream", deleted=True))
 
     async def cancel(self, request: Request) -> Response:
         """`POST /v1/responses/{id}/cancel`."""
@@ -113,15 +114,16 @@ def check_include(request: Request) -> None:
     check_includes(value for name, value in request.query_params.multi_items() if name.partition("[")[0] == "include")
 
 
-def page_of(page: Page[StoredItem]) -> dict[str, Any]:
+def page_of(page: Page[StoredItem]) -> ItemList:
     """The list object of a page."""
-    return {
-        "object": "list",
-        "data": [msgspec.Raw(item.content) for item in page.data],
-        "first_id": page.data[0].id if page.data else None,
-        "last_id": page.data[-1].id if page.data else None,
-        "has_more": page.has_more,
-    }
+    items = page.data
+    return ItemList(
+        "list",
+        [msgspec.Raw(item.content) for item in items],
+        items[0].id if items else None,
+        items[-1].id if items else None,
+        page.has_more,
+    )
 
 
 def _after(request: Request) -> int | None:

@@ -1,6 +1,6 @@
 """The bodies of `/v1/conversations` (protocol §1.1)."""
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,7 @@ from tidegate.wire import jsonio
 
 __all__ = [
     "ConversationBody",
+    "ConversationObject",
     "ItemsBody",
     "conversation_object",
     "parse_conversation",
@@ -28,6 +29,17 @@ class ConversationBody(msgspec.Struct):
 
     items: Items | None = None
     metadata: Metadata | None = None
+
+
+class ConversationObject(msgspec.Struct):
+    """A conversation as clients see it."""
+
+    id: str
+    object: Literal["conversation"]
+    created_at: int
+    metadata: Annotated[
+        msgspec.Raw, Meta(extra_json_schema={"type": "object", "additionalProperties": {"type": "string"}})
+    ]
 
 
 class ItemsBody(msgspec.Struct):
@@ -66,9 +78,9 @@ def parse_metadata(body: bytes) -> bytes:
     return jsonio.encode(parse(body, _metadata, {}).metadata)
 
 
-def conversation_object(name: str, created_at: float, metadata: bytes) -> dict[str, Any]:
+def conversation_object(name: str, created_at: float, metadata: bytes) -> ConversationObject:
     """A conversation as clients see it."""
-    return {"id": name, "object": "conversation", "created_at": int(created_at), "metadata": msgspec.Raw(metadata)}
+    return ConversationObject(name, "conversation", int(created_at), msgspec.Raw(metadata))
 
 
 def _kept(body: bytes, items: list[InputItem], new_id: NewId) -> list[tuple[str, bytes]]:

@@ -8,7 +8,7 @@ import msgspec
 
 from tidegate import __version__
 from tidegate.server.admin.call import Entry
-from tidegate.server.openapi import ERROR
+from tidegate.server.openapi import ERROR, refusals
 from tidegate.wire import errors
 
 __all__ = ["document"]
@@ -55,13 +55,7 @@ def document(prefix: str, table: Sequence[Entry]) -> dict[str, Any]:
                         **{kind: {"schema": {"type": "string"}} for kind in entry.also},
                     },
                 },
-                **{
-                    str(refusal.status): {
-                        "description": (refusal.__doc__ or "").partition(": ")[2],
-                        "content": {_JSON: {"schema": {"$ref": _REF.format(name="Error")}}},
-                    }
-                    for refusal in _REFUSALS
-                },
+                **refusals(_REFUSALS),
             },
         }
         if parameters:
