@@ -10,7 +10,8 @@ import pytest
 
 from tests.storage.stage import OURS, new_run
 from tidegate.config.schema import Storage as StorageSettings
-from tidegate.gateway.keeper import LATE_S, Keeper
+from tidegate.gateway.archive import LATE_S
+from tidegate.gateway.keeper import Keeper
 from tidegate.storage.storage import Storage
 from tidegate.wire.errors import NotFound
 
@@ -28,7 +29,7 @@ def test_what_the_other_process_has_just_begun_is_found(tmp_path: Path) -> None:
     async def scene() -> None:
         async with opened(tmp_path) as (old, _), opened(tmp_path) as (_, keeper):
             run = old.put_run(new_run(dialect="responses", request=b'{"id":"x","output":[]}'))
-            assert (await keeper.find(run.new.id, OURS)).ref.id == run.new.id
+            assert (await keeper.archive.find(run.new.id, OURS)).ref.id == run.new.id
 
     asyncio.run(scene())
 
@@ -40,7 +41,7 @@ def test_nobody_waits_where_there_is_no_other_process(tmp_path: Path) -> None:
         async with opened(tmp_path) as (_, keeper):
             before = time.monotonic()
             with pytest.raises(NotFound):
-                await keeper.find("resp_nobody", OURS)
+                await keeper.archive.find("resp_nobody", OURS)
             assert time.monotonic() - before < LATE_S
 
     asyncio.run(scene())

@@ -160,7 +160,7 @@ def test_a_stream_that_could_not_be_stored_is_not_given_again_and_nobody_waits_f
             Claimed(Client(), keeper, first).start(b"", b"text/event-stream", b"data: {}\n\n")
             assert await asyncio.wait_for(waiting, 1) == Repeat("strm_1", None)
             with pytest.raises(StorageUnavailable, match="not in store"):
-                await anext(keeper.frames_of("strm_1", TENANT))
+                await anext(keeper.archive.frames_of("strm_1", TENANT))
             elsewhere = Keeper(asyncio.get_running_loop(), storage, StorageSettings())
             await storage._writer.settle_all()
             with pytest.raises(StorageUnavailable, match="not in store"):

@@ -82,15 +82,15 @@ def test_the_journal_of_an_interrupted_response_is_read_once(tmp_path: Path, key
     async def scene() -> None:
         await cut_off(tmp_path, keys)
         async with opened(tmp_path, keys) as (storage, keeper):
-            first = await keeper.response("resp_1", TENANT)
+            first = await keeper.archive.response("resp_1", TENANT)
             found = json.loads(first)
             assert (found["status"], found["output"]) == ("failed", OUTPUT)
             assert found["error"]["message"].startswith("gateway_interrupted")
             await storage._writer.settle_all()
             change(tmp_path, "DELETE FROM segments")
-            assert await keeper.response("resp_1", TENANT) == first
+            assert await keeper.archive.response("resp_1", TENANT) == first
         async with opened(tmp_path, keys) as (_, keeper):
-            assert await keeper.response("resp_1", TENANT) == first
+            assert await keeper.archive.response("resp_1", TENANT) == first
         if keys:
             assert b"gateway_interrupted: " not in (tmp_path / "tidegate.db").read_bytes()
 
@@ -117,18 +117,18 @@ def test_what_is_found_out_survives_a_change_of_keys_and_of_nothing_else(tmp_pat
     async def scene() -> None:
         await cut_off(tmp_path, [])
         async with opened(tmp_path, KEYS) as (storage, keeper):
-            first = await keeper.response("resp_1", TENANT)
+            first = await keeper.archive.response("resp_1", TENANT)
             await storage._writer.settle_all()
             await storage.reseal()
-            assert await keeper.response("resp_1", TENANT) == first
-            run = await keeper.find("resp_1", TENANT)
+            assert await keeper.archive.response("resp_1", TENANT) == first
+            run = await keeper.archive.find("resp_1", TENANT)
             storage.keep_answer(run, b"another")
             await storage._writer.settle_all()
-            assert await keeper.response("resp_1", TENANT) == first
-            await keeper.delete("resp_1", TENANT)
+            assert await keeper.archive.response("resp_1", TENANT) == first
+            await keeper.archive.delete("resp_1", TENANT)
             storage.keep_answer(run, b"another")
             await storage._writer.settle_all()
             with pytest.raises(NotFound):
-                await keeper.response("resp_1", TENANT)
+                await keeper.archive.response("resp_1", TENANT)
 
     asyncio.run(scene())

@@ -26,7 +26,7 @@ def test_who_follows_a_stream_of_another_gateway_waits_until_the_database_is_bac
             writes.append_segment(run, 0, 10, b"data: one\n\n")
             await writes.durable(run)
             keeper = Keeper(asyncio.get_running_loop(), reads, StorageSettings())
-            frames = keeper.frames(await keeper.find(run.new.id, OURS), OURS, None)
+            frames = keeper.archive.frames(await keeper.archive.find(run.new.id, OURS), OURS, None)
             assert await anext(frames) == b"data: one\n\n"
 
             engine.is_down = True

@@ -135,7 +135,7 @@ async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
         if run is not None and run.stream and claim.streams:
             return Repeat(found.run_id, None)
         if run is not None and run.background:
-            return Repeat(found.run_id, await keeper.response(found.run_id, claim.tenant))
+            return Repeat(found.run_id, await keeper.archive.response(found.run_id, claim.tenant))
         if run is None and found.status is not None:
             again = await keeper.storage.look_at_claim(claim.tenant, claim.name)
             if again is not None and again.run_id == found.run_id:  # else it was deleted in between, with its key

@@ -95,7 +95,7 @@ class Keeping:
             client.respond(200, REPEATED, found.answer, found.content_type)
             return
         pump = self._pump = Pump(client, REPEATED, request.open(call).content_type, paused=exchange.is_paused)
-        frames = self._keeper.frames_of(found.run_id, tenant)
+        frames = self._keeper.archive.frames_of(found.run_id, tenant)
         exchange.wait_for(pump.run(frames), partial(self._on_repeated, exchange, pump))
 
     def _on_repeated(self, exchange: "Exchange", pump: Pump, failed: TidegateError | None) -> None:

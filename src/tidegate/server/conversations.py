@@ -15,7 +15,7 @@ from tidegate.dialects.responses.conversations import (
 )
 from tidegate.gateway.gateway import Gateway
 from tidegate.gateway.ids import IdSupply
-from tidegate.gateway.keeper import new_item_id
+from tidegate.gateway.recording import new_item_id
 from tidegate.server.kept import ConversationDeleted
 from tidegate.server.stored import admitted, check_include, page_of, paging
 from tidegate.storage.records import Conversation, CursorUnknown, Item, Page, Tenant

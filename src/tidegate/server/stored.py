@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from tidegate.access.keys import Principal
 from tidegate.dialects.responses.includes import check_includes
 from tidegate.dialects.validation import invalid
+from tidegate.gateway.archive import Archive
 from tidegate.gateway.gateway import Gateway
 from tidegate.gateway.keeper import Keeper
 from tidegate.gateway.tenant import tenant_of
@@ -34,56 +35,56 @@ class StoredResponses:
 
     async def retrieve(self, request: Request) -> Response:
         """`GET /v1/responses/{id}`: the object, or with `stream=true` its events, from `starting_after` on."""
-        keeper, tenant = self._admit(request)
+        archive, tenant = self._admit(request)
         run_id = request.path_params["id"]
         check_include(request)
         query = request.query_params
         if not _flag(query.get("stream", ""), "stream"):
-            return Response(await keeper.response(run_id, tenant), media_type="application/json")
-        run = await keeper.find(run_id, tenant, dialect="responses")
-        return _stream(keeper.frames(run, tenant, _after(request)))
+            return Response(await archive.response(run_id, tenant), media_type="application/json")
+        run = await archive.find(run_id, tenant, dialect="responses")
+        return _stream(archive.frames(run, tenant, _after(request)))
 
     async def stream(self, request: Request) -> Response:
         """`GET /v1/streams/{id}`: the frames of any stream that is kept, in its own dialect."""
-        keeper, tenant = self._admit(request)
-        run = await keeper.find(request.path_params["id"], tenant)
-        return _stream(keeper.frames(run, tenant, _after(request)))
+        archive, tenant = self._admit(request)
+        run = await archive.find(request.path_params["id"], tenant)
+        return _stream(archive.frames(run, tenant, _after(request)))
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /v1/responses/{id}`."""
-        keeper, tenant = self._admit(request)
+        archive, tenant = self._admit(request)
         run_id = request.path_params["id"]
-        await keeper.delete(run_id, tenant, dialect="responses")
+        await archive.delete(run_id, tenant, dialect="responses")
         return _json(ResponseDeleted(run_id, "response", deleted=True))
 
     async def delete_stream(self, request: Request) -> Response:
         """`DELETE /v1/streams/{id}`: whatever stands there to be read, a stored response too."""
-        keeper, tenant = self._admit(request)
+        archive, tenant = self._admit(request)
         run_id = request.path_params["id"]
-        await keeper.delete(run_id, tenant)
+        await archive.delete(run_id, tenant)
         return _json(StreamDeleted(run_id, "stream", deleted=True))
 
     async def cancel(self, request: Request) -> Response:
         """`POST /v1/responses/{id}/cancel`."""
-        keeper, tenant = self._admit(request)
-        return Response(await keeper.cancel(request.path_params["id"], tenant), media_type="application/json")
+        archive, tenant = self._admit(request)
+        return Response(await archive.cancel(request.path_params["id"], tenant), media_type="application/json")
 
     async def input_items(self, request: Request) -> Response:
         """`GET /v1/responses/{id}/input_items`, a page at a time."""
-        keeper, tenant = self._admit(request)
+        archive, tenant = self._admit(request)
         check_include(request)
         after, limit, descending = paging(request)
         try:
-            page = await keeper.input_items(
+            page = await archive.input_items(
                 request.path_params["id"], tenant, after=after, limit=limit, descending=descending
             )
         except CursorUnknown:
             raise NotFound(f"Item with id '{after}' not found.", param="after") from None
         return _json(page_of(page))
 
-    def _admit(self, request: Request) -> tuple[Keeper, Tenant]:
+    def _admit(self, request: Request) -> tuple[Archive, Tenant]:
         keeper, _, tenant = admitted(self._gateway(), request)
-        return keeper, tenant
+        return keeper.archive, tenant
 
 
 def admitted(gateway: Gateway, request: Request) -> tuple[Keeper, Principal, Tenant]:
