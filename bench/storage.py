@@ -167,7 +167,7 @@ async def reading(storage: Storage, url: str, given: argparse.Namespace) -> None
 @asynccontextmanager
 async def opened(url: str, keys: list[Secret]) -> AsyncIterator[Storage]:
     began = time.perf_counter()
-    storage = await Storage.open(url, settings=Settings(spool_bytes=512 * 1024**2), master_keys=keys)
+    storage = await Storage.open(url, settings=Settings(spool_bytes=512 * 1024**2, patience_s=300.0), master_keys=keys)
     print(f"  opened in {(time.perf_counter() - began) * 1e3:.0f} ms")
     try:
         yield storage
