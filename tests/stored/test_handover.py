@@ -1,7 +1,6 @@
 """Two processes on one file, as while one takes over from the other: what one has just answered, the other finds."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 
 from tests.storage.stage import OURS, new_run
 from tidegate.config.schema import Storage as StorageSettings
-from tidegate.gateway.archive import LATE_S
 from tidegate.gateway.keeper import Keeper
 from tidegate.storage.storage import Storage
 from tidegate.wire.errors import NotFound
@@ -34,14 +32,15 @@ def test_what_the_other_process_has_just_begun_is_found(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
-def test_nobody_waits_where_there_is_no_other_process(tmp_path: Path) -> None:
+def test_a_process_that_has_left_is_no_neighbour(tmp_path: Path) -> None:
     async def scene() -> None:
         async with opened(tmp_path):
             pass
-        async with opened(tmp_path) as (_, keeper):
-            before = time.monotonic()
+        async with opened(tmp_path) as (storage, keeper):
+            assert not await storage.has_neighbours()
             with pytest.raises(NotFound):
                 await keeper.archive.find("resp_nobody", OURS)
-            assert time.monotonic() - before < LATE_S
+            async with opened(tmp_path):
+                assert await storage.has_neighbours()
 
     asyncio.run(scene())

@@ -121,8 +121,9 @@ def test_who_waits_for_an_answer_of_this_gateway_asks_the_database_nothing(tmp_p
             await asyncio.sleep(0.4)
             assert (engine.commits, engine.reads) == counts
             Claimed(Client(), keeper, first).respond(200, b"", b"answer", b"application/json")
-            done, _ = await asyncio.wait(waiting, timeout=0.05)
-            assert [one.result() for one in done] == [Repeat("resp_1", b"answer", b"application/json")] * 2
+            answers = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+            assert answers == [Repeat("resp_1", b"answer", b"application/json")] * 2
+            assert engine.reads == counts[1]
 
     asyncio.run(scene())
 
