@@ -8,24 +8,26 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 
 
-def marked(source: str, mark: str, known: Container[str], which: str) -> set[str]:
+def marked(source: str, mark: str, known: Container[str], which: str, fixture: str = "") -> set[str]:
     """The ids in every `pytest.mark.<mark>(...)` that marks a test, a test class, a parameter set or the module.
 
-    A test that is always skipped, or expected to fail, proves nothing. Raises ValueError for an id that is not `known`;
-    `which` says in its message what would be right.
+    A test that is always skipped, or expected to fail, proves nothing. With `fixture`, no test counts but those that take
+    it themselves. Raises ValueError for an id that is not `known`; `which` says in its message what would be right.
     """
     found: set[str] = set()
-    _collect(ast.parse(source).body, found, _Wanted(mark, known, which))
+    _collect(ast.parse(source).body, found, _Wanted(mark, known, which, fixture))
     return found
 
 
-def proofs(mark: str, known: Container[str], which: str, tests: Path = TESTS) -> dict[str, list[str]]:
-    """For each id, the test files that name it, relative to the tests' folder."""
+def proofs(
+    mark: str, known: Container[str], which: str, tests: Path = TESTS, *, fixture: str = ""
+) -> dict[str, list[str]]:
+    """For each id, the test files that name it, relative to the tests' folder; `fixture` as for `marked`."""
     found: dict[str, list[str]] = {}
     for path in sorted(tests.rglob("test_*.py")):
         name = path.relative_to(tests).as_posix()
         try:
-            ids = marked(path.read_text("utf-8"), mark, known, which)
+            ids = marked(path.read_text("utf-8"), mark, known, which, fixture)
         except ValueError as error:
             raise ValueError(f"tests/{name}, {error}") from error
         for one in ids:
@@ -34,10 +36,20 @@ def proofs(mark: str, known: Container[str], which: str, tests: Path = TESTS) ->
 
 
 class _Wanted:
-    def __init__(self, mark: str, known: Container[str], which: str) -> None:
+    def __init__(self, mark: str, known: Container[str], which: str, fixture: str) -> None:
         self._mark = f"mark.{mark}"
         self._known = known
         self._which = which
+        self._fixture = fixture
+
+    def counts(self, test: ast.stmt) -> bool:
+        """Whether the marks of this statement count."""
+        if not self._fixture or isinstance(test, ast.ClassDef):
+            return not self._fixture
+        if not isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef):
+            return False
+        arguments = (*test.args.posonlyargs, *test.args.args, *test.args.kwonlyargs)
+        return any(one.arg == self._fixture for one in arguments)
 
     def ids(self, node: ast.AST) -> set[str]:
         found = set()
@@ -57,11 +69,12 @@ def _collect(statements: list[ast.stmt], found: set[str], wanted: _Wanted) -> No
             decorators = statement.decorator_list
             if not statement.name.lower().startswith("test") or any(_is_moot(each) for each in decorators):
                 continue
-            for decorator in decorators:
-                found |= wanted.ids(decorator)
+            if wanted.counts(statement):
+                for decorator in decorators:
+                    found |= wanted.ids(decorator)
             if isinstance(statement, ast.ClassDef):
                 _collect(statement.body, found, wanted)
-        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+        elif isinstance(statement, ast.Assign | ast.AnnAssign) and wanted.counts(statement):
             found |= wanted.ids(statement)
 
 

@@ -6,6 +6,9 @@ fault matrix (docs/en/faults.md), each in both languages. A test names the rows 
 row is taken out. From those marks comes the last column of the tables. `python -m scripts.matrix --sync` writes it,
 `--check` fails for a row without a test, a test without a row, a row that one language lacks, or a column that is out
 of date.
+
+Each row of the fault matrix also has a test that takes the fixture `witnesses` (tests/faults/witnesses.py), which passes
+only if it has heard the client, the provider, the ledger and the metrics.
 """
 
 import argparse
@@ -44,6 +47,8 @@ class Matrix:
     """What the ids of its rows begin with."""
     not_offered: Mapping[str, str] = field(default_factory=dict)
     """Rows of what does not exist yet, each with the place in the source that ends the excuse when it comes to be."""
+    fixture: str = ""
+    """What a test of each row has to take."""
 
     def path(self, language: str) -> Path:
         """The page in one language."""
@@ -70,7 +75,18 @@ class Matrix:
 
     def proofs(self, known: list[str], tests: Path = marks.TESTS) -> dict[str, list[str]]:
         """For each row, the test files that name it. Raises ValueError for a test that names no row."""
-        return marks.proofs(self.mark, known, f"docs/{LANGUAGES[0]}/{self.page} has no such row", tests)
+        return marks.proofs(self.mark, known, self._no_such_row, tests)
+
+    def unwitnessed(self, known: list[str], tests: Path = marks.TESTS) -> list[str]:
+        """The rows of which no test takes the fixture that one of them has to take."""
+        if not self.fixture:
+            return []
+        heard = marks.proofs(self.mark, known, self._no_such_row, tests, fixture=self.fixture)
+        return [id_ for id_ in known if id_ not in heard]
+
+    @property
+    def _no_such_row(self) -> str:
+        return f"docs/{LANGUAGES[0]}/{self.page} has no such row"
 
     def problems(self, rows: list[Row], known: list[str], proven: Mapping[str, list[str]], excuse: str) -> list[str]:
         """What is wrong with a table: rows that nothing proves, excuses that do not count, rows that are not those of the
@@ -122,7 +138,7 @@ SECURITY = Matrix(
     },
 )
 
-FAULTS = Matrix(mark="fault", page="faults.md", prefix="FAULT")
+FAULTS = Matrix(mark="fault", page="faults.md", prefix="FAULT", fixture="witnesses")
 
 MATRICES = (SECURITY, FAULTS)
 
@@ -143,6 +159,7 @@ def main() -> int:
     for matrix in MATRICES:
         known = matrix.ids()
         proven = matrix.proofs(known)
+        wrong += [f"{id_}: no test of it takes the fixture `{matrix.fixture}`" for id_ in matrix.unwitnessed(known)]
         for language, excuse in EXCUSES.items():
             path, before = matrix.path(language), matrix.table(language)
             after = matrix.synced(before, proven, excuse)

@@ -24,6 +24,33 @@ def test_every_row_is_proven_and_the_column_is_that_of_the_tests(matrix: Matrix,
     assert text == matrix.synced(text, proven, EXCUSES[language]), "run `make rows`"
 
 
+@matrices
+def test_every_row_has_a_test_that_hears_all_witnesses(matrix: Matrix) -> None:
+    assert matrix.unwitnessed(matrix.ids()) == []
+
+
+def test_a_row_whose_tests_do_not_take_the_fixture_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "test_x.py").write_text(
+        """import pytest
+
+pytestmark = pytest.mark.fault("FAULT-A")
+
+@pytest.mark.fault("FAULT-B")
+def test_b(gateway): ...
+
+@pytest.mark.fault("FAULT-C")
+def test_c(gateway, witnesses): ...
+
+@pytest.mark.skip
+@pytest.mark.fault("FAULT-D")
+def test_d(witnesses): ...
+"""
+    )
+    known = ["FAULT-A", "FAULT-B", "FAULT-C", "FAULT-D"]
+    assert FAULTS.unwitnessed(known, tmp_path) == ["FAULT-A", "FAULT-B", "FAULT-D"]
+    assert SECURITY.unwitnessed(known, tmp_path) == []
+
+
 @pytest.mark.parametrize(("matrix", "least"), [(SECURITY, 80), (FAULTS, 36)], ids=["security", "fault"])
 def test_both_languages_have_the_same_rows_in_the_same_order(matrix: Matrix, least: int) -> None:
     english, chinese = ([row.id for row in matrix.rows(matrix.table(language))] for language in LANGUAGES)

@@ -1,5 +1,26 @@
-"""The judges of this folder tell what they compared, as tests do."""
+"""The judges of this folder tell what they compared, as tests do; and no test of a row goes by on half of its witnesses."""
+
+from collections.abc import Generator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.faults.clients", "tests.faults.playing")
+pytest.register_assert_rewrite(
+    "tests.faults.clients", "tests.faults.playing", "tests.faults.served", "tests.faults.witnesses"
+)
+
+from tests.faults.witnesses import Witnesses  # noqa: E402 - behind what is said of it
+
+
+@pytest.fixture
+def witnesses() -> Witnesses:
+    """Those of one test, which must hear all four."""
+    return Witnesses()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    result = yield
+    heard = getattr(item, "funcargs", {}).get("witnesses")
+    if heard is not None and heard.unheard:
+        pytest.fail(f"it proves nothing of what these saw: {', '.join(heard.unheard)}", pytrace=False)
+    return result

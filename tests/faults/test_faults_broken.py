@@ -24,6 +24,7 @@ from tests.faults.playing import (
     row_of,
     stage,
 )
+from tests.faults.witnesses import Witnesses
 from tests.support.raw import Raw, post
 
 Told = Callable[[Lane], Expected]
@@ -130,46 +131,46 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-CUT")
 @row_of(CELLS, "FAULT-CUT")
-def test_a_connection_that_breaks_is_no_ending(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_a_connection_that_breaks_is_no_ending(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-IN-BAND")
 @row_of(CELLS, "FAULT-IN-BAND")
-def test_an_error_among_the_events_is_told_as_one(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_an_error_among_the_events_is_told_as_one(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-ODD-200")
 @row_of(CELLS, "FAULT-ODD-200")
-def test_what_is_no_answer_is_no_success(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_what_is_no_answer_is_no_success(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-BROKEN-JSON")
 @row_of(CELLS, "FAULT-BROKEN-JSON")
-def test_json_that_is_none_ends_the_answer(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_json_that_is_none_ends_the_answer(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-UTF8")
 @row_of(CELLS, "FAULT-UTF8")
-def test_bytes_that_are_no_text_end_the_answer(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_bytes_that_are_no_text_end_the_answer(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
     for cell in cells:
         assert "\N{REPLACEMENT CHARACTER}".encode() not in played.seen[cell.name].answer.body
 
 
 @pytest.mark.fault("FAULT-ENDLESS")
 @row_of(CELLS, "FAULT-ENDLESS")
-def test_what_has_no_end_has_a_cap(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_what_has_no_end_has_a_cap(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-BOMB")
 @row_of(CELLS, "FAULT-BOMB")
-def test_a_body_that_swells_is_not_read(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_a_body_that_swells_is_not_read(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-CUT", "FAULT-IN-BAND", "FAULT-ODD-200", "FAULT-BROKEN-JSON")

@@ -24,6 +24,7 @@ from tests.faults.playing import (
     row_of,
     stage,
 )
+from tests.faults.witnesses import Witnesses
 
 CLOCK_S = CLOCK_MS / 1000
 LATE_S = 0.25 + 2.0
@@ -82,20 +83,20 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-SLOW-FIRST")
 @row_of(CELLS, "FAULT-SLOW-FIRST")
-def test_a_provider_that_does_not_begin_is_given_up(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_a_provider_that_does_not_begin_is_given_up(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-ENDLESS")
 @row_of(CELLS, "FAULT-ENDLESS")
-def test_a_stream_without_an_end_is_given_one(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_a_stream_without_an_end_is_given_one(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-STALL")
 @row_of(CELLS, "FAULT-STALL")
-def test_a_provider_that_falls_silent_ends_the_answer(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_a_provider_that_falls_silent_ends_the_answer(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-SLOW-FIRST", "FAULT-STALL")
@@ -131,9 +132,11 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-STALL")
 @pytest.mark.parametrize("lane", SILENT, ids=[lane.name for lane in SILENT])
-def test_a_client_of_a_silent_stream_is_kept_alive_in_its_own_way(patient: Played, lane: Lane) -> None:
+def test_a_client_of_a_silent_stream_is_kept_alive_in_its_own_way(
+    patient: Played, lane: Lane, witnesses: Witnesses
+) -> None:
     cell = next(cell for cell in patient.cells if cell.lane == lane)
-    check(patient, cell)
+    check(patient, cell, witnesses)
     body = patient.seen[cell.name].answer.body
     for form in KEPT_ALIVE[lane.client]:
         assert form in body

@@ -22,11 +22,13 @@ from tests.faults.playing import (
     check_metrics,
     metrics,
     play,
+    reached,
     refused,
     row_of,
     stage,
 )
 from tests.faults.servers import FaultServer, hold, read, tls, unaccepting
+from tests.faults.witnesses import Witnesses
 from tests.support.running import Running, wait_for
 
 OWN = [lane for lane in [*SAME, *AUDIO, *VECTORS] if not lane.bridged]
@@ -74,8 +76,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-CONNECT")
 @row_of(CELLS, "FAULT-CONNECT")
-def test_who_cannot_be_reached_is_named_with_the_reason(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_who_cannot_be_reached_is_named_with_the_reason(
+    played: Played, cells: list[Cell], witnesses: Witnesses
+) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-CONNECT")
@@ -92,7 +96,9 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.mark.fault("FAULT-POOL")
 @pytest.mark.parametrize("lane", OWN, ids=[lane.name for lane in OWN])
-def test_where_all_connections_are_in_use_one_is_told_when_to_come_again(narrow: Running, lane: Lane) -> None:
+def test_where_all_connections_are_in_use_one_is_told_when_to_come_again(
+    narrow: Running, lane: Lane, witnesses: Witnesses
+) -> None:
     pool = _pool(narrow, lane)
     narrow.call(lambda: setattr(pool, "_limit", pool.open_count))
     before = metrics(narrow)
@@ -101,24 +107,31 @@ def test_where_all_connections_are_in_use_one_is_told_when_to_come_again(narrow:
         # Whatever is idle is taken; then there is no further one.
         taken = narrow.call(lambda: [pool.take() for _ in range(pool.idle_count)])
         stack.callback(lambda: narrow.call(lambda: [pool.put(one) for one in taken if one is not None]))
-        answer = ask(narrow, lane.client, f"{lane.name}/lorem", "pool", **more)
+        answer = ask(narrow, lane.client, f"{lane.name}/lorem", f"full-{lane.name}", **more)
+    narrow.call(lambda: setattr(pool, "_limit", 100))
+    after = ask(narrow, lane.client, f"{lane.name}/lorem", f"free-{lane.name}", **more)
+    status = 529 if lane.client == "messages" else 503
+    with witnesses.hearing("client"):
         verdict = judge(lane.client, answer, stream=lane.stream)
-        status = 529 if lane.client == "messages" else 503
         assert (answer.status, verdict.ending) == (status, "refused")
         assert lane.client == "messages" or verdict.code == "gateway_overloaded"
         assert answer.headers["retry-after"] == "1"
         assert "x-should-retry" not in answer.headers
-    narrow.call(lambda: setattr(pool, "_limit", 100))
-    after = ask(narrow, lane.client, f"{lane.name}/lorem", "pool", **more)
-    assert judge(lane.client, after, stream=lane.stream).ending == "completed"
+        assert judge(lane.client, after, stream=lane.stream).ending == "completed"
+    witnesses.upstream(reached(narrow, f"full-{lane.name}"))
+    witnesses.upstream(reached(narrow, f"free-{lane.name}"), answered=1)
     books = Books(narrow)
     entry = books.row(answer.headers["x-request-id"]).entry
+    books.row(after.headers["x-request-id"])
     books.close()
-    assert (entry.status, entry.ending, entry.error) == (status, "failed", "gateway_overloaded")
-    assert (entry.input_tokens, entry.output_tokens, entry.estimated) == (0, 0, False)
+    with witnesses.hearing("ledger"):
+        assert (entry.status, entry.ending, entry.error) == (status, "failed", "gateway_overloaded")
+        assert (entry.input_tokens, entry.output_tokens, entry.estimated) == (0, 0, False)
     moved = metrics(narrow) - before
-    assert moved["tidegate_requests_total", lane.client, lane.name, str(status)] == 1
-    assert moved["tidegate_endings_total", "failed", lane.client, lane.name] == 1
+    with witnesses.hearing("metrics"):
+        assert moved["tidegate_requests_total", lane.client, lane.name, str(status)] == 1
+        assert moved["tidegate_endings_total", "failed", lane.client, lane.name] == 1
+        assert moved["tidegate_endings_total", "completed", lane.client, lane.name] == 1
 
 
 def _pool(gateway: Running, lane: Lane) -> Any:

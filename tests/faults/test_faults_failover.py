@@ -23,6 +23,7 @@ from tests.faults.playing import (
     row_of,
     stage,
 )
+from tests.faults.witnesses import Witnesses
 from tests.support.running import Running
 
 OTHER = {
@@ -127,74 +128,74 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-CONNECT")
 @row_of(CELLS, "FAULT-CONNECT")
-def test_for_one_that_cannot_be_reached(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_that_cannot_be_reached(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-RATE-LIMITED")
 @row_of(CELLS, "FAULT-RATE-LIMITED")
-def test_for_one_that_is_limited(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_that_is_limited(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-STATUS")
 @row_of(CELLS, "FAULT-STATUS")
-def test_for_one_that_refuses(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_that_refuses(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-IN-BAND")
 @row_of(CELLS, "FAULT-IN-BAND")
-def test_for_one_whose_error_hides_in_a_stream(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_whose_error_hides_in_a_stream(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-ODD-200")
 @row_of(CELLS, "FAULT-ODD-200")
-def test_for_one_whose_success_is_none(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_whose_success_is_none(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-CUT")
 @row_of(CELLS, "FAULT-CUT")
-def test_for_one_that_breaks_off(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_that_breaks_off(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-SLOW-FIRST")
 @row_of(CELLS, "FAULT-SLOW-FIRST")
-def test_for_one_that_does_not_begin(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_that_does_not_begin(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-STALL")
 @row_of(CELLS, "FAULT-STALL")
-def test_for_one_that_falls_silent(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_that_falls_silent(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-BROKEN-JSON")
 @row_of(CELLS, "FAULT-BROKEN-JSON")
-def test_for_one_whose_json_is_none(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_whose_json_is_none(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-UTF8")
 @row_of(CELLS, "FAULT-UTF8")
-def test_for_one_whose_text_is_none(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_whose_text_is_none(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-ENDLESS")
 @row_of(CELLS, "FAULT-ENDLESS")
-def test_for_one_whose_head_is_too_long(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_whose_head_is_too_long(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-BOMB")
 @row_of(CELLS, "FAULT-BOMB")
-def test_for_one_whose_body_swells(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_for_one_whose_body_swells(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-CONNECT", "FAULT-STATUS", "FAULT-IN-BAND", "FAULT-ODD-200")

@@ -22,6 +22,7 @@ from tests.faults.playing import (
     row_of,
     stage,
 )
+from tests.faults.witnesses import Witnesses
 from tidegate.sim.scripts import ZH
 
 SAID = "".join(f" {at} lorem ipsum d" for at in range(4))
@@ -137,51 +138,57 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-DISORDER")
 @row_of(CELLS, "FAULT-DISORDER")
-def test_what_comes_twice_or_not_at_all_changes_no_answer(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_what_comes_twice_or_not_at_all_changes_no_answer(
+    played: Played, cells: list[Cell], witnesses: Witnesses
+) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-MALFORMED-SSE")
 @row_of(CELLS, "FAULT-MALFORMED-SSE")
-def test_every_form_of_an_event_stream_is_read(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_every_form_of_an_event_stream_is_read(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-UTF8")
 @row_of(CELLS, "FAULT-UTF8")
-def test_a_character_may_come_in_several_reads(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_a_character_may_come_in_several_reads(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-USAGE")
 @row_of(CELLS, "FAULT-USAGE")
-def test_usage_is_the_providers_or_an_estimate_that_says_so(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_usage_is_the_providers_or_an_estimate_that_says_so(
+    played: Played, cells: list[Cell], witnesses: Witnesses
+) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-TOOL-CALLS")
 @row_of(CELLS, "FAULT-TOOL-CALLS")
-def test_calls_arrive_whole_and_apart(played: Played, cells: list[Cell]) -> None:
-    for verdict in check_all(played, cells):
+def test_calls_arrive_whole_and_apart(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    for verdict in check_all(played, cells, witnesses):
         assert [(name, json.loads(arguments)) for name, arguments in verdict.calls] == CALLS
 
 
 @pytest.mark.fault("FAULT-ODD-200")
 @row_of(CELLS, "FAULT-ODD-200")
-def test_an_odd_head_is_still_a_head(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_an_odd_head_is_still_a_head(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-BOMB")
 @row_of(CELLS, "FAULT-BOMB")
-def test_what_was_compressed_unasked_is_read(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_what_was_compressed_unasked_is_read(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-CUT")
 @row_of(CELLS, "FAULT-CUT")
-def test_a_connection_that_breaks_behind_the_answer_changes_nothing(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_a_connection_that_breaks_behind_the_answer_changes_nothing(
+    played: Played, cells: list[Cell], witnesses: Witnesses
+) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-DISORDER", "FAULT-MALFORMED-SSE", "FAULT-USAGE", "FAULT-TOOL-CALLS")

@@ -22,6 +22,7 @@ from tests.faults.playing import (
     row_of,
     stage,
 )
+from tests.faults.witnesses import Witnesses
 
 STATUSES = [
     # the provider's status, the client's, the code
@@ -120,20 +121,20 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-STATUS")
 @row_of(CELLS, "FAULT-STATUS")
-def test_a_status_means_the_same_to_every_api(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_a_status_means_the_same_to_every_api(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-RATE-LIMITED")
 @row_of(CELLS, "FAULT-RATE-LIMITED")
-def test_a_rate_limit_is_told_with_its_time_to_wait(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_a_rate_limit_is_told_with_its_time_to_wait(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-TYPED-400")
 @row_of(CELLS, "FAULT-TYPED-400")
-def test_a_refusal_keeps_its_code(played: Played, cells: list[Cell]) -> None:
-    check_all(played, cells)
+def test_a_refusal_keeps_its_code(played: Played, cells: list[Cell], witnesses: Witnesses) -> None:
+    check_all(played, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-STATUS", "FAULT-RATE-LIMITED", "FAULT-TYPED-400")
@@ -183,8 +184,10 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 @pytest.mark.fault("FAULT-STATUS")
 @row_of(AGAIN, "FAULT-STATUS")
-def test_what_may_pass_is_asked_once_more_and_nothing_else(again: Played, cells: list[Cell]) -> None:
-    check_all(again, cells)
+def test_what_may_pass_is_asked_once_more_and_nothing_else(
+    again: Played, cells: list[Cell], witnesses: Witnesses
+) -> None:
+    check_all(again, cells, witnesses)
 
 
 @pytest.mark.fault("FAULT-STATUS")
