@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,14 +15,17 @@ from tests.support.raw import Raw, post
 from tests.support.running import Running
 from tidegate.sim.stream_faults import UNKNOWN_EVENT
 
-__all__ = ["CLIENTS", "Answer", "Client", "Verdict", "ask", "receive"]
+__all__ = ["CLIENTS", "Answer", "Client", "Verdict", "ask", "ended", "judge", "receive", "request"]
 
 JSON_TYPE: Final = "application/json"
 SSE_TYPE: Final = "text/event-stream; charset=utf-8"
 
 RPC: Final = {
     400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
     413: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
     502: "INTERNAL",
@@ -33,7 +36,10 @@ RPC: Final = {
 
 ANTHROPIC: Final = {
     400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
+    408: "timeout_error",
     413: "request_too_large",
     429: "rate_limit_error",
     502: "api_error",
@@ -87,12 +93,37 @@ class Client(msgspec.Struct, frozen=True):
 
 def ask(gateway: Running, client: str, model: str, prompt: str, *, stream: bool, **more: Any) -> Answer:
     """One request on a connection of its own, and all of its answer. `headers` are lines."""
-    headers = more.pop("headers", ())
+    with Raw(gateway) as raw:
+        return receive(raw.send(request(client, model, prompt, stream=stream, **more)))
+
+
+def request(client: str, model: str, prompt: str, *, stream: bool, headers: Iterable[str] = (), **more: Any) -> bytes:
+    """The bytes of one request."""
     sent = CLIENTS[client].request(model, prompt, stream, more)
     for line in headers:
         sent = sent.replace(b"\r\n", b"\r\n" + line.encode() + b"\r\n", 1)
-    with Raw(gateway) as raw:
-        return receive(raw.send(sent))
+    return sent
+
+
+ENDINGS: Final = (
+    b"[DONE]",
+    b"response.completed",
+    b"response.incomplete",
+    b"response.failed",
+    b"message_stop",
+    b'"finish_reason":"stop"',
+    b'"finishReason"',
+    b"transcript.text.done",
+    b"speech.audio.done",
+    b"event: error",
+    b'"error":{',
+)
+"""What the endings of all streams look like."""
+
+
+def ended(body: bytes) -> bool:
+    """Whether a stream, as far as it was read, says of itself that it is over, well or badly."""
+    return any(one in body for one in ENDINGS)
 
 
 def judge(client: str, answer: Answer, *, stream: bool) -> Verdict:

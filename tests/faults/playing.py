@@ -273,16 +273,18 @@ def stage(
     places: Mapping[str, tuple[str, int]] | None = None,
     server: str = "",
     retries: int = 0,
+    clocks: str = "",
     more: str = "",
 ) -> Iterator[Running]:
     """A gateway with those lanes. `total_ms` holds for answers in one body; `places` are the base
-    URLs of those providers that are not the simulator, and their clocks for the connection."""
+    URLs of those providers that are not the simulator, and their clocks for the connection; `clocks` are further ones
+    of all."""
     toml = STAGE.replace("{data}", str(folder)).replace("{server}", server).replace("{retries}", str(retries))
     for lane in lanes:
         total = "" if lane.stream else f', total = "{total_ms}ms"'
         url, connect_ms = (places or {})[lane.at] if lane.at else ("{sim}", PATIENT_MS)
-        clocks = f'connect = "{connect_ms}ms", first_event = "{clock_ms}ms", idle = "{clock_ms}ms"{total}'
-        toml += lane.toml(f"timeouts = {{ {clocks} }}", url)
+        own = f'connect = "{connect_ms}ms", first_event = "{clock_ms}ms", idle = "{clock_ms}ms"{total}{clocks}'
+        toml += lane.toml(f"timeouts = {{ {own} }}", url)
     with Running(toml + more) as running:
         yield running
 

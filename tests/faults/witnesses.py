@@ -10,10 +10,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol
-
-import httpx
 
 from tests.support.running import wait_for
 from tidegate.sim.connection import SimRequest
@@ -23,8 +22,11 @@ __all__ = [
     "Booked",
     "Entry",
     "Figures",
+    "Since",
     "Witnesses",
+    "calls_made",
     "entries_in",
+    "entry_of",
     "figures",
     "settled",
 ]
@@ -37,6 +39,9 @@ CLOSED_WITHIN_S: Final = 1.0
 
 TICK_S: Final = 0.005
 """The event loop's clock counts in milliseconds."""
+
+COMMITTED_S: Final = 0.15
+"""By then what has ended stands in the ledger, which gathers writes for 50 ms at most."""
 
 Figures = Mapping[str, float]
 """What `/metrics` says: each sample, with its labels, and its value."""
@@ -74,7 +79,7 @@ class Origin(Protocol):
     """A gateway that can be asked."""
 
     @property
-    def origin(self) -> str: ...
+    def port(self) -> int: ...
 
 
 class Witnesses:
@@ -135,7 +140,7 @@ class Witnesses:
             expected[f'tidegate_requests_total{{{labels},status="{one.status}"}}'] += 1
             expected[f'tidegate_endings_total{{ending="{one.ending}",{labels}}}'] += 1
             if attempts is None and one.attempts:
-                expected[_attempts(one.endpoint, "answered", one.provider)] += 1
+                expected[calls_made(one.endpoint, "answered", one.provider)] += 1
         for where, count in (attempts or {}).items():
             expected[where] += count
         with self.hearing("metrics"):
@@ -149,11 +154,8 @@ class Witnesses:
                 assert after[name] - before.get(name, 0) == change, name
 
 
-def _attempts(endpoint: str, outcome: str, provider: str) -> str:
+def calls_made(endpoint: str, outcome: str, provider: str) -> str:
     return f'tidegate_attempts_total{{endpoint="{endpoint}",outcome="{outcome}",provider="{provider}"}}'
-
-
-attempts = _attempts
 
 
 def _is_over(call: SimRequest) -> bool:
@@ -163,7 +165,10 @@ def _is_over(call: SimRequest) -> bool:
 def figures(gateway: Origin) -> dict[str, float]:
     """What `/metrics` says now."""
     found = {}
-    for line in httpx.get(f"{gateway.origin}/metrics", trust_env=False, timeout=10).text.splitlines():
+    with closing(HTTPConnection("127.0.0.1", gateway.port, timeout=10)) as client:
+        client.request("GET", "/metrics")
+        text = client.getresponse().read().decode()
+    for line in text.splitlines():
         if line and not line.startswith("#"):
             name, _, value = line.rpartition(" ")
             found[name] = float(value)
@@ -191,15 +196,36 @@ def entries_in(folder: Path) -> list[Entry]:
 
 
 def settled(read: Callable[[], list[Entry]], count: int, timeout: float = 5.0) -> list[Entry]:
-    """The entries, as soon as there are so many and none is open; if they do not come, those that are there."""
+    """The entries, as soon as there are so many and none is open; if they do not come, those that are there. For none, as
+    late as one would have come."""
+    if not count:
+        time.sleep(COMMITTED_S)
 
-    def look() -> list[Entry]:
+    def look() -> list[list[Entry]]:
         found = read()
-        return found if len(found) >= count and all(one.is_settled for one in found) else []
+        return [found] if len(found) >= count and all(one.is_settled for one in found) else []
 
-    return wait_for(look, timeout) or read()
+    (found,) = wait_for(look, timeout) or [read()]
+    return found
 
 
-def later(moment: float) -> float:
-    """Seconds that have passed since then."""
-    return time.monotonic() - moment
+class Since:
+    """What has come to pass at a gateway since then."""
+
+    def __init__(self, gateway: Origin, read: Callable[[], list[Entry]]) -> None:
+        self.gateway = gateway
+        self.before = figures(gateway)
+        self._read = read
+        self._known = {entry.request_id for entry in read()}
+
+    def entries(self, count: int) -> list[Entry]:
+        """The new ones of the ledger, as soon as there are so many and none is open."""
+
+        def read() -> list[Entry]:
+            return [entry for entry in self._read() if entry.request_id not in self._known]
+
+        return settled(read, count)
+
+    @property
+    def after(self) -> dict[str, float]:
+        return figures(self.gateway)
