@@ -11,8 +11,7 @@ import msgspec
 from tests.support.api import Frame
 from tests.support.forms import form, upload
 from tests.support.grammar import check_stream
-from tests.support.raw import Raw, post
-from tests.support.running import Running
+from tests.support.raw import Listening, Raw, post
 from tidegate.sim.stream_faults import UNKNOWN_EVENT
 
 __all__ = ["CLIENTS", "Answer", "Client", "Verdict", "ask", "ended", "judge", "receive", "request"]
@@ -91,7 +90,7 @@ class Client(msgspec.Struct, frozen=True):
     body: Callable[[Answer], Verdict]
 
 
-def ask(gateway: Running, client: str, model: str, prompt: str, *, stream: bool, **more: Any) -> Answer:
+def ask(gateway: Listening, client: str, model: str, prompt: str, *, stream: bool, **more: Any) -> Answer:
     """One request on a connection of its own, and all of its answer. `headers` are lines."""
     with Raw(gateway) as raw:
         return receive(raw.send(request(client, model, prompt, stream=stream, **more)))

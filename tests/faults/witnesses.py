@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple
 
+from tests.support.raw import Listening
 from tests.support.running import wait_for
 from tidegate.sim.connection import SimRequest
 
@@ -73,13 +74,6 @@ class Entry(NamedTuple):
     deployment: str
     duration_ms: float
     cost_nano: int | None
-
-
-class Origin(Protocol):
-    """A gateway that can be asked."""
-
-    @property
-    def port(self) -> int: ...
 
 
 class Witnesses:
@@ -162,7 +156,7 @@ def _is_over(call: SimRequest) -> bool:
     return call.finished_at is not None or call.closed_by_peer_at is not None
 
 
-def figures(gateway: Origin) -> dict[str, float]:
+def figures(gateway: Listening) -> dict[str, float]:
     """What `/metrics` says now."""
     found = {}
     with closing(HTTPConnection("127.0.0.1", gateway.port, timeout=10)) as client:
@@ -212,7 +206,7 @@ def settled(read: Callable[[], list[Entry]], count: int, timeout: float = 5.0) -
 class Since:
     """What has come to pass at a gateway since then."""
 
-    def __init__(self, gateway: Origin, read: Callable[[], list[Entry]]) -> None:
+    def __init__(self, gateway: Listening, read: Callable[[], list[Entry]]) -> None:
         self.gateway = gateway
         self.before = figures(gateway)
         self._read = read

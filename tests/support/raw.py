@@ -5,12 +5,9 @@ import socket
 import struct
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from tests.support.process import Process
-from tests.support.running import Running
-
-__all__ = ["HELLO", "Raw", "Response", "chunk", "frames", "get", "post", "request"]
+__all__ = ["HELLO", "Listening", "Raw", "Response", "chunk", "frames", "get", "post", "request"]
 
 HELLO = b'{"model":"sim/echo","input":"Hello"}'
 
@@ -61,11 +58,18 @@ class Response:
         return self.error["code"]
 
 
+class Listening(Protocol):
+    """A gateway that can be reached."""
+
+    @property
+    def port(self) -> int: ...
+
+
 class Raw:
     """`with Raw(gateway) as client:` — one connection."""
 
     def __init__(
-        self, gateway: "Running | Process", *, timeout: float = 8.0, receive_buffer: int | None = None
+        self, gateway: Listening, *, timeout: float = 8.0, receive_buffer: int | None = None
     ) -> None:
         self.sock = socket.socket()
         if receive_buffer is not None:
@@ -131,14 +135,14 @@ class Raw:
 
     def until(self, mark: bytes) -> bytes:
         while mark not in self.buffer:
-            self._more()
+            self.more()
         end = self.buffer.index(mark) + len(mark)
         found, self.buffer = self.buffer[:end], self.buffer[end:]
         return found
 
     def exactly(self, count: int) -> bytes:
         while len(self.buffer) < count:
-            self._more()
+            self.more()
         found, self.buffer = self.buffer[:count], self.buffer[count:]
         return found
 
@@ -166,7 +170,8 @@ class Raw:
         finally:
             self.sock.settimeout(before)
 
-    def _more(self) -> None:
+    def more(self) -> None:
+        """Read what comes next into the buffer."""
         data = self.sock.recv(1 << 16)
         assert data, f"the gateway closed the connection; unread: {self.buffer!r}"
         self.buffer += data

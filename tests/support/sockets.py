@@ -125,7 +125,7 @@ class Bare(Raw):
     def frame(self) -> tuple[int, bytes]:
         """The opcode and the payload of the next frame."""
         while len(self.buffer) < 2 or len(self.buffer) < sum(self._sizes()):
-            self._more()
+            self.more()
         head, size = self._sizes()
         opcode, data = self.buffer[0] & 15, self.buffer[head : head + size]
         self.buffer = self.buffer[head + size :]
