@@ -5,7 +5,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import uvloop
 
 from tests.faults.clients import Answer, receive, request
-from tests.faults.witnesses import Entry, Since, entries_in
+from tests.faults.witnesses import Entry, Since, entries_in, settled
 from tests.support.processes import Gateway
 from tests.support.raw import Listening, Raw
 from tidegate.sim import SimServer
@@ -86,10 +86,20 @@ class Sim:
 class Under:
     """`with Under(sim, folder, more) as gateway:` — a gateway that answers, under whatever the test does to it."""
 
-    def __init__(self, sim: Sim, folder: Path, more: str = "", *, server: str = "", **options: Any) -> None:
-        """`server` stands in that table of the configuration, and `more` behind all of it; `options` are those of
-        `Gateway`."""
+    def __init__(
+        self,
+        sim: Sim,
+        folder: Path,
+        more: str = "",
+        *,
+        server: str = "",
+        entries: Callable[[], list[Entry]] | None = None,
+        **options: Any,
+    ) -> None:
+        """`server` stands in that table of the configuration, and `more` behind all of it. `entries` reads its ledger, if
+        that is not in the folder; `options` are those of `Gateway`."""
         self.folder = folder
+        self.entries: Callable[[], list[Entry]] = entries or (lambda: entries_in(folder))
         self._toml = TOML.format(port="{port}", data=folder, sim=sim.base_url, server=server)
         self.process = Gateway(self._toml + more, folder, **options)
 
@@ -124,9 +134,6 @@ class Under:
 
     # -- what is seen of it -------------------------------------------------------------------------------------
 
-    def entries(self) -> list[Entry]:
-        return entries_in(self.folder)
-
     def since(self) -> Since:
         return Since(self, self.entries)
 
@@ -134,6 +141,10 @@ class Under:
         """What its file says behind what is always there, from when it is told to look at it."""
         toml = (self._toml + more).replace("{port}", str(self.port))
         (self.folder / "gateway.toml").write_text(toml, "utf-8")
+
+    def settled(self, count: int) -> list[Entry]:
+        """Its ledger, as soon as so many stand in it and none is open."""
+        return settled(self.entries, count)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The lines of its log that tell of this."""

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.clients import CLIENTS, ask, ended, judge, receive, request
 from tests.faults.served import STREAMING, Sim, Under, streaming
-from tests.faults.witnesses import Booked, Witnesses, calls_made, figures, settled
+from tests.faults.witnesses import Booked, Witnesses, calls_made, figures
 from tests.support.raw import Raw
 from tests.support.running import wait_for
 from tests.support.shifted import WallClock
@@ -54,7 +54,7 @@ def test_a_kill_cuts_everybody_off_and_the_next_start_closes_the_books(
             assert kept["error"]["message"].startswith("gateway_interrupted")
         told = all_of("interrupted", status=0, error="gateway_interrupted", estimated=True)
         ids = [answer.headers["x-request-id"] for answer in seen.values()]
-        witnesses.ledger(settled(gateway.entries, len(told)), *told, ids=ids)
+        witnesses.ledger(gateway.settled(len(told)), *told, ids=ids)
         witnesses.metrics({}, figures(gateway))  # this process has seen no request
 
 
@@ -108,7 +108,7 @@ def test_a_clock_that_is_set_while_streams_run_is_noticed_by_nobody(
             assert {judge(client, one, stream=True).ending for client, one in seen.items()} == {"completed"}
         witnesses.upstream(sim.calls("jumped"), answered=len(STREAMING))
         told = all_of("completed")
-        entries = settled(gateway.entries, len(told))
+        entries = gateway.settled(len(told))
         witnesses.ledger(entries, *told, ids=[answer.headers["x-request-id"] for answer in seen.values()])
         assert all(SHORT_S * 1000 < entry.duration_ms < 10_000 for entry in entries)
         after = figures(gateway)
@@ -150,7 +150,7 @@ def test_what_runs_ends_on_the_configuration_that_it_began_with(sim: Sim, tmp_pa
         for marker in ("before-reload", "after-reload"):
             witnesses.upstream(sim.calls(marker), answered=len(STREAMING))
         told = [*all_of("completed"), *all_of("completed", provider="other")]
-        witnesses.ledger(settled(gateway.entries, len(told)), *told)
+        witnesses.ledger(gateway.settled(len(told)), *told)
         witnesses.metrics(before, figures(gateway), *told)
 
 
@@ -184,7 +184,7 @@ def test_a_key_that_is_taken_away_opens_nothing_from_then_on(sim: Sim, tmp_path:
         witnesses.upstream(sim.calls("still-known"), answered=len(STREAMING))
         done = [*all_of("completed"), Booked("completed", endpoint="chat")]
         refused = [Booked("refused", 401, endpoint=client, provider="", attempts=0) for client in CLIENTS]
-        witnesses.ledger(settled(gateway.entries, len(done)), *done)
+        witnesses.ledger(gateway.settled(len(done)), *done)
         witnesses.metrics(before, figures(gateway), *done, *refused)
 
 
@@ -198,7 +198,7 @@ def test_nothing_stays_of_streams_that_ended_broke_or_were_left(sim: Sim, tmp_pa
         busy = 'tidegate_upstream_connections{provider="sim",state="busy"}'
         for client in STREAMING:
             ask(gateway, client, "sim/lorem", "warm", stream=True)
-        settled(gateway.entries, len(STREAMING))
+        gateway.settled(len(STREAMING))
         before = gateway.since()
         known = len(list(files.iterdir()))
         left_at = {}

@@ -20,6 +20,8 @@ from tidegate.sim.connection import SimRequest
 
 __all__ = [
     "CLOSED_WITHIN_S",
+    "QUERY",
+    "TICK_S",
     "Booked",
     "Entry",
     "Figures",
@@ -177,7 +179,7 @@ QUERY: Final = f"SELECT {COLUMNS} FROM ledger ORDER BY number"
 
 
 def entry_of(row: Iterable[Any]) -> Entry:
-    """Of a row that `QUERY` has found."""
+    """That of a row which `QUERY` has found."""
     detail, settled_at, ending, status, error, endpoint, provider, tried, given, taken, estimated, *rest = row
     booked = Booked(ending, status, error, endpoint, provider, tried, given + taken > 0, bool(estimated))
     return Entry(json.loads(bytes(detail))["request_id"], settled_at is not None, booked, *rest)

@@ -229,7 +229,7 @@ def ask_everything(gateway: Gateway) -> list[httpx.Response]:
         post(TEXTS["prompt"].encode(), bearer),
         get(f"/v1/models?{TEXTS['prompt']}", bearer, f"X: \x01{SECRETS['cookie']}"),
     ):
-        with Raw(gateway) as client:  # type: ignore[arg-type] # only its port is looked at
+        with Raw(gateway) as client:
             client.send(sent)
             client.finish_sending()
             client.rest()

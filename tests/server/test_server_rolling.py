@@ -105,12 +105,12 @@ def test_a_rolling_restart_refuses_resets_and_fails_nobody(tmp_path: Path) -> No
         (tmp_path / "tidegate.toml").write_text(TOML.format(folder=tmp_path, sim=sim), "utf-8")
 
         def connects_anew() -> None:
-            with Raw(supervisor) as client:  # type: ignore[arg-type]
+            with Raw(supervisor) as client:
                 answer = client.ask(post())
             assert answer.status == 200, answer
 
         def connects_anew_before_it_asks() -> None:
-            with Raw(supervisor) as client:  # type: ignore[arg-type]
+            with Raw(supervisor) as client:
                 time.sleep(0.02)
                 answer = client.ask(post())
             assert answer.status == 200, answer
@@ -122,7 +122,7 @@ def test_a_rolling_restart_refuses_resets_and_fails_nobody(tmp_path: Path) -> No
             time.sleep(0.005)
 
         def streams() -> None:
-            with Raw(supervisor) as client:  # type: ignore[arg-type]
+            with Raw(supervisor) as client:
                 client.send(post(b'{"model":"sim/lorem?chunks=20&gap=30","input":"x","stream":true}'))
                 answer = client.response()
             assert answer.status == 200, answer
@@ -151,7 +151,7 @@ def test_connections_wait_in_a_socket_that_nobody_listens_on_at_the_moment(tmp_p
             assert httpx.get(f"http://127.0.0.1:{port}/admin/v1/keys").status_code == status
         first.terminate()
         assert first.wait(10) == 0
-        with Raw(supervisor) as client:  # type: ignore[arg-type]
+        with Raw(supervisor) as client:
             client.send(post())
             supervisor.heard()  # that the first one stopped
             supervisor.start()

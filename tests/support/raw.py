@@ -68,9 +68,7 @@ class Listening(Protocol):
 class Raw:
     """`with Raw(gateway) as client:` — one connection."""
 
-    def __init__(
-        self, gateway: Listening, *, timeout: float = 8.0, receive_buffer: int | None = None
-    ) -> None:
+    def __init__(self, gateway: Listening, *, timeout: float = 8.0, receive_buffer: int | None = None) -> None:
         self.sock = socket.socket()
         if receive_buffer is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

@@ -100,7 +100,7 @@ class Keeper:
         grace_s: float | None,
     ) -> Plan:
         """What is to be kept of the answer, and what must be looked up for it. `grace_s` is what the client asks for, if
-        anything. Raises InvalidRequest."""
+        anything. Raises InvalidRequest, and StorageUnavailable where there is no room for what must be kept."""
         key = headers.get(b"idempotency-key")
         is_prompt = isinstance(request, PromptRequest)
         if grace_s is None:

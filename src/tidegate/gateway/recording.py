@@ -55,7 +55,9 @@ class Recording:
     )
 
     def __init__(self, keeper: "Keeper", new: NewRun, inputs: Sequence[Item], kept: Kept | None) -> None:
-        """`kept` is where the response object stands; None for a stream that is kept as frames alone."""
+        """`kept` is where the response object stands; None for a stream that is kept as frames alone. Raises
+        StorageUnavailable."""
+        keeper.storage.check_room()
         self._keeper = keeper
         self._new = new
         self._inputs = inputs

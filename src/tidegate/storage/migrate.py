@@ -94,6 +94,7 @@ def _create(path: Path) -> None:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, path: Path) -> None:
+    sqlite_revision(connection, path)  # whose it is not is left as it is, its mode as well
     mode = _switch_to_wal(connection)
     if mode != "wal":
         raise StorageUnusable(

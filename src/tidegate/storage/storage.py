@@ -181,23 +181,29 @@ class Storage:
         """Why the database does not work at the moment; empty while it does."""
         return self._writer.reason
 
-    def put_run(self, new: NewRun, inputs: Sequence[Item] = ()) -> Run:
-        """Begin a run with its input items.
+    def check_room(self) -> None:
+        """Whether another run may begin. Raises StorageUnavailable while the database fails and the spool is nearly full,
+        where the mode is `fail_closed`."""
+        if self.settings.when_unavailable == "fail_closed" and self._lacks_room:
+            self._writer.note_full()
+            raise StorageUnavailable(
+                "The storage of this gateway is full; no further response can be stored. Try again later."
+            )
 
-        While the database fails and the spool is nearly full, the run is `lost` from the start (`fail_open`), or
-        StorageUnavailable is raised (`fail_closed`).
-        """
+    @property
+    def _lacks_room(self) -> bool:
+        return self._writer.is_full or not (self._numbers or self._spare)
+
+    def put_run(self, new: NewRun, inputs: Sequence[Item] = ()) -> Run:
+        """Begin a run with its input items. While the database fails and the spool is nearly full, it is `lost` from the
+        start: who is not to have an answer then has asked :meth:`check_room` before there was one."""
         writer = self._writer
         if not self._numbers:
             self._numbers, self._spare = self._spare, range(0)
         if not self._spare and self._reserving is None:
             self._reserving = self._loop.create_task(self._reserve())
-        if writer.is_full or not self._numbers:
+        if self._lacks_room:
             writer.note_full()
-            if self.settings.when_unavailable == "fail_closed":
-                raise StorageUnavailable(
-                    "The storage of this gateway is full; no further response can be stored. Try again later."
-                )
             run = Run(0, new)
             run.lost = True
             writer.lost_runs += 1
