@@ -282,7 +282,7 @@ def test_credits_are_given_and_make_one_count_of_many_requests() -> None:
     assert len(limiter.credits) == 1
 
 
-TestMachine = Machine.TestCase
+TestMachine = pytest.mark.security("SEC-API4-LEAVE")(Machine.TestCase)
 TestCredits = Credits.TestCase
 TestCredits.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)

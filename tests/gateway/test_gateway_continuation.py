@@ -59,6 +59,8 @@ continue_broken = true
 [models.closed]
 target = "openai/lorem?chunks=12&size=24&fault=cut&after=7"
 fallback = ["compatible/lorem?chunks=12&size=24"]
+[models.leading-on]
+target = "thrice"
 [models.same]
 target = "patient/lorem?chunks=12&size=24&fault=cut&after=7&times=1"
 continue_broken = true
@@ -367,9 +369,11 @@ def test_the_same_deployment_goes_on_where_there_is_no_other(api: Api) -> None:
     assert api.gateway.usage(reply.request_id)["attempts"] == 2
 
 
-def test_an_alias_that_does_not_say_so_ends_there(api: Api) -> None:
+@pytest.mark.parametrize("alias", ["closed", "leading-on"])
+def test_an_alias_that_does_not_say_so_ends_there(api: Api, alias: str) -> None:
+    """Even where it leads to one that does."""
     for client in CLIENTS:
-        reply = ask(api, client, "closed")
+        reply = ask(api, client, alias)
         assert marks(reply) == []
         assert b"upstream_broken" in reply.content or b"closed the connection" in reply.content
         assert WHOLE not in reply.content.decode()

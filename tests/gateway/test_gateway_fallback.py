@@ -254,6 +254,10 @@ def test_a_fallback_that_cannot_honour_the_request_is_passed_over(api: Api) -> N
     assert (reply.status, reply.text) == (200, "ebbebb")
     assert reply.headers["tidegate-deployment"] == "second/echo"
     assert reply.headers["tidegate-attempts"] == "2"
+    assert [(told["deployment"], told["reason"]) for told in api.gateway.usage(reply.request_id)["failed"]] == [
+        ("sim/echo?status=503", "status 503"),
+        ("openai/echo", "not asked"),
+    ]
     alone = api.ask("responses", "only-picky", n=2)
     assert (alone.status, alone.error["code"]) == (503, "server_is_overloaded")
 

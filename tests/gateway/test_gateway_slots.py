@@ -157,6 +157,9 @@ def test_who_has_waited_in_vain_goes_to_the_next_deployment() -> None:
         took = time.monotonic() - started
         assert (reply.status, reply.headers["tidegate-deployment"]) == (200, "second/m")
         assert reply.headers["tidegate-attempts"] == "1"
+        assert there.api.gateway.usage(reply.request_id)["failed"] == [
+            {"deployment": "first/m", "error": "gateway_overloaded", "reason": "not asked"}
+        ]
         assert 0.3 <= took < 0.3 + 0.25 + 0.3  # the clock, a bucket of the wheel, and the machine
         alone = there.ask().result(5)
         assert (alone.status, alone.headers["retry-after"]) == (503, "1")

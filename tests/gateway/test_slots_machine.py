@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -180,4 +181,4 @@ class SlotsMachine(RuleBasedStateMachine):
 
 
 SlotsMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
-TestSlots = SlotsMachine.TestCase
+TestSlots = pytest.mark.fault("FAULT-POOL")(SlotsMachine.TestCase)

@@ -47,7 +47,7 @@ from tidegate.gateway.continuation import continuable, goes_on_at, has_text
 from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.downstream import Downstream
 from tidegate.gateway.errand import Errand
-from tidegate.gateway.failed import failed_attempt
+from tidegate.gateway.failed import failed_attempt, passed_over
 from tidegate.gateway.fields import answer_fields
 from tidegate.gateway.history import History
 from tidegate.gateway.idempotency import Repeat
@@ -495,8 +495,17 @@ class Exchange:
     def ask_first(self) -> None:
         """Begin the attempts."""
         self._path = self._account.path = self._plan[0]  # an answer names it, even if nobody may be asked
-        self._plan = self._snapshot.allowed(self._plan, self._gateway.loop.time())
+        plan, self._plan = self._plan, self._snapshot.allowed(self._plan, self._gateway.loop.time())
+        if len(plan) > len(self._plan):
+            resting = errors.UpstreamRateLimited("It has asked not to be called for a while.")
+            for path in plan:
+                if path not in self._plan:
+                    self.passed_over(path, resting)
         self.ask(self._plan[0])
+
+    def passed_over(self, path: Path, error: errors.TidegateError) -> None:
+        """The deployment is not asked, because of `error`."""
+        self._account.failed += (passed_over(path, error),)
 
     def ask(self, path: Path) -> None:
         """Raises what keeps the deployment from being asked, a budget among them."""
@@ -592,6 +601,7 @@ class Exchange:
                     f"Provider '{self._provider}' had no room for the request within {total_s:g} s (total clock).",
                     "total",
                 )
+            self.passed_over(path, error)
             self._on_failure(error)
         except Exception as bug:
             self._on_bug(bug)

@@ -1,4 +1,4 @@
-"""What the request line says of an attempt that failed."""
+"""What the request line says of an attempt that failed, and of a deployment that was passed over."""
 
 import re
 from typing import Final
@@ -7,7 +7,7 @@ from tidegate.gateway.snapshot import Path
 from tidegate.storage.entry import FailedAttempt
 from tidegate.wire import errors
 
-__all__ = ["failed_attempt"]
+__all__ = ["failed_attempt", "passed_over"]
 
 REASON_LIMIT: Final = 160
 """Most characters of a reason."""
@@ -25,6 +25,11 @@ def failed_attempt(path: Path, error: errors.TidegateError, status: int) -> Fail
         error=error.code or error.openai_type,
         reason=_reason(path.destination.provider, error, status)[:REASON_LIMIT],
     )
+
+
+def passed_over(path: Path, error: errors.TidegateError) -> FailedAttempt:
+    """A deployment that was not called, because of `error`: it has no room, rests, or cannot do what is asked."""
+    return FailedAttempt(deployment=path.name, error=error.code or error.openai_type, reason="not asked")
 
 
 def _reason(provider: str, error: errors.TidegateError, status: int) -> str:

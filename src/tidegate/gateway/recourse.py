@@ -23,6 +23,9 @@ class Asking(Protocol):
     def ask(self, path: Path) -> None:
         """Begin another attempt. Raises what keeps the deployment from being asked, a budget among them."""
 
+    def passed_over(self, path: Path, error: errors.TidegateError) -> None:
+        """The deployment is not asked, because of `error`."""
+
     def break_off(self, error: errors.TidegateError) -> None:
         """None is left."""
 
@@ -100,10 +103,10 @@ class Recourse:
             try:
                 asking.ask(path)
                 return
-            except (errors.CallerError, errors.LimitsUnavailable):
+            except (errors.CallerError, errors.LimitsUnavailable) as passed:
                 # This deployment cannot honour the request, or a budget has no room for one more attempt: what went wrong
                 # is still the first failure.
-                continue
+                asking.passed_over(path, passed)
         if otherwise is None or not otherwise():
             asking.break_off(error)
 
