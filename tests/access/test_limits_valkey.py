@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.access.clock import FakeClock
 from tests.support.valkey import ValkeyServer
 from tidegate.access.limits import Reservation, Used
 from tidegate.access.memory import MemoryLimiter
@@ -281,6 +282,55 @@ def test_a_server_that_is_gone_leaves_each_gateway_its_share(server: ValkeyServe
             with pytest.raises(RateLimited, match="limit 5"):
                 await reserve(engine, one)
             assert engine.warned.count("limits_alone") == 1  # type: ignore[attr-defined]
+
+    run(main())
+
+
+@pytest.mark.fault("FAULT-VALKEY")
+@pytest.mark.security("SEC-API4-OUTAGE")
+def test_a_server_that_comes_and_goes_gives_nobody_a_minute_or_a_place_twice(server: ValkeyServer) -> None:
+    """And what a day has seen is asked anew each time: others have counted in between."""
+    one = scope(requests=Windows(minute=10, day=40), streams=10)
+    clock, books = FakeClock(), PlainBooks((20, 0, 0))
+
+    async def passes(engine: ValkeyLimiter, most: int) -> int:
+        for count in range(most):
+            try:
+                held.append(await reserve(engine, one))
+            except RateLimited:
+                return count
+        return most
+
+    async def seeded(engine: ValkeyLimiter) -> None:
+        await engine.local.standings([one])
+
+    async def back(engine: ValkeyLimiter) -> None:
+        server.start()
+        clock.advance(1.5)
+        (await reserve(engine, scope("other", requests=Windows(minute=99)))).settle(0, 0)
+        assert engine.warned[-1] == "limits_together"  # type: ignore[attr-defined]
+
+    held: list[Reservation] = []
+
+    async def main() -> None:
+        async with limiter(server, gateways=2, clock=clock, books=books) as engine:
+            for _ in range(2):
+                server.kill()
+                assert await passes(engine, 2) == 2
+                await back(engine)
+            server.kill()
+            assert await passes(engine, 9) == 1  # the fifth of its half, in this minute
+            clock.advance(61)
+            assert await passes(engine, 9) == 0  # and all of them are still under way
+            while held:
+                held.pop().settle(0, 0)
+            await back(engine)
+            books.amounts = (34, 0, 0)
+            server.kill()
+            await reserve(engine, scope("other", requests=Windows(minute=99)))
+            await seeded(engine)
+            assert await passes(engine, 9) == 3  # half of the six that are left of the day
+            await back(engine)
 
     run(main())
 

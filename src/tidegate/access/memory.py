@@ -145,6 +145,17 @@ class MemoryLimiter:
         self.collect()
         self._gates.clear()
 
+    def forget_calendars(self) -> None:
+        """Others count days and months from now on, and the books hear of it: should they count here again, the books are
+        asked anew. Minutes and places go on; so do days and months where there are no books."""
+        if self._books is None:
+            return
+        self.forget_gates()  # which hold on to what they count
+        for account in self._all_accounts():
+            account.meters = {key: one for key, one in account.meters.items() if not isinstance(one, Calendar)}
+            account.gate = account.scope = None
+            account.stale = False
+
     async def close(self) -> None:
         """Stop asking the books."""
         tasks = [account.seeding for account in self._all_accounts() if account.seeding is not None]

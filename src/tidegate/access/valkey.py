@@ -421,7 +421,8 @@ class ValkeyLimiter:
 
     @property
     def local(self) -> MemoryLimiter:
-        """What counts while the server does not answer."""
+        """What counts while the server does not answer. It stays when that is over: a server that comes and goes gives
+        nobody the share of a minute twice."""
         if self._local is None:
             self._local = MemoryLimiter(clock=self._clock, books=self.books, warn=self.warning, share=self._gateways)
             self._local.refused = self.refused
@@ -474,7 +475,8 @@ class ValkeyLimiter:
     def _found(self) -> None:
         if self._down_until:
             self._down_until = 0.0
-            self._local = None
+            if self._local is not None:
+                self._local.forget_calendars()
             self.warning("limits_together", reason="Valkey answers again")
 
     async def _send_all(self) -> None:
