@@ -44,8 +44,8 @@ class _Wanted:
 
     def counts(self, test: ast.stmt) -> bool:
         """Whether the marks of this statement count."""
-        if not self._fixture or isinstance(test, ast.ClassDef):
-            return not self._fixture
+        if not self._fixture:
+            return True
         if not isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef):
             return False
         arguments = (*test.args.posonlyargs, *test.args.args, *test.args.kwonlyargs)

@@ -20,7 +20,18 @@ import pytest
 
 from tests.faults.clients import Answer, ask, judge
 from tests.faults.served import STREAMING, Sim, Under, streaming
-from tests.faults.witnesses import QUERY, Booked, Entry, Figures, Since, Witnesses, calls_made, entries_in, entry_of
+from tests.faults.witnesses import (
+    QUERY,
+    Booked,
+    Entry,
+    Figures,
+    Since,
+    Witnesses,
+    calls_made,
+    entries_in,
+    entry_of,
+    fetch,
+)
 from tests.storage.server import PostgresServer
 from tests.support.running import wait_for
 
@@ -57,8 +68,8 @@ def whole(*seen: dict[str, Answer], stream: bool) -> None:
             assert judge(client, answer, stream=stream).ending == "completed", client
 
 
-def get(gateway: Under, path: str) -> httpx.Response:
-    return httpx.get(f"{gateway.origin}{path}", trust_env=False, timeout=5)
+def is_ready(gateway: Under) -> bool:
+    return fetch(gateway, "/readyz")[0] == 200
 
 
 def stored(answer: Answer) -> str:
@@ -66,8 +77,9 @@ def stored(answer: Answer) -> str:
     return f"/v1/responses/{json.loads(answer.body)['id']}"
 
 
-def unavailable(answer: httpx.Response) -> bool:
-    return (answer.status_code, answer.json()["error"]["code"]) == (503, UNAVAILABLE)
+def unavailable(answer: tuple[int, bytes]) -> bool:
+    status, body = answer
+    return (status, json.loads(body)["error"]["code"]) == (503, UNAVAILABLE)
 
 
 def recovered(since: Since) -> Figures:
@@ -96,7 +108,7 @@ def test_requests_do_not_wait_for_a_program_that_holds_the_database(
             streams = {client: answer.result() for client, answer in answers.items()}
             held = since.after
             assert held["tidegate_storage_queued_bytes"] > 0
-            assert get(gateway, "/readyz").status_code == 200
+            assert is_ready(gateway)
             assert since.entries(0) == []
             other.execute("ROLLBACK")
         with witnesses.hearing("client"):
@@ -141,12 +153,13 @@ def test_a_full_disk_holds_up_nobody_and_what_waits_is_written_when_there_is_roo
             assert judge("responses", refused, stream=False).code == "upstream_auth"
             assert judge("responses", cut, stream=True).ending == "failed"
             # What needs the database is refused at once, in words; what is there already is read.
-            assert get(gateway, old).content == before.body
-            assert unavailable(get(gateway, new))
+            assert fetch(gateway, old) == (200, before.body)
+            assert unavailable(fetch(gateway, new))
             headers = {"authorization": f"Bearer {admin[0]}"}
             for path, body in (("/v1/conversations", {}), ("/admin/v1/keys", {"name": "new"})):
-                assert unavailable(httpx.post(f"{gateway.origin}{path}", json=body, headers=headers, trust_env=False))
-            assert get(gateway, "/readyz").status_code == 200
+                answer = httpx.post(f"{gateway.origin}{path}", json=body, headers=headers, trust_env=False)
+                assert unavailable((answer.status_code, answer.content))
+            assert is_ready(gateway)
         full = since.after
         assert full["tidegate_storage_failing"] == 1
         assert full["tidegate_storage_queued_bytes"] > 0
@@ -164,9 +177,9 @@ def test_a_full_disk_holds_up_nobody_and_what_waits_is_written_when_there_is_roo
         made = {calls_made(client, "answered", "sim"): 2 for client in STREAMING}
         witnesses.metrics(since.before, after, *told, attempts={**made, calls_made("responses", "failed", "sim"): 2})
         with witnesses.hearing("client"):
-            assert get(gateway, new).content == quick["responses"].body
+            assert fetch(gateway, new) == (200, quick["responses"].body)
             name = streams["responses"].headers["tidegate-stream"]
-            assert get(gateway, f"/v1/responses/{name}?stream=true").content == streams["responses"].body
+            assert fetch(gateway, f"/v1/responses/{name}?stream=true") == (200, streams["responses"].body)
         assert gateway.events("storage_recovered")
         assert "Traceback" not in gateway.process.log
 
@@ -214,7 +227,7 @@ def test_a_gateway_goes_on_while_its_server_hangs_and_while_it_is_gone(
             streams = {client: answer.result() for client, answer in answers.items()}
             held = since.after
             assert held["tidegate_storage_queued_bytes"] > 0
-            assert get(gateway, "/readyz").status_code == 200
+            assert is_ready(gateway)
         told = all_of("completed") * 2
         witnesses.metrics(since.before, held, *told)  # they had ended before anything was written
         witnesses.ledger(since.entries(len(told)), *told)
@@ -227,15 +240,15 @@ def test_a_gateway_goes_on_while_its_server_hangs_and_while_it_is_gone(
                 lost = stored(seen[1]["responses"])
                 assert wait_for(lambda: since.after["tidegate_storage_failing"] == 1)
                 with witnesses.hearing("client"):
-                    assert unavailable(get(gateway, lost))
-                    assert get(gateway, "/readyz").status_code == 200
+                    assert unavailable(fetch(gateway, lost))
+                    assert is_ready(gateway)
                 orphans = {client: answer.result() for client, answer in answers.items()}
             finally:
                 server.start()
         with witnesses.hearing("client"):
             whole(streams, orphans, stream=True)
             whole(*seen, stream=False)
-            assert wait_for(lambda: get(gateway, lost).content == seen[1]["responses"].body, 10)
+            assert wait_for(lambda: fetch(gateway, lost) == (200, seen[1]["responses"].body), 10)
         for marker in ("hanging", "hung", "orphaned", "crashed"):
             witnesses.upstream(sim.calls(marker), answered=len(STREAMING))
         after = recovered(since)
@@ -264,7 +277,7 @@ def test_what_could_not_be_stored_any_more_is_refused_where_that_is_wanted(
     with on_postgres(sim, tmp_path, server, "closed", "fail_closed") as gateway:
         since = gateway.since()
         with streaming(gateway, SHORT, "closing") as answers:
-            server.stop(signal.SIGQUIT)
+            server.stop()
             try:
                 large = [ask(gateway, "responses", "sim/lorem?chunks=1", LARGE, stream=False) for _ in range(3)]
                 refused = [
@@ -272,7 +285,7 @@ def test_what_could_not_be_stored_any_more_is_refused_where_that_is_wanted(
                     for client, stream, more in TO_BE_STORED
                 ]
                 passed = ask(gateway, "responses", "sim/lorem", "not-to-be", stream=False, store=False)
-                assert get(gateway, "/readyz").status_code == 200
+                assert is_ready(gateway)
                 streams = {client: answer.result() for client, answer in answers.items()}
             finally:
                 server.start()
@@ -334,8 +347,8 @@ def test_a_database_that_is_not_ours_to_use_is_not_touched_and_nobody_is_served(
             assert ended.returncode not in (0, None)
             assert words in ended.stdout + ended.stderr
             for name in ("/v1/models", "/metrics"):
-                with pytest.raises(httpx.ConnectError):
-                    get(gateway, name)
+                with pytest.raises(ConnectionRefusedError):
+                    fetch(gateway, name)
         with witnesses.hearing("ledger"):
             assert path.read_bytes() == before
 
@@ -354,10 +367,10 @@ def test_an_older_database_is_upgraded_and_goes_on_with_its_ledger(
     with Under(sim, tmp_path) as gateway:
         before = gateway.since()
         seen = ask_all(gateway, "sim/lorem", "upgraded")
-        kept = get(gateway, stored(seen["responses"]))
+        kept = fetch(gateway, stored(seen["responses"]))
         with witnesses.hearing("client"):
             whole(seen, stream=False)
-            assert kept.content == seen["responses"].body
+            assert kept == (200, seen["responses"].body)
         witnesses.upstream(sim.calls("upgraded"), answered=len(STREAMING))
         told = all_of("completed")
         witnesses.ledger(before.entries(len(told)), *told)

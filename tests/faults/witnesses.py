@@ -30,6 +30,7 @@ __all__ = [
     "calls_made",
     "entries_in",
     "entry_of",
+    "fetch",
     "figures",
     "settled",
 ]
@@ -158,13 +159,18 @@ def _is_over(call: SimRequest) -> bool:
     return call.finished_at is not None or call.closed_by_peer_at is not None
 
 
+def fetch(gateway: Listening, path: str) -> tuple[int, bytes]:
+    """The status and the body of what a GET is answered with."""
+    with closing(HTTPConnection("127.0.0.1", gateway.port, timeout=10)) as client:
+        client.request("GET", path)
+        answer = client.getresponse()
+        return answer.status, answer.read()
+
+
 def figures(gateway: Listening) -> dict[str, float]:
     """What `/metrics` says now."""
     found = {}
-    with closing(HTTPConnection("127.0.0.1", gateway.port, timeout=10)) as client:
-        client.request("GET", "/metrics")
-        text = client.getresponse().read().decode()
-    for line in text.splitlines():
+    for line in fetch(gateway, "/metrics")[1].decode().splitlines():
         if line and not line.startswith("#"):
             name, _, value = line.rpartition(" ")
             found[name] = float(value)
