@@ -79,7 +79,7 @@ class Router:
             credential = self._credential(path, affinity)
         health = self.health
         now = self.now()
-        if health.troubled(now):
+        if health.has_notes and health.troubled(now):
             health.begin(path.destination.provider, path.destination.model, now)
         path.load.running += 1
         return Trial(self, path, credential, now, outcomes)
@@ -191,7 +191,7 @@ class Router:
             first = upstream.turn()
             order = [(first + at) % count for at in range(count)]
         now = self.now()
-        if not self.health.troubled(now):
+        if not self.health.has_notes or not self.health.troubled(now):
             return order[0]
         return self.health.credential(path.destination.provider, path.destination.model, order, now)
 
@@ -219,8 +219,7 @@ class Trial:
     def succeeded(self) -> None:
         if self._end("answered"):
             health = self._router.health
-            now = self._router.now()
-            if health.troubled(now):
+            if health.has_notes and health.troubled(now := self._router.now()):
                 destination = self.path.destination
                 change = health.succeeded(
                     destination.provider, destination.model, self.credential, now, began=self._begun_at

@@ -146,7 +146,7 @@ class Snapshot:
         and InvalidRequest when no provider of the model serves `endpoint`, whose public path is `path`.
         """
         found = self._plans.get((model, endpoint, unsupported))
-        if found is None or (len(found) > 1 and self.router.health.troubled(now)):
+        if found is None or (len(found) > 1 and self.router.health.has_notes):
             try:
                 return self._planned(model, endpoint, path, unsupported, now, affinity)
             except (ModelNotFound, InvalidRequest) as error:
@@ -215,7 +215,7 @@ class Snapshot:
         only makes it worse, as their limits count refused requests as well. Raises UpstreamRateLimited where none is left.
         """
         health = self.router.health
-        if not health.troubled(now):
+        if not health.has_notes or not health.troubled(now):
             return plan
         waits = [
             health.wait(one.destination.provider, one.destination.model, one.upstream.credentials, now) for one in plan

@@ -138,16 +138,15 @@ class Health:
         self.counts: dict[tuple[str, Change], int] = {}
         """How often each change befell each provider."""
         self._sweep_at = -math.inf
+        self.has_notes = False
+        """Whether there may be anything to consider. Requests look here first: mostly there is nothing."""
 
     def troubled(self, now: float) -> bool:
         """Whether there is anything to consider at all."""
-        if self._anything and now >= self._sweep_at:
+        if self.has_notes and now >= self._sweep_at:
             self._sweep(now)
-        return self._anything
-
-    @property
-    def _anything(self) -> bool:
-        return bool(self._outliers.found or self._cooling.found or self._refused.found)
+        self.has_notes = bool(self._outliers.found or self._cooling.found or self._refused.found)
+        return self.has_notes
 
     # -- what the gateway asks ------------------------------------------------------------------------------------
 
@@ -219,6 +218,7 @@ class Health:
             return None
         key = (provider, model)
         outlier = self._outliers.found.get(key) or _Outlier(now)
+        self.has_notes = True
         self._outliers.put(key, outlier)
         if outlier.out:
             if (now if began is None else began) < outlier.ejected_until:
@@ -261,6 +261,7 @@ class Health:
         rest.until = max(rest.until, now + min(seconds, settings.cooldown_limit))
         if told:
             rest.told_until = max(rest.told_until, now + seconds)
+        self.has_notes = True
         self._cooling.put(key, rest)
         return None if known else self._count(provider, "cooled")
 
@@ -273,6 +274,7 @@ class Health:
         rest = self._cooling.found.get(key) or _Rest()
         known = rest.until > now
         rest.until = max(rest.until, now + self._settings(provider).cooldown_limit)
+        self.has_notes = True
         self._cooling.put(key, rest)
         return None if known else self._count(provider, "denied")
 
@@ -287,6 +289,7 @@ class Health:
         if not known:
             rest.until = now + min(REFUSED_S * 2.0 ** min(rest.times, 16), REFUSED_LIMIT_S)
             rest.times += 1
+        self.has_notes = True
         self._refused.put(key, rest)
         return None if known else self._count(provider, "refused")
 
