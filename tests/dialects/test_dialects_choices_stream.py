@@ -208,7 +208,6 @@ def test_more_choices_than_anyone_asks_for_break_the_stream() -> None:
         ("STOP", "stop", "completed"),
         ("eos_token", "stop", "completed"),
         ("end_turn", "stop", "completed"),
-        ("whatever", "stop", "completed"),
         ("MAX_TOKENS", "length", "incomplete"),
         ("model_length", "length", "incomplete"),
         ("sensitive", "content_filter", "incomplete"),

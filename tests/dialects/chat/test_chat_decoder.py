@@ -142,7 +142,6 @@ def test_comments_are_signs_of_life() -> None:
         ("STOP", "stop"),
         ("end_turn", "stop"),
         ("eos", "stop"),
-        ("something new", "stop"),
         ("length", "length"),
         ("max_tokens", "length"),
         ("MAX_TOKENS", "length"),

@@ -7,7 +7,8 @@ finish reason for every choice it is broken.
 """
 
 import hashlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -23,7 +24,7 @@ from tidegate.dialects.chat.chunk import (
 from tidegate.dialects.chat.details import merged_details
 from tidegate.dialects.chat.think import ThinkSplitter
 from tidegate.dialects.chat.unwrap import Unwrapper
-from tidegate.dialects.choices import CHOICE_LIMIT, known_reason
+from tidegate.dialects.choices import CHOICE_LIMIT, is_finish, known_reason
 from tidegate.dialects.choices.chunk import members_of
 from tidegate.dialects.codec import json_object_or_none
 from tidegate.dialects.dialect import Destination
@@ -59,6 +60,15 @@ __all__ = ["ChatDecoder", "decode_chat_answer"]
 
 _HELD_LIMIT = 32 * 1024 * 1024
 """Bytes of calls and of sealed reasoning that one answer may hold."""
+
+_REASONS: Final[Mapping[str, Reason]] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "refusal": "refusal",
+}
 
 
 class _Called:
@@ -242,11 +252,8 @@ class ChatDecoder:
                 delta = choice.message
             if delta is not None:
                 self._take_delta(voice, delta, choice.logprobs, out)
-            if choice.finish_reason:
-                reason = _reason(choice.finish_reason)
-                if reason is None:
-                    raise self._broken(f"it broke the answer off (finish_reason '{choice.finish_reason[:64]}')")
-                voice.reason = voice.reason or reason
+            if choice.finish_reason and is_finish(choice.finish_reason):
+                voice.reason = voice.reason or self._reason(choice.finish_reason)
                 for matched in (choice.stop_reason, choice.matched_stop):
                     if isinstance(matched, str) and matched in self._request.stop:
                         voice.stopped_by = matched
@@ -257,6 +264,17 @@ class ChatDecoder:
             if usage is not None and usage != self._usage:
                 self._usage = usage
                 out.append(UsageReport(usage))
+
+    def _reason(self, given: str) -> Reason:
+        """The canonical reason. Raises UpstreamBroken for one that reports a break, and for one that nobody here knows: it
+        may be a break as well as an end, and only an end is told as one."""
+        known = "refusal" if given.lower() == "refusal" else known_reason(given)
+        if known is None:
+            raise self._broken(f"it broke the answer off (finish_reason '{given[:64]}')")
+        reason = _REASONS.get(known)
+        if reason is None:
+            raise self._broken(f"the answer ended for a reason that is not known (finish_reason '{given[:64]}')")
+        return reason
 
     def _take_delta(self, voice: _Voice, delta: Delta, logprobs: Logprobs | None, out: list[Event]) -> None:
         thought = delta.reasoning_content or delta.reasoning
@@ -570,7 +588,7 @@ class ChatDecoder:
         for choice in chunk.choices or ():
             if choice.message is None:
                 raise WireError("the provider's answer has a choice without 'message'")
-            if not choice.finish_reason:
+            if not choice.finish_reason or not is_finish(choice.finish_reason):
                 raise WireError("the provider's answer has a choice without 'finish_reason'")
             for number, entry in enumerate(choice.message.tool_calls or ()):
                 entry.index = number
@@ -631,23 +649,6 @@ def _known_call(voice: _Voice, entry: ToolCallPiece, name: str, text: str, *, si
     if name != called.name or (text.strip() and called.is_complete()):
         return None
     return called
-
-
-def _reason(reason: str) -> Reason | None:
-    """The canonical reason; None for one that reports a break."""
-    if reason.lower() == "refusal":
-        return "refusal"
-    match known_reason(reason):
-        case None:
-            return None
-        case "length":
-            return "length"
-        case "content_filter":
-            return "content_filter"
-        case "tool_calls" | "function_call":
-            return "tool_calls"
-        case _:
-            return "stop"
 
 
 def _check_utf8(value: msgspec.Raw) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from tidegate.dialects.choices.chunk import Kind
 from tidegate.dialects.choices.head import head
 from tidegate.dialects.choices.mending import is_whole_usage, mended, whole_usage, with_own_model
-from tidegate.dialects.choices.reasons import FinishReason, known_reason
+from tidegate.dialects.choices.reasons import COMPLETE, FinishReason, is_finish, known_reason
 from tidegate.dialects.dialect import Answer, Call, Destination, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.usage import MOST_TOKENS, read_usage_object, with_thoughts
@@ -110,7 +110,7 @@ def _as_it_came(body: bytes, kind: Kind) -> Answer | None:
     for choice in answer.choices:
         if (choice.message if kind == "chat.completion.chunk" else choice.text) is None:
             return None
-        if choice.finish_reason in ("length", "content_filter"):
+        if choice.finish_reason not in COMPLETE:
             status = "incomplete"
     found = answer.usage
     if not (found.prompt_tokens or found.completion_tokens):
@@ -154,7 +154,7 @@ def _looked_through(body: bytes, call: Call, destination: Destination, kind: Kin
     for choice in choices:
         if choice.message is None and choice.text is None:
             raise WireError(f"the provider's answer has a choice without '{carrier}'")
-        if not choice.finish_reason:
+        if not choice.finish_reason or not is_finish(choice.finish_reason):
             raise WireError("the provider's answer has a choice without finish_reason")
         reason = known_reason(choice.finish_reason)
         if reason is None:
@@ -162,7 +162,7 @@ def _looked_through(body: bytes, call: Call, destination: Destination, kind: Kin
                 f"Provider '{destination.provider}': it broke the answer off (finish_reason '{choice.finish_reason}')."
             )
         odd = odd or reason != choice.finish_reason or choice.index is None
-        if reason in ("length", "content_filter"):
+        if reason not in COMPLETE:
             status = "incomplete"
         size += len((choice.text or "").encode())
         for name in ("content", "reasoning_content", "reasoning", "refusal", "tool_calls"):

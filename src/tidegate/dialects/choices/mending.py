@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tidegate.dialects.choices.head import HEAD
-from tidegate.dialects.choices.reasons import known_reason
+from tidegate.dialects.choices.reasons import is_finish, known_reason
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio
@@ -77,7 +77,7 @@ def _mended_reason(value: msgspec.Raw) -> msgspec.Raw:
         reason = jsonio.decode(value, _text)
     except jsonio.SchemaMismatch:
         return jsonio.NULL
-    return jsonio.raw(known_reason(reason) or "stop") if reason else jsonio.NULL
+    return jsonio.raw(known_reason(reason) or reason) if is_finish(reason) else jsonio.NULL
 
 
 class _ThreeFigures(msgspec.Struct):

@@ -15,7 +15,7 @@ from tidegate.dialects.choices.chunk import (
 )
 from tidegate.dialects.choices.head import head
 from tidegate.dialects.choices.mending import mended, with_head, with_own_model, with_places
-from tidegate.dialects.choices.reasons import FINISH_REASONS, known_reason
+from tidegate.dialects.choices.reasons import COMPLETE, FINISH_REASONS, is_finish, known_reason
 from tidegate.dialects.dialect import Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.relay import Relay
@@ -139,16 +139,16 @@ class ChoicesStream(Relay):
             reason = choice.finish_reason
             if reason is None:
                 continue
-            if not reason:
-                odd = True
-                continue
             if reason not in FINISH_REASONS:
-                odd = True
+                if not is_finish(reason):
+                    odd = True
+                    continue
                 reason = known_reason(reason)
                 if reason is None:
                     return self._broken(f"it broke the answer off (finish_reason '{choice.finish_reason}')")
+                odd = odd or reason != choice.finish_reason
             self._finished.add(index)
-            if reason in ("length", "content_filter"):
+            if reason not in COMPLETE:
                 self._status = "incomplete"
         usage = chunk.usage
         if usage is not None:
