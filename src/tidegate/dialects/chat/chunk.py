@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from tidegate.dialects.choices.parts import read_parts
 from tidegate.dialects.usage import Details, UsageObject, read_usage_object
 from tidegate.wire import jsonio
 from tidegate.wire.errors import WireError
@@ -182,7 +183,11 @@ def _loose_delta(given: dict[str, Any]) -> Delta:
     )
     content = given.get("content")
     if isinstance(content, list):
-        _read_parts(found, content)
+        parts = read_parts(content)
+        found.content = parts.text
+        found.reasoning_content = parts.thought or found.reasoning_content
+        if parts.images:
+            found.images = jsonio.raw(parts.images)
     elif isinstance(content, str):
         found.content = content
     elif content is not None:
@@ -193,30 +198,6 @@ def _loose_delta(given: dict[str, Any]) -> Delta:
     if isinstance(given.get("function_call"), dict):
         found.function_call = _loose_function(given["function_call"])
     return found
-
-
-def _read_parts(found: Delta, content: list[Any]) -> None:
-    """Content in parts, as Mistral has it: `thinking` parts are reasoning."""
-    texts: list[str] = []
-    thoughts: list[str] = []
-    images: list[Any] = []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-        elif not isinstance(part, dict):
-            continue
-        elif part.get("type") == "thinking":
-            inner = part.get("thinking")
-            for one in inner if isinstance(inner, list) else [{"text": inner}]:
-                thoughts.append(_string(one, "text") or "" if isinstance(one, dict) else "")
-        elif part.get("type") == "image_url":
-            images.append(part)
-        else:
-            texts.append(_string(part, "text") or "")
-    found.content = "".join(texts)
-    found.reasoning_content = "".join(thoughts) or found.reasoning_content
-    if images:
-        found.images = jsonio.raw(images)
 
 
 def _loose_call(given: dict[str, Any]) -> ToolCallPiece:

@@ -6,7 +6,7 @@ import msgspec
 
 from tidegate.dialects.choices.chunk import Kind
 from tidegate.dialects.choices.head import head
-from tidegate.dialects.choices.mending import is_whole_usage, mended, whole_usage, with_own_model
+from tidegate.dialects.choices.mending import is_in_parts, is_whole_usage, mended, whole_usage, with_own_model
 from tidegate.dialects.choices.reasons import COMPLETE, FinishReason, is_finish, known_reason
 from tidegate.dialects.dialect import Answer, Call, Destination, estimated_usage
 from tidegate.dialects.failure import from_error_object
@@ -55,6 +55,8 @@ def complete_choices(body: bytes, call: Call, destination: Destination, *, kind:
 
 class _PlainMessage(msgspec.Struct, gc=False):
     role: str
+    content: msgspec.Raw = jsonio.NULL
+    """Not in parts: that is looked for without making a string of it."""
 
 
 class _PlainChoice(msgspec.Struct, gc=False):
@@ -108,7 +110,11 @@ def _as_it_came(body: bytes, kind: Kind) -> Answer | None:
         return None
     status = "completed"
     for choice in answer.choices:
-        if (choice.message if kind == "chat.completion.chunk" else choice.text) is None:
+        message = choice.message
+        if kind != "chat.completion.chunk":
+            if choice.text is None:
+                return None
+        elif message is None or is_in_parts(message.content):
             return None
         if choice.finish_reason not in COMPLETE:
             status = "incomplete"
@@ -161,12 +167,14 @@ def _looked_through(body: bytes, call: Call, destination: Destination, kind: Kin
             raise UpstreamBroken(
                 f"Provider '{destination.provider}': it broke the answer off (finish_reason '{choice.finish_reason}')."
             )
+        message = choice.message or {}
         odd = odd or reason != choice.finish_reason or choice.index is None
+        odd = odd or is_in_parts(message.get("content", jsonio.NULL))
         if reason not in COMPLETE:
             status = "incomplete"
         size += len((choice.text or "").encode())
         for name in ("content", "reasoning_content", "reasoning", "refusal", "tool_calls"):
-            value = (choice.message or {}).get(name, jsonio.NULL)
+            value = message.get(name, jsonio.NULL)
             size += 0 if value == jsonio.NULL else len(value) - 2
     usage = read_usage_object(answer.usage)
     if destination.quirks.model_suffix:

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tidegate.dialects.choices.head import HEAD
+from tidegate.dialects.choices.parts import read_parts
 from tidegate.dialects.choices.reasons import is_finish, known_reason
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio
 
-__all__ = ["is_whole_usage", "mended", "whole_usage", "with_head", "with_own_model", "with_places"]
+__all__ = ["is_in_parts", "is_whole_usage", "mended", "whole_usage", "with_head", "with_own_model", "with_places"]
 
 _choice_list = jsonio.decoder(list[jsonio.Members])
 _text = jsonio.decoder(str)
@@ -42,6 +43,8 @@ def mended(content: jsonio.Members, fallback: jsonio.Members, carrier: str) -> j
             choice["index"] = jsonio.raw(place)
         if carrier == "delta" and choice.get("delta", jsonio.NULL) == jsonio.NULL:
             choice["delta"] = jsonio.raw({})
+        if carrier in choice and carrier != "text":
+            choice[carrier] = _in_one(choice[carrier])
         if carrier == "text" and choice.get("text", jsonio.NULL) == jsonio.NULL:
             choice["text"] = jsonio.raw("")
         choice["finish_reason"] = _mended_reason(choice.get("finish_reason", jsonio.NULL))
@@ -50,6 +53,29 @@ def mended(content: jsonio.Members, fallback: jsonio.Members, carrier: str) -> j
     if usage != jsonio.NULL and not is_whole_usage(usage):
         result["usage"] = whole_usage(usage)
     return result
+
+
+def is_in_parts(content: msgspec.Raw) -> bool:
+    """Whether a content is a list of typed parts."""
+    return bytes(memoryview(content)[:1]) == b"["
+
+
+def _in_one(carried: msgspec.Raw) -> msgspec.Raw:
+    """A message, or a delta, with the text and the thoughts that the parts of its content are: official clients add up texts.
+    One with a part of another type stays as it is."""
+    try:
+        members = jsonio.members(carried)
+    except jsonio.SchemaMismatch:
+        return carried
+    if not is_in_parts(members.get("content", jsonio.NULL)):
+        return carried
+    parts = read_parts(jsonio.anything(members["content"]))
+    if parts.others or parts.images:
+        return carried
+    members["content"] = jsonio.raw(parts.text) if parts.text or not parts.thought else jsonio.NULL
+    if parts.thought and jsonio.is_null(members.get("reasoning_content", jsonio.NULL)):
+        members["reasoning_content"] = jsonio.raw(parts.thought)
+    return jsonio.raw(members)
 
 
 def with_places(content: jsonio.Members, places: Mapping[int, Sequence[int]]) -> jsonio.Members:
