@@ -405,9 +405,15 @@ class ChatDecoder:
         their place. One of which nobody knows yet ends later."""
         if voice.called:
             voice.called = False
-            for called in voice.calls:
-                if called.started and not called.ended and called.is_complete():
-                    self._end_call(called, out)
+            self._end_complete_calls(voice, out)
+
+    def _end_complete_calls(self, voice: _Voice, out: list[Event]) -> None:
+        """Up to the first that is not: calls end in the order in which they began."""
+        for called in voice.calls:
+            if not called.ended:
+                if not (called.started and called.is_complete()):
+                    return
+                self._end_call(called, out)
 
     def _take_annotations(self, voice: _Voice, value: msgspec.Raw, out: list[Event]) -> None:
         for given in _list(value):
@@ -486,9 +492,7 @@ class ChatDecoder:
     def _start_call(self, voice: _Voice, called: _Called, out: list[Event]) -> None:
         self._speak(voice, out)
         voice.called = True
-        for other in voice.calls:
-            if other is not called and other.started and not other.ended and other.is_complete():
-                self._end_call(other, out)
+        self._end_complete_calls(voice, out)
         if not called.custom and called.name in self._wrapped:
             called.custom = True
             called.unwrapper = Unwrapper()
@@ -547,7 +551,6 @@ class ChatDecoder:
         if not voice.message:
             self._end_reasoning(voice, out)
         if voice.logprobs:
-            voice.message = True
             out.append(TextDelta("", voice.choice, voice.logprobs))
             voice.logprobs = []
         for called in voice.calls:
