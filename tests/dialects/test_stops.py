@@ -32,6 +32,7 @@ def cut_at_first(whole: str, stops: list[str]) -> tuple[str, bool]:
 
 
 @example(["a", "b", "X"], ["abX", "b"])
+@example(["a终止"], ["止", "终止"])
 @example(["abX"], ["abX", "b"])
 @given(
     st.lists(st.text("abX终止", max_size=4), max_size=12),
@@ -168,3 +169,12 @@ def test_the_parts_of_a_character_are_told_with_it() -> None:
     stream = StopFilter(["END"])
     out = stream.feed([TextDelta("", 0, [first]), TextDelta("你E", 0, [second, half(0x45)])])
     assert out == [TextDelta("你", 0, [first, second])]
+
+
+def test_an_answer_that_begins_with_a_stop_sequence_says_nothing() -> None:
+    entry = jsonio.raw({"token": "END", "logprob": -1, "bytes": None, "top_logprobs": []})
+    assert StopFilter(["END"]).feed([Started(), TextDelta("END", 0, [entry])]) == [
+        Started(),
+        MessageEnd(),
+        ChoiceEnd("stop", 0, "END"),
+    ]

@@ -42,6 +42,7 @@ from tidegate.wire.events import (
     Failed,
     Finished,
     MediaDelta,
+    MessageEnd,
     Ping,
     ReasoningDelta,
     ReasoningEnd,
@@ -760,6 +761,67 @@ def test_images_are_media() -> None:
     events = decoded(stream({"content": "here: "}, {"images": [image, linked, {}]}))
     assert MediaDelta("image/png", "AAAA") in events
     assert text_of(events) == "here: ![image](https://pictures.example/1.png)"
+
+
+def test_a_complete_call_ends_before_the_picture_that_follows_it() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    events = decoded(stream(calls(tool(0, "a", "f", "{}")), {"images": [image]}, finish="tool_calls"))
+    assert events.index(ToolCallEnd(0)) < events.index(MediaDelta("image/png", "AAAA"))
+
+
+def test_calls_end_in_the_order_in_which_they_began() -> None:
+    """A client that gets whole calls gets them in that order, although the first goes on behind the second."""
+    deltas = [
+        calls(tool(0, "a", "f", '{"x":')),
+        calls(tool(1, "b", "g", "{}")),
+        {"content": "so"},
+        calls(tool(0, args="1}")),
+    ]
+    events = decoded(stream(*deltas, calls(tool(2, "c", "h", "{}")), finish="tool_calls"))
+    assert [event.index for event in events if isinstance(event, ToolCallEnd)] == [0, 1, 2]
+    assert [call[2] for call in calls_of(events)] == ['{"x":1}', "{}", "{}"]
+
+
+def test_a_thought_behind_a_refusal_is_an_item_behind_it() -> None:
+    kinds = [type(one) for one in items_of(decoded(stream({"refusal": "no"}, {"reasoning": "hm"}, {"content": "x"})))]
+    assert kinds == [Message, Reasoning, Message]
+
+
+def test_a_source_ends_the_thought_before_it() -> None:
+    cited = {"annotations": [{"type": "url_citation", "url": "https://a"}]}
+    events = decoded(stream({"reasoning": "hm"}, cited, {"reasoning": "more"}, {"content": "x"}))
+    at = next(place for place, event in enumerate(events) if isinstance(event, Annotation))
+    assert [type(event) for event in events[at - 1 : at + 2]] == [ReasoningEnd, Annotation, MessageEnd]
+
+
+def test_addresses_beside_the_choices_are_told_before_the_seal_behind_the_text() -> None:
+    details = [{"type": "reasoning.encrypted", "data": "e"}]
+    first = chunk({"content": "x"}, citations=["https://a", "https://a"])
+    events = decoded(first + chunk({"reasoning_details": details}, "stop") + DONE)
+    kinds = [type(event) for event in events[1:-2]]
+    assert kinds == [TextDelta, Annotation, MessageEnd, ReasoningEnd], "an address that comes twice is one source"
+
+
+def test_a_whole_message_behind_its_call_is_not_told_again() -> None:
+    head = {"id": "c", "object": "chat.completion.chunk"}
+    call = tool(0, "a", "f", "{}")
+    whole = frame({**head, "choices": [{"index": 0, "message": calls(call), "finish_reason": "tool_calls"}]})
+    assert len(calls_of(decoded(chunk(calls(call)) + whole + DONE))) == 1
+
+
+def test_a_thought_that_a_call_cuts_off_is_told_to_its_last_letter() -> None:
+    events = decoded(stream({"content": "<think>a <"}, calls(tool(0, "a", "f", "{}"))))
+    assert (thought_of(events), text_of(events)) == ("a <", "")
+
+
+def test_logprobs_of_a_thought_between_tags_are_not_those_of_the_text_behind() -> None:
+    data = with_logprobs({"content": "<think>hm</think>"}, "hm") + with_logprobs({"content": "x"}, "x") + stream({})
+    assert tokens_of(decoded(data)) == [("x", ["x"])]
+
+
+def test_logprobs_behind_a_thought_alone_are_told_when_it_is_over() -> None:
+    data = chunk({"reasoning": "hm"}) + with_logprobs({"content": ""}, "<eos>") + stream({})
+    assert [type(event) for event in decoded(data)[1:4]] == [ReasoningDelta, ReasoningEnd, TextDelta]
 
 
 def test_content_in_parts_is_read() -> None:

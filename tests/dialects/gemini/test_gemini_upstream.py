@@ -376,6 +376,20 @@ def test_signatures_come_back_on_exactly_the_parts_that_had_them(parts: list[Any
     assert contents(message("?"), *answered, *outputs, model=model)[1] == ("model", parts)
 
 
+def test_a_signature_is_of_the_first_text_behind_it() -> None:
+    said = Message(role="assistant", content=[TextPart(text="a"), TextPart(text="b")])
+    (_, parts) = contents(message("?"), sealed("QUJD", anchor="text"), said)[1]
+    assert parts == [{"text": "a", "thoughtSignature": "QUJD"}, {"text": "b"}]
+
+
+def test_a_signature_whose_text_never_comes_has_a_part_of_its_own_before_the_next() -> None:
+    shown = Message(role="assistant", content=[ImagePart(url="data:image/png;base64,aGk=")])
+    said = Message(role="assistant", content=[TextPart(text="b")])
+    items: list[Item] = [sealed("QUJD", anchor="text"), shown, sealed("REVG", anchor="text"), said]
+    (_, parts) = contents(message("?"), *items)[1]
+    assert parts[1:] == [{"text": "", "thoughtSignature": "QUJD"}, {"text": "b", "thoughtSignature": "REVG"}]
+
+
 def test_a_signature_alone_is_not_given_to_a_text_further_on() -> None:
     parts: list[Any] = [{"text": "", "thoughtSignature": "QUJD"}, {"text": "hm", "thought": True}, {"text": "high"}]
     collector = Collector()

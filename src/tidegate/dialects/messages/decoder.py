@@ -326,7 +326,6 @@ class _Answer:
 
     def go_on(self) -> None:
         self._begun = False
-        self._last = -1
         self._used = self._used.plus(self._figures.usage())
         self._figures = Figures()
         self.reason = ""

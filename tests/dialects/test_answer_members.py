@@ -1,0 +1,80 @@
+"""What an answer holds is carried to each client, or stands on the documented list of what that client does not get."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.dialects.answer_members import ANSWERS, AUDITED, CARRIED, CLIENTS, MARK, MEMBERS, NUMBER, Member
+from tests.dialects.crossing import Crossing
+from tests.docs.pages import LANGUAGES, read, section
+
+
+def gets(client: str, member: Member) -> bool:
+    out = Crossing(client, member.provider, stream=False).whole(member.answer()).decode()  # type: ignore[arg-type]
+    return MARK in out or MARK.lower() in out or str(NUMBER) in out
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda one: f"{one.provider}-{one.name}")
+def test_a_member_of_an_answer_reaches_whom_it_is_told_to_reach(member: Member) -> None:
+    others = [client for client in CLIENTS if client != member.provider]
+    assert {client for client in others if not gets(client, member)} == member.lost_on
+
+
+def names(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from names(inner)
+
+
+@pytest.mark.parametrize("provider", AUDITED)
+def test_every_member_of_the_official_types_is_carried_or_listed(provider: str) -> None:
+    listed = {
+        name
+        for member in MEMBERS
+        if member.provider == provider
+        for name in (*member.name.split("."), *map(str, member.path), *names(member.value))
+    }
+    known = CARRIED[provider] | set(names(ANSWERS[provider])) | listed
+    new = {
+        f"{kind.__name__}.{name}"
+        for kind in AUDITED[provider]
+        for name in (field.alias or own for own, field in kind.model_fields.items())
+        if name not in known
+    }
+    assert not new, "carry it, or list it in answer_members.py and docs/{en,zh}/translation.md"
+
+
+PROVIDERS = {"responses": "Responses", "chat": "chat", "messages": "Anthropic", "gemini": "Gemini"}
+SECTIONS = {"en": "Towards clients", "zh": "返回给客户端"}
+ALL = {"en": "all", "zh": "全部"}
+
+
+def told(language: str) -> dict[tuple[str, str], set[str]]:
+    """By provider and member, the clients that do not get it."""
+    spoken = {title: client for client, title in PROVIDERS.items()}
+    found: dict[tuple[str, str], set[str]] = {}
+    rows = re.findall(
+        r"^\| *([^|\n]*?) *\|([^|\n]*)\| *([^|\n]*?) *\|$",
+        section(read(language, "translation.md"), SECTIONS[language]),
+        re.MULTILINE,
+    )
+    for title, listed, losers in rows:
+        if title not in spoken:
+            continue
+        provider = spoken[title]
+        others = set(CLIENTS) - {provider}
+        clients = others if losers == ALL[language] else {spoken[one] for one in re.split(", |、", losers)}
+        for name in re.findall(r"`([^`]+)`", listed):
+            assert (provider, name) not in found, f"{name} stands there twice"
+            found[provider, name] = clients
+    return found
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_no_client_gets_is_documented_and_nothing_else(language: str) -> None:
+    assert told(language) == {(one.provider, one.name): one.lost_on for one in MEMBERS if one.lost_on}
