@@ -420,7 +420,7 @@ class BridgedStream(Events):
         if decoder is None:
             return self._of_native(self._native.feed(data))
         events = decoder.feed(data)
-        if len(events) == 1 and not self._held:
+        if len(events) == 1:  # not the first, with which what is held goes out
             event = events[0]
             encoder, watch = self._encoder, self._watch
             if type(event) is TextDelta and self._stops is None and encoder is not None and watch is not None:

@@ -265,6 +265,31 @@ def test_parts_of_reasoning_are_set_apart() -> None:
     assert found["choices"][0]["message"]["reasoning_content"] == "one\n\ntwo\n\nthree"
 
 
+def test_two_thoughts_are_set_apart() -> None:
+    thoughts: list[Event] = [
+        ReasoningDelta("o"),
+        ReasoningDelta("ne"),
+        ReasoningEnd(),
+        ReasoningDelta("two"),
+        ReasoningEnd(),
+    ]
+    events = [Started("tide-9"), *thoughts, ChoiceEnd("stop"), UsageReport(USAGE), Finished()]
+    [said] = json.loads(request().encode_answer(folded(events), call(), destination()))["choices"]
+    [choice] = accumulated(encoded(events))["choices"]
+    assert choice["message"]["reasoning_content"] == said["message"]["reasoning_content"] == "one\n\ntwo"
+
+
+def test_a_client_of_2023_gets_its_second_call_beside_the_first() -> None:
+    """It knows one call to an answer: another would run into it."""
+    functions = [{"name": "f"}, {"name": "g"}]
+    [choice] = accumulated(encoded(whole("calls"), functions=functions))["choices"]
+    answer = request(functions=functions).encode_answer(folded(whole("calls")), call(), destination())
+    [said] = json.loads(answer)["choices"]
+    for message in (choice["message"], said["message"]):
+        assert message["function_call"] == {"name": "f", "arguments": '{"x":1}'}
+        assert [one["function"] for one in message["tool_calls"]] == [{"name": "g", "arguments": '{"y":2}'}]
+
+
 @pytest.mark.parametrize("functions", [True, False])
 def test_clients_of_2023_are_answered_in_their_words(functions: bool) -> None:
     legacy: dict[str, Any] = {"functions": [{"name": "f"}]}

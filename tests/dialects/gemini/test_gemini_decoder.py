@@ -320,6 +320,13 @@ def test_what_comes_behind_the_finish_reason_is_not_lost() -> None:
     assert events[-1] == Finished()
 
 
+def test_feedback_that_blocks_nothing_filters_nothing() -> None:
+    none = {"promptFeedback": {"blockReason": "BLOCK_REASON_UNSPECIFIED"}}
+    beside = said("a", promptFeedback={"blockReason": "OTHER"})
+    for data in (frames(none, said("a"), end()), frames(beside, end())):
+        assert decode([data])[-2] == ChoiceEnd("stop")
+
+
 def test_a_blocked_prompt_is_a_filtered_answer() -> None:
     assert decode([STREAMS["blocked"]]) == [
         Started(""),

@@ -266,6 +266,21 @@ def test_half_a_call_is_not_told(reason: Reason) -> None:
     assert [part.get("functionCall", {}).get("name") for part in whole["content"]["parts"]] == [None, "f"]
 
 
+def test_the_signature_of_a_call_that_was_cut_is_not_lost() -> None:
+    events: list[Event] = [
+        Started("m"),
+        ReasoningEnd(encrypted="tgr1_x"),
+        ToolCallStart(0, "c", "f"),
+        ToolCallDelta(0, '{"a":'),
+        ToolCallEnd(0),
+        UsageReport(Usage(1, 1)),
+        ChoiceEnd("length"),
+        Finished(),
+    ]
+    parts = [part for chunk in chunks(stream(events)) for part in chunk["candidates"][0]["content"]["parts"]]
+    assert parts == [{"text": "", "thoughtSignature": base64.b64encode(b"tgr1_x").decode()}]
+
+
 def test_an_odd_call_keeps_its_place() -> None:
     events = [
         Started(),

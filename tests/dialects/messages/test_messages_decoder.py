@@ -406,3 +406,10 @@ def test_a_frame_without_end_is_a_failure_and_keeps_what_came_before() -> None:
     assert TextDelta("x") in events
     assert isinstance(events[-1], Failed)
     assert isinstance(events[-1].error, UpstreamBroken)
+
+
+def test_blocks_that_say_nothing_are_nothing() -> None:
+    empty = start() + block(0, {"type": "thinking", "thinking": "", "signature": ""}) + text(1, "")
+    called = block(2, {"type": "tool_use", "id": "t", "name": "f", "input": {}})
+    kinds = [type(event) for event in decoded([empty + called + end("tool_use")])]
+    assert kinds[:3] == [Started, ToolCallStart, ToolCallDelta]

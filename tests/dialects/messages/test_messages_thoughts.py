@@ -284,3 +284,10 @@ def test_any_thoughts_come_back_to_their_provider_and_to_no_other(pieces: list[A
             content = [block for message in sent["messages"] for block in message["content"] if isinstance(block, dict)]
             assert [block for block in content if "thinking" in block["type"]] == wanted
             assert set(lost) == ({"thinking"} if own and not wanted else set())
+
+
+def test_only_a_thought_that_was_shown_is_signed_as_shown() -> None:
+    events: list[Event] = [Started("m"), ReasoningDelta("hm"), ReasoningEnd(), ReasoningEnd(), TextDelta("x")]
+    watched = Watch(Bridge(asked(), common.call(), envelopes=ENVELOPES), CLAUDE, common.call()).pass_on(events)
+    ends = [event.encrypted for event in watched if isinstance(event, ReasoningEnd)]
+    assert [bool(end) for end in ends] == [True, False]

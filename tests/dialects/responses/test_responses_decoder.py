@@ -181,6 +181,8 @@ class TestVectors:
         to = destination(cut_reported_as_completed=True, quirks=Quirks(output_limit=7))
         events = stream(delta("a"), ended(said("a")), to=to)
         assert ChoiceEnd("length") in events
+        honest = destination(quirks=Quirks(output_limit=7))
+        assert ChoiceEnd("stop") in stream(delta("a"), ended(said("a")), to=honest)
 
 
 class TestText:

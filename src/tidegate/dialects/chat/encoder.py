@@ -176,12 +176,13 @@ class ChatEncoder(ChoicesEncoder):
     def _on_call(self, event: ToolCallStart, out: list[bytes]) -> None:
         voice = self._voices.get(event.choice) or self._begin(event.choice, out, b"null")
         legacy = self._legacy and not event.custom and not voice.calls
-        self._calls[event.index] = _Called(voice, voice.calls, custom=event.custom, legacy=legacy)
+        place = voice.calls - voice.legacy  # a `function_call` is none of the `tool_calls`
+        self._calls[event.index] = _Called(voice, place, custom=event.custom, legacy=legacy)
         if legacy:
             voice.legacy = True
             self._delta(voice, out, {"function_call": {"name": event.name, "arguments": ""}})
         else:
-            entry = {"index": voice.calls, **_call(event.call_id, event.name, "", custom=event.custom)}
+            entry = {"index": place, **_call(event.call_id, event.name, "", custom=event.custom)}
             self._delta(voice, out, {"tool_calls": [entry]})
         voice.calls += 1
 

@@ -41,7 +41,7 @@ _FILTERED: Final = frozenset(
 )
 """Finish reasons that mean the provider withheld the rest (protocol §5.3)."""
 
-_UNSPECIFIED: Final = ("", "FINISH_REASON_UNSPECIFIED")
+_UNSPECIFIED: Final = ("", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED")
 """What some versions send in every chunk before the end: protobuf's zero value, not an ending."""
 
 _MOST: Final = 2**53 - 1
@@ -141,7 +141,7 @@ def usage_metadata(usage: Usage) -> msgspec.Raw:
 
 
 def is_ending(reason: str | None) -> bool:
-    """Whether a `finishReason` says that its candidate has ended."""
+    """Whether a `finishReason` says that its candidate has ended, or a `blockReason` that none comes."""
     return reason is not None and reason not in _UNSPECIFIED
 
 
