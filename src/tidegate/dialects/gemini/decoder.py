@@ -8,6 +8,7 @@ import msgspec
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, ending, is_ending, read_usage
+from tidegate.dialects.gemini.chunk import Candidate, Chunk
 from tidegate.dialects.gemini.grounding import annotations
 from tidegate.dialects.gemini.searching import call_of, grounded_search, response_to, search_item
 from tidegate.wire import jsonio, sse
@@ -67,31 +68,15 @@ class _Part(msgspec.Struct, gc=False, rename="camel"):
     inline_data: _Blob | None = None
 
 
-class _Content(msgspec.Struct, gc=False):
-    parts: list[_Part] | None = None
-
-
-class _Candidate(msgspec.Struct, gc=False, rename="camel"):
-    content: _Content | None = None
-    index: int | None = None
-    finish_reason: str | None = None
-    finish_message: str | None = None
+class _Candidate(Candidate[_Part], gc=False, rename="camel"):
     grounding_metadata: msgspec.Raw = jsonio.EMPTY
     citation_metadata: msgspec.Raw = jsonio.EMPTY
     logprobs_result: msgspec.Raw = jsonio.EMPTY
 
 
-class _Feedback(msgspec.Struct, gc=False, rename="camel"):
-    block_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct, gc=False, rename="camel"):
-    candidates: list[_Candidate] | None = None
-    usage_metadata: msgspec.Raw = jsonio.EMPTY
-    prompt_feedback: _Feedback | None = None
+class _Chunk(Chunk[_Candidate], gc=False, rename="camel"):
     model_version: str | None = None
     response_id: str | None = None
-    error: msgspec.Raw = jsonio.EMPTY
 
 
 class _RawContent(msgspec.Struct, gc=False):

@@ -5,6 +5,7 @@ import msgspec
 from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, ending, error_body, is_ending, read_usage
+from tidegate.dialects.gemini.chunk import Candidate, Chunk
 from tidegate.dialects.gemini.framing import Framing
 from tidegate.dialects.relay import Relay
 from tidegate.wire import jsonio, sse
@@ -15,32 +16,10 @@ __all__ = ["GeminiRelay", "complete_answer"]
 
 
 class _Part(msgspec.Struct, gc=False, rename="camel"):
+    """All that a part of a forwarded chunk is asked for."""
+
     text: str | None = None
     function_call: msgspec.Raw = jsonio.EMPTY
-
-
-class _Content(msgspec.Struct, gc=False):
-    parts: list[_Part] | None = None
-
-
-class _Candidate(msgspec.Struct, gc=False, rename="camel"):
-    content: _Content | None = None
-    index: int | None = None
-    finish_reason: str | None = None
-    finish_message: str | None = None
-
-
-class _Feedback(msgspec.Struct, gc=False, rename="camel"):
-    block_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct, gc=False, rename="camel"):
-    """All that a forwarded chunk is asked for."""
-
-    candidates: list[_Candidate] | None = None
-    usage_metadata: msgspec.Raw = jsonio.EMPTY
-    prompt_feedback: _Feedback | None = None
-    error: msgspec.Raw = jsonio.EMPTY
 
 
 class _Names(msgspec.Struct, rename="camel"):
@@ -48,7 +27,7 @@ class _Names(msgspec.Struct, rename="camel"):
     response_id: str | None = None
 
 
-_chunk = jsonio.decoder(_Chunk)
+_chunk = jsonio.decoder(Chunk[Candidate[_Part]])
 _names = jsonio.decoder(_Names)
 
 
@@ -89,7 +68,7 @@ class _Reader:
             self._finished.update(range(self._choices))
             self.status = "incomplete"
 
-    def _read_candidate(self, candidate: _Candidate) -> None:
+    def _read_candidate(self, candidate: Candidate[_Part]) -> None:
         index = candidate.index or 0
         if not 0 <= index < CANDIDATE_LIMIT:
             raise WireError(f"a chunk has a candidate with index {index}")

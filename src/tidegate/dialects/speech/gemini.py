@@ -9,6 +9,7 @@ import msgspec
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.gemini.answer import ending, is_ending, read_usage
+from tidegate.dialects.gemini.chunk import Candidate, Chunk
 from tidegate.dialects.speech.source import Piece
 from tidegate.dialects.speech.wav import WavStart, open_head
 from tidegate.wire import jsonio, sse
@@ -80,28 +81,7 @@ class _Part(msgspec.Struct, gc=False, rename="camel"):
     inline_data: _Blob | None = None
 
 
-class _Content(msgspec.Struct, gc=False):
-    parts: list[_Part] | None = None
-
-
-class _Candidate(msgspec.Struct, gc=False, rename="camel"):
-    content: _Content | None = None
-    finish_reason: str | None = None
-    finish_message: str | None = None
-
-
-class _Feedback(msgspec.Struct, gc=False, rename="camel"):
-    block_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct, gc=False, rename="camel"):
-    candidates: list[_Candidate] | None = None
-    usage_metadata: msgspec.Raw = jsonio.EMPTY
-    prompt_feedback: _Feedback | None = None
-    error: msgspec.Raw = jsonio.EMPTY
-
-
-_chunk = jsonio.decoder(_Chunk)
+_chunk = jsonio.decoder(Chunk[Candidate[_Part]])
 
 
 class GeminiSource:
@@ -179,7 +159,7 @@ class GeminiSource:
             self._withhold(f"blocked the text ({feedback.block_reason})")
         return b"".join(out)
 
-    def _read_reason(self, candidate: _Candidate) -> None:
+    def _read_reason(self, candidate: Candidate[_Part]) -> None:
         if not is_ending(candidate.finish_reason) or self.failure is not None:
             return
         reason = ending(candidate.finish_reason or "", candidate.finish_message or "", self._provider)
