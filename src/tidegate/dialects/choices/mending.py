@@ -14,6 +14,7 @@ from tidegate.wire import jsonio
 __all__ = ["is_in_parts", "is_whole_usage", "mended", "whole_usage", "with_head", "with_own_model", "with_places"]
 
 _choice_list = jsonio.decoder(list[jsonio.Members])
+_LIST = ord("[")
 _text = jsonio.decoder(str)
 _number = jsonio.decoder(float)
 
@@ -56,8 +57,8 @@ def mended(content: jsonio.Members, fallback: jsonio.Members, carrier: str) -> j
 
 
 def is_in_parts(content: msgspec.Raw) -> bool:
-    """Whether a content is a list of typed parts."""
-    return bytes(memoryview(content)[:1]) == b"["
+    """Whether a content is a list of typed parts. A value of JSON has a first byte."""
+    return memoryview(content)[0] == _LIST
 
 
 def _in_one(carried: msgspec.Raw) -> msgspec.Raw:
