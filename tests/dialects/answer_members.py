@@ -5,6 +5,7 @@ docs/{en,zh}/translation.md to the same list. Text, thoughts, calls and usage ca
 """
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 import anthropic.types as of_anthropic
@@ -18,7 +19,9 @@ from openai.types.chat.chat_completion import Choice, ChoiceLogprobs
 from pydantic import BaseModel
 
 from tests.dialects.chat import playing
+from tests.dialects.common import frame, numbered
 from tests.dialects.gemini import samples
+from tests.dialects.messages import streams
 
 __all__ = ["ANSWERS", "AUDITED", "CARRIED", "CLIENTS", "MARK", "MEMBERS", "NUMBER", "Member"]
 
@@ -104,6 +107,8 @@ class Member(msgspec.Struct, frozen=True):
     path: tuple[str | int, ...]
     value: Any
     gets: tuple[str, ...] = ()
+    late: bool = False
+    """A source that is named behind the text: a stream of Anthropic's has no place for it any more."""
 
     @property
     def lost_on(self) -> set[str]:
@@ -121,6 +126,45 @@ class Member(msgspec.Struct, frozen=True):
         else:
             inner[last] = self.value
         return json.dumps(body, ensure_ascii=False).encode()
+
+    def stream(self) -> bytes:
+        """The same as a stream."""
+        return _STREAMS[self.provider](json.loads(self.answer()))
+
+
+def _of_responses(body: dict[str, Any]) -> bytes:
+    begun = {**body, "output": [], "status": "in_progress"}
+    return numbered({"type": "response.created", "response": begun}, {"type": "response.completed", "response": body})
+
+
+def _of_chat(body: dict[str, Any]) -> bytes:
+    for choice in body["choices"]:
+        choice["delta"] = choice.pop("message")
+        for place, called in enumerate(choice["delta"]["tool_calls"]):
+            called["index"] = place
+    return frame({**body, "object": "chat.completion.chunk"}) + playing.DONE
+
+
+def _of_messages(body: dict[str, Any]) -> bytes:
+    out = streams.frame("message_start", message={**body, "content": [], "stop_reason": None})
+    for place, block in enumerate(body["content"]):
+        deltas: list[dict[str, Any]] = []
+        if block["type"] == "text":
+            deltas = [{"type": "text_delta", "text": block["text"]}]
+            deltas += [{"type": "citations_delta", "citation": one} for one in block.get("citations", ())]
+            block = {"type": "text", "text": ""}
+        out += streams.block(place, block, *deltas)
+    names = ("stop_reason", "stop_details", "container", "context_management")
+    delta = {name: body[name] for name in names if name in body}
+    return out + streams.frame("message_delta", delta=delta, usage=body["usage"]) + streams.frame("message_stop")
+
+
+_STREAMS: Final[dict[str, Callable[[dict[str, Any]], bytes]]] = {
+    "responses": _of_responses,
+    "chat": _of_chat,
+    "messages": _of_messages,
+    "gemini": samples.frames,
+}
 
 
 _MESSAGE: Final = ("choices", 0, "message")
@@ -180,12 +224,13 @@ MEMBERS: Final = (
     Member("chat", "logprobs.refusal", ("choices", 0, "logprobs"), {"refusal": [_TOKEN]}),
     Member("chat", "audio", (*_MESSAGE, "audio"), {"id": "a", "data": "aGk=", "transcript": MARK, "expires_at": 1}),
     Member("chat", "url_citation", (*_MESSAGE, "annotations"), [{"type": "url_citation", "url_citation": {"url": _URL, "title": "t", "start_index": 0, "end_index": 2}}], _ASKERS),
-    Member("chat", "citations", ("citations",), [_URL], _ASKERS),
+    Member("chat", "citations", ("citations",), [_URL], _ASKERS, late=True),
     Member("chat", "file_citation", (*_MESSAGE, "annotations"), _annotation("file_citation", file_id=MARK, filename="f"), ("responses",)),
     Member("chat", "reference", (*_MESSAGE, "content"), [{"type": "text", "text": "潮"}, {"type": "reference", "reference_ids": [NUMBER]}]),
     Member("chat", "images", (*_MESSAGE, "images"), [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{MARK}"}}], _ASKERS),
     Member("chat", "reasoning", (*_MESSAGE, "reasoning"), MARK, _ASKERS),
     Member("chat", "refusal", (*_MESSAGE, "refusal"), MARK, _ASKERS),
+    Member("chat", "extra_content", (*_MESSAGE, "tool_calls", 0, "extra_content"), {"google": {"thought_signature": MARK}}),
     Member("chat", "accepted_prediction_tokens", ("usage", "completion_tokens_details"), {"accepted_prediction_tokens": NUMBER}),
     Member("chat", "rejected_prediction_tokens", ("usage", "completion_tokens_details"), {"rejected_prediction_tokens": NUMBER}),
     Member("chat", "audio_tokens", ("usage", "prompt_tokens_details"), {"audio_tokens": NUMBER}),
@@ -220,12 +265,12 @@ MEMBERS: Final = (
     Member("gemini", "logprobsResult", (*_CANDIDATE, "logprobsResult"), {"chosenCandidates": [{"token": MARK, "logProbability": -1}]}, ("responses", "chat")),
     Member("gemini", "logProbabilitySum", (*_CANDIDATE, "logprobsResult"), {"logProbabilitySum": NUMBER}),
     Member("gemini", "tokenId", (*_CANDIDATE, "logprobsResult"), {"chosenCandidates": [{"token": "t", "tokenId": NUMBER, "logProbability": -1}]}),
-    Member("gemini", "citationMetadata", (*_CANDIDATE, "citationMetadata"), {"citations": [{"uri": _URL, "endIndex": 3}]}, _ASKERS),
+    Member("gemini", "citationMetadata", (*_CANDIDATE, "citationMetadata"), {"citations": [{"uri": _URL, "endIndex": 3}]}, _ASKERS, late=True),
     Member("gemini", "license", (*_CANDIDATE, "citationMetadata"), {"citations": [{"uri": "https://a", "license": MARK}]}),
     Member("gemini", "publicationDate", (*_CANDIDATE, "citationMetadata"), {"citations": [{"uri": "https://a", "publicationDate": {"year": NUMBER}}]}),
-    Member("gemini", "groundingChunks.web", (*_CANDIDATE, "groundingMetadata"), {**_GROUNDED, "groundingChunks": [{"web": {"uri": _URL}}]}, _ASKERS),
-    Member("gemini", "groundingChunks.maps", (*_CANDIDATE, "groundingMetadata"), {**_GROUNDED, "groundingChunks": [{"maps": {"uri": _URL}}]}, _ASKERS),
-    Member("gemini", "groundingChunks.retrievedContext", (*_CANDIDATE, "groundingMetadata"), {**_GROUNDED, "groundingChunks": [{"retrievedContext": {"uri": _URL}}]}, _ASKERS),
+    Member("gemini", "groundingChunks.web", (*_CANDIDATE, "groundingMetadata"), {**_GROUNDED, "groundingChunks": [{"web": {"uri": _URL}}]}, _ASKERS, late=True),
+    Member("gemini", "groundingChunks.maps", (*_CANDIDATE, "groundingMetadata"), {**_GROUNDED, "groundingChunks": [{"maps": {"uri": _URL}}]}, _ASKERS, late=True),
+    Member("gemini", "groundingChunks.retrievedContext", (*_CANDIDATE, "groundingMetadata"), {**_GROUNDED, "groundingChunks": [{"retrievedContext": {"uri": _URL}}]}, _ASKERS, late=True),
     Member("gemini", "groundingChunks.image", (*_CANDIDATE, "groundingMetadata"), {**_GROUNDED, "groundingChunks": [{"image": {"sourceUri": _URL, "imageUri": _URL}}]}),
     Member("gemini", "confidenceScores", (*_CANDIDATE, "groundingMetadata"), {"groundingChunks": [{"web": {"uri": "https://a"}}], "groundingSupports": [{"segment": {"endIndex": 3}, "groundingChunkIndices": [0], "confidenceScores": [NUMBER]}]}),
     Member("gemini", "webSearchQueries", (*_CANDIDATE, "groundingMetadata"), {"webSearchQueries": [MARK]}, ("responses",)),

@@ -2,24 +2,28 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.dialects.answer_members import ANSWERS, AUDITED, CARRIED, CLIENTS, MARK, MEMBERS, NUMBER, Member
 from tests.dialects.crossing import Crossing
 from tests.docs.pages import LANGUAGES, read, section
+from tidegate.dialects.dialect import Endpoint
 
 
-def gets(client: str, member: Member) -> bool:
-    out = Crossing(client, member.provider, stream=False).whole(member.answer()).decode()  # type: ignore[arg-type]
+def gets(client: str, member: Member, *, stream: bool) -> bool:
+    crossing = Crossing(client, cast("Endpoint", member.provider), stream=stream)
+    out = (crossing.streamed(member.stream()) if stream else crossing.whole(member.answer())).decode()
     return MARK in out or MARK.lower() in out or str(NUMBER) in out
 
 
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda one: f"{one.provider}-{one.name}")
-def test_a_member_of_an_answer_reaches_whom_it_is_told_to_reach(member: Member) -> None:
+def test_a_member_of_an_answer_reaches_whom_it_is_told_to_reach(member: Member, stream: bool) -> None:
     others = [client for client in CLIENTS if client != member.provider]
-    assert {client for client in others if not gets(client, member)} == member.lost_on
+    late = {"messages"} if stream and member.late else set()
+    assert {client for client in others if not gets(client, member, stream=stream)} == member.lost_on | late
 
 
 def names(value: Any) -> Iterator[str]:
