@@ -230,7 +230,6 @@ MEMBERS: Final = (
     Member("chat", "images", (*_MESSAGE, "images"), [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{MARK}"}}], _ASKERS),
     Member("chat", "reasoning", (*_MESSAGE, "reasoning"), MARK, _ASKERS),
     Member("chat", "refusal", (*_MESSAGE, "refusal"), MARK, _ASKERS),
-    Member("chat", "extra_content", (*_MESSAGE, "tool_calls", 0, "extra_content"), {"google": {"thought_signature": MARK}}),
     Member("chat", "accepted_prediction_tokens", ("usage", "completion_tokens_details"), {"accepted_prediction_tokens": NUMBER}),
     Member("chat", "rejected_prediction_tokens", ("usage", "completion_tokens_details"), {"rejected_prediction_tokens": NUMBER}),
     Member("chat", "audio_tokens", ("usage", "prompt_tokens_details"), {"audio_tokens": NUMBER}),

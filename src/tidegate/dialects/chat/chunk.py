@@ -40,6 +40,29 @@ class ToolCallPiece(msgspec.Struct, gc=False):
     id: str | None = None
     function: FunctionPiece | None = None
     custom: CustomPiece | None = None
+    extra_content: msgspec.Raw = jsonio.EMPTY
+    """Where Google's chat endpoint has the signature of a call (https://ai.google.dev/gemini-api/docs/thought-signatures)."""
+
+    @property
+    def signature(self) -> str:
+        if not self.extra_content:
+            return ""
+        try:
+            google = jsonio.decode(self.extra_content, _extra).google
+        except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
+            return ""
+        return "" if google is None else google.thought_signature or ""
+
+
+class _Google(msgspec.Struct):
+    thought_signature: str | None = None
+
+
+class _Extra(msgspec.Struct):
+    google: _Google | None = None
+
+
+_extra = jsonio.decoder(_Extra)
 
 
 class Delta(msgspec.Struct, gc=False):
@@ -209,6 +232,7 @@ def _loose_call(given: dict[str, Any]) -> ToolCallPiece:
         id=call_id if isinstance(call_id, str) else str(call_id) if isinstance(call_id, int) else None,
         function=_loose_function(function) if isinstance(function, dict) else None,
         custom=CustomPiece(_string(custom, "name"), _string(custom, "input")) if isinstance(custom, dict) else None,
+        extra_content=_raw(given, "extra_content"),
     )
 
 

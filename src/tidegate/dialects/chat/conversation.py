@@ -68,6 +68,8 @@ class Conversation:
         """Reasoning whose message is not known yet."""
         self._turns: dict[str, _Turn] = {}
         """Call ids and where they were last used."""
+        self._signatures: dict[str, str] = {}
+        """What Google's chat endpoint wants back with a call."""
         self._extras: list[dict[str, Any]] = []
         """The content of the last user message that is not the user's own."""
 
@@ -209,6 +211,8 @@ class Conversation:
                 details.extend(jsonio.anything(seal.data.encode()))
             elif seal is not None and seal.kind == "reasoning_content":
                 plain.append(seal.data)
+            elif seal is not None and seal.kind == "thought_signature" and seal.call_id:
+                self._signatures[seal.call_id] = seal.data
             elif self._reasoning_back:
                 plain.extend(thought.content or thought.summary)
             else:
@@ -229,7 +233,10 @@ class Conversation:
             }
         else:
             function = {"name": call.name, "arguments": jsonio.encode({WRAPPED_INPUT: call.arguments}).decode()}
-        return {"id": self._id(call.call_id), "type": "function", "function": function}
+        called = {"id": self._id(call.call_id), "type": "function", "function": function}
+        if signature := self._signatures.pop(call.call_id, ""):
+            called["extra_content"] = {"google": {"thought_signature": signature}}
+        return called
 
     def _id(self, call_id: str) -> str:
         """The id, or, where the provider does not take it, another one that is always the same."""

@@ -74,7 +74,7 @@ _REASONS: Final[Mapping[str, Reason]] = {
 class _Called:
     """One call of the answer."""
 
-    __slots__ = ("custom", "ended", "index", "name", "pieces", "said", "started", "unwrapper", "wire_id")
+    __slots__ = ("custom", "ended", "index", "name", "pieces", "said", "signature", "started", "unwrapper", "wire_id")
 
     def __init__(self, index: int, wire_id: str) -> None:
         self.index = index
@@ -86,6 +86,8 @@ class _Called:
         """The arguments as they came."""
         self.said = False
         """Some of them were more than white space."""
+        self.signature = ""
+        """What the provider needs back with the call to go on reasoning."""
         self.started = False
         self.ended = False
 
@@ -463,6 +465,7 @@ class ChatDecoder:
         voice.last = called
         voice.logprobs.clear()  # those of a call's tokens belong to no text
         called.name = called.name or name
+        called.signature = called.signature or entry.signature
         if text:
             self._hold(len(text))
             called.pieces.append(text)
@@ -498,6 +501,10 @@ class ChatDecoder:
             called.unwrapper = Unwrapper()
         called.started = True
         call_id = called.wire_id or self._own_id(called)
+        if called.signature:
+            self._end_message(voice, out)
+            seal = Seal(kind="thought_signature", data=called.signature, call_id=call_id)
+            out.append(ReasoningEnd(seal, choice=voice.choice))
         out.append(ToolCallStart(called.index, call_id, called.name, custom=called.custom, choice=voice.choice))
         for piece in called.pieces:
             self._pass_on(called, piece, out)
