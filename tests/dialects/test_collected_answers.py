@@ -2,8 +2,19 @@
 
 from tests.dialects.test_text_thought_text import collected
 from tidegate.wire import jsonio
-from tidegate.wire.events import Annotation, ChoiceEnd, Finished, MessageEnd, RefusalDelta, Started, TextDelta
-from tidegate.wire.items import Message, RefusalPart, TextPart
+from tidegate.wire.events import (
+    Annotation,
+    ChoiceEnd,
+    Event,
+    Finished,
+    MessageEnd,
+    ReasoningDelta,
+    ReasoningEnd,
+    RefusalDelta,
+    Started,
+    TextDelta,
+)
+from tidegate.wire.items import Message, Reasoning, RefusalPart, TextPart
 
 CITATION = jsonio.raw({"type": "url_citation", "url": "https://a", "title": "", "start_index": 0, "end_index": 0})
 
@@ -33,3 +44,9 @@ def test_a_source_behind_a_refusal_is_none_of_the_refusal() -> None:
     first, second = output.choices[0].items
     assert first == Message(role="assistant", content=[RefusalPart(refusal="no")])
     assert second == Message(role="assistant", content=[TextPart(text="", annotations=[CITATION])])
+
+
+def test_parts_of_a_thought_keep_their_places_although_some_say_nothing() -> None:
+    thoughts: list[Event] = [ReasoningDelta("c", "summary", 2), ReasoningDelta("a", "summary", 0), ReasoningEnd()]
+    [item] = collected([Started(), *thoughts, ChoiceEnd("stop"), Finished()]).choices[0].items
+    assert item == Reasoning(summary=["a", "", "c"])
