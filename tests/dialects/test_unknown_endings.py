@@ -107,13 +107,19 @@ def same(dialect: str, reason: str) -> tuple[bytes, Stream]:
     head = {"id": "c", "object": kind, "created": 1, "model": "m"}
     chunks = [{**head, "choices": [{"index": 0, **said, "finish_reason": word}]} for word in ("null", reason)]
     opened = common.open_stream(dialect)
-    return common.play(opened, [b"".join(map(common.frame, chunks))]), opened
+    return common.play(opened, [b"".join(map(spaced, chunks))]), opened
+
+
+def spaced(chunk: dict[str, Any]) -> bytes:
+    """A frame as nobody here would write it."""
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
 @pytest.mark.parametrize("dialect", ["chat", "completions"])
 def test_a_client_of_the_providers_own_api_sees_the_providers_own_word(dialect: str) -> None:
     out, opened = same(dialect, UNKNOWN)
     assert [event["choices"][0]["finish_reason"] for event in common.events(out)] == [None, UNKNOWN]
+    assert spaced(common.events(out)[-1]) in out, "not a byte of it is changed"
     outcome = common.outcome(opened)
     assert outcome is not None
     assert (outcome.status, outcome.error) == ("incomplete", None), "nobody can say that it is whole"
@@ -126,11 +132,15 @@ def test_a_word_that_ends_nothing_is_no_end_between_equal_dialects_either() -> N
     assert outcome.status == "failed"
 
 
-def test_an_odd_body_that_reports_a_break_is_broken() -> None:
+def test_a_body_that_reports_a_break_or_no_end_is_broken() -> None:
     """A body that has to be put right first is judged by the same word."""
     request: Any = common.DIALECTS["chat"].parse(common.body("chat"))
-    for reason, told in (("error", "broke the answer off"), ("null", "finish_reason")):
+    for reason, index, told in (
+        ("error", "0", "broke the answer off"),
+        ("null", "0", "without finish_reason"),
+        ("null", 0, "without finish_reason"),
+    ):
         body = json.loads(playing.answer({"content": "潮"}, reason))
-        body["choices"][0]["index"] = "0"
+        body["choices"][0]["index"] = index
         with pytest.raises((WireError, TidegateError), match=told):
             request.complete(json.dumps(body).encode(), common.call(), common.destination(endpoint="chat"))

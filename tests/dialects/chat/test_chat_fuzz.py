@@ -41,6 +41,8 @@ RICH = stream(
     {"content": "汐</think>42"},
     {"reasoning": "r", "reasoning_details": [{"type": "reasoning.text", "text": "r", "index": 0}]},
     {"annotations": [{"type": "url_citation", "url_citation": {"url": "u"}}], "refusal": "no"},
+    {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "t"}]}, {"type": "text", "text": "潮"}]},
+    calls({**tool(2, "c", "h", "{}"), "extra_content": {"google": {"thought_signature": "QUJD"}}}),
     calls(tool(0, "a", "apply_patch", '{"input": "潮'), tool(1, "b", "g", "{")),
     calls(tool(0, args='"}'), tool(1, args="}")),
     {"images": [{"image_url": {"url": "data:image/png;base64,AA=="}}], "function_call": {"name": "f"}},
