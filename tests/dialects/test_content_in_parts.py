@@ -32,7 +32,10 @@ STREAM = playing.stream(
     {"content": [text(" a ")]},
     {"content": "day"},
 )
-WHOLE = playing.answer({"content": [thinking("潮 moves", " twice", closed=True), text("Twice a "), text("day")]})
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+WHOLE = playing.answer(
+    {"content": [thinking("潮 moves", " twice", closed=True), text("Twice a "), text("day")]}, usage=USAGE
+)
 SAID, THOUGHT = "Twice a day", "潮 moves twice"
 
 
@@ -91,14 +94,21 @@ def test_the_official_client_of_chat_adds_up_a_text() -> None:
         assert (message["content"], message["reasoning_content"]) == (SAID, THOUGHT)
 
 
+def test_thoughts_that_have_a_member_already_are_not_told_twice() -> None:
+    message = of_whole(playing.answer({"content": [thinking("hm"), text("x")], "reasoning_content": "told"}))
+    assert (message["content"], message["reasoning_content"]) == ("x", "told")
+
+
 def test_thoughts_alone_are_no_empty_text() -> None:
     message = of_whole(playing.answer({"content": [thinking("hm")]}, "length"))
     assert (message["content"], message["reasoning_content"]) == (None, "hm")
 
 
 def test_what_has_no_member_in_the_api_stays_as_it_came() -> None:
-    content = [text("A"), {"type": "reference", "reference_ids": [1]}, text("B")]
-    request: Any = common.DIALECTS["chat"].parse(common.body("chat"))
-    body = playing.answer({"content": content}, usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})
-    answer = request.complete(body, common.call(), playing.provider())
-    assert json.loads(answer.body)["choices"][0]["message"]["content"] == content
+    image = {"type": "image_url", "image_url": {"url": "https://pictures.example/1.png"}}
+    for other in ({"type": "reference", "reference_ids": [1]}, image):
+        content = [text("A"), other, text("B")]
+        request: Any = common.DIALECTS["chat"].parse(common.body("chat"))
+        body = playing.answer({"content": content}, usage=USAGE)
+        answer = request.complete(body, common.call(), playing.provider())
+        assert json.loads(answer.body)["choices"][0]["message"]["content"] == content
