@@ -230,3 +230,14 @@ def test_a_failure_is_an_error_frame_and_a_ping_a_comment() -> None:
 def test_any_text_arrives_as_it_is(texts: list[str]) -> None:
     out = encoded([Started(), *(TextDelta(text) for text in texts), ChoiceEnd("stop"), Finished()])
     assert "".join(chunk["choices"][0]["text"] for chunk in json_of(out)) == "".join(texts)
+
+
+def test_places_of_tokens_count_from_the_prompt_that_is_said_again() -> None:
+    chunks = [chunk["choices"][0] for chunk in json_of(encoded(whole("logprobs"), echo=True))]
+    assert [one["logprobs"]["text_offset"] for one in chunks if one["logprobs"]] == [[2], [3, 4]]
+
+
+def test_tokens_without_alternatives_have_none() -> None:
+    token = jsonio.raw({"token": "x", "logprob": -1, "bytes": None, "top_logprobs": []})
+    out = encoded([Started(), TextDelta("x", logprobs=[token]), ChoiceEnd("stop"), Finished()])
+    assert json_of(out)[0]["choices"][0]["logprobs"]["top_logprobs"] is None
