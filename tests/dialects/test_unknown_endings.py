@@ -98,6 +98,32 @@ def test_a_word_that_stands_in_every_chunk_ends_nothing(client: str) -> None:
         Crossing(client, "chat", stream=False).whole(whole("chat", "null"))
 
 
+@pytest.mark.fault("FAULT-DISORDER")
+@pytest.mark.parametrize(
+    ("client", "reasons", "ending"),
+    [
+        (client, reasons, ending)
+        for client in ("responses", "messages", "gemini", "completions")
+        for reasons, ending in (
+            (("stop", "length"), "incomplete"),
+            (("length", "stop"), "incomplete"),
+            (("stop", "content_filter"), "incomplete"),
+            (("stop", "stop"), "completed"),
+            (("stop", "error"), "failed"),
+            (("length", UNKNOWN), "failed"),
+        )
+    ],
+)
+def test_of_two_reasons_the_one_counts_that_says_less_was_told(
+    client: str, reasons: tuple[str, str], ending: str
+) -> None:
+    first, second = reasons
+    data = playing.chunk({"content": "潮"}, first) + playing.chunk({"content": "汐"}, second) + playing.DONE
+    crossing = Crossing(client, "chat", stream=True)
+    told = crossing.judged(crossing.streamed(data), stream=True)
+    assert (told.ending, told.text) == (ending, "潮汐")
+
+
 # -- a provider of the client's own API -------------------------------------------------------------------------------
 
 

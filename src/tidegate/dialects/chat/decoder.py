@@ -255,7 +255,9 @@ class ChatDecoder:
             if delta is not None:
                 self._take_delta(voice, delta, choice.logprobs, out)
             if choice.finish_reason and is_finish(choice.finish_reason):
-                voice.reason = voice.reason or self._reason(choice.finish_reason)
+                reason = self._reason(choice.finish_reason)
+                if voice.reason in (None, "stop", "tool_calls"):  # what is cut stays cut
+                    voice.reason = reason
                 for matched in (choice.stop_reason, choice.matched_stop):
                     if isinstance(matched, str) and matched in self._request.stop:
                         voice.stopped_by = matched
