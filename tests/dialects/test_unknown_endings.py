@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletion
 
 from tests.dialects import common
 from tests.dialects.chat import playing
@@ -43,7 +44,17 @@ BREAKS = {
     "gemini": ["OTHER", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"],
 }
 CUTS = {
-    "chat": ["max_tokens", "model_length", "MAX_TOKENS", "content_filter", "sensitive", "SAFETY", "repetition"],
+    "chat": [
+        "max_tokens",
+        "model_length",
+        "MAX_TOKENS",
+        "content_filter",
+        "sensitive",
+        "SAFETY",
+        "repetition",
+        "content_filter: RECITATION",
+        "content-filter",
+    ],
     "messages": ["max_tokens", "model_context_window_exceeded", "refusal"],
     "gemini": ["MAX_TOKENS", "SAFETY", "RECITATION", "IMAGE_SAFETY"],
 }
@@ -124,6 +135,26 @@ def test_of_two_reasons_the_one_counts_that_says_less_was_told(
     assert (told.ending, told.text) == (ending, "潮汐")
 
 
+@pytest.mark.parametrize("client", ["responses", "messages", "gemini", "completions"])
+def test_what_was_filtered_before_its_first_word_is_filtered(client: str) -> None:
+    """Google's chat endpoint then leaves the message out."""
+    choice = {"index": 0, "finish_reason": "content_filter: PROHIBITED_CONTENT"}
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    for streams_ in (True, False):
+        crossing = Crossing(client, "chat", stream=streams_)
+        out = (
+            crossing.streamed(common.frame(chunk) + playing.DONE)
+            if streams_
+            else crossing.whole(json.dumps(chunk).encode())
+        )
+        told = crossing.judged(out, stream=streams_)
+        assert (told.ending, told.text) == ("incomplete", "")
+    with pytest.raises(WireError, match="without 'message'"):
+        Crossing(client, "chat", stream=False).whole(
+            json.dumps({"choices": [{**choice, "finish_reason": "stop"}]}).encode()
+        )
+
+
 # -- a provider of the client's own API -------------------------------------------------------------------------------
 
 
@@ -170,3 +201,13 @@ def test_a_body_that_reports_a_break_or_no_end_is_broken() -> None:
         body["choices"][0]["index"] = index
         with pytest.raises((WireError, TidegateError), match=told):
             request.complete(json.dumps(body).encode(), common.call(), common.destination(endpoint="chat"))
+
+
+def test_a_chat_client_gets_an_empty_message_of_an_answer_that_was_filtered_at_once() -> None:
+    request: Any = common.DIALECTS["chat"].parse(common.body("chat"))
+    head = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
+    choice = {"index": 0, "finish_reason": "content_filter: PROHIBITED_CONTENT"}
+    to = common.destination(endpoint="chat")
+    answer = request.complete(json.dumps({**head, "choices": [choice]}).encode(), common.call(), to)
+    [told] = ChatCompletion.model_validate_json(answer.body).choices
+    assert (told.finish_reason, told.message.content, answer.status) == ("content_filter", None, "incomplete")

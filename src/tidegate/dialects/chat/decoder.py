@@ -598,11 +598,11 @@ class ChatDecoder:
         """The events of an answer that came in one body."""
         out: list[Event] = []
         for choice in chunk.choices or ():
-            if choice.message is None:
+            if choice.message is None and known_reason(choice.finish_reason or "") != "content_filter":
                 raise WireError("the provider's answer has a choice without 'message'")
             if not choice.finish_reason or not is_finish(choice.finish_reason):
                 raise WireError("the provider's answer has a choice without 'finish_reason'")
-            for number, entry in enumerate(choice.message.tool_calls or ()):
+            for number, entry in enumerate((choice.message and choice.message.tool_calls) or ()):
                 entry.index = number
         self._take(chunk, out)
         for _, voice in sorted(self._voices.items()):

@@ -159,7 +159,9 @@ def _looked_through(body: bytes, call: Call, destination: Destination, kind: Kin
     size = 0
     for choice in choices:
         if choice.message is None and choice.text is None:
-            raise WireError(f"the provider's answer has a choice without '{carrier}'")
+            if carrier == "text" or known_reason(choice.finish_reason or "") != "content_filter":
+                raise WireError(f"the provider's answer has a choice without '{carrier}'")
+            odd = True  # filtered before its first word
         if not choice.finish_reason or not is_finish(choice.finish_reason):
             raise WireError("the provider's answer has a choice without finish_reason")
         reason = known_reason(choice.finish_reason)

@@ -15,6 +15,9 @@ __all__ = ["is_in_parts", "is_whole_usage", "mended", "whole_usage", "with_head"
 
 _choice_list = jsonio.decoder(list[jsonio.Members])
 _LIST = ord("[")
+_FILTERED = jsonio.raw("content_filter")
+_NOTHING = jsonio.raw({"role": "assistant", "content": None, "refusal": None})
+"""The message of an answer that was filtered before its first word: Google's chat endpoint leaves it out."""
 _text = jsonio.decoder(str)
 _number = jsonio.decoder(float)
 
@@ -49,6 +52,8 @@ def mended(content: jsonio.Members, fallback: jsonio.Members, carrier: str) -> j
         if carrier == "text" and choice.get("text", jsonio.NULL) == jsonio.NULL:
             choice["text"] = jsonio.raw("")
         choice["finish_reason"] = _mended_reason(choice.get("finish_reason", jsonio.NULL))
+        if carrier == "message" and "message" not in choice and choice["finish_reason"] == _FILTERED:
+            choice["message"] = _NOTHING
     result["choices"] = jsonio.raw(listed)
     usage = content.get("usage", jsonio.NULL)
     if usage != jsonio.NULL and not is_whole_usage(usage):

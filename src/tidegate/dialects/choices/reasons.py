@@ -96,7 +96,7 @@ def known_reason(reason: str) -> str | None:
     may be a break, or a cut, as well as an end."""
     if reason in FINISH_REASONS:
         return reason
-    small = reason.lower()
+    small = reason.lower().partition(":")[0].replace("-", "_")  # Google's chat endpoint: `content_filter: RECITATION`
     if small in _FAILED_REASONS:
         return None
     return small if small in FINISH_REASONS else _SYNONYMS.get(small, reason)
