@@ -178,7 +178,12 @@ class Account:
         if gate.cost:
             self.admitted_at = time.time()
             self._gate, self._plan = gate, plan
-            costs = self._costs = [0] * len(plan) if self.free else self._most_nano(request, extent, call, plan)
+            costs: list[int] | None
+            if self.free:
+                costs = [0] * len(plan)
+            else:
+                costs = text_nano(self._gateway.prices, plan, request, extent, call, self.admitted_at)
+            costs = self._costs = self._most_nano(request, extent, call, plan) if costs is None else costs
             cost_nano = max(costs)
         held = queue.reserve(gate, scopes, tokens, cost_nano) if queue.most else gate.reserve(tokens, cost_nano)
         if isinstance(held, CoroutineType):
@@ -222,9 +227,6 @@ class Account:
 
     def _most_nano(self, request: AnyRequest, extent: Extent, call: Call, plan: "Sequence[Path]") -> list[int]:
         gateway = self._gateway
-        found = text_nano(gateway.prices, plan, request, extent, call, self.admitted_at)
-        if found is not None:
-            return found
         try:
             return most_nano(gateway.prices, plan, request, extent, call, self.model, self.admitted_at)
         except errors.CostUnbounded as error:
