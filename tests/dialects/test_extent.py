@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tidegate.dialects.extent import IMAGE_TOKENS, Extent, reads, reads_more, surcharge, text_bytes
+from tidegate.dialects import extent
+from tidegate.dialects.extent import IMAGE_TOKENS, Extent, is_remarkable, reads, reads_more, surcharge, text_bytes
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 
 TEXT = [{"role": "user", "content": "Hi"}]
@@ -75,6 +76,7 @@ PLAIN = {"model": "m", "input": [{"role": "user", "content": [{"type": "input_te
 def test_what_the_provider_reads_beside_the_body_is_seen(extra: Any) -> None:
     body = json.dumps({**PLAIN, **extra})
     assert reads_more(body.encode())
+    assert is_remarkable(body.encode())
     hidden = "".join(f"\\u{ord(letter):04x}" if letter.isalpha() else letter for letter in "image_url")
     assert reads_more(f'{{"content": [{{"{hidden}": "https://e.example/a"}}]}}'.encode())
 
@@ -109,6 +111,22 @@ def test_text_about_such_things_is_only_text(body: Any) -> None:
 )
 def test_what_costs_more_than_the_list_price_is_seen(body: str, member: str | None) -> None:
     assert surcharge(body.encode()) == member
+    assert member is None or is_remarkable(body.encode())
+
+
+@pytest.mark.security("SEC-API4-BOUND")
+@pytest.mark.parametrize(
+    "name",
+    sorted({*extent._KEYS, *extent._RUN_KEYS, *extent._LISTED, *extent._TYPES, *extent._RUN_TYPES} - {"shell"}),
+    # The client itself runs a shell, unless its environment is a container.
+)
+def test_one_search_finds_all_that_may_cost_more_than_text(name: str) -> None:
+    assert is_remarkable(f'{{"messages": [{{"{name}": 1}}]}}'.encode())
+    assert is_remarkable(f'{{"messages": [{{"type": "{name}"}}]}}'.encode())
+
+
+def test_one_search_passes_plain_text_by() -> None:
+    assert not is_remarkable(json.dumps({"model": "m", "messages": TEXT, "tools": [], "temperature": 1}).encode())
 
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
