@@ -200,3 +200,40 @@ def test_errors_are_anthropics(gateway: Running, claude: anthropic.Anthropic) ->
 def test_a_body_of_the_size_that_agents_send(gateway: Running) -> None:
     seen = ask(gateway, "claude/echo", path=COUNT, system=[{"type": "text", "text": "x" * 1000}] * 100)
     assert len(seen.body) > 100_000
+
+
+# -- the id of a request ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", ["claude", "chatty"])
+def test_clients_find_the_id_of_a_request_where_anthropic_puts_it(claude: anthropic.Anthropic, provider: str) -> None:
+    said: Any = [{"role": "user", "content": "Hello"}]
+    whole = claude.messages.with_raw_response.create(model=f"{provider}/echo", max_tokens=9, messages=said)
+    assert whole.parse()._request_id == whole.headers["x-request-id"]
+    with claude.messages.stream(model=f"{provider}/echo", max_tokens=9, messages=said) as stream:
+        assert stream.request_id == stream.response.headers["x-request-id"]
+    with pytest.raises(anthropic.APIStatusError) as refused:
+        claude.messages.create(model=f"{provider}/echo?status=400", max_tokens=9, messages=said)
+    assert refused.value.request_id == refused.value.response.headers["x-request-id"]
+    assert refused.value.body["request_id"] == refused.value.request_id  # type: ignore[index]
+    counted = claude.messages.count_tokens(model=f"{provider}/echo", messages=said)
+    assert counted._request_id
+    assert claude.models.list()._request_id
+
+
+@pytest.mark.parametrize("provider", ["claude", "chatty"])
+def test_an_error_within_a_stream_has_the_id_of_the_request(claude: anthropic.Anthropic, provider: str) -> None:
+    said: Any = [{"role": "user", "content": "Hello"}]
+    with (
+        claude.messages.stream(model=f"{provider}/lorem?fault=error&after=4", max_tokens=9, messages=said) as stream,
+        pytest.raises(anthropic.APIStatusError) as broken,
+    ):
+        stream.until_done()
+    assert broken.value.body["request_id"] == stream.request_id  # type: ignore[index]
+
+
+def test_other_clients_find_it_only_where_theirs_look(gateway: Running) -> None:
+    with Raw(gateway) as client:
+        answer = client.ask(post(b'{"model":"claude/echo","input":"Hello"}'))
+        assert answer["x-request-id"]
+        assert not answer.all("request-id")

@@ -432,7 +432,12 @@ class Connection(asyncio.Protocol):
             self.keep_alive = False
         fields = b"" if self.keep_alive else reply.CLOSE
         request = self._request
-        return fields + cors_fields(request.origin) if request is not None and request.origin else fields
+        if request is None:
+            return fields
+        if request.for_anthropic:
+            # Where Anthropic's clients look for it.
+            fields += b"request-id: %b\r\n" % request.request_id
+        return fields + cors_fields(request.origin) if request.origin else fields
 
     def send(self, data: bytes) -> None:
         if self._transport is not None and data:

@@ -119,6 +119,12 @@ class Incoming(msgspec.Struct):
     refusal: errors.TidegateError | None = None
     """The answer, when the request is refused before it is complete."""
 
+    @property
+    def for_anthropic(self) -> bool:
+        """A client of Anthropic's API asks, as far as can be seen."""
+        dialect = self.dialect
+        return b"anthropic-version" in self.fields if dialect is None else dialect.name == "messages"
+
     def measure_head(self) -> int:
         """`head_bytes`, counted now if it was not yet."""
         if not self.head_bytes:

@@ -13,7 +13,7 @@ from tidegate.wire.errors import Forbidden
 
 __all__ = ["check_origin", "cors_fields", "preflight_fields"]
 
-EXPOSED = b"x-request-id, tidegate-deployment, tidegate-attempts, tidegate-dropped, tidegate-profile, tidegate-usage, openai-processing-ms, retry-after"
+EXPOSED = b"x-request-id, request-id, tidegate-deployment, tidegate-attempts, tidegate-dropped, tidegate-profile, tidegate-usage, openai-processing-ms, retry-after"
 
 METHODS = b"GET, HEAD, POST, PATCH, DELETE"
 

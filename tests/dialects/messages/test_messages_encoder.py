@@ -430,11 +430,11 @@ def test_an_empty_answer() -> None:
 
 
 def test_a_failure_ends_the_stream_with_one_error_event() -> None:
-    encoder = MessagesEncoder(call())
+    encoder = MessagesEncoder(call(request_id="req_7"))
     encoder.attempt(destination())
     encoder.encode([Started("m"), TextDelta("x")])
     (event,) = check_events(encoder.fail(UpstreamBroken("it was cut")))
-    assert event == {"type": "error", "error": {"type": "api_error", "message": "it was cut"}, "request_id": None}
+    assert event == {"type": "error", "error": {"type": "api_error", "message": "it was cut"}, "request_id": "req_7"}
 
 
 def test_a_ping() -> None:

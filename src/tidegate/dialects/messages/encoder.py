@@ -175,7 +175,7 @@ class MessagesEncoder:
 
     def fail(self, error: TidegateError) -> bytes:
         """The error alone: a block that was closed here would pass for a whole one."""
-        return error_frame(error)
+        return error_frame(error, self._call.request_id)
 
     def ping(self) -> bytes:
         return PING

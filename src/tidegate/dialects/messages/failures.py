@@ -28,7 +28,7 @@ def error_type(error: TidegateError) -> str:
     return _TYPES.get(error.http_status, known) if known == "api_error" else known
 
 
-def error_body(error: TidegateError, request_id: str | None = None) -> bytes:
+def error_body(error: TidegateError, request_id: str | None) -> bytes:
     """The envelope: `{"type": "error", "error": {"type", "message"}, "request_id"}`, with the error's `details` if any."""
     told: dict[str, Any] = {"type": error_type(error), "message": error.message}
     if error.details is not None:
@@ -36,6 +36,6 @@ def error_body(error: TidegateError, request_id: str | None = None) -> bytes:
     return jsonio.encode({"type": "error", "error": told, "request_id": request_id})
 
 
-def error_frame(error: TidegateError) -> bytes:
+def error_frame(error: TidegateError, request_id: str | None) -> bytes:
     """The event with which a stream breaks off."""
-    return sse.encode(error_body(error), b"error")
+    return sse.encode(error_body(error, request_id), b"error")

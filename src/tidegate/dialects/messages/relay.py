@@ -85,7 +85,7 @@ class MessagesStream(Relay):
 
     def fail(self, error: TidegateError) -> bytes:
         self.outcome = Outcome("failed", error)
-        return error_frame(error)
+        return error_frame(error, self._call.request_id)
 
     def usage(self) -> Usage:
         if self._counted and self._figures.found:
