@@ -79,6 +79,16 @@ class FilePart(msgspec.Struct, kw_only=True):
         """`text` below its name, for APIs where a document of text is a text."""
         return f"{self.filename}\n\n{self.text}" if self.filename else self.text
 
+    @property
+    def data_name(self) -> str:
+        """The name of `data`, for APIs in which data has to have one; where nobody gave any, its media type tells the
+        ending."""
+        if self.filename:
+            return self.filename
+        media_type, _ = parse_data_url(self.data) or ("application/pdf", "")
+        ending = media_type.rpartition("/")[2].partition("+")[0]
+        return f"document.{'txt' if ending == 'plain' else ending}"
+
 
 class AudioPart(msgspec.Struct, kw_only=True):
     """Audio in: base64 and its format (`wav`, `mp3`, …)."""

@@ -369,6 +369,27 @@ def test_parts_of_a_user() -> None:
 
 
 @pytest.mark.parametrize(
+    ("media_type", "name"),
+    [
+        ("application/pdf", "document.pdf"),
+        ("text/plain;charset=utf-8", "document.txt"),
+        ("application/atom+xml", "document.atom"),
+    ],
+)
+def test_data_that_nobody_named_gets_the_name_that_openai_demands(media_type: str, name: str) -> None:
+    part = FilePart(data=f"data:{media_type};base64,AA==")
+    [found] = messages(Message(role="user", content=[part]), to=OPENAI)
+    assert found["content"] == [{"type": "file", "file": {"file_data": part.data, "filename": name}}]
+
+
+def test_so_does_a_document_that_a_tool_returned() -> None:
+    part = FilePart(data="data:application/pdf;base64,AA==")
+    called = call(1)
+    found = messages(said("user", "x"), called, FunctionOutput(call_id=called.call_id, content=[part]), to=OPENAI)
+    assert found[-1]["content"][-1] == {"type": "file", "file": {"file_data": part.data, "filename": "document.pdf"}}
+
+
+@pytest.mark.parametrize(
     "part",
     [
         ImagePart(file_id="file-1"),

@@ -326,9 +326,10 @@ class Conversation:
             return self._refused("a file by its URL", "Send the file's data.")
         if part.file_id and not self._official:
             return self._refused("a file by 'file_id'", "Send the file's data.")
-        file = {"file_id": part.file_id} if part.file_id else {"file_data": part.data}
-        if part.filename:
-            file["filename"] = part.filename
+        if part.file_id:
+            file = {"file_id": part.file_id, "filename": part.filename} if part.filename else {"file_id": part.file_id}
+        else:
+            file = {"file_data": part.data, "filename": part.data_name}
         return {"type": "file", "file": file}
 
     def _refused(self, what: str, why: str = "") -> dict[str, Any] | None:

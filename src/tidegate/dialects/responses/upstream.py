@@ -31,7 +31,6 @@ from tidegate.wire.items import (
     RefusalPart,
     TextPart,
     Tool,
-    parse_data_url,
 )
 
 __all__ = ["ResponsesUpstream"]
@@ -384,14 +383,7 @@ def _file(part: FilePart) -> dict[str, Any]:
     members: dict[str, Any] = {"type": "input_file"}
     if part.data:
         members["file_data"] = part.data
-        members["filename"] = part.filename or _name_of(part.data)
+        members["filename"] = part.data_name
         return members
     members.update({"file_url": part.url} if part.url else {"file_id": part.file_id})
     return members
-
-
-def _name_of(data: str) -> str:
-    """Data has to have a name here; the media type gives the ending."""
-    media_type, _ = parse_data_url(data) or ("application/pdf", "")
-    ending = media_type.rpartition("/")[2].partition("+")[0]
-    return f"document.{'txt' if ending == 'plain' else ending}"
