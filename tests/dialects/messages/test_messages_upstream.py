@@ -460,9 +460,26 @@ def test_a_step_whose_thoughts_are_gone_goes_on_without() -> None:
 
 def test_a_forced_call_comes_without_thinking() -> None:
     choice = ToolChoice(mode="required")
-    assert sent(request(tools=[TOOL], tool_choice=choice, effort="high"), NEW)["thinking"] == {"type": "disabled"}
-    body, dropped = encode(request(tools=[TOOL], tool_choice=choice, effort="high"), OLD)
-    assert ("thinking" in body, dropped) == (False, ("reasoning.effort",))
+    for more, names in (
+        ({"effort": "high"}, {"reasoning.effort"}),
+        ({"effort": "high", "reasoning_summary": "auto"}, {"reasoning.effort", "reasoning.summary"}),
+        ({"reasoning_summary": "auto"}, {"reasoning.summary"}),
+        ({"reasoning_budget": 5000, "reasoning_summary": "auto"}, {"reasoning_budget", "reasoning.summary"}),
+        ({"effort": "none", "reasoning_summary": "auto"}, set()),
+    ):
+        asked = request(tools=[TOOL], tool_choice=choice, **more)
+        asked.names["reasoning_summary"] = "reasoning.summary"
+        body, dropped = encode(asked, NEW)
+        assert (body["thinking"], set(dropped)) == ({"type": "disabled"}, names)
+        body, dropped = encode(asked, OLD)
+        assert (body.get("thinking", {"type": "disabled"}), set(dropped)) == ({"type": "disabled"}, names)
+
+
+def test_a_summary_of_thoughts_that_a_forced_call_keeps_back_is_named() -> None:
+    always = claude("claude-opus-5-5")
+    asked = request(tools=[TOOL], tool_choice=ToolChoice(mode="required"), reasoning_summary="auto")
+    body, dropped = encode(asked, always)
+    assert ("thinking" in body, dropped) == (False, ("reasoning.summary",))
 
 
 # -- sampling ---------------------------------------------------------------------------------------------------

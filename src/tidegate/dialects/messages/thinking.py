@@ -18,6 +18,8 @@ _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh"
 _USUAL = "medium"
 """How much is thought where nothing says how much, and the API wants a number."""
 
+_OFF = {"type": "disabled"}
+
 _LEAST_TOP_P = 0.95
 """With thinking, `top_p` may be between this and 1."""
 
@@ -34,7 +36,7 @@ def put_thinking(body: dict[str, Any], request: CanonicalRequest, destination: D
             losses.hint("effort" if request.effort else "reasoning_budget")
             on = _put_adaptive(body, _LEVELS[0], request, destination, losses)
         elif traits.thinking != "none":
-            body["thinking"] = {"type": "disabled"}
+            body["thinking"] = _OFF
     elif effort or request.reasons or request.reasoning_summary:
         if traits.thinking == "none":
             losses.hint(_asked_by(request))
@@ -46,6 +48,8 @@ def put_thinking(body: dict[str, Any], request: CanonicalRequest, destination: D
         on = _put_adaptive(body, "", request, destination, losses)
     if request.reasoning_summary not in ("", "auto"):
         losses.hint("reasoning_summary")  # how much is told of a thought is not for the client to say
+    elif request.reasoning_summary and effort != "none" and body.get("thinking", _OFF) == _OFF:
+        losses.hint("reasoning_summary")  # there is nothing to tell
     _put_sampling(body, request, destination, losses, thinks=on)
 
 
@@ -80,9 +84,8 @@ def _put_adaptive(
     if _is_forced(body):
         # A call that is forced comes without a thought before it.
         if not traits.always_thinks:
-            if request.reasons:
-                losses.hint("reasons")
-            body["thinking"] = {"type": "disabled"}
+            losses.hint(_asked_by(request))
+            body["thinking"] = _OFF
             return False
         return True
     body["thinking"] = {"type": "adaptive", **_display(request)}
