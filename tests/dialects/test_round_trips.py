@@ -219,12 +219,17 @@ def parts(asked: Form) -> list[Form]:
     return [part for item in asked["items"] for part in item.get("content", ()) if isinstance(part, dict)]
 
 
+def name_files(asked: Form) -> None:
+    for part in parts(asked):
+        if part["is"] == "FilePart":
+            part["filename"] = part["filename"] or "document.pdf"  # the member is required beside data
+
+
 def as_responses(asked: Form) -> None:
     for part in parts(asked):
         if part["is"] == "ImagePart":
             part["detail"] = part["detail"] or "auto"  # the member is required
-        if part["is"] == "FilePart":
-            part["filename"] = part["filename"] or "document.pdf"  # and so is this one beside data
+    name_files(asked)
     for tool in asked["tools"]:
         tool["strict"] = bool(tool["strict"])  # what is not said here would be true
 
@@ -234,6 +239,7 @@ def as_chat(asked: Form) -> None:
         content = [plain(TextPart(text=asked["instructions"]))]
         asked["items"].insert(0, {**plain(Message(role="developer", content=[])), "content": content})
         asked["instructions"] = ""
+    name_files(asked)
     asked["shows_thoughts"] = False  # a property of chat's clients
 
 

@@ -110,6 +110,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """What `output_config.effort` may be, from little to much; empty where there is no such member."""
     sampling: bool = True
     """It takes `temperature`, `top_p` and `top_k`."""
+    one_sampler: bool = False
+    """It takes `temperature` or `top_p`, but not both."""
     formats: bool = True
     """It takes `output_config.format`."""
     system_turns: bool = False

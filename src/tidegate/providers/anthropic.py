@@ -7,7 +7,7 @@ from tidegate.providers.record import Provider
 
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 _NO_THINKING: Final = Traits(thinking="none", formats=False, prefill=True)
-_BUDGET: Final = Traits(prefill=True)
+_BUDGET: Final = Traits(one_sampler=True, prefill=True)
 _BUDGET_NO_FORMAT: Final = Traits(formats=False, prefill=True)
 _NEWEST: Final = Traits(thinking="adaptive", efforts=_EFFORTS, sampling=False, system_turns=True)
 _ALWAYS: Final = Traits(thinking="adaptive", always_thinks=True, efforts=_EFFORTS, sampling=False, system_turns=True)
@@ -16,7 +16,7 @@ _ALWAYS: Final = Traits(thinking="adaptive", always_thinks=True, efforts=_EFFORT
 # the rest is what the API answers with 400):
 # - up to 4.5, thinking is asked for with a budget, from 4.6 on it is adaptive, and from 4.7 on only that;
 # - from 4.6 on, a last message of the assistant is refused;
-# - from 4.7 on, `temperature`, `top_p` and `top_k` are refused;
+# - from 4.1 on, `temperature` and `top_p` are refused together, and from 4.7 on each of them and `top_k`;
 # - Fable, Mythos and Opus 5.5 cannot be told not to think;
 # - `xhigh` came with 4.7, `max` with 4.6, and only Opus had an effort before;
 # - a message of the role `system` may stand behind one of the user from Opus 4.8 on.
@@ -26,15 +26,15 @@ _TRAITS: Final = (
     ("*claude-3-7*", _BUDGET_NO_FORMAT),
     ("*claude-3*", _NO_THINKING),
     ("*claude-2*", _NO_THINKING),
-    ("*claude-opus-4-5*", Traits(efforts=("low", "medium", "high"), prefill=True)),
+    ("*claude-opus-4-5*", Traits(efforts=("low", "medium", "high"), one_sampler=True, prefill=True)),
     ("*claude-opus-4-1*", _BUDGET),
     ("*claude-*-4-5*", _BUDGET),
     ("*claude-*-4-0*", _BUDGET_NO_FORMAT),
     ("*claude-*-4-20*", _BUDGET_NO_FORMAT),
-    ("*claude-*-4-6*", Traits(thinking="adaptive", efforts=("low", "medium", "high", "max"))),
+    ("*claude-*-4-6*", Traits(thinking="adaptive", efforts=("low", "medium", "high", "max"), one_sampler=True)),
     (
         "*claude-mythos-preview*",
-        Traits(thinking="adaptive", always_thinks=True, efforts=("low", "medium", "high", "max")),
+        Traits(thinking="adaptive", always_thinks=True, efforts=("low", "medium", "high", "max"), one_sampler=True),
     ),
     ("*claude-opus-4-7*", Traits(thinking="adaptive", efforts=_EFFORTS, sampling=False)),
     ("*claude-opus-4-8*", _NEWEST),

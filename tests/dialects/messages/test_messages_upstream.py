@@ -486,9 +486,37 @@ def test_a_summary_of_thoughts_that_a_forced_call_keeps_back_is_named() -> None:
 
 
 def test_sampling() -> None:
-    body = sent(request(temperature=0.3, top_p=0.9, top_k=5))
-    assert (body["temperature"], body["top_p"], body["top_k"]) == (0.3, 0.9, 5)
+    body = sent(request(temperature=0.3, top_k=5))
+    assert (body["temperature"], body["top_k"]) == (0.3, 5)
     assert refused(request(temperature=1.5)) == "temperature"
+
+
+@pytest.mark.parametrize(
+    ("model", "one"),
+    [
+        ("claude-3-5-sonnet-20241022", False),
+        ("claude-3-7-sonnet-20250219", False),
+        ("claude-opus-4-20250514", False),
+        ("claude-opus-4-1-20250805", True),
+        ("claude-sonnet-4-5", True),
+        ("claude-haiku-4-5-20251001", True),
+        ("claude-opus-4-5-20251101", True),
+        ("claude-sonnet-4-6", True),
+        ("glm-5", False),
+    ],
+)
+def test_some_models_take_a_temperature_or_a_top_p_but_not_both(model: str, one: bool) -> None:
+    to, both = claude(model), request(temperature=0.3, top_p=0.9)
+    for alone in ({"temperature": 0.3, "top_p": 1.0}, {"temperature": 1.0, "top_p": 0.9}):
+        assert {"temperature", "top_p"} & sent(request(**alone), to).keys() == {n for n, v in alone.items() if v < 1}
+    if not one:
+        assert (sent(both, to)["temperature"], sent(both, to)["top_p"]) == (0.3, 0.9)
+        return
+    with pytest.raises(UnsupportedParameter, match="'top_p' is not supported .* or a temperature") as caught:
+        encode(both, to)
+    assert caught.value.param == "top_p"
+    body, dropped = encode(both, to, allowed=True)
+    assert (body["temperature"], "top_p" in body, dropped) == (0.3, False, ("top_p",))
 
 
 def test_the_default_temperature_says_nothing() -> None:

@@ -180,6 +180,9 @@ def _put_sampling(
     if temperature is not None and temperature > 1:
         losses.refuse("temperature", "It goes from 0 to 1.")
         temperature = None
+    if temperature is not None and top_p is not None and destination.traits.one_sampler:
+        losses.refuse("top_p", "This model takes it or a temperature, but not both.")
+        top_p = None
     for name, value in (("temperature", temperature), ("top_p", top_p), ("top_k", top_k)):
         if value is not None:
             losses.put(body, name, value, name)
