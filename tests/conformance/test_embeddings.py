@@ -120,9 +120,21 @@ def test_one_text_of_geminis_api_has_one_vector_and_what_it_is_for_is_named_wher
     with Api(gateway) as api:
         for provider, dropped in (("openai", "taskType"), ("google", None)):
             reply = api.post(f"/v1beta/models/{provider}/echo:embedContent", ask)
-            assert reply.json == {"embedding": {"values": vector("a", 2)}}
+            assert reply.json == {"embedding": {"values": vector("a", 2)}, "usageMetadata": {"promptTokenCount": 1}}
             assert reply.headers.get("tidegate-dropped") == dropped
         assert api.sent["requests"][0]["taskType"] == "RETRIEVAL_QUERY"
+
+
+def test_unknown_members_of_geminis_api_are_named_where_they_are_lost(gateway: Running) -> None:
+    texts = [{"content": {"parts": [{"text": text}]}, "autoTruncate": False, "title": None} for text in "ab"]
+    with Api(gateway) as api:
+        reply = api.post("/v1beta/models/openai/echo:batchEmbedContents", {"requests": texts})
+        assert reply.headers["tidegate-dropped"] == "autoTruncate"
+        assert (
+            "tidegate-dropped"
+            not in api.post("/v1beta/models/google/echo:batchEmbedContents", {"requests": texts}).headers
+        )
+        assert api.sent["requests"][1]["autoTruncate"] is False
 
 
 @pytest.mark.parametrize(

@@ -112,3 +112,28 @@ def test_tokens_cannot_go_to_gemini() -> None:
     with pytest.raises(UnsupportedParameter) as caught:
         request(input=[1, 2]).forward(GEMINI)
     assert caught.value.param == "input"
+
+
+def test_what_gemini_counted_is_what_is_charged() -> None:
+    asked = request(input="a" * 400)
+    told = b'{"embeddings":[{"values":[0.5]}],"usageMetadata":{"promptTokenCount":4,"promptTokenDetails":[]}}'
+    done = asked.complete(told, call(), GEMINI)
+    assert (done.usage.input_tokens, done.usage.estimated) == (4, False)
+    assert json.loads(done.body)["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+
+
+@pytest.mark.parametrize(
+    ("given", "tokens"),
+    [("a" * 400, 100), (["海" * 4, "b" * 4], 4), ([1, 2, 3], 3), ([[1, 2], [3]], 3)],
+)
+def test_what_nobody_counted_is_estimated_from_the_texts_alone(given: Any, tokens: int) -> None:
+    asked = request(input=given, user="u" * 1000, encoding_format="float")
+    vectors = ["[1]"] * asked.count
+    done = asked.complete(b'{"data":[%b]}' % ",".join(f'{{"embedding":{v}}}' for v in vectors).encode(), call(), PLAIN)
+    assert (done.usage.input_tokens, done.usage.estimated) == (tokens, True)
+
+
+def test_members_that_gemini_is_not_told_are_named() -> None:
+    asked = request(input="a", encoding_format="base64", user="u", input_type="query", truncate=None)
+    asked.forward(GEMINI)
+    assert asked.dropped == ("user", "input_type")

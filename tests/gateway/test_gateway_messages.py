@@ -37,6 +37,8 @@ credentials = ["AIzaSyD-0123456789abcdefghijklmnopqrst"]
 """
 OTHERS = ["chatty", "openai", "google"]
 COUNT = "/v1/messages/count_tokens"
+SAID = [{"role": "user", "content": "x"}]
+CONTENTS = [{"parts": [{"text": "x"}]}]
 VERSION = "2023-06-01"
 
 
@@ -170,6 +172,28 @@ def test_for_any_other_it_is_estimated(gateway: Running, claude: anthropic.Anthr
     entry = gateway.usage(answer.headers["x-request-id"])
     assert (entry["status"], entry["ending"], entry["estimated"]) == (200, "completed", True)
     assert (entry["input_tokens"], entry["deployment"]) == (0, f"{provider}/echo")
+
+
+@pytest.mark.parametrize(
+    ("path", "ask", "names"),
+    [
+        (COUNT, {"messages": SAID, "max_tokens": 5, "mcp_servers": [], "thinking": None}, "max_tokens, mcp_servers"),
+        ("/v1/responses/input_tokens", {"input": "x", "max_output_tokens": 5, "tidal": 1}, "max_output_tokens, tidal"),
+        (
+            "/v1beta/models/chatty/echo:countTokens",
+            {"generate_content_request": {"model": "m", "contents": CONTENTS, "tidal": 1}, "wave": 2},
+            "wave, generateContentRequest.tidal",
+        ),
+    ],
+)
+def test_members_that_no_estimate_looks_at_are_named(
+    gateway: Running, path: str, ask: dict[str, Any], names: str
+) -> None:
+    body = ask if "models" in path else {"model": "chatty/echo", **ask}
+    with Raw(gateway) as client:
+        answer = client.ask(post(json.dumps(body).encode(), path=path))
+        assert (answer.status, answer["tidegate-usage"]) == (200, "estimated")
+        assert answer["tidegate-dropped"] == names
 
 
 def test_images_and_documents_do_not_count_by_their_bytes(claude: anthropic.Anthropic) -> None:

@@ -13,16 +13,16 @@ from tidegate.dialects.dialect import (
     Destination,
     Endpoint,
     OpenAIErrors,
-    estimated_usage,
     refuse_unsupported,
 )
 from tidegate.dialects.extent import NOTHING, Extent
 from tidegate.dialects.failure import from_error_object
+from tidegate.dialects.leftovers import unknown
 from tidegate.dialects.usage import read_usage_object
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import UnsupportedParameter, WireError
-from tidegate.wire.events import Usage
+from tidegate.wire.events import Usage, estimate_tokens
 
 __all__ = ["EmbeddingsBody", "EmbeddingsDialect", "EmbeddingsRequest"]
 
@@ -41,6 +41,9 @@ class EmbeddingsBody(msgspec.Struct):
 
 
 _decoder = jsonio.decoder(EmbeddingsBody)
+
+_FOR_GEMINI = frozenset(EmbeddingsBody.__struct_fields__) - {"user"}
+"""Members whose meaning reaches Gemini."""
 
 
 class EmbeddingsRequest:
@@ -119,7 +122,7 @@ class EmbeddingsRequest:
         usage = read_usage_object(members.get("usage", jsonio.NULL))
         whole = usage is not None and self._is_whole(members, vectors)
         if usage is None:
-            usage = estimated_usage(call.request_bytes, 0)
+            usage = self._estimate()
         if whole:
             return Answer(body, usage, "completed")
         kept = [_encoded(vector.embedding, self.typed.encoding_format) for vector in vectors]
@@ -145,7 +148,7 @@ class EmbeddingsRequest:
                 param="input",
             )
         name = f"models/{destination.model}"
-        self.dropped = ("user",) if self.typed.user else ()
+        self.dropped = unknown(jsonio.members(self._body), _FOR_GEMINI)
         one: dict[str, Any] = {"model": name}
         if self.typed.dimensions is not None:
             one["outputDimensionality"] = self.typed.dimensions
@@ -155,12 +158,24 @@ class EmbeddingsRequest:
         error = jsonio.members(body).get("error", jsonio.NULL)
         if not jsonio.is_null(error):
             raise from_error_object(error, destination.provider)
-        found = jsonio.decode(body, _gemini).embeddings
+        answer = jsonio.decode(body, _gemini)
+        found = answer.embeddings
         if len(found) != self.count:
             raise WireError(f"the provider's answer has {len(found)} embeddings for {self.count} texts")
-        usage = estimated_usage(call.request_bytes, 0)
+        counted = answer.usage_metadata
+        known = counted is not None and counted.prompt_token_count > 0
+        usage = Usage(input_tokens=counted.prompt_token_count) if counted is not None and known else self._estimate()
         kept = [_encoded(vector.values, self.typed.encoding_format) for vector in found]
         return Answer(_answer(kept, destination.model, usage), usage, "completed")
+
+    def _estimate(self) -> Usage:
+        """By the texts alone: what stands around them costs nothing."""
+        given = self.typed.input
+        texts = [given] if isinstance(given, str) else given
+        # A list of tokens is counted already.
+        counted = sum(1 if isinstance(one, int) else len(one) for one in texts if not isinstance(one, str))
+        size = sum(len(one.encode("utf-8", "replace")) for one in texts if isinstance(one, str))
+        return Usage(input_tokens=counted + estimate_tokens(size), estimated=True)
 
 
 class EmbeddingsDialect(OpenAIErrors):
@@ -199,8 +214,14 @@ class _GeminiVector(msgspec.Struct, gc=False):
     values: msgspec.Raw
 
 
-class _Gemini(msgspec.Struct, gc=False):
+class _Counted(msgspec.Struct, gc=False, rename="camel"):
+    prompt_token_count: int = 0
+
+
+class _Gemini(msgspec.Struct, gc=False, rename="camel"):
     embeddings: list[_GeminiVector]
+    usage_metadata: _Counted | None = None
+    """Not every model of Google's tells it."""
 
 
 _vectors = jsonio.decoder(_Vectors)

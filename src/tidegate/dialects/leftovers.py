@@ -14,7 +14,7 @@ from tidegate.dialects.dialect import says_nothing
 from tidegate.dialects.shapes import OneOf, Shape, placed, unread
 from tidegate.wire import jsonio
 
-__all__ = ["ENGINE_MEMBERS", "Leftovers"]
+__all__ = ["ENGINE_MEMBERS", "Leftovers", "unknown"]
 
 ENGINE_MEMBERS = frozenset(
     {
@@ -66,6 +66,13 @@ class Leftovers:
         """Note what `shape` does not read of `value`, which stands `at`."""
         for name in unread(value, shape, at, numbered=numbered):
             self.hints[name] = None
+
+
+def unknown(members: jsonio.Members, known: Container[str], at: str = "") -> tuple[str, ...]:
+    """The names of the members of the object `at` that are not `known`; null says nothing."""
+    left = Leftovers()
+    left.read(members.items(), known, at=at)
+    return left.names
 
 
 def _asks_for_nothing(name: str, value: msgspec.Raw) -> bool:

@@ -538,7 +538,9 @@ class Exchange:
             return
         if self._dialect.estimates and self._translates_to(path, request) is not None:
             self._path = path
-            self._respond(cast("Standalone", request).estimate(path.destination))
+            answer = cast("Standalone", request).estimate(path.destination)
+            self._dropped = request.dropped
+            self._respond(answer)
             return
         self._send_own(path, request)
 

@@ -16,6 +16,7 @@ from tidegate.dialects.gemini.canonical import standard_base64
 from tidegate.dialects.gemini.foreign import without_envelopes
 from tidegate.dialects.gemini.schema import Blob, Content, GeminiBody, Part, Tool, listed
 from tidegate.dialects.gemini.spelling import camel_case, told_as_written
+from tidegate.dialects.leftovers import unknown
 from tidegate.dialects.thoughts import are_sent
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
@@ -41,6 +42,10 @@ class GeminiCountBody(msgspec.Struct, rename="camel"):
     generate_content_request: GeminiBody | None = None
     system_instruction: Content | str | None = None
     tools: list[Tool] | Tool | None = None
+
+
+_KNOWN = frozenset({*GeminiCountBody.__struct_encode_fields__, "model"})
+_KNOWN_WITHIN = frozenset({*GeminiBody.__struct_encode_fields__, "model"})
 
 
 class _Counted(msgspec.Struct, rename="camel"):
@@ -113,9 +118,12 @@ class GeminiCountRequest:
         """Texts, calls and schemas by their bytes in JSON; what is base64 by what it stands for. Of earlier thoughts count
         those that `destination` gets again."""
         members = jsonio.members(self._camel)
+        self.dropped = unknown(members, _KNOWN)
         whole = members.get(_WHOLE[0], jsonio.NULL)
         if not jsonio.is_null(whole):
-            members.update(jsonio.members(whole))
+            inner = jsonio.members(whole)
+            self.dropped += unknown(inner, _KNOWN_WITHIN, f"{_WHOLE[0]}.")
+            members.update(inner)
         size = sum(len(bytes(members[name])) for name in _COUNTED if name in members)
         tokens = 0
         for blob in _blobs(listed(_contents(self.typed))):

@@ -8,6 +8,7 @@ from msgspec import Meta
 from tidegate.dialects.dialect import Answer, Call, Destination
 from tidegate.dialects.embeddings import MOST_INPUTS, EmbeddingsBody, EmbeddingsRequest
 from tidegate.dialects.gemini.spelling import camel_case
+from tidegate.dialects.leftovers import unknown
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import UnsupportedParameter
@@ -37,6 +38,9 @@ class EmbedManyBody(msgspec.Struct):
 
     requests: Annotated[list[EmbedBody], Meta(min_length=1)]
 
+
+_FOR_OTHERS = frozenset({"content", "model", "outputDimensionality"})
+"""Members whose meaning reaches a provider of another API."""
 
 _one = jsonio.decoder(EmbedBody)
 _many = jsonio.decoder(EmbedManyBody)
@@ -83,17 +87,15 @@ class GeminiEmbeddingsRequest(EmbeddingsRequest):
                 param="requests[].outputDimensionality",
             )
         body = super().forward(destination)
-        purposes = {
-            "taskType": any(one.task_type for one in self._asked),
-            "title": any(one.title for one in self._asked),
-        }
-        self.dropped = (*self.dropped, *(name for name, given in purposes.items() if given))
+        lost = [name for one in self._own for name in unknown(one, _FOR_OTHERS)]
+        self.dropped = (*self.dropped, *dict.fromkeys(lost))
         return body
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
         answer = super().complete(body, call, destination)
         found = [{"values": one.embedding} for one in jsonio.decode(answer.body, _vectors).data]
-        shown = {"embeddings": found} if self._many else {"embedding": found[0]}
+        shown: dict[str, Any] = {"embeddings": found} if self._many else {"embedding": found[0]}
+        shown["usageMetadata"] = {"promptTokenCount": answer.usage.input_tokens}
         return Answer(jsonio.encode(shown), answer.usage, answer.status)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.extent import NOTHING
+from tidegate.dialects.leftovers import unknown
 from tidegate.dialects.messages.blocks import ContentBlock, Source
 from tidegate.dialects.messages.foreign import open_envelopes
 from tidegate.dialects.messages.request import PromptBody, check_prompt
@@ -92,6 +93,7 @@ class CountRequest:
         """Texts, calls and schemas by their bytes in JSON; what is base64 by what it stands for. Of earlier thoughts count
         those that `destination` gets again."""
         members = jsonio.members(self._body)
+        self.dropped = unknown(members, CountBody.__struct_fields__)
         size = sum(len(bytes(members[name])) for name in _COUNTED if name in members)
         tokens = 0
         for message in self.typed.messages:

@@ -12,6 +12,7 @@ from msgspec import Meta
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
 from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.extent import NOTHING
+from tidegate.dialects.leftovers import unknown
 from tidegate.dialects.responses.compacted import told
 from tidegate.dialects.responses.prompt import PromptBody, PromptRequest, check_prompt
 from tidegate.dialects.responses.request import Reasoning, Text, Tool, ToolChoice, check_text, check_tools
@@ -83,6 +84,7 @@ class InputTokensRequest(PromptRequest[InputTokensBody]):
         there."""
         self._refuse_state_we_lack("providers are")
         members = self._whole()
+        self.dropped = unknown(members, InputTokensBody.__struct_fields__)
         size = sum(len(members[name]) for name in _COUNTED if not jsonio.is_null(members.get(name, jsonio.EMPTY)))
         tally = _Tally(self.envelopes, destination)
         try:
