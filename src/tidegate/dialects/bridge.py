@@ -25,6 +25,7 @@ from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.responses.toolsearch import as_functions
 from tidegate.dialects.stops import StopFilter
+from tidegate.dialects.terms import in_clients_terms
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
@@ -206,9 +207,13 @@ class Bridge:
         paused."""
         assert self._dialect is not None
         assert self._asked is not None
-        events = self._dialect.decode_answer(
-            with_content_before(body, self._said) if self._said else body, destination, self._asked
-        )
+        try:
+            events = self._dialect.decode_answer(
+                with_content_before(body, self._said) if self._said else body, destination, self._asked
+            )
+        except TidegateError as error:
+            self.tell(error)
+            raise
         if self._said:
             events = [
                 UsageReport(self._used.plus(one.usage)) if isinstance(one, UsageReport) else one for one in events
@@ -228,6 +233,11 @@ class Bridge:
         output = collector.output()
         assert self._request is not None
         return Answer(self._request.encode_answer(output, self._call, destination), watch.usage(), watch.status)
+
+    def tell(self, error: TidegateError) -> None:
+        """Puts what the provider says of the present attempt's request into the client's terms."""
+        if self._dialect is not None and self._asked is not None:
+            in_clients_terms(error, self._dialect.name, self._asked)
 
     def sealed(self, seal: Seal, destination: Destination) -> str:
         """What the client gets of a seal. OpenAI's own encrypted content is sealed like all others: it fits only there."""
@@ -332,6 +342,7 @@ class Watch:
                 case ChoiceEnd(reason=reason) if reason in _CUT:
                     self.status = "incomplete"
                 case Failed(error=error):
+                    self._bridge.tell(error)
                     self.failure = error
                     return out
                 case Ping():

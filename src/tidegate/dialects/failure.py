@@ -96,6 +96,10 @@ _STATUS_OF_TYPE = {
     "overloaded_error": 503,
 }
 
+_ANTHROPICS = frozenset({"authentication_error", "billing_error", "not_found_error", "permission_error"})
+"""Types of Anthropic's that OpenAI's clients do not know with the statuses of a bad request, where OpenAI's own type is
+`invalid_request_error` for all. Anthropic's clients get theirs by the status."""
+
 _STATUS_OF_RPC = {
     "INVALID_ARGUMENT": 400,
     "FAILED_PRECONDITION": 400,
@@ -320,7 +324,7 @@ def _classify(
     if status in (408, 504):
         return errors.UpstreamTimeout(said, "provider")
     if status in (400, 404, 413, 422):
-        known = isinstance(found.type, str) and found.type.endswith("_error")
+        known = isinstance(found.type, str) and found.type.endswith("_error") and found.type not in _ANTHROPICS
         return errors.UpstreamFailed(
             text or said,
             status=400 if status == 422 else status,

@@ -1050,6 +1050,8 @@ class Exchange:
         error = from_status(self._status, body, self._provider, self._retry_after)
         if error.code == "model_not_found" and self._path is not None:
             error.message = self._snapshot.told_of_model(error.message, self._path.destination)
+        if self._bridge is not None:
+            self._bridge.tell(error)
         return error
 
     def _respond(self, answer: Answer) -> None:

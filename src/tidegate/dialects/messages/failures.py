@@ -1,5 +1,6 @@
 """Errors in the words of Anthropic's API (protocol §5.3)."""
 
+import re
 from typing import Any
 
 from tidegate.wire import jsonio, sse
@@ -28,9 +29,26 @@ def error_type(error: TidegateError) -> str:
     return _TYPES.get(error.http_status, known) if known == "api_error" else known
 
 
+_TOO_LONG = "prompt is too long"
+"""How this API says that the context is too long. It has no code for that, and clients look for the words: Claude Code then
+compacts the conversation."""
+
+_TOKENS = re.compile(r"(?<![\w.-])(\d{1,9}) tokens\b|\((\d{1,9})\)")
+"""Figures in what others say of a context that is too long: the limit and the size, in any order."""
+
+
+def _message(error: TidegateError) -> str:
+    if error.code != "context_length_exceeded" or _TOO_LONG in error.message.lower():
+        return error.message
+    figures = [int(found[1] or found[2]) for found in _TOKENS.finditer(error.message)][:2]
+    if len(set(figures)) < 2:
+        return f"{_TOO_LONG}: {error.message}"
+    return f"{_TOO_LONG}: {max(figures)} tokens > {min(figures)} maximum ({error.message})"
+
+
 def error_body(error: TidegateError, request_id: str | None) -> bytes:
     """The envelope: `{"type": "error", "error": {"type", "message"}, "request_id"}`, with the error's `details` if any."""
-    told: dict[str, Any] = {"type": error_type(error), "message": error.message}
+    told: dict[str, Any] = {"type": error_type(error), "message": _message(error)}
     if error.details is not None:
         told["details"] = error.details
     return jsonio.encode({"type": "error", "error": told, "request_id": request_id})
