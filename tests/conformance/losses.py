@@ -570,7 +570,13 @@ LOSSES: Final = (
         what="words that the answer is to begin with",
         providers=("openai", *_CHATS),
         refused=False,
-        asks={"messages": ("messages.prefill", {"messages": [_USER, {"role": "assistant", "content": "Sure:"}]})},
+        asks={
+            "messages": ("messages.prefill", {"messages": [_USER, {"role": "assistant", "content": "Sure:"}]}),
+            "gemini": (
+                "contents.prefill",
+                {"contents": [{"parts": [{"text": "?"}]}, {"role": "model", "parts": [{"text": "Sure:"}]}]},
+            ),
+        },
     ),
     Loss(
         what="one call at a time",

@@ -204,11 +204,11 @@ class Losses:
                 self.hint(name)
 
     def prefill(self, request: CanonicalRequest) -> None:
-        """Words that the answer is to begin with: Anthropic's models go on behind a last message of the assistant, where
-        OpenAI's begin another one (https://platform.claude.com/docs/en/build-with-claude/prompt-engineering)."""
+        """Words that the answer is to begin with: the models of Anthropic and Google go on behind a last message of their
+        own, where OpenAI's begin another one (https://platform.claude.com/docs/en/build-with-claude/prompt-engineering)."""
         last = request.items[-1] if request.items else None
-        if request.client == "messages" and isinstance(last, Message) and last.role == "assistant":
-            self.hint("messages.prefill")
+        if request.client in ("messages", "gemini") and isinstance(last, Message) and last.role == "assistant":
+            self.hint(f"{self._names.get('items', 'items')}.prefill")
 
     def item(self, item: OpaqueItem, why: str) -> None:
         """An item that the target has no place for. What a provider ran and said itself comes back with the history of

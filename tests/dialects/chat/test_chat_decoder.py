@@ -620,6 +620,7 @@ def test_a_wrapped_call_is_unwrapped_as_it_comes(size: int, ascii_only: bool) ->
         ('{"input": ""}', ""),
         ("{}", ""),
         ('{ "input" : "a" , "more": 1 }', "a"),
+        ('{ "more": "b", "input" : "a" }', "a"),
         ('{"patch": "a"}', "a"),
         ('"a"', "a"),
         ("*** Begin", "*** Begin"),

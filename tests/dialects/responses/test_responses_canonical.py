@@ -314,6 +314,23 @@ class TestTools:
     def test_choices(self, given: Any, expected: ToolChoice) -> None:
         assert canonical(tool_choice=given).tool_choice == expected
 
+    @pytest.mark.parametrize("within", [{}, {"type": "allowed_tools", "mode": "required"}])
+    def test_a_choice_without_a_namespace_finds_the_only_tool_of_that_name(self, within: dict[str, Any]) -> None:
+        def chosen(name: str, *spaces: str) -> Any:
+            tool = {"type": "function", "name": name}
+            inner = [{"type": "function", "name": "tide"}, {"type": "function", "name": "f"}]
+            tools = [self.FUNCTION, *({"type": "namespace", "name": space, "tools": inner} for space in spaces)]
+            found = canonical(tools=tools, tool_choice={**within, "tools": [tool]} if within else tool).tool_choice
+            assert found is not None
+            return found.names
+
+        assert chosen("tide", "sea") == ("sea__tide",)
+        assert chosen("f", "sea") == ("f",), "the one outside has the name itself"
+        assert chosen("g", "sea") == ("g",)
+        with pytest.raises(errors.InvalidRequest, match="2 namespaces have a tool 'tide'; say which") as caught:
+            chosen("tide", "sea", "sky")
+        assert caught.value.param == ("tool_choice.tools[0].namespace" if within else "tool_choice.namespace")
+
     @pytest.mark.parametrize(
         "given",
         [

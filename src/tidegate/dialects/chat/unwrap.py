@@ -21,7 +21,8 @@ _text = jsonio.decoder(str)
 
 class Unwrapper:
     """`{"input": "…"}` in any split → the text, as far as it is known. Arguments of another shape come out at the end: the
-    only text in them, or they themselves."""
+    `input` among them, else the only text in them, or they themselves. What stands beside `input` is left out: the tool has
+    one text for its input, which streams before anybody knows what follows."""
 
     __slots__ = ("_held", "_state")
 
@@ -52,7 +53,11 @@ class Unwrapper:
             return held
         if isinstance(found, str):
             return found
-        texts = [value for value in found.values() if isinstance(value, str)] if isinstance(found, dict) else []
+        if not isinstance(found, dict):
+            return held
+        if isinstance(found.get("input"), str):
+            return str(found["input"])
+        texts = [value for value in found.values() if isinstance(value, str)]
         return texts[0] if len(texts) == 1 else "" if found == {} else held
 
     def _inside(self) -> str:

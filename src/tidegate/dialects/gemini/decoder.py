@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from tidegate.dialects.chat.unwrap import Unwrapper
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, ending, is_ending, read_usage
@@ -595,12 +596,8 @@ def call_id(source: bytes, index: int) -> str:
 
 def _free_text(arguments: bytes) -> str:
     """The input of a custom tool, which the model was told to put under `input`."""
-    try:
-        content = jsonio.anything(arguments)
-    except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
-        return arguments.decode()
-    given = content.get("input") if isinstance(content, dict) else None
-    return given if isinstance(given, str) else arguments.decode()
+    unwrapper = Unwrapper()
+    return unwrapper.feed(arguments.decode()) + unwrapper.eof()
 
 
 def _code_item(code: tuple[str, str], logs: str | None, status: str) -> Opaque:

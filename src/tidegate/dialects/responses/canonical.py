@@ -1,6 +1,6 @@
 """The client's request in canonical form, for providers that speak another dialect (protocol §1.2, §1.4, §5.1)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -227,7 +227,7 @@ def canonical_request(members: jsonio.Members, typed: Any) -> CanonicalRequest:
         top_logprobs = typed.top_logprobs or 0
         if not top_logprobs:
             said["top_logprobs"] = f"include[{_LOGPROBS}]"
-    tool_choice, odd = _tool_choice(members, names)
+    tool_choice, odd = _tool_choice(members, names, {tool.name for tool in tools if isinstance(tool, Tool)})
     if odd:
         left.refuse("tool_choice")
     return CanonicalRequest(
@@ -273,8 +273,8 @@ def _tools(members: jsonio.Members, names: ToolNames) -> list[Tool | HostedTool]
     return [] if given == jsonio.NULL else read_tools(jsonio.elements(given), names, "tools")
 
 
-def _tool_choice(members: jsonio.Members, names: ToolNames) -> tuple[ToolChoice | None, bool]:
-    """The choice, and whether it is one that only this dialect knows: of a hosted tool."""
+def _tool_choice(members: jsonio.Members, names: ToolNames, offered: Container[str]) -> tuple[ToolChoice | None, bool]:
+    """The choice, and whether it is one that only this dialect knows: of a hosted tool. `offered` are the flat names."""
     given = members.get("tool_choice", jsonio.NULL)
     if given == jsonio.NULL:
         return None, False
@@ -287,17 +287,30 @@ def _tool_choice(members: jsonio.Members, names: ToolNames) -> tuple[ToolChoice 
     if choice.type in ("function", "custom"):
         if not choice.name:
             raise missing("tool_choice.name")
-        return ToolChoice(mode="function", names=(_flat(choice.name, choice.namespace),)), False
+        return ToolChoice(mode="function", names=(_chosen(choice, names, offered, "tool_choice"),)), False
     if choice.type == "allowed_tools":
         chosen = choice.tools or []
         if all(tool.name and tool.type in ("function", "custom") for tool in chosen):
-            allowed = tuple(_flat(tool.name or "", tool.namespace) for tool in chosen)
+            allowed = tuple(
+                _chosen(tool, names, offered, f"tool_choice.tools[{place}]") for place, tool in enumerate(chosen)
+            )
             return ToolChoice(mode="allowed", names=allowed, required=choice.mode == "required"), False
     return None, True
 
 
 def _flat(name: str, namespace: str | None) -> str:
     return flat_name(namespace, name) if namespace else name
+
+
+def _chosen(chosen: _Choice | _NamedTool, names: ToolNames, offered: Container[str], at: str) -> str:
+    """The flat name of a tool that is chosen by name. Raises InvalidRequest where that may be one of several."""
+    name = chosen.name or ""
+    if chosen.namespace:
+        return _flat(name, chosen.namespace)
+    within = [] if name in offered else names.within(name)
+    if len(within) > 1:
+        raise invalid(f"{at}.namespace", f"{len(within)} namespaces have a tool '{name}'; say which.")
+    return within[0] if within else name
 
 
 def _format(given: _Format | None) -> OutputFormat | None:

@@ -48,6 +48,10 @@ class ToolNames:
         self._spaces[flat] = (namespace, name)
         return flat
 
+    def within(self, name: str) -> list[str]:
+        """The flat names of the tools that are called `name` within a namespace."""
+        return [flat for flat, (_, own) in self._spaces.items() if own == name]
+
     def note(self, tool: "_Tool") -> None:
         """What this API has beside functions and custom tools."""
         if tool.type == TOOL_SEARCH and tool.execution == "client":
