@@ -26,6 +26,7 @@ from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.responses.toolsearch import as_functions
 from tidegate.dialects.stops import StopFilter
 from tidegate.dialects.terms import in_clients_terms
+from tidegate.dialects.thoughts import without_torn
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
@@ -247,14 +248,21 @@ class Bridge:
         """The items with what `destination` can read of envelopes. Raises InvalidRequest for a compaction item of which it
         can read nothing."""
         items: list[Item] = []
+        broken: set[int] = set()
         compactions = 0
         for item in given:
             if isinstance(item, OpaqueItem) and item.type == COMPACTION and self._compaction_at is not None:
                 items.append(self._unfolded(item, self._compaction_at(compactions), destination))
                 compactions += 1
             elif (own := self._opened(item, destination, losses)) is not None:
+                if isinstance(item, Reasoning) and self._is_broken(item):
+                    broken.add(len(items))
                 items.append(own)
-        return items
+        return without_torn(items, broken) if broken and destination.endpoint == "messages" else items
+
+    def _is_broken(self, item: Reasoning) -> bool:
+        """Whether nobody can tell any more whose thought it is."""
+        return item.encrypted.startswith(PREFIX) and self._envelopes.read(item.encrypted) is None
 
     def _unfolded(self, item: OpaqueItem, at: tuple[str, str], destination: Destination) -> Item:
         """A compaction item, as its provider made it, or the message that any other model reads."""

@@ -131,6 +131,37 @@ def test_an_envelope_that_cannot_be_opened_is_left_out_and_named(envelopes: Enve
     assert request.dropped == ("thinking",)
 
 
+BROKEN = {"type": "thinking", "thinking": "b", "signature": PREFIX + "A" * 60}
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_one_broken_envelope_costs_its_message_all_its_thoughts(at: int) -> None:
+    """Anthropic takes the thoughts of a turn as they were, or none of them."""
+    blocks = [thinking(SIGNED), {"type": "thinking", "thinking": "mine", "signature": "EqQBCg"}, thinking(REDACTED)]
+    blocks[at] = BROKEN
+    messages = [assistant(thinking(SIGNED)), {"role": "user", "content": "?"}, assistant(*blocks)]
+    sent, dropped = forwarded(*messages, {"role": "user", "content": "and?"})
+    own = {"type": "thinking", "thinking": "let me see", "signature": "c2ln"}
+    assert [message["content"] for message in sent["messages"][1::2]] == [
+        assistant(own)["content"],
+        assistant()["content"],
+    ]
+    assert dropped == ("thinking",)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_so_it_does_over_the_bridge(order: tuple[int, int]) -> None:
+    steps = [thinking(SIGNED), BROKEN]
+    blocks = [steps[order[0]], {**TOOL, "id": "a"}, steps[order[1]], {**TOOL, "id": "b"}]
+    results = [{"type": "tool_result", "tool_use_id": name, "content": "7"} for name in "ab"]
+    asks = [{"role": "user", "content": results}, *step(thinking(SIGNED))]
+    request = asked({"role": "assistant", "content": blocks}, *asks, tools=[{"name": "f", "input_schema": {}}])
+    body, dropped = Bridge(request, common.call(), envelopes=ENVELOPES).forward(MessagesUpstream(), CLAUDE)
+    kinds = [[block["type"] for block in said["content"]] for said in json.loads(body)["messages"][1::2]]
+    assert kinds == [["tool_use", "tool_use"], ["thinking", "tool_use"]]
+    assert dropped == ("thinking",)
+
+
 def test_a_citation_that_this_gateway_made_is_left_out_and_anthropics_own_stays() -> None:
     ours = {"type": "web_search_result_location", "url": "https://a.example", "cited_text": "", "encrypted_index": ""}
     own = {**ours, "cited_text": "tide", "encrypted_index": "Eo8B"}

@@ -22,6 +22,7 @@ _OWN_CITATION: Final = re.compile(rb'"encrypted_index"\s*:\s*""')
 """Anthropic's own citations of the web always have an index; those that the encoder makes have none."""
 _ANYBODYS: Final = frozenset({"text", "tool_use", "thinking", "redacted_thinking"})
 """Blocks that an answer of another provider has."""
+_THOUGHTS: Final = ("thinking", "redacted_thinking")
 _CLEARS_THINKING: Final = "clear_thinking"
 
 
@@ -113,13 +114,22 @@ class _History:
             self.headless.append(False)
             return raw
         members = jsonio.members(raw)
+        torn = any(_is_enveloped(block) and self._is_broken(block) for block in content)
         found = [
-            self._opened(block) if _is_enveloped(block) else self._uncited(own, block)
+            self._kept(own, block, torn=torn)
             for own, block in zip(jsonio.elements(members["content"]), content, strict=True)
         ]
         self.headless.append(found[0] is None)
         kept = [block for block in found if block is not None]
         return {**members, "content": kept} if kept else None
+
+    def _kept(self, own: jsonio.Raw, block: ContentBlock, *, torn: bool) -> Any:
+        """The block for the provider; None for one that is left out. What is left of a message's thoughts when one is `torn`
+        would not be what the provider has thought: it goes without any."""
+        if torn and block.type in _THOUGHTS:
+            self.lost = True
+            return None
+        return self._opened(block) if _is_enveloped(block) else self._uncited(own, block)
 
     def _uncited(self, own: jsonio.Raw, block: ContentBlock) -> Any:
         if not _is_cited(block):
@@ -133,8 +143,13 @@ class _History:
             del members["citations"]
         return members
 
+    def _is_broken(self, block: ContentBlock) -> bool:
+        """Whether nobody can tell any more whose thought it is."""
+        envelope = _carried(block)
+        return self._envelopes is None or envelope is None or self._envelopes.read(envelope) is None
+
     def _opened(self, block: ContentBlock) -> dict[str, Any] | None:
-        envelope = block.signature if block.type == "thinking" else block.data
+        envelope = _carried(block)
         seal = None
         if self._envelopes is not None and envelope is not None:
             seal = self._envelopes.open(envelope, provider=self._provider)
@@ -188,5 +203,10 @@ def _is_cited(block: ContentBlock) -> bool:
 
 
 def _is_enveloped(block: ContentBlock) -> bool:
-    carrier = {"thinking": block.signature, "redacted_thinking": block.data}.get(block.type)
+    carrier = _carried(block)
     return carrier is not None and carrier.startswith(PREFIX)
+
+
+def _carried(block: ContentBlock) -> str | None:
+    """What a thought carries for its provider."""
+    return {"thinking": block.signature, "redacted_thinking": block.data}.get(block.type)
