@@ -137,7 +137,7 @@ BROKEN = {"type": "thinking", "thinking": "b", "signature": PREFIX + "A" * 60}
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_one_broken_envelope_costs_its_message_all_its_thoughts(at: int) -> None:
     """Anthropic takes the thoughts of a turn as they were, or none of them."""
-    blocks = [thinking(SIGNED), {"type": "thinking", "thinking": "mine", "signature": "EqQBCg"}, thinking(REDACTED)]
+    blocks = [thinking(SIGNED), thinking(SIGNED, text="mine"), thinking(REDACTED)]
     blocks[at] = BROKEN
     messages = [assistant(thinking(SIGNED)), {"role": "user", "content": "?"}, assistant(*blocks)]
     sent, dropped = forwarded(*messages, {"role": "user", "content": "and?"})

@@ -22,7 +22,6 @@ _OWN_CITATION: Final = re.compile(rb'"encrypted_index"\s*:\s*""')
 """Anthropic's own citations of the web always have an index; those that the encoder makes have none."""
 _ANYBODYS: Final = frozenset({"text", "tool_use", "thinking", "redacted_thinking"})
 """Blocks that an answer of another provider has."""
-_THOUGHTS: Final = ("thinking", "redacted_thinking")
 _CLEARS_THINKING: Final = "clear_thinking"
 
 
@@ -125,11 +124,13 @@ class _History:
 
     def _kept(self, own: jsonio.Raw, block: ContentBlock, *, torn: bool) -> Any:
         """The block for the provider; None for one that is left out. What is left of a message's thoughts when one is `torn`
-        would not be what the provider has thought: it goes without any."""
-        if torn and block.type in _THOUGHTS:
+        would not be what the provider has thought: it goes without them. What is in no envelope, the provider can judge."""
+        if not _is_enveloped(block):
+            return self._uncited(own, block)
+        if torn:
             self.lost = True
             return None
-        return self._opened(block) if _is_enveloped(block) else self._uncited(own, block)
+        return self._opened(block)
 
     def _uncited(self, own: jsonio.Raw, block: ContentBlock) -> Any:
         if not _is_cited(block):
