@@ -192,7 +192,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Size of the request body, for estimates of input tokens: see :func:`tidegate.dialects.extent.text_bytes`."""
     most_bytes: int = 0
     """Size of the request body as it is, where that is more."""
-    request_id: str | None = None
+    request_id: bytes = b""
     """The gateway's own, which some dialects repeat in an error within a stream."""
 
 

@@ -320,7 +320,7 @@ class Exchange:
             profile=profile,
             request_bytes=text_bytes(body) if isinstance(body, bytes) else body.text_bytes,
             most_bytes=len(body) if isinstance(body, bytes) else 0,
-            request_id=self._account.request_id.decode("latin-1"),
+            request_id=self._account.request_id,
         )
         keeper = self._gateway.keeper
         if keeper is not None and isinstance(body, bytes) and not self._keep(keeper, request, body, grace_s):

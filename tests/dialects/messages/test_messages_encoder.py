@@ -430,7 +430,7 @@ def test_an_empty_answer() -> None:
 
 
 def test_a_failure_ends_the_stream_with_one_error_event() -> None:
-    encoder = MessagesEncoder(call(request_id="req_7"))
+    encoder = MessagesEncoder(call(request_id=b"req_7"))
     encoder.attempt(destination())
     encoder.encode([Started("m"), TextDelta("x")])
     (event,) = check_events(encoder.fail(UpstreamBroken("it was cut")))
