@@ -29,8 +29,9 @@ class Engine(Protocol):
     async def write(self, work: Callable[[], Work[T]], *, sync: bool) -> T:
         """Run the work in one transaction. Not to be called again before it has returned.
 
-        With `sync` the commit, and every earlier one, is on the disk when it returns; without, power loss may take the
-        latest transactions, but a death of this process takes none. Raises Unavailable, Refused, and what the work raises.
+        With `sync` the commit, and every earlier one, is on the disk when it returns. Without, it is there as well where the
+        database can die without this process; else power loss may take the latest transactions, and a death of this process
+        none. Raises Unavailable, Refused, and what the work raises.
         """
         ...
 

@@ -39,10 +39,15 @@ _REFUSED: Final = frozenset({"22", "23", "54"})
 _CONFLICTS: Final = frozenset({"40001", "40P01"})
 """Serialisation failure and deadlock."""
 
-_BEGIN: Final = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {IDLE_S * 1000:.0f}"
-"""Not a parameter of the session: poolers refuse what they do not know of those."""
+_BEGIN: Final = f"""
+    BEGIN; SET LOCAL idle_in_transaction_session_timeout = {IDLE_S * 1000:.0f};
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'
+"""
+"""Not parameters of the session: poolers refuse what they do not know of those.
 
-_BEGIN_LAZILY: Final = f"{_BEGIN}; SET LOCAL synchronous_commit = off"
+Every commit waits for the disk. A server that crashes takes with it what it had only promised, and this process, which lives
+on, would not write that again. It costs one wait of the disk for each batch, a few milliseconds, in which the next gathers.
+"""
 
 PAUSES_S: Final = (0.0, 0.02, 0.1, 0.5)
 """Before each attempt at a transaction that the server rolled back in favour of another one: repeated at once, it may
@@ -87,15 +92,15 @@ class PostgresEngine:
             if pause_s:
                 await asyncio.sleep(pause_s)
             with contextlib.suppress(_RolledBack):
-                return await self._write(work, sync=sync)
+                return await self._write(work)
         raise Unavailable("other transactions were in the way again and again")
 
-    async def _write(self, work: Callable[[], Work[T]], *, sync: bool) -> T:
+    async def _write(self, work: Callable[[], Work[T]]) -> T:
         connection = self._writer
         if connection is None or connection.is_closed():
             connection = self._writer = await self._connect()
         try:
-            return await _transaction(connection, _BEGIN if sync else _BEGIN_LAZILY, work, COMMAND_S)
+            return await _transaction(connection, _BEGIN, work, COMMAND_S)
         except BaseException:
             if connection.is_closed():
                 self._writer = None
