@@ -40,7 +40,7 @@ LARGE = "tide " * 3_500_000
 """17 MB: three of them are more than may wait."""
 
 WRITTEN_S = 0.15
-"""By then the server of the tests has on its disk what was committed without anybody waiting for that."""
+"""By then what was begun is in the database."""
 
 FIXTURES = Path(__file__).parents[1] / "storage" / "fixtures"
 UNAVAILABLE = "storage_unavailable"

@@ -19,8 +19,7 @@ NOBODY = 65534
 
 START_S = 30.0
 
-# Nothing here survives the machine, and nothing has to; what survives a killed server does not depend on these, but for
-# the transactions that nobody waits for: of those it may lose what it has committed within three times wal_writer_delay.
+# Nothing here survives the machine, and nothing has to; what survives a killed server does not depend on these.
 FAST = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -28,7 +27,6 @@ FAST = {
     "max_connections": "60",
     "autovacuum": "off",
     "deadlock_timeout": "50ms",
-    "wal_writer_delay": "10ms",
 }
 
 
