@@ -19,7 +19,7 @@ from tidegate.gateway.progress import Progress
 from tidegate.gateway.recording import Recording
 from tidegate.storage.records import ENDED, Page, StoredItem, StoredRun, Tenant
 from tidegate.storage.storage import Storage
-from tidegate.streams.follow import PIECE_BYTES, Deleted, follow, replay
+from tidegate.streams.follow import PIECE_BYTES, Deleted, Torn, follow, joined, replay
 from tidegate.streams.run import Run
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import Internal, InvalidRequest, NotFound, StorageUnavailable, TidegateError
@@ -102,8 +102,10 @@ class Archive:
             async for piece in self._pieces(run, tenant, after):
                 last = piece
                 yield piece
-        except (Deleted, NotFound):
-            error = NotFound("The stream was deleted while it was read.", code="stream_deleted")
+        except (Deleted, NotFound, Torn) as reason:
+            error: TidegateError = NotFound("The stream was deleted while it was read.", code="stream_deleted")
+            if isinstance(reason, Torn):
+                error = _damaged(run)
             if run.dialect == "responses":
                 closing = broken_off(run.request, last, after, error)
             else:
@@ -112,7 +114,7 @@ class Archive:
                 yield closing
 
     async def _pieces(self, run: StoredRun, tenant: Tenant, after: int | None) -> AsyncIterator[bytes]:
-        """See `frames`. Raises Deleted, and NotFound."""
+        """See `frames`. Raises Deleted, NotFound, and Torn."""
         run_id = run.ref.id
         numbered = run.dialect == "responses"
         resume = Resume(after, numbered=numbered)
@@ -234,13 +236,17 @@ class Archive:
                     place = start + len(frames)
         except Deleted:
             raise _not_found(run_id) from None
+        except Torn:
+            return remains  # up to there
         return remains
 
     async def _read(self, tenant: Tenant, run_id: str, place: int, limit: int) -> list[tuple[int, bytes]]:
         part = await self._storage.read_journal(tenant, run_id, after=place - 1, max_bytes=limit)
         if part is None:
             raise Deleted
-        return [(one.first, one.frames) for one in part.segments]
+        if not part.segments and part.last_sequence is not None and part.last_sequence >= place:
+            raise Torn
+        return joined([(one.first, one.frames) for one in part.segments], place)
 
     async def _has_ended(self, tenant: Tenant, run_id: str) -> bool:
         run = await self._storage.get_run(tenant, run_id)
@@ -280,6 +286,14 @@ def interrupted(message: str) -> Internal:
     """Why an answer has no ending of its own: its process died, or was taken for dead."""
     error = Internal(message)
     error.code = INTERRUPTED
+    return error
+
+
+def _damaged(run: StoredRun) -> Internal:
+    error = Internal("A part of this stream is missing in the database, and it ends where that begins.")
+    if run.dialect == "responses" and run.answer:
+        error.message += f" The whole answer stands at GET /v1/responses/{run.ref.id}."
+    error.code = "stream_damaged"
     return error
 
 

@@ -1,5 +1,6 @@
 """How far answers have come that go on, for those who ask again and again: each journal is read once, as it grows."""
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
@@ -7,7 +8,7 @@ import msgspec
 
 from tidegate.dialects.responses.interrupted import Remains
 from tidegate.storage.records import Tenant
-from tidegate.streams.follow import PIECE_BYTES
+from tidegate.streams.follow import PIECE_BYTES, Torn
 
 __all__ = ["Progress"]
 
@@ -37,13 +38,14 @@ class Progress:
             seen = self._seen[run_id] = _Seen(Remains())
         else:
             self._seen.move_to_end(run_id)
-        while pieces := await self._read(tenant, run_id, seen.place, PIECE_BYTES):
-            for start, frames in pieces:
-                if start == seen.place:  # else another one who asks was faster
-                    seen.remains.feed(frames)
-                    seen.place += len(frames)
-                    if self._seen.get(run_id) is seen:
-                        self._bytes += len(frames)
+        with contextlib.suppress(Torn):  # up to there
+            while pieces := await self._read(tenant, run_id, seen.place, PIECE_BYTES):
+                for start, frames in pieces:
+                    if start == seen.place:  # else another one who asks was faster
+                        seen.remains.feed(frames)
+                        seen.place += len(frames)
+                        if self._seen.get(run_id) is seen:
+                            self._bytes += len(frames)
         self._make_room()
         return seen.remains
 

@@ -1,13 +1,13 @@
 """A stream from any place on: what the journal has, then what comes, without a gap and without anything twice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from tidegate.dialects.resume import Resume
 from tidegate.streams.run import Run
 
-__all__ = ["PIECE_BYTES", "Deleted", "Read", "follow", "replay"]
+__all__ = ["PIECE_BYTES", "Deleted", "Read", "Torn", "follow", "joined", "replay"]
 
 PIECE_BYTES = 256 * 1024
 """About how much of a journal is read at once."""
@@ -20,19 +20,36 @@ class Deleted(Exception):
     """The journal was deleted while it was read."""
 
 
+class Torn(Exception):
+    """A part of the journal is missing, behind what was read of it: the database has lost it."""
+
+
 class Read(Protocol):
     """Reads one journal."""
 
     async def __call__(self, place: int, limit: int) -> list[tuple[int, bytes]]:
         """Pieces in their order, each with its place: from the one that holds the byte at `place` on, about `limit`
-        bytes together. Empty when that is not written yet. Raises Deleted."""
+        bytes together, without a gap. Empty when that is not written yet. Raises Deleted, Torn."""
+
+
+def joined(pieces: Sequence[tuple[int, bytes]], place: int) -> list[tuple[int, bytes]]:
+    """Those of the pieces that hold what stands at `place` and on from there. Raises Torn where none does."""
+    found = []
+    for start, frames in pieces:
+        if start > place:
+            break
+        found.append((start, frames))
+        place = start + len(frames)
+    if pieces and not found:
+        raise Torn
+    return found
 
 
 async def replay(
     read: Read, has_ended: Callable[[], Awaitable[bool]], changed: Callable[[], Awaitable[None]], resume: Resume
 ) -> AsyncIterator[bytes]:
     """All of a journal that this process does not write, up to the end of its run. `changed` waits until there may be more
-    of it. Raises Deleted."""
+    of it. Raises Deleted, Torn."""
     place = 0
     ended = False
     while True:
@@ -54,7 +71,7 @@ async def replay(
 
 async def follow(read: Read, run: Run, resume: Resume) -> AsyncIterator[bytes]:
     """All of a run of this process, up to its end. It reads at its own pace: whoever falls behind goes on in the
-    journal. Raises Deleted where that is gone."""
+    journal. Raises Deleted where that is gone, and Torn."""
     place = 0
     run.followers += 1
     try:
