@@ -491,7 +491,7 @@ def test_a_crash_of_the_server_takes_nothing_that_it_has_committed(postgresql: P
         await execute(postgresql, f"ALTER ROLE tidegate SET synchronous_commit = {setting}")
         try:
             async with postgresql.open() as storage:
-                made = []
+                made: list[Run] = []
                 for number in range(8):
                     if number:  # what was begun before the crash is ended behind it
                         storage.append_segment(made[-1], 2, 3, frames_of(2, 3))

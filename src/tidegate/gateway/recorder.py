@@ -3,6 +3,7 @@ the journal. The client may leave; where the answer is to go on, only the journa
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from tidegate.dialects.dialect import JSON
@@ -25,6 +26,8 @@ class Run(Protocol):
 
     public_id: str
     """By which it is asked for."""
+    is_shared: bool
+    """Whether others go on from it, so that the client has its end when they find it (see `when_found`)."""
     exchange: "Exchange | None"
     """The request that it is the answer to, as long as that can be ended from outside."""
 
@@ -47,6 +50,9 @@ class Run(Protocol):
 
     def finish(self, error: TidegateError | None) -> None:
         """The answer is complete, or it ended with `error`. Once."""
+
+    def when_found(self, then: Callable[[], None]) -> None:
+        """Call `then` when whoever the client may ask next finds how it ended."""
 
 
 class Recorder:
@@ -168,7 +174,10 @@ class Recorder:
         outcome = stream.outcome if stream is not None else None
         self._finish(outcome.error if outcome is not None else None)
         if downstream is not None:
-            downstream.end(data)
+            if self._run.is_shared:
+                self._run.when_found(partial(downstream.end, data))
+            else:
+                downstream.end(data)
 
     def cut(self) -> None:
         stream = self.stream
@@ -186,7 +195,10 @@ class Recorder:
         self.begin()
         self._finish(None)
         if self._downstream is not None:
-            self._downstream.respond(status, fields, body, content_type)
+            if self._run.is_shared:
+                self._run.when_found(partial(self._downstream.respond, status, fields, body, content_type))
+            else:
+                self._downstream.respond(status, fields, body, content_type)
 
     def refuse(self, error: TidegateError, fields: bytes = b"") -> None:
         """A run that can be found already ends as it would have if it had begun to stream."""

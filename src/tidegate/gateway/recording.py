@@ -1,7 +1,7 @@
 """One answer that is kept while it is given: into the journal as it comes, and at its end as items."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -50,6 +50,7 @@ class Recording:
         "_written",
         "conversation",
         "exchange",
+        "is_shared",
         "previous",
         "public_id",
     )
@@ -65,6 +66,8 @@ class Recording:
         self._written: StoredWriter | None = None
         self._live: Run | None = None
         self.public_id = new.id
+        self.is_shared = kept is not None and keeper.storage.is_shared
+        """Nothing builds on a stream that is kept as frames alone."""
         self.previous: Ref | None = None
         self.conversation: Ref | None = None
         self.exchange: Exchange | None = None
@@ -73,6 +76,10 @@ class Recording:
         """Until the run is on the disk. Raises StorageUnavailable."""
         assert self._written is not None
         await self._keeper.storage.durable(self._written)
+
+    def when_found(self, then: Callable[[], None]) -> None:
+        assert self._written is not None
+        self._keeper.storage.when_found(self._written, then)
 
     @property
     def number(self) -> int:

@@ -80,6 +80,9 @@ CONNECT_PATIENCE_S: Final = 10.0
 HISTORY_BYTES: Final = 64 * 1024**2
 """Largest history that is read for one request."""
 
+HELD_S: Final = 0.5
+"""How long a client waits at most for the end of its answer, so that another gateway finds that as well."""
+
 T = TypeVar("T")
 
 
@@ -89,6 +92,8 @@ class Storage:
     def __init__(self, engine: Engine, keyring: Keyring, settings: Settings) -> None:
         """Not for callers: `open` makes one."""
         self._engine = engine
+        self.is_shared = engine.dialect == "postgresql"
+        """Other processes serve from this database, at the same time."""
         self.keyring = keyring
         self.settings = settings
         self.process = 0
@@ -255,6 +260,14 @@ class Storage:
     def abandon(self, run: Run) -> None:
         """Keep nothing of a run."""
         self._writer.lose(run)
+
+    def when_found(self, run: Run, then: Callable[[], None]) -> None:
+        """Call `then` as soon as other processes find what was written for this run so far: at once where no others share
+        the database, and after `HELD_S` where it does not keep up, or earlier where it fails."""
+        if self.is_shared and not run.lost:
+            self._writer.when_committed(run.ticket, then, HELD_S)
+        else:
+            then()
 
     async def durable(self, run: Run) -> None:
         """Until everything written for this run so far is on the disk. Raises StorageUnavailable, also when it is lost."""

@@ -435,6 +435,24 @@ class Writer:
         except TimeoutError:
             raise StorageUnavailable(_FAILING) from None
 
+    def when_committed(self, number: int, then: Callable[[], None], within_s: float) -> None:
+        """Call `then` when the batch is in the database; earlier where that fails, or takes too long."""
+        if number <= self.committed or self.failing_since is not None or self._is_closing:
+            then()
+            return
+        self._arm(GATHER_S)
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((number, False, future))
+        timer = self._loop.call_later(within_s, future.cancel)
+
+        def tell(done: "asyncio.Future[None]") -> None:
+            timer.cancel()
+            if not done.cancelled():
+                done.exception()  # the database fails: nobody is to wait for it
+            then()
+
+        future.add_done_callback(tell)
+
     async def settle_all(self) -> None:
         """Until everything that was queued so far is in the database. Raises StorageUnavailable."""
         self._owner.gather()
