@@ -31,7 +31,7 @@ def test_a_conversation_is_made_read_changed_and_deleted(place: Place) -> None:
             whole = await storage.read_conversation(OURS, "conv_1")
             assert whole is not None
             assert [one.id for one in whole[1]] == ["i1", "i2", "i3"]
-            assert (await storage.stored(OURS, "app")).size == sum(len(one.content) for one in whole[1])
+            assert (await storage.stored(OURS, "app")).size == sum(len(one.content) for one in whole[1]) + len(b"{}")
             assert await storage.delete_conversation(OURS, "conv_1") is True
             assert await storage.delete_conversation(OURS, "conv_1") is False
             assert await storage.get_conversation(OURS, "conv_1") is None
@@ -131,5 +131,45 @@ def test_a_conversation_over_the_cap_is_refused(place: Place) -> None:
             await storage.create_conversation(OURS, "conv_1", created_at=1.0, items=[item("x" * 5000)])
             with pytest.raises(HistoryTooLarge):
                 await storage.read_conversation(OURS, "conv_1", max_bytes=5000)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("keys", [(), ("a-master-key-0123456789abcdef01234567",)], ids=["plain", "sealed"])
+def test_metadata_counts_with_the_items(place: Place, keys: tuple[str, ...]) -> None:
+    async def scenario() -> None:
+        async with place.open(*keys) as storage:
+            sizes = []
+            await storage.create_conversation(OURS, "conv_1", created_at=5.0, key="app", metadata=b"m" * 1000)
+            sizes.append((await storage.stored(OURS, "app")).size)
+            for size in (9000, 10, 0, 500):
+                await storage.change_conversation(OURS, "conv_1", b"n" * size)
+                sizes.append((await storage.stored(OURS, "app")).size)
+            await asyncio.gather(*(storage.change_conversation(OURS, "conv_1", b"o" * size) for size in (7, 8, 9)))
+            found = await storage.get_conversation(OURS, "conv_1")
+            assert found is not None
+            assert (await storage.stored(OURS, "app")).size == len(found.metadata)
+            assert sizes == [1000, 9000, 10, 0, 500]
+            await storage.delete_conversation(OURS, "conv_1")
+            assert (await storage.stored(OURS, "app")).size == 0
+
+    run(scenario)
+
+
+def test_what_two_processes_delete_or_change_at_once_is_counted_once(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as one, place.open() as two:
+            for number in range(12):
+                name = f"conv_{number}"
+                items = [item("x" * 1000, f"item_{number}"), item("y")]
+                await one.create_conversation(OURS, name, created_at=5.0, key="app", metadata=b"{}", items=items)
+                left = await asyncio.gather(
+                    *(each.delete_conversation_item(OURS, name, f"item_{number}") for each in (one, two)),
+                    *(each.change_conversation(OURS, name, b"m" * (50 + number)) for each in (one, two)),
+                )
+                assert sorted(found is None for found in left) == [False, False, False, True]
+            expected = sum([len(item("y").content) + 50 + number for number in range(12)])
+            assert (await one.stored(OURS, "app")).size == expected
+            assert await place.query("SELECT sum(bytes) FROM conversations") == [(expected,)]
 
     run(scenario)

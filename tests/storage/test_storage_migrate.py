@@ -94,6 +94,24 @@ def test_an_older_database_is_upgraded_with_its_content(empty: Place, revision: 
     run(scenario)
 
 
+def test_conversations_are_counted_anew_with_their_metadata(empty: Place) -> None:
+    async def scenario() -> None:
+        async with empty.open() as storage:
+            assert await empty.query("SELECT id, bytes FROM conversations ORDER BY id") == [
+                ("conv_less", len(b"{}")),
+                ("conv_old", len(b'{"a":"b"}') + len(b'{"a":1}')),
+            ]
+            for key in ("app", "other"):
+                [(size,)] = await empty.query(
+                    f"SELECT coalesce((SELECT sum(bytes) FROM runs WHERE key = '{key}'), 0)"
+                    f" + (SELECT sum(bytes) FROM conversations WHERE key = '{key}')"
+                )
+                assert (await storage.stored(OURS, key)).size == size
+
+    fill(empty, "0006")
+    run(scenario)
+
+
 def test_an_upgraded_file_is_the_same_as_a_new_one(sqlite: Place) -> None:
     old = Place("sqlite", f"{sqlite.url}.old", path=sqlite.path.with_name(f"{sqlite.path.name}.old"))
 

@@ -44,6 +44,19 @@ def test_a_key_that_has_had_its_share_stores_nothing_after_a_start_either(tmp_pa
             assert api.post("/v1/responses", body, headers=others).status == 200
 
 
+def test_the_metadata_of_conversations_takes_of_the_share(tmp_path: Path) -> None:
+    ours = {"authorization": "Bearer key-0123456789abcdef0123456789abcd"}
+    metadata = {f"name {number}": "x" * 512 for number in range(16)}
+    with Running(TOML.replace("{data}", str(tmp_path))) as gateway, Api(gateway) as api:
+        made = api.post("/v1/conversations", {}, headers=ours).json["id"]
+        for _ in range(3):
+            assert api.post("/v1/conversations", {"metadata": metadata}, headers=ours).status == 200
+    with Running(TOML.replace("{data}", str(tmp_path))) as gateway, Api(gateway) as api:
+        for path in ("/v1/conversations", f"/v1/conversations/{made}"):
+            refused = api.post(path, {"metadata": metadata}, headers=ours)
+            assert (refused.status, refused.error["code"]) == (429, "storage_quota_exceeded")
+
+
 def test_a_key_that_filled_its_share_at_another_gateway_is_known_here(tmp_path: Path) -> None:
     async def scene() -> None:
         storage = await Storage.open(f"sqlite:///{tmp_path / 'shared.db'}")

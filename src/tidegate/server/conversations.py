@@ -53,7 +53,9 @@ class Conversations:
 
     async def change(self, request: Request) -> Response:
         """`POST /v1/conversations/{id}`: other metadata."""
-        storage, tenant, name = self._admit(request)
+        keeper, principal, tenant = admitted(self._gateway(), request)
+        keeper.quota.check(tenant, principal.key_id)
+        storage, name = keeper.storage, request.path_params["id"]
         metadata = parse_metadata(await request.body())
         return _shown(_there(await storage.change_conversation(tenant, name, metadata), name))
 

@@ -14,11 +14,15 @@ _OWN: Final = f"id = :id AND tenant = {tenants.NUMBER}"
 
 _CREATE = Sql(f"""
     INSERT INTO conversations (id, tenant, key, created_at, next_position, bytes, sealed, metadata)
-    VALUES (:id, {tenants.NUMBER}, :key, :created_at, 0, 0, 0, :metadata) RETURNING number
+    VALUES (:id, {tenants.NUMBER}, :key, :created_at, 0, :size, 0, :empty) RETURNING number, tenant
 """)
 _SEAL = Sql("UPDATE conversations SET sealed = :sealed, metadata = :metadata WHERE number = :number")
 _GET = Sql(f"SELECT number, created_at, sealed, metadata FROM conversations WHERE {_OWN}")
-_CHANGE = Sql(f"UPDATE conversations SET sealed = :sealed, metadata = :metadata WHERE {_OWN} RETURNING number")
+_LOCK = Sql(f"SELECT number, created_at, sealed, metadata FROM conversations WHERE {_OWN} {{lock}}")
+_CHANGE = Sql("""
+    UPDATE conversations SET sealed = :sealed, metadata = :metadata, bytes = bytes + :more WHERE number = :number
+    RETURNING tenant, key
+""")
 _REMOVE = Sql(f"DELETE FROM conversations WHERE {_OWN} RETURNING number, tenant, key, bytes")
 _DOOM = Sql("INSERT INTO doomed (kind, number, owner) VALUES ('conversation', :number, NULL) ON CONFLICT DO NOTHING")
 
@@ -49,7 +53,7 @@ _FIND = Sql(f"""
     WHERE tenant = {tenants.NUMBER} AND id = :id AND conversation = :number ORDER BY number DESC LIMIT 1
 """)
 _SIZE = Sql("SELECT coalesce(sum(length(content)), 0) FROM conversation_items WHERE conversation = :number")
-_FORGET = Sql("DELETE FROM conversation_items WHERE number = :number")
+_FORGET = Sql("DELETE FROM conversation_items WHERE number = :number RETURNING number")
 _SHRINK = Sql("UPDATE conversations SET bytes = bytes - :size WHERE number = :number RETURNING tenant, key")
 
 
@@ -59,8 +63,9 @@ def create(
     """A new conversation with its first items."""
     yield from tenants.enrol([tenant])
     names = {"id": id_, "organization": tenant.organization, "project": tenant.project}
-    [(number,)] = yield _CREATE(**names, key=key, created_at=created_at, metadata=b"")
+    [(number, owner)] = yield _CREATE(**names, key=key, created_at=created_at, size=len(metadata), empty=b"")
     if metadata:
+        yield from tenants.account([(owner, key, len(metadata), 0)])
         sealed = _sealed(number, tenant, metadata, keyring)
         yield _SEAL(number=number, sealed=keyring.current, metadata=sealed)
     ref = Ref(number, id_)
@@ -71,7 +76,11 @@ def create(
 
 def get(tenant: Tenant, id_: str, keyring: Keyring) -> Work[Conversation | None]:
     """A conversation of this tenant; None for one that does not exist or belongs to another."""
-    rows = yield _GET(id=id_, organization=tenant.organization, project=tenant.project)
+    return (yield from _read(_GET, tenant, id_, keyring))
+
+
+def _read(sql: Sql, tenant: Tenant, id_: str, keyring: Keyring) -> Work[Conversation | None]:
+    rows = yield sql(id=id_, organization=tenant.organization, project=tenant.project)
     if not rows:
         return None
     number, created_at, sealed, metadata = rows[0]
@@ -83,13 +92,13 @@ def get(tenant: Tenant, id_: str, keyring: Keyring) -> Work[Conversation | None]
 
 def change(tenant: Tenant, id_: str, metadata: bytes, keyring: Keyring) -> Work[Conversation | None]:
     """Replace the metadata."""
-    found = yield from get(tenant, id_, keyring)
+    found = yield from _read(_LOCK, tenant, id_, keyring)
     if found is None:
         return None
-    sealed = _sealed(found.ref.number, tenant, metadata, keyring)
-    names = {"id": id_, "organization": tenant.organization, "project": tenant.project}
-    if not (yield _CHANGE(**names, sealed=keyring.current, metadata=sealed)):
-        return None
+    number, more = found.ref.number, len(metadata) - len(found.metadata)
+    sealed = _sealed(number, tenant, metadata, keyring)
+    for owner, key in (yield _CHANGE(number=number, sealed=keyring.current, metadata=sealed, more=more)):
+        yield from tenants.account([(owner, key, more, 0)])
     return Conversation(ref=found.ref, created_at=found.created_at, metadata=metadata)
 
 
@@ -189,7 +198,8 @@ def forget(tenant: Tenant, id_: str, item_id: str, keyring: Keyring) -> Work[Con
     if not rows:
         return None
     size = len(_opened(rows[0], number, tenant, keyring).content)
-    yield _FORGET(number=rows[0][0])
+    if not (yield _FORGET(number=rows[0][0])):
+        return None  # somebody else was faster
     for owner, key in (yield _SHRINK(number=number, size=size)):
         yield from tenants.account([(owner, key, -size, 0)])
     return found

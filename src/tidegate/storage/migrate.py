@@ -29,7 +29,7 @@ __all__ = [
     "sqlite_unusable",
 ]
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every schema that this version can read or upgrade, oldest first; a test holds them against Alembic's own list."""
 
 HEAD: Final = REVISIONS[-1]

@@ -372,3 +372,21 @@ ALTER TABLE idempotency ADD COLUMN bytes BIGINT DEFAULT 0 NOT NULL;
 
 UPDATE alembic_version SET version_num='0006' WHERE alembic_version.version_num = '0005';
 
+-- Running upgrade 0006 -> 0007
+
+INSERT INTO stored (tenant, key, bytes, runs) SELECT DISTINCT tenant, key, 0, 0 FROM conversations WHERE true ON CONFLICT (tenant, key) DO NOTHING;
+
+UPDATE stored SET bytes = bytes + coalesce((SELECT sum((
+        length(metadata) - CASE WHEN sealed <> 0 AND length(metadata) > 0 THEN 28 ELSE 0 END + coalesce((
+            SELECT sum(length(content) - CASE WHEN sealed <> 0 AND length(content) > 0 THEN 28 ELSE 0 END) FROM conversation_items WHERE conversation = conversations.number
+        ), 0)
+    ) - conversations.bytes) FROM conversations WHERE conversations.tenant = stored.tenant AND conversations.key = stored.key), 0);
+
+UPDATE conversations SET bytes = (
+        length(metadata) - CASE WHEN sealed <> 0 AND length(metadata) > 0 THEN 28 ELSE 0 END + coalesce((
+            SELECT sum(length(content) - CASE WHEN sealed <> 0 AND length(content) > 0 THEN 28 ELSE 0 END) FROM conversation_items WHERE conversation = conversations.number
+        ), 0)
+    );
+
+UPDATE alembic_version SET version_num='0007' WHERE alembic_version.version_num = '0006';
+
