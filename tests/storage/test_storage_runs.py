@@ -67,25 +67,6 @@ def test_what_was_just_written_is_read_without_waiting_for_the_writer(place: Pla
     run(scenario, within_s=4)
 
 
-def test_a_live_run_changes_its_status_and_deployment(place: Place) -> None:
-    async def scenario() -> None:
-        async with place.open() as storage:
-            made = storage.put_run(new_run(status="queued", deployment="one"))
-            storage.update_run(made, "in_progress")
-            found = await storage.get_run(OURS, made.new.id)
-            assert found is not None
-            assert (found.status, found.deployment, found.completed_at) == ("in_progress", "one", None)
-            storage.update_run(made, "in_progress", "two")
-            assert (await storage.get_run(OURS, made.new.id)).deployment == "two"  # type: ignore[union-attr]
-            storage.finish_run(made, ending("cancelled"))
-            storage.update_run(made, "in_progress", "three")
-            found = await storage.get_run(OURS, made.new.id)
-            assert found is not None
-            assert (found.status, found.deployment) == ("cancelled", "two")
-
-    run(scenario)
-
-
 def test_a_run_ends_once(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:

@@ -126,3 +126,12 @@ def test_a_database_that_hangs_holds_no_ending_back_for_long(pair: Pair) -> None
     while pair.b.get(f"/responses/{name}").status_code != 200:
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+def test_a_background_response_is_in_progress_for_both(pair: Pair) -> None:
+    begun = pair.a.post(
+        "/responses", json={"model": "sim/lorem?chunks=1&gap=300", "input": "hi", "background": True}
+    ).json()
+    assert begun["status"] == "queued"
+    for client in (pair.a, pair.b):
+        assert client.get(f"/responses/{begun['id']}").json()["status"] == "in_progress"

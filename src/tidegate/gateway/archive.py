@@ -90,8 +90,7 @@ class Archive:
         except Deleted:
             self._progress.forget(run_id)
             raise _not_found(run_id) from None
-        has_begun = run_id in self._running or remains.last >= 0
-        members["status"] = jsonio.raw("in_progress" if has_begun else run.status)
+        members["status"] = jsonio.raw(run.status)
         return remains.so_far(jsonio.encode(members))
 
     async def frames(self, run: StoredRun, tenant: Tenant, after: int | None) -> AsyncIterator[bytes]:

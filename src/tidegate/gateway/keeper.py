@@ -185,7 +185,6 @@ class Keeper:
             dialect="responses",
             model=model,
             deployment=paths[0].name,
-            status="queued" if request.typed.background else "in_progress",
             background=bool(request.typed.background),
             created_at=self.now(),
             expires_at=None if self._retention_s is None else self.now() + self._retention_s,

@@ -37,8 +37,8 @@ __all__ = [
     "Usage",
 ]
 
-Status = Literal["queued", "in_progress", "completed", "failed", "incomplete", "cancelled"]
-"""Status of a run, in the words of the Responses API (protocol §1.3)."""
+Status = Literal["in_progress", "completed", "failed", "incomplete", "cancelled"]
+"""Status of a run, in the words of the Responses API (protocol §1.3), of which no run is `queued`: each begins at once."""
 
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "incomplete", "cancelled"})
 
@@ -116,7 +116,6 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     dialect: str
     model: str
     deployment: str = ""
-    status: Status = "in_progress"
     background: bool = False
     stream: bool = False
     created_at: float

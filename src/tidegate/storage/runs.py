@@ -23,7 +23,6 @@ from tidegate.storage.statement import Rows, Sql, Work
 __all__ = [
     "Beginning",
     "Finish",
-    "Update",
     "begin",
     "box_of",
     "chain",
@@ -31,7 +30,6 @@ __all__ = [
     "get",
     "keep_answer",
     "request_cancel",
-    "update",
 ]
 
 
@@ -42,14 +40,6 @@ class Beginning(NamedTuple):
     inputs: Sequence[Item]
     size: int
     """Bytes that it takes while it waits."""
-
-
-class Update(NamedTuple):
-    """What changes while a run is live."""
-
-    run: Run
-    status: str
-    deployment: str
 
 
 class Finish(NamedTuple):
@@ -66,14 +56,10 @@ _BEGIN = Sql(f"""
     INSERT INTO runs (number, id, tenant, key, dialect, model, deployment, status, background, stream, created_at,
         expires_at, owner, cancel_requested, previous, previous_id, conversation, conversation_id, error_code, bytes,
         sealed, usage, request, answer, error)
-    VALUES (:number, :id, {tenants.NUMBER}, :key, :dialect, :model, :deployment, :status, :background, :stream,
+    VALUES (:number, :id, {tenants.NUMBER}, :key, :dialect, :model, :deployment, 'in_progress', :background, :stream,
         :created_at, :expires_at, :owner, 0, :previous, :previous_id, :conversation, :conversation_id, '', 0, :sealed,
         :empty, :request, :empty, :empty)
     RETURNING number, tenant
-""")
-_UPDATE = Sql("""
-    UPDATE runs SET status = :status, deployment = CASE WHEN :deployment = '' THEN deployment ELSE :deployment END
-    WHERE number = :number AND completed_at IS NULL
 """)
 _FINISH = Sql("""
     UPDATE runs SET status = :status, completed_at = :completed_at, usage = :usage, answer = :answer, error = :error,
@@ -155,7 +141,6 @@ def begin(beginnings: Sequence[Beginning], owner: int, keyring: Keyring) -> Work
             "dialect": new.dialect,
             "model": new.model,
             "deployment": new.deployment,
-            "status": new.status,
             "background": int(new.background),
             "stream": int(new.stream),
             "created_at": new.created_at,
@@ -174,12 +159,6 @@ def begin(beginnings: Sequence[Beginning], owner: int, keyring: Keyring) -> Work
     yield from items.add(
         [(run, numbers[run.number], inputs, 0, False) for run, inputs, _ in beginnings if inputs], keyring
     )
-
-
-def update(updates: Sequence[Update]) -> Work[None]:
-    """Change live runs; one that has ended stays as it is."""
-    values = [{"number": run.number, "status": status, "deployment": deployment} for run, status, deployment in updates]
-    yield _UPDATE.many([tuple([row[name] for name in _UPDATE.names]) for row in values])
 
 
 def finish(finishes: Sequence[Finish], keyring: Keyring) -> Work[list[Run]]:

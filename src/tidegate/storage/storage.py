@@ -50,7 +50,6 @@ from tidegate.storage.records import (
     Page,
     Ref,
     Run,
-    Status,
     StorageUnusable,
     Stored,
     StoredItem,
@@ -58,7 +57,7 @@ from tidegate.storage.records import (
     Tenant,
     Usage,
 )
-from tidegate.storage.runs import Beginning, Finish, Update
+from tidegate.storage.runs import Beginning, Finish
 from tidegate.storage.spent import Level, Spent, spent
 from tidegate.storage.statement import Work
 from tidegate.storage.writer import WRITE_BYTES, Batch, Settings, Writer
@@ -223,12 +222,6 @@ class Storage:
             run.begun = run.ticket = writer.added(size)
             self._live[new.id] = run
         return run
-
-    def update_run(self, run: Run, status: Status, deployment: str = "") -> None:
-        """Change the status of a live run, to one that does not end it, and name its deployment."""
-        if not run.lost and not run.ended and self._writer.charge(run, WRITE_BYTES):
-            self._writer.open.updates.append(Update(run, status, deployment))
-            run.ticket = self._writer.added(WRITE_BYTES)
 
     def append_segment(self, run: Run, first: int, last: int, frames: bytes) -> None:
         """Append consecutive frames to the journal of a run, with the sequence numbers of the first and the last."""

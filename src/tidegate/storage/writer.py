@@ -26,7 +26,7 @@ from tidegate.storage.crypto import Keyring
 from tidegate.storage.engine import Engine, Refused, Unavailable
 from tidegate.storage.journal import Append
 from tidegate.storage.records import Run, Usage
-from tidegate.storage.runs import Beginning, Finish, Update
+from tidegate.storage.runs import Beginning, Finish
 from tidegate.storage.statement import Work
 from tidegate.telemetry.log import get_logger
 from tidegate.wire.errors import StorageUnavailable
@@ -119,7 +119,6 @@ class Batch:
         "settlements",
         "size",
         "sync",
-        "updates",
         "whole",
         "writes",
     )
@@ -130,7 +129,6 @@ class Batch:
         self.writes = 0
         self.sync = False
         self.beginnings: list[Beginning] = []
-        self.updates: list[Update] = []
         self.segments: list[Append] = []
         self.finishes: list[Finish] = []
         self.lost: list[int] = []
@@ -146,8 +144,6 @@ class Batch:
         """All writes, in an order that suits them: a run is there before its segments, and its ending comes last."""
         if self.beginnings:
             yield from runs.begin(self.beginnings, owner, keyring)
-        if self.updates:
-            yield from runs.update(self.updates)
         if self.segments:
             yield from journal.append(self.segments, keyring)
         self.refused = (yield from runs.finish(self.finishes, keyring)) if self.finishes else []
@@ -166,7 +162,6 @@ class Batch:
     def keep_runs(self, wanted: Callable[[Run], bool]) -> None:
         """Drop the writes of all other runs."""
         self.beginnings = [each for each in self.beginnings if wanted(each.run)]
-        self.updates = [each for each in self.updates if wanted(each.run)]
         self.segments = [each for each in self.segments if wanted(each.run)]
         self.finishes = [each for each in self.finishes if wanted(each.run)]
 
@@ -177,16 +172,9 @@ class Batch:
         for group in (self.beginnings, self.finishes):
             for each in group:
                 yield each.run, each.size
-        for update in self.updates:
-            yield update.run, WRITE_BYTES
 
     def runs(self) -> dict[int, Run]:
-        groups: tuple[Sequence[Beginning | Update | Append | Finish], ...] = (
-            self.beginnings,
-            self.updates,
-            self.segments,
-            self.finishes,
-        )
+        groups: tuple[Sequence[Beginning | Append | Finish], ...] = (self.beginnings, self.segments, self.finishes)
         return {each.run.number: each.run for group in groups for each in group}
 
     def parts(self) -> "list[Batch]":
@@ -195,7 +183,6 @@ class Batch:
         for run in self.runs().values():
             part = Batch(self.number)
             part.beginnings = [each for each in self.beginnings if each.run is run]
-            part.updates = [each for each in self.updates if each.run is run]
             part.segments = [each for each in self.segments if each.run is run]
             part.finishes = [each for each in self.finishes if each.run is run]
             found.append(part)
