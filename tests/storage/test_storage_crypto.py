@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.storage.stage import OURS, Place, ending, execute, item, new_run, run
+from tests.storage.stage import HOUR_S, OURS, Place, ending, execute, item, new_run, run
 from tidegate.config.secret import Secret
 from tidegate.storage.crypto import Box, Damaged
 from tidegate.storage.records import Run, StorageUnusable, Tenant
@@ -34,7 +34,7 @@ async def plant(storage: Storage, suffix: str = "") -> Run:
         [item(text, f"i_answer{suffix}")],
         append=[item(text, f"i_turn{suffix}")],
     )
-    await storage.claim(OURS, f"k{suffix}", digest=b"d", run_id=made.new.id, expires_at=2e9)
+    await storage.claim(OURS, f"k{suffix}", digest=b"d", run_id=made.new.id, kept_s=HOUR_S)
     storage.settle_claim(OURS, f"k{suffix}", made.new.id, 200, CANARY)
     await storage._writer.settle_all()
     return made
@@ -47,7 +47,7 @@ async def harvest(storage: Storage, made: Run, suffix: str = "") -> list[bytes]:
     chain = await storage.read_chain(OURS, made.new.id)
     context = await storage.list_items(OURS, made.new.id, "context")
     whole = await storage.read_conversation(OURS, f"conv_1{suffix}")
-    claim = await storage.claim(OURS, f"k{suffix}", digest=b"d", run_id="none", expires_at=2e9)
+    claim = await storage.claim(OURS, f"k{suffix}", digest=b"d", run_id="none", kept_s=HOUR_S)
     assert found is not None
     assert journal is not None
     assert chain is not None

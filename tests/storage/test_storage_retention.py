@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 
 import pytest
 
@@ -11,8 +10,7 @@ from tidegate.storage.records import Ref, Run
 from tidegate.storage.storage import Storage
 
 TABLES = ("runs", "items", "segments", "doomed")
-PAST = time.time() - HOUR_S
-FUTURE = time.time() + HOUR_S
+PAST, FUTURE = -HOUR_S, HOUR_S
 
 
 async def is_empty(place: Place) -> bool:
@@ -23,9 +21,9 @@ def test_expired_runs_go_with_all_that_belongs_to_them(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
             for _ in range(20):
-                put(storage, expires_at=PAST, segments=100)
-            kept = [put(storage, expires_at=FUTURE), put(storage, expires_at=None)]
-            live = storage.put_run(new_run(expires_at=PAST))
+                put(storage, kept_s=PAST, segments=100)
+            kept = [put(storage, kept_s=FUTURE), put(storage, kept_s=None)]
+            live = storage.put_run(new_run(kept_s=PAST))
             await storage.durable(live)
             await storage.sweep()
             assert [await place.count(table) for table in TABLES] == [3, 4, 4, 0]
@@ -39,7 +37,7 @@ def test_expired_runs_go_with_all_that_belongs_to_them(place: Place) -> None:
 def test_sweeping_comes_by_itself(place: Place) -> None:
     async def scenario() -> None:
         async with place.open(lease_s=0.15, sweep_s=0.1) as storage:
-            await storage.durable(put(storage, expires_at=PAST))
+            await storage.durable(put(storage, kept_s=PAST))
             await eventually(lambda: is_empty(place))
 
     run(scenario)
@@ -48,10 +46,10 @@ def test_sweeping_comes_by_itself(place: Place) -> None:
 def test_a_run_that_is_continued_is_kept_as_long_as_what_continues_it(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
-            root = put(storage, expires_at=PAST)
-            middle = put(storage, expires_at=PAST, previous=root.ref)
-            leaf = put(storage, expires_at=time.time() + 0.7, previous=middle.ref)
-            twig = put(storage, expires_at=PAST, previous=root.ref)
+            root = put(storage, kept_s=PAST)
+            middle = put(storage, kept_s=PAST, previous=root.ref)
+            leaf = put(storage, kept_s=0.7, previous=middle.ref)
+            twig = put(storage, kept_s=PAST, previous=root.ref)
             await storage.durable(twig)
             await storage.sweep()
             assert await storage.get_run(OURS, twig.new.id) is None
@@ -68,8 +66,8 @@ def test_a_run_that_is_continued_is_kept_as_long_as_what_continues_it(place: Pla
 def test_a_run_that_is_continued_by_one_without_expiry_stays(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
-            root = put(storage, expires_at=PAST)
-            leaf = put(storage, expires_at=None, previous=root.ref)
+            root = put(storage, kept_s=PAST)
+            leaf = put(storage, kept_s=None, previous=root.ref)
             await storage.durable(leaf)
             for _ in range(2):
                 await storage.sweep()
@@ -83,7 +81,7 @@ def test_a_deep_chain_that_expired_together_goes_in_one_sweep(place: Place) -> N
         async with place.open() as storage:
             last: Ref | None = None
             for _ in range(60):
-                last = put(storage, expires_at=PAST, previous=last).ref
+                last = put(storage, kept_s=PAST, previous=last).ref
             await storage.sweep()
             assert [await place.count(table) for table in TABLES] == [0, 0, 0, 0]
 
@@ -174,7 +172,7 @@ def test_what_is_counted_is_what_is_stored_whatever_happens(place: Place) -> Non
                         talk = draw.choice(talks)
                         await storage.delete_conversation_item(OURS, talk.id, "i_" + talk.id[5:])
                     case 6:
-                        put(storage, tenant=tenant, key=key, expires_at=PAST)
+                        put(storage, tenant=tenant, key=key, kept_s=PAST)
                 if step % 60 == 59:
                     await storage.sweep()
                     await check_the_count(place, storage)

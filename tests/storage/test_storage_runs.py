@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from tests.storage.stage import OURS, THEIRS, Place, ending, frames_of, item, new_run, put, run, until
+from tests.storage.stage import HOUR_S, OURS, THEIRS, Place, ending, frames_of, item, new_run, put, run, until
 from tidegate.storage.items import Scope
 from tidegate.storage.records import HistoryIncomplete, Run
 from tidegate.storage.storage import Storage
@@ -21,7 +21,7 @@ def test_a_run_comes_back_as_it_was_written(place: Place) -> None:
                 background=True,
                 stream=True,
                 created_at=1_790_000_000.25,
-                expires_at=1_890_000_000.0,
+                kept_s=1000.0,
                 deployment="sim/echo",
                 request=b'{"temperature":0.5}',
             )
@@ -41,7 +41,13 @@ def test_a_run_comes_back_as_it_was_written(place: Place) -> None:
             assert (found.tenant, found.key, found.dialect, found.model) == (OURS, "app", "responses", "sim/echo")
             assert (found.status, found.background, found.stream) == ("completed", True, True)
             assert (found.created_at, found.completed_at) == (new.created_at, done.completed_at)
-            assert found.expires_at == new.expires_at
+            [(now,)] = await place.query(
+                "SELECT extract(epoch FROM clock_timestamp())::float"
+                if place.engine == "postgresql"
+                else "SELECT (julianday('now') - 2440587.5) * 86400.0"
+            )
+            assert found.expires_at is not None
+            assert found.expires_at - now == pytest.approx(1000, abs=5)  # whatever our own clock says
             assert found.deployment == "lab/qwen3"
             assert (found.request, found.usage, found.answer) == (new.request, done.usage, done.answer)
             assert (found.error, found.error_code, found.last_sequence) == (b"", "", 7)
@@ -179,7 +185,7 @@ def test_a_deleted_run_is_gone_with_all_that_belonged_to_it(place: Place) -> Non
     async def scenario() -> None:
         async with place.open() as storage:
             made, kept = put(storage, segments=1200, inputs=3), put(storage)
-            await storage.claim(OURS, "k", digest=b"d", run_id=made.new.id, expires_at=2e9)
+            await storage.claim(OURS, "k", digest=b"d", run_id=made.new.id, kept_s=HOUR_S)
             assert await storage.delete_run(OURS, made.new.id) is True
             assert await storage.delete_run(OURS, made.new.id) is False
             assert await storage.get_run(OURS, made.new.id) is None
@@ -269,15 +275,15 @@ def test_numbers_never_run_out_and_never_repeat(place: Place, monkeypatch: pytes
 def test_no_function_shows_or_changes_what_belongs_to_another_tenant(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
-            made = put(storage, expires_at=None)
+            made = put(storage, kept_s=None)
             live: Run = storage.put_run(new_run())
             asked = (await storage.list_items(OURS, made.new.id)).data[0]  # type: ignore[union-attr]
             talk = await storage.create_conversation(
                 OURS, "conv_1", created_at=1.0, metadata=b"{}", items=[item("x", "i1")]
             )
-            await storage.claim(OURS, "name", digest=b"d", run_id="resp_x", expires_at=2e9)
+            await storage.claim(OURS, "name", digest=b"d", run_id="resp_x", kept_s=HOUR_S)
             # A tenant that has never stored anything is unknown, and would find nothing for that reason alone.
-            assert (await storage.claim(THEIRS, "own", digest=b"d", run_id="resp_t", expires_at=2e9)).is_new
+            assert (await storage.claim(THEIRS, "own", digest=b"d", run_id="resp_t", kept_s=HOUR_S)).is_new
             ids = (made.new.id, live.new.id)
             before = [
                 await place.query(f"SELECT * FROM {table} ORDER BY 1") for table in ("runs", "items", "conversations")
@@ -301,10 +307,10 @@ def test_no_function_shows_or_changes_what_belongs_to_another_tenant(place: Plac
             assert await storage.delete_conversation_item(THEIRS, talk.id, "i1") is None
             assert await storage.delete_conversation(THEIRS, talk.id) is False
             # The same key of another tenant is another key.
-            assert (await storage.claim(THEIRS, "name", digest=b"e", run_id="resp_y", expires_at=2e9)).is_new
+            assert (await storage.claim(THEIRS, "name", digest=b"e", run_id="resp_y", kept_s=HOUR_S)).is_new
             storage.settle_claim(THEIRS, "name", "resp_x", 200)
             storage.release_claim(THEIRS, "name", "resp_x")
-            claim = await storage.claim(OURS, "name", digest=b"d", run_id="resp_z", expires_at=2e9)
+            claim = await storage.claim(OURS, "name", digest=b"d", run_id="resp_z", kept_s=HOUR_S)
             assert (claim.is_new, claim.run_id, claim.status) == (False, "resp_x", None)
             after = [
                 await place.query(f"SELECT * FROM {table} ORDER BY 1") for table in ("runs", "items", "conversations")

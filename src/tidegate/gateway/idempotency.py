@@ -112,7 +112,7 @@ async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
                 claim.name,
                 digest=claim.digest,
                 run_id=claim.run_id,
-                expires_at=keeper.now() + keeper.claims_kept_s,
+                kept_s=keeper.claims_kept_s,
                 key=claim.key,
             )
         if found.is_new:

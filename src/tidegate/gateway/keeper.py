@@ -187,7 +187,7 @@ class Keeper:
             deployment=paths[0].name,
             background=bool(request.typed.background),
             created_at=self.now(),
-            expires_at=None if self._retention_s is None else self.now() + self._retention_s,
+            kept_s=self._retention_s,
         )
         return Recording(self, new, inputs, kept)
 
@@ -205,7 +205,7 @@ class Keeper:
             model=model,
             deployment=paths[0].name,
             created_at=self.now(),
-            expires_at=self.now() + (self.claims_kept_s if is_claimed else self._graces_kept_s),
+            kept_s=self.claims_kept_s if is_claimed else self._graces_kept_s,
         )
         return Recording(self, new, (), None)
 

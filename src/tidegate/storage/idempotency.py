@@ -22,7 +22,7 @@ _IS_LEFT: Final = """(
 _DROP_EXPIRED = Sql(f"DELETE FROM idempotency WHERE {_OWN} AND {_HAS_EXPIRED} RETURNING tenant, key, bytes")
 _CLAIM = Sql(f"""
     INSERT INTO idempotency (tenant, key, name, digest, run_id, owner, expires_at, status, sealed, answer, bytes)
-    VALUES ({tenants.NUMBER}, :key, :name, :digest, :run_id, :owner, :expires_at, NULL, 0, :empty, 0)
+    VALUES ({tenants.NUMBER}, :key, :name, :digest, :run_id, :owner, {{now}} + :kept_s, NULL, 0, :empty, 0)
     ON CONFLICT (tenant, name) DO UPDATE SET key = excluded.key, digest = excluded.digest, run_id = excluded.run_id,
         owner = excluded.owner, expires_at = excluded.expires_at
     WHERE {_IS_LEFT}
@@ -49,7 +49,7 @@ _FORGET = Sql("DELETE FROM idempotency WHERE run_id = :run_id RETURNING tenant, 
 
 
 def claim(
-    tenant: Tenant, name: str, digest: bytes, run_id: str, expires_at: float, key: str, owner: int, keyring: Keyring
+    tenant: Tenant, name: str, digest: bytes, run_id: str, kept_s: float, key: str, owner: int, keyring: Keyring
 ) -> Work[Claim]:
     """Take a key for a run, or learn for what it was taken. Of any number of callers one gets it. The answer will count for
     the virtual key `key`."""
@@ -57,7 +57,7 @@ def claim(
     names = {"organization": tenant.organization, "project": tenant.project, "name": name}
     while True:
         yield from _account((yield _DROP_EXPIRED(**names)), -1)
-        values = {"key": key, "digest": digest, "run_id": run_id, "owner": owner, "expires_at": expires_at}
+        values = {"key": key, "digest": digest, "run_id": run_id, "owner": owner, "kept_s": kept_s}
         if (yield _CLAIM(**names, **values, empty=b"")):
             return Claim(is_new=True, digest=digest, run_id=run_id)
         rows = yield _GET(**names)

@@ -119,8 +119,8 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     background: bool = False
     stream: bool = False
     created_at: float
-    expires_at: float | None = None
-    """When retention may remove it; None keeps it until it is deleted."""
+    kept_s: float | None = None
+    """After how many seconds retention may remove it, by the clock of the database; None keeps it until it is deleted."""
     previous: Ref | None = None
     conversation: Ref | None = None
     request: bytes = b""

@@ -57,7 +57,7 @@ _BEGIN = Sql(f"""
         expires_at, owner, cancel_requested, previous, previous_id, conversation, conversation_id, error_code, bytes,
         sealed, usage, request, answer, error)
     VALUES (:number, :id, {tenants.NUMBER}, :key, :dialect, :model, :deployment, 'in_progress', :background, :stream,
-        :created_at, :expires_at, :owner, 0, :previous, :previous_id, :conversation, :conversation_id, '', 0, :sealed,
+        :created_at, {{now}} + :kept_s, :owner, 0, :previous, :previous_id, :conversation, :conversation_id, '', 0, :sealed,
         :empty, :request, :empty, :empty)
     RETURNING number, tenant
 """)
@@ -144,7 +144,7 @@ def begin(beginnings: Sequence[Beginning], owner: int, keyring: Keyring) -> Work
             "background": int(new.background),
             "stream": int(new.stream),
             "created_at": new.created_at,
-            "expires_at": new.expires_at,
+            "kept_s": new.kept_s,
             "owner": owner,
             "previous": previous.number if previous else None,
             "previous_id": previous.id if previous else "",

@@ -455,11 +455,11 @@ class Storage:
     # -- idempotency --------------------------------------------------------------------------------------------
 
     async def claim(
-        self, tenant: Tenant, name: str, *, digest: bytes, run_id: str, expires_at: float, key: str = ""
+        self, tenant: Tenant, name: str, *, digest: bytes, run_id: str, kept_s: float, key: str = ""
     ) -> Claim:
         """Take the idempotency key `name` for a request with this digest. Of several callers, in any processes, exactly
         one gets `is_new`; the others get what that one left. What is kept of the answer counts for the virtual key `key`."""
-        work = partial(idempotency.claim, tenant, name, digest, run_id, expires_at, key, self.process, self.keyring)
+        work = partial(idempotency.claim, tenant, name, digest, run_id, kept_s, key, self.process, self.keyring)
         return await self._execute(work)
 
     async def look_at_claim(self, tenant: Tenant, name: str) -> Claim | None:
