@@ -5,12 +5,14 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
 from tests.storage.server import PostgresServer
+from tests.support.processes import Gateway
 from tests.support.running import Running
 
 TOML = """
@@ -135,3 +137,38 @@ def test_a_background_response_is_in_progress_for_both(pair: Pair) -> None:
     assert begun["status"] == "queued"
     for client in (pair.a, pair.b):
         assert client.get(f"/responses/{begun['id']}").json()["status"] == "in_progress"
+
+
+def test_cancelling_what_a_dead_gateway_ran_does_not_pretend(pair: Pair, tmp_path: Path) -> None:
+    """Nobody can know yet that it is dead. When that is known, the response has ended."""
+    asyncio.run(_query(pair.server.url("template1"), "CREATE DATABASE killed"))
+    toml = TOML.replace("{url}", pair.server.url("killed"))
+    toml = toml.replace("[providers.sim]", 'lease = "4s"\n[providers.sim]')
+    with Running(toml) as alive:
+        dead = Gateway(
+            toml.replace("{sim}", alive.sim.base_url).replace("port = 0", f'port = {{port}}\ndata_dir = "{tmp_path}"'),
+            tmp_path,
+        )
+        asyncio.run(dead.start())
+        try:
+            begun = httpx.post(
+                f"{dead.origin}/v1/responses",
+                json={"model": "sim/lorem?chunks=400&gap=50", "input": "hi", "background": True},
+                timeout=20,
+            ).json()
+        finally:
+            dead.process.kill()
+            dead.process.wait()
+        with httpx.Client(base_url=alive.url, timeout=20) as client:
+            path = f"/responses/{begun['id']}/cancel"
+            asked_at = time.monotonic()
+            refused = client.post(path)
+            took_s = time.monotonic() - asked_at
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "owner_silent")
+            assert refused.headers["retry-after"] == "4"
+            assert took_s < 4
+            until = asked_at + 10
+            while (answer := client.post(path)).status_code == 503:
+                assert time.monotonic() < until
+            assert answer.json()["status"] == "failed"
+            assert answer.json()["error"]["message"].startswith("gateway_interrupted")

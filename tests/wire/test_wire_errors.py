@@ -85,6 +85,7 @@ TABLE: dict[str, tuple[int, str, str | None, str, bool, str]] = {
     "GatewayError": (500, "server_error", None, "api_error", False, "gateway"),
     "Internal": (500, "server_error", "internal_error", "api_error", False, "gateway"),
     "ShuttingDown": (503, "server_error", "gateway_shutting_down", "api_error", True, "gateway"),
+    "OwnerSilent": (503, "server_error", "owner_silent", "overloaded_error", True, "gateway"),
     "StorageUnavailable": (503, "server_error", "storage_unavailable", "overloaded_error", True, "gateway"),
     "Overloaded": (503, "server_error", "gateway_overloaded", "overloaded_error", True, "gateway"),
     "InsufficientStorage": (507, "server_error", "insufficient_storage", "api_error", False, "gateway"),

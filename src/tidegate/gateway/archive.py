@@ -1,7 +1,6 @@
 """What was kept, by its id: responses and streams are shown, followed, cancelled and deleted."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -22,7 +21,7 @@ from tidegate.storage.storage import Storage
 from tidegate.streams.follow import PIECE_BYTES, Deleted, Torn, follow, joined, replay
 from tidegate.streams.run import Run
 from tidegate.wire import jsonio, sse
-from tidegate.wire.errors import Internal, InvalidRequest, NotFound, StorageUnavailable, TidegateError
+from tidegate.wire.errors import Internal, InvalidRequest, NotFound, OwnerSilent, StorageUnavailable, TidegateError
 
 __all__ = ["LATE_S", "RESPONSE", "Archive", "interrupted"]
 
@@ -38,8 +37,8 @@ OUTAGE_S = 60.0
 OUTAGE_PAUSE_S = 0.5
 """How often it asks meanwhile."""
 
-CANCEL_S = 10.0
-"""How long a cancelled run of another process may take to end."""
+CANCEL_S = 1.0
+"""How long a cancelled run of another process may take to end, once that knows of it."""
 
 RESPONSE = "resp_"
 """How the ids of responses begin; streams that are kept for their frames alone have others."""
@@ -153,7 +152,7 @@ class Archive:
             yield piece
 
     async def cancel(self, run_id: str, tenant: Tenant) -> bytes:
-        """End a background response; what it is now. One that has ended stays as it is."""
+        """End a background response; what it is now. One that has ended stays as it is. Raises OwnerSilent."""
         run = await self.find(run_id, tenant, dialect="responses")
         if not run.background:
             raise InvalidRequest(
@@ -252,11 +251,20 @@ class Archive:
         return run is None or run.status in ENDED
 
     async def _until_ended(self, tenant: Tenant, run_id: str) -> None:
-        """Another process ends it."""
-        with self._storage.watch(run_id) as watch, contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CANCEL_S):
-                while not await self._has_ended(tenant, run_id):
-                    await watch.changed()
+        """Another process ends it. Raises OwnerSilent where it has not by the time at which each process has looked."""
+        lease_s = self._storage.settings.lease_s
+        wait_s = self._storage.settings.look_s + CANCEL_S
+        with self._storage.watch(run_id) as watch:
+            try:
+                async with asyncio.timeout(wait_s):
+                    while not await self._has_ended(tenant, run_id):
+                        await watch.changed()
+            except TimeoutError:
+                raise OwnerSilent(
+                    f"The gateway that gives this answer has not reacted within {wait_s:.1f} s. It is asked to cancel; if it "
+                    f"has died, the response ends as failed when its lease of {lease_s:g} s has run out.",
+                    retry_after=lease_s,
+                ) from None
 
 
 async def _through_outages(read: Callable[P, Awaitable[T]], *args: P.args, **named: P.kwargs) -> T:
@@ -289,11 +297,10 @@ def interrupted(message: str) -> Internal:
 
 
 def _damaged(run: StoredRun) -> Internal:
-    error = Internal("A part of this stream is missing in the database, and it ends where that begins.")
+    message = "A part of this stream is missing in the database, and it ends where that begins."
     if run.dialect == "responses" and run.answer:
-        error.message += f" The whole answer stands at GET /v1/responses/{run.ref.id}."
-    error.code = "stream_damaged"
-    return error
+        message += f" The whole answer stands at GET /v1/responses/{run.ref.id}."
+    return Internal(message, code="stream_damaged")
 
 
 def _not_found(run_id: str, dialect: str = "responses") -> NotFound:

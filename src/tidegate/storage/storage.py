@@ -689,7 +689,7 @@ class Storage:
 
     async def _keep(self) -> None:
         """Renew the lease, carry out what others ask, and tidy up, as long as the storage is open."""
-        period = self.settings.lease_s / 3
+        period = self.settings.look_s
         self._swept = self._loop.time()
         while True:
             await asyncio.sleep(period)

@@ -90,6 +90,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     readers: int = 4
     """Connections that read."""
 
+    @property
+    def look_s(self) -> float:
+        """Time between two looks at what others want of this process, and at who has died."""
+        return self.lease_s / 3
+
 
 class Operation:
     """Work that somebody waits for, or that is done in its turn when nobody does."""

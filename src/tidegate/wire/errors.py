@@ -42,6 +42,7 @@
         ├── ShuttingDown            503
         ├── Overloaded              503
         ├── StorageUnavailable      503
+        ├── OwnerSilent             503
         ├── LimitsUnavailable       503
         └── InsufficientStorage     507
 
@@ -79,6 +80,7 @@ __all__ = [
     "ModelNotFound",
     "NotFound",
     "Overloaded",
+    "OwnerSilent",
     "ProviderError",
     "QueueFull",
     "RateLimited",
@@ -610,6 +612,15 @@ class StorageUnavailable(GatewayError):
 
     status = 503
     default_code = "storage_unavailable"
+    anthropic_type = "overloaded_error"
+    retryable = True
+
+
+class OwnerSilent(GatewayError):
+    """503: the gateway that gives the answer does not react; it may be dead, and then others end what it ran."""
+
+    status = 503
+    default_code = "owner_silent"
     anthropic_type = "overloaded_error"
     retryable = True
 
