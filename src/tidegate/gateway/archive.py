@@ -1,7 +1,7 @@
 """What was kept, by its id: responses and streams are shown, followed, cancelled and deleted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -131,8 +131,8 @@ class Archive:
         ended = await _through_outages(self.find, run_id, tenant)
         if numbered and not ended.stream:
             frames = replayed(await self.response(run_id, tenant), after)
-            if frames:
-                yield frames
+            while made := await asyncio.to_thread(_some, frames):  # of a long answer it takes long
+                yield made
         elif ended.error_code == INTERRUPTED:
             if numbered:
                 closing = (await self._remains(tenant, run_id)).closing(ended.request, after)
@@ -265,6 +265,18 @@ class Archive:
                     f"has died, the response ends as failed when its lease of {lease_s:g} s has run out.",
                     retry_after=lease_s,
                 ) from None
+
+
+def _some(frames: Iterator[bytes]) -> bytes:
+    """The next of the frames, about as many as a piece of a journal holds; empty behind the last one."""
+    taken: list[bytes] = []
+    size = 0
+    for frame in frames:
+        taken.append(frame)
+        size += len(frame)
+        if size >= PIECE_BYTES:
+            break
+    return b"".join(taken)
 
 
 async def _through_outages(read: Callable[P, Awaitable[T]], *args: P.args, **named: P.kwargs) -> T:

@@ -180,7 +180,7 @@ def response(*output: dict[str, Any], **members: Any) -> dict[str, Any]:
 
 
 def events(whole: dict[str, Any], after: int | None = None, *, indent: int | None = None) -> list[Any]:
-    frames = read_frames(replayed(json.dumps(whole, indent=indent).encode(), after))
+    frames = read_frames(b"".join(replayed(json.dumps(whole, indent=indent).encode(), after)))
     assert all(frame.event == frame.json["type"] for frame in frames)
     return [frame.json for frame in frames]
 

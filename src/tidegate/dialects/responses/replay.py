@@ -35,14 +35,13 @@ _Event = tuple[str, dict[str, Any]]
 _Body = Iterator[_Event]
 
 
-def replayed(response: bytes, after: int | None) -> bytes:
-    """The frames behind event `after` of a response that has ended; empty behind the last one."""
-    frames = []
+def replayed(response: bytes, after: int | None) -> Iterator[bytes]:
+    """The frames behind event `after` of a response that has ended, each made when it is asked for: a long text stands in
+    several of them."""
     for number, (name, members) in enumerate(_events(response)):
         if after is None or number > after:
             data = jsonio.encode({"type": name, **members, "sequence_number": number})
-            frames.append(sse.encode(jsonio.one_line(data), name.encode()))
-    return b"".join(frames)
+            yield sse.encode(jsonio.one_line(data), name.encode())
 
 
 def _events(response: bytes) -> _Body:
