@@ -80,6 +80,8 @@ class Bridge:
         self._stops: tuple[str, ...] = ()
         self._asked: CanonicalRequest | None = None
         self._dialect: UpstreamDialect | None = None
+        self._ready: tuple[UpstreamDialect, Destination, tuple[bytes, tuple[str, ...]] | TidegateError] | None = None
+        """What was prepared: for whom, and what is sent there, or why nothing can be."""
         self._body = b""
         """What was sent, where the provider may pause."""
         self._said: list[msgspec.Raw] = []
@@ -115,11 +117,28 @@ class Bridge:
         """Data URLs by the URLs that they were fetched from."""
         self._fetched.update(content)
 
+    def prepare(self, dialect: UpstreamDialect, destination: Destination) -> None:
+        """Do ahead what `media` and the next `forward` will be asked for. Of a long request that takes long, so that it may be
+        done on another thread, while nobody else has to do with this bridge. What is wrong with the request they tell."""
+        try:
+            if not self.media(destination):
+                self._ready = (dialect, destination, self._made(dialect, destination))
+        except TidegateError as error:
+            self._ready = (dialect, destination, error)
+
     def forward(self, dialect: UpstreamDialect, destination: Destination) -> tuple[bytes, tuple[str, ...]]:
         """The body for `destination`, which speaks `dialect`, and the names of what was left out.
 
         Raises InvalidRequest, and UnsupportedParameter for what the deployment cannot honour.
         """
+        ready, self._ready = self._ready, None
+        if ready is None or ready[0] is not dialect or ready[1] is not destination:
+            return self._made(dialect, destination)
+        if isinstance(ready[2], TidegateError):
+            raise ready[2]
+        return ready[2]
+
+    def _made(self, dialect: UpstreamDialect, destination: Destination) -> tuple[bytes, tuple[str, ...]]:
         canonical = self.canonical
         losses = Losses(canonical, destination, allowed=destination.drops)
         items = self._for(destination, canonical.items, losses)

@@ -4,6 +4,7 @@ Nothing here waits. Each step runs in the callback that makes it possible, so th
 provider's bytes and the client's.
 """
 
+import asyncio
 import contextlib
 import math
 import time
@@ -80,6 +81,10 @@ ANSWER_LIMIT = 256 * 1024 * 1024
 
 ERROR_LIMIT = 1024 * 1024
 """Longest error body that is read."""
+
+LONG_BYTES = 256 * 1024
+"""A request of so many bytes, with what comes before it, may have thousands of items: translated on the loop, it would hold up
+everybody else for a tenth of a second."""
 
 DEFAULT_SEND_STALL_S = 30.0
 
@@ -502,7 +507,20 @@ class Exchange:
             for path in plan:
                 if path not in self._plan:
                     self.passed_over(path, resting)
-        self.ask(self._plan[0])
+        path, bridge, request = self._plan[0], self._bridge, self._request
+        if bridge is not None and request is not None and self._call.most_bytes >= LONG_BYTES:
+            dialect = self._translates_to(path, request)
+            if dialect is not None:
+                work = asyncio.to_thread(bridge.prepare, dialect, path.destination)
+                self.wait_for(work, partial(self._on_translated, path))
+                return
+        self.ask(path)
+
+    def _on_translated(self, path: Path, failed: errors.TidegateError | None) -> None:
+        with self.carrying_on():
+            if failed is not None:
+                raise failed
+            self.ask(path)
 
     def passed_over(self, path: Path, error: errors.TidegateError) -> None:
         """The deployment is not asked, because of `error`."""
