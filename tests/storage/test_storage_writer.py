@@ -458,6 +458,27 @@ def test_a_read_that_takes_too_long_is_given_up_and_its_thread_is_free_again(
     run(scenario)
 
 
+def test_an_ending_is_held_back_until_others_find_it_and_only_where_there_are_others(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.watch() as (storage, engine):
+            told: list[str] = []
+            first = stream(storage, segments=1)
+            storage.when_found(first, lambda: told.append("first"))
+            assert told == (["first"] if place.engine == "sqlite" else [])
+            await until(lambda: bool(told))
+            if place.engine == "postgresql":
+                assert await place.query("SELECT status FROM runs") == [("completed",)]
+                storage.when_found(first, lambda: told.append("at once"))
+                engine.is_down = True
+                storage.when_found(stream(storage, segments=1), lambda: told.append("failed"))
+                await until(lambda: bool(storage.failing))
+                await until(lambda: told[-1] == "failed", within_s=0.3)
+                storage.when_found(stream(storage, segments=1), lambda: told.append("known to fail"))
+                assert told == ["first", "at once", "failed", "known to fail"]
+
+    run(scenario)
+
+
 # --- PostgreSQL's own troubles -----------------------------------------------------------------------------------
 
 

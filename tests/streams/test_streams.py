@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.dialects.resume import Resume
-from tidegate.streams.follow import Deleted, follow, replay
+from tidegate.streams.follow import Deleted, Torn, follow, joined, replay
 from tidegate.streams.journal import BATCH_S, Journal
 from tidegate.streams.run import MEMORY_BYTES, SEGMENT_BYTES, Run
 
@@ -224,3 +224,21 @@ def test_a_follower_of_a_run_whose_journal_is_gone_is_not_left_waiting() -> None
             await asyncio.wait_for(everything(run, shelf), 5)
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_nothing_is_read_of_a_journal_behind_a_hole(lost: int) -> None:
+    pieces = [(0, b"aaaa"), (4, b"bb"), (6, b"cccc"), (10, b"d")]
+    left = [piece for number, piece in enumerate(pieces) if number != lost]
+    assert joined(pieces, 0) == pieces
+    assert joined(pieces[1:], 5) == pieces[1:]  # a piece may begin before the place that is asked for
+    assert joined([], 7) == []
+    if lost == 0:
+        with pytest.raises(Torn):
+            joined(left, 0)
+    else:
+        assert joined(left, 0) == pieces[:lost]
+    for start, frames in pieces[:lost][-1:]:
+        if pieces[lost + 1 :]:
+            with pytest.raises(Torn):
+                joined(pieces[lost + 1 :], start + len(frames))
