@@ -227,6 +227,60 @@ def test_a_key_stands_for_one_request(keeping: Running, key: dict[str, str]) -> 
         assert (answer.status, answer.error["code"]) == (422, "idempotency_key_reused")
 
 
+GEMINI = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+
+
+@pytest.mark.fault("FAULT-REPEATED")
+@pytest.mark.parametrize(
+    ("first", "others", "body"),
+    [
+        (
+            "lab%2Fecho:generateContent",
+            ["lab%2Florem:generateContent", "lab%2Fecho:streamGenerateContent?alt=sse"],
+            GEMINI,
+        ),
+        (
+            "lab%2Fecho:streamGenerateContent?alt=sse",
+            [
+                "lab%2Fecho:generateContent",
+                "lab%2Fecho:streamGenerateContent",
+                "lab%2Florem:streamGenerateContent?alt=sse",
+            ],
+            GEMINI,
+        ),
+        ("lab%2Fecho:countTokens", ["google%2Fecho:countTokens"], GEMINI),
+        (
+            "google%2Fecho:embedContent",
+            ["google%2Florem:embedContent"],
+            {"content": {"parts": [{"text": "hi"}]}},
+        ),
+    ],
+    ids=["whole", "streamed", "counted", "embedded"],
+)
+def test_a_key_stands_for_one_address_where_that_says_what_is_asked_for(
+    keeping: Running, key: dict[str, str], first: str, others: list[str], body: dict[str, Any]
+) -> None:
+    with Api(keeping) as api:
+        one = api.post(f"/v1beta/models/{first}", body, headers=key)
+        again = api.post(f"/v1beta/models/{first}", body, headers=key)
+        refused = [api.post(f"/v1beta/models/{other}", body, headers=key) for other in others]
+    assert (one.status, again.content, again.headers.get("tidegate-repeated")) == (200, one.content, "true")
+    for answer in refused:
+        assert answer.status == 422
+        assert "was used for another request" in answer.json["error"]["message"]
+
+
+@pytest.mark.fault("FAULT-REPEATED")
+def test_two_keys_of_one_request_are_refused(keeping: Running) -> None:
+    body = {"model": "openai/echo", "input": "hi"}
+    with Api(keeping) as api:
+        sent = api.http.post(
+            "/v1/responses", json=body, headers=[("idempotency-key", "one-of-2"), ("idempotency-key", "two-of-2")]
+        )
+    assert sent.status_code == 400
+    assert "'idempotency-key' is there more than once" in sent.json()["error"]["message"]
+
+
 @pytest.mark.fault("FAULT-REPEATED")
 def test_what_was_refused_may_be_tried_again(keeping: Running, key: dict[str, str]) -> None:
     model = f"lab/echo?status=503&times=1&text={key['idempotency-key']}"
@@ -254,6 +308,31 @@ def test_who_repeats_is_not_cut_off_when_the_first_client_leaves(keeping: Runnin
                 assert piece
         other.join(20)
     assert found[0].rstrip().endswith(b"data: [DONE]")
+
+
+@pytest.mark.fault("FAULT-REPEATED")
+@paths
+@pytest.mark.parametrize("grace", [None, "300ms"])
+def test_who_was_cut_off_gets_an_answer_when_he_asks_again(
+    keeping: Running, key: dict[str, str], path: str, grace: str | None
+) -> None:
+    """The first one has seen a part, and nobody goes on with that."""
+    body = {"model": "lab/lorem?chunks=40&gap=20", "stream": True, **BODIES[path]}
+    asks = key if grace is None else {**key, "tidegate-resume-grace": grace}
+    with Api(keeping) as first, Api(keeping) as second:
+        before = asked(keeping)
+        with first.http.stream("POST", path, json=body, headers=asks) as left:
+            part = next(left.iter_raw())
+            request_id = left.headers["x-request-id"]
+        assert keeping.usage(request_id)["ending"] == "client_gone"
+        again = second.post(path, body, headers=asks)
+        assert "tidegate-repeated" not in again.headers
+        assert again.frames[-1].event in ("response.completed", "message_stop", "")
+        assert len(again.content) > 2 * len(part)
+        assert b"client_gone" not in again.content
+        third = second.post(path, body, headers=asks)
+    assert (third.content, third.headers.get("tidegate-repeated")) == (again.content, "true")
+    assert asked(keeping) - before == 2
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "x" * 256])

@@ -418,6 +418,7 @@ class Exchange:
             self._call,
             self._account.principal,
             self._dialect.name + self._dialect.operation,
+            self._dialect.path,
             self._account.model,
             self._plan,
             grace_s,

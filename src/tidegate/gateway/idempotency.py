@@ -49,14 +49,17 @@ class Repeat(msgspec.Struct, frozen=True):
     content_type: bytes = JSON
 
 
-def claim_named(given: bytes, tenant: Tenant, key: str, path: str, body: bytes, run_id: str, *, streams: bool) -> Claim:
-    """The claim that the header `given` makes. Raises InvalidRequest."""
+def claim_named(
+    given: bytes, tenant: Tenant, key: str, address: str, body: bytes, run_id: str, *, streams: bool
+) -> Claim:
+    """The claim that the header `given` makes. `address` is where `body` was sent: in some APIs it says what is asked for.
+    Raises InvalidRequest."""
     if not _NAME.fullmatch(given):
         raise InvalidRequest(
             "The header 'Idempotency-Key' must be 1 to 255 printable ASCII characters without spaces.",
             code="invalid_idempotency_key",
         )
-    digest = hashlib.sha256(path.encode() + b"\0" + body).digest()
+    digest = hashlib.sha256(address.encode() + b"\0" + body).digest()
     return Claim(tenant, key, given.decode("ascii"), digest, run_id, streams)
 
 
@@ -162,11 +165,11 @@ class Claimed:
         self.ping = downstream.ping
 
     def release(self) -> None:
-        """Nothing came of it: the next one with this key runs. Where there is an answer, it stays."""
+        """Nothing came of it, or it was left in the middle, and nobody wants to have that again: the next one with this
+        key runs."""
         claim = self._claim
-        if not self._has_answer:
-            self._keeper.storage.release_claim(claim.tenant, claim.name, claim.run_id)
-            self._keeper.claims.tell(claim.run_id, None)
+        self._keeper.storage.release_claim(claim.tenant, claim.name, claim.run_id)
+        self._keeper.claims.tell(claim.run_id, None)
 
     def start(self, fields: bytes, content_type: bytes, first: bytes) -> None:
         self._settle(b"", Repeat(self._claim.run_id, None))
@@ -179,7 +182,8 @@ class Claimed:
         self.downstream.cut()
 
     def drop(self) -> None:
-        self.release()
+        if not self._has_answer:
+            self.release()
         self.downstream.drop()
 
     def respond(self, status: int, fields: bytes, body: bytes, content_type: bytes = JSON) -> None:
@@ -187,7 +191,8 @@ class Claimed:
         self.downstream.respond(status, fields, body, content_type)
 
     def refuse(self, error: TidegateError, fields: bytes = b"") -> None:
-        self.release()
+        if not self._has_answer:
+            self.release()
         self.downstream.refuse(error, fields)
 
     def _settle(self, answer: bytes, repeat: Repeat) -> None:

@@ -95,12 +95,14 @@ class Keeper:
         call: Call,
         principal: Principal,
         dialect: str,
+        address: str,
         model: str,
         paths: Sequence[Path],
         grace_s: float | None,
     ) -> Plan:
-        """What is to be kept of the answer, and what must be looked up for it. `grace_s` is what the client asks for, if
-        anything. Raises InvalidRequest, and StorageUnavailable where there is no room for what must be kept."""
+        """What is to be kept of the answer, and what must be looked up for it. `address` is what was asked beside the body;
+        `grace_s` what the client asks for, if anything. Raises InvalidRequest, and StorageUnavailable where there is no room
+        for what must be kept."""
         key = headers.get(b"idempotency-key")
         is_prompt = isinstance(request, PromptRequest)
         if grace_s is None:
@@ -119,7 +121,7 @@ class Keeper:
                 run = self._stream_only(principal, dialect, model, paths, is_claimed=key is not None)
             claim = None
             if key is not None:
-                claim = self._claim(key, principal, dialect, body, call, run, streams=request.wants_stream)
+                claim = self._claim(key, principal, address, body, call, run, streams=request.wants_stream)
             references = request.references if isinstance(request, PromptRequest) else None
             return Plan(run=run, references=references, claim=claim, quota_of=quota_of, grace_s=grace_s)
         typed = request.typed
@@ -136,7 +138,7 @@ class Keeper:
             run = self._stream_only(principal, dialect, model, paths, is_claimed=key is not None)
         claim = None
         if key is not None:
-            claim = self._claim(key, principal, dialect, body, call, run, streams=bool(typed.stream))
+            claim = self._claim(key, principal, address, body, call, run, streams=bool(typed.stream))
         return Plan(
             run=run,
             references=request.references,
@@ -163,7 +165,7 @@ class Keeper:
     def _claim(
         key: bytes,
         principal: Principal,
-        dialect: str,
+        address: str,
         body: bytes,
         call: Call,
         run: Recording | None,
@@ -171,7 +173,7 @@ class Keeper:
         streams: bool,
     ) -> Claim:
         run_id = call.response_id if run is None else run.public_id
-        return claim_named(key, tenant_of(principal), principal.key_id, dialect, body, run_id, streams=streams)
+        return claim_named(key, tenant_of(principal), principal.key_id, address, body, run_id, streams=streams)
 
     def _response(
         self, request: ResponsesRequest, call: Call, principal: Principal, model: str, paths: Sequence[Path]

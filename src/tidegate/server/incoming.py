@@ -38,6 +38,7 @@ _SINGLE = frozenset(
         b"authorization",
         b"expect",
         b"origin",
+        b"idempotency-key",
         b"sec-websocket-key",
         b"sec-websocket-version",
         *KEY_HEADERS,

@@ -38,7 +38,7 @@ _SETTLE = Sql(f"""
     WHERE {_OWN} AND run_id = :run_id AND status IS NULL
     RETURNING tenant, key, bytes
 """)
-_RELEASE = Sql(f"DELETE FROM idempotency WHERE {_OWN} AND run_id = :run_id AND status IS NULL")
+_RELEASE = Sql(f"DELETE FROM idempotency WHERE {_OWN} AND run_id = :run_id RETURNING tenant, key, bytes")
 _ADOPT = Sql("UPDATE idempotency SET owner = :owner WHERE owner = :former AND status IS NULL")
 _EXPIRE = Sql("""
     DELETE FROM idempotency WHERE number IN (
@@ -91,8 +91,9 @@ def settle(tenant: Tenant, name: str, run_id: str, status: int, answer: bytes, k
 
 
 def release(tenant: Tenant, name: str, run_id: str) -> Work[None]:
-    """Give the key back: the request was refused before anything ran."""
-    yield _RELEASE(organization=tenant.organization, project=tenant.project, name=name, run_id=run_id)
+    """Give the key back: nothing came of the request that is worth being had again."""
+    rows = yield _RELEASE(organization=tenant.organization, project=tenant.project, name=name, run_id=run_id)
+    yield from _account(rows, -1)
 
 
 def adopt(former: int, owner: int) -> Work[None]:

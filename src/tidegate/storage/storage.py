@@ -472,7 +472,7 @@ class Storage:
         self._writer.enqueue(work, len(answer))
 
     def release_claim(self, tenant: Tenant, name: str, run_id: str) -> None:
-        """Give the key back: nothing was run. Queued."""
+        """Give the key back: nothing came of the request, or nobody had the whole of it. Queued."""
         self._writer.enqueue(partial(idempotency.release, tenant, name, run_id))
 
     # -- ledger -------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class GeminiDialect:
 
 
 class GeminiAddress(GeminiDialect):
-    """The dialect at one address: the model, and whether the answer streams, stand there and not in the body."""
+    """The dialect at one address: the model, and whether and how the answer streams, stand there and not in the body."""
 
     def __init__(self, path: str, *, model: str, stream: bool, alt: str) -> None:
         self.path = path
@@ -114,6 +114,8 @@ def gemini_at(target: bytes) -> GeminiAddress | GeminiEmbeddings | GeminiCountin
             if method == _COUNTING:
                 return GeminiCounting(path, model=model)
             alt = parse_qs(query).get("alt", [""])[-1]
+            if alt:
+                path = f"{path}?alt={alt}"
             return GeminiAddress(path, model=model, stream=_METHODS[method], alt=alt)
     return None
 
