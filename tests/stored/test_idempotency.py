@@ -17,6 +17,7 @@ from tests.storage.engines import Watched
 from tests.support.api import Api
 from tests.support.running import SIM_ONLY, Running
 from tidegate.config.schema import Storage as StorageSettings
+from tidegate.dialects.profile import PROFILES
 from tidegate.gateway.idempotency import Claim, Claimed, Repeat, claim_named, take
 from tidegate.gateway.keeper import Keeper
 from tidegate.storage.crypto import Keyring
@@ -161,7 +162,7 @@ def test_a_stream_that_could_not_be_stored_is_not_given_again_and_nobody_waits_f
             Claimed(Client(), keeper, first).start(b"", b"text/event-stream", b"data: {}\n\n")
             assert await asyncio.wait_for(waiting, 1) == Repeat("strm_1", None)
             with pytest.raises(StorageUnavailable, match="not in store"):
-                await anext(keeper.archive.frames_of("strm_1", TENANT))
+                await anext(keeper.archive.frames_of("strm_1", TENANT, PROFILES["openai"], 15.0))
             elsewhere = Keeper(asyncio.get_running_loop(), storage, StorageSettings())
             await storage._writer.settle_all()
             with pytest.raises(StorageUnavailable, match="not in store"):

@@ -12,7 +12,9 @@ import pytest
 
 from tidegate.config.schema import Storage as StorageSettings
 from tidegate.config.secret import Secret
+from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses.state import References
+from tidegate.gateway.dialects import resumed
 from tidegate.gateway.history import History
 from tidegate.gateway.keeper import Keeper, Plan
 from tidegate.storage.records import NewRun, Tenant
@@ -132,3 +134,63 @@ def test_what_is_found_out_survives_a_change_of_keys_and_of_nothing_else(tmp_pat
                 await keeper.archive.response("resp_1", TENANT)
 
     asyncio.run(scene())
+
+
+SAID_STOP = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"event: message_stop"}}\n\n'
+)
+CHUNK = b'data: {"choices":[{"delta":{"content":"data: [DONE]"},"finish_reason":null}]}\n\n'
+PART = b'{"candidates":[{"content":{"parts":[{"text":"finishReason"}]}}]}'
+LAST = b'{"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"STOP"}]}'
+
+
+@pytest.mark.parametrize("after", [None, 0, 1, 50])
+@pytest.mark.parametrize(
+    ("dialect", "written", "told"),
+    [
+        ("messages", [SAID_STOP, SAID_STOP], b"event: error\n"),
+        ("messages", [SAID_STOP, b'event: message_stop\ndata: {"type":"message_stop"}\n\n'], b""),
+        ("chat", [CHUNK, CHUNK], b'data: {"error"'),
+        ("chat", [CHUNK, b"data: [DONE]\n\n"], b""),
+        ("completions", [CHUNK, CHUNK], b'data: {"error"'),
+        ("gemini", [b"data: %b\n\n" % PART, b"data: %b\n\n" % PART], b'data: {"error"'),
+        ("gemini", [b"data: %b\n\n" % PART, b"data: %b\n\n" % LAST], b""),
+        ("gemini:array", [b"[" + PART, b",\r\n" + PART], b'{"error"'),
+        ("gemini:array", [b"[" + PART, b",\r\n" + LAST], b"\n]"),
+        ("gemini:array", [b"[" + PART, b",\r\n" + LAST, b"\n]"], b"\n]"),
+    ],
+)
+def test_a_stream_whose_gateway_died_has_one_ending(
+    tmp_path: Path, dialect: str, written: list[bytes], told: bytes, after: int | None
+) -> None:
+    """An error where its own ending was not written; for each client, wherever he goes on."""
+
+    async def scene() -> bytes:
+        async with opened(tmp_path, []) as (storage, _):
+            new = NewRun(id="strm_1", tenant=TENANT, dialect=dialect, model="m", stream=True, created_at=1.0)
+            run = storage.put_run(new)
+            place = 0
+            for piece in written:
+                storage.append_segment(run, place, place + len(piece) - 1, piece)
+                place += len(piece)
+            await storage.durable(run)
+        async with opened(tmp_path, []) as (_, keeper):
+            found, profile = await keeper.archive.find("strm_1", TENANT), PROFILES["openai"]
+            resume = resumed(found.dialect, after, found.request, profile)
+            return b"".join([piece async for piece in keeper.archive.frames(found, TENANT, resume, profile, 15.0)])
+
+    frames = asyncio.run(scene())
+    is_array = dialect == "gemini:array"
+    kept = written[:2] if after is None else written[after + 1 : 2]
+    assert frames.count(b"gateway_interrupted: ") == (told not in (b"", b"\n]"))
+    if is_array:
+        elements = json.loads(frames)
+        own = [json.loads(piece.lstrip(b"[,\r\n")) for piece in kept]
+        assert elements[: len(own)] == own
+        assert ["error" in one for one in elements[len(own) :]] == ([True] if told == b'{"error"' else [])
+    else:
+        own_frames = b"".join(kept)
+        assert frames.startswith(own_frames)
+        rest = frames[len(own_frames) :]
+        assert rest.startswith(told)
+        assert bool(rest) is bool(told)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.config.schema import Storage as StorageSettings
+from tidegate.dialects.profile import PROFILES
+from tidegate.gateway.dialects import resumed
 from tidegate.gateway.keeper import Keeper
 from tidegate.storage.records import Ending, Item, NewRun, Tenant
 from tidegate.storage.storage import Storage
@@ -39,7 +41,9 @@ def test_the_loop_goes_on_while_the_events_of_a_long_answer_are_made(tmp_path: P
 
             pieces, between = [], []
             living = asyncio.create_task(live())
-            async for piece in keeper.archive.frames(await keeper.archive.find("resp_1", TENANT), TENANT, None):
+            found = await keeper.archive.find("resp_1", TENANT)
+            resume = resumed(found.dialect, None, found.request, PROFILES["openai"])
+            async for piece in keeper.archive.frames(found, TENANT, resume, PROFILES["openai"], 15.0):
                 between.append(turns)
                 turns = 0
                 pieces.append(piece)

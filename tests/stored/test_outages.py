@@ -8,6 +8,8 @@ import pytest
 from tests.storage.engines import Watched
 from tests.storage.stage import OURS, ending, new_run
 from tidegate.config.schema import Storage as StorageSettings
+from tidegate.dialects.profile import PROFILES
+from tidegate.gateway.dialects import resumed
 from tidegate.gateway.keeper import Keeper
 from tidegate.storage.crypto import Keyring
 from tidegate.storage.sqlite import SQLiteEngine
@@ -26,7 +28,10 @@ def test_who_follows_a_stream_of_another_gateway_waits_until_the_database_is_bac
             writes.append_segment(run, 0, 10, b"data: one\n\n")
             await writes.durable(run)
             keeper = Keeper(asyncio.get_running_loop(), reads, StorageSettings())
-            frames = keeper.archive.frames(await keeper.archive.find(run.new.id, OURS), OURS, None)
+            found, profile = await keeper.archive.find(run.new.id, OURS), PROFILES["openai"]
+            resume = resumed(found.dialect, None, found.request, profile)
+            frames = keeper.archive.frames(found, OURS, resume, profile, 15.0)
+            assert await anext(frames) == b""
             assert await anext(frames) == b"data: one\n\n"
 
             engine.is_down = True

@@ -193,8 +193,15 @@ def test_store_false_keeps_nothing_and_still_reads(client: openai.OpenAI) -> Non
     assert given.to_dict()["store"] is False
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(given.id)
-    with pytest.raises(openai.BadRequestError, match="background"):
-        client.responses.create(model="openai/echo", input="hi", store=False, background=True)
+
+
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "background-unstored"}, {"tidegate-resume-grace": "5s"}])
+def test_what_runs_in_the_background_has_to_be_stored(api: Api, headers: dict[str, str]) -> None:
+    body = {"model": "openai/echo", "input": "hi", "store": False, "background": True}
+    for stream in (False, True):
+        refused = api.post("/v1/responses", {**body, "stream": stream}, headers=headers)
+        assert (refused.status, refused.error["param"]) == (400, "background")
+        assert refused.error["message"].endswith("'background' needs a stored response, and 'store' is false.")
 
 
 def test_input_items_come_in_pages(client: openai.OpenAI) -> None:
@@ -213,7 +220,9 @@ def test_input_items_come_in_pages(client: openai.OpenAI) -> None:
         ("?stream=maybe", "stream"),
         ("?stream=true&starting_after=-1", "starting_after"),
         ("?stream=true&starting_after=x", "starting_after"),
+        ("?stream=true&starting_after=٣", "starting_after"),
         ("/input_items?limit=0", "limit"),
+        ("/input_items?limit=٣", "limit"),
         ("/input_items?limit=101", "limit"),
         ("/input_items?order=up", "order"),
         ("?include=reasoning.thoughts", "include"),

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.dialects.resume import Resume
+from tidegate.dialects.profile import PROFILES
+from tidegate.dialects.resume import ChunkResume, ResponsesResume
 from tidegate.streams.follow import Deleted, Torn, follow, joined, replay
 from tidegate.streams.journal import BATCH_S, Journal
 from tidegate.streams.run import MEMORY_BYTES, SEGMENT_BYTES, Run
@@ -51,8 +52,15 @@ def frame(number: int, words: str = "x") -> bytes:
     return b'event: e\ndata: {"type":"e","delta":"%b","sequence_number":%d}\n\n' % (words.encode(), number)
 
 
+QUIET_S = 15.0
+
+
+def numbered(after: int | None) -> ResponsesResume:
+    return ResponsesResume(after, b"{}", PROFILES["openai"])
+
+
 async def everything(run: Run, shelf: Shelf, after: int | None = None) -> bytes:
-    return b"".join([piece async for piece in follow(shelf.read, run, Resume(after, numbered=True))])
+    return b"".join([piece async for piece in follow(shelf.read, run, numbered(after), QUIET_S)])
 
 
 def test_a_follower_sees_every_frame_once_wherever_it_comes_in() -> None:
@@ -109,7 +117,7 @@ def test_a_slow_follower_costs_no_memory_and_loses_nothing() -> None:
         go_on = asyncio.Event()
 
         async def slow() -> None:
-            async for piece in follow(disk.read, run, Resume(None, numbered=True)):
+            async for piece in follow(disk.read, run, numbered(None), QUIET_S):
                 seen.append(piece)
                 await go_on.wait()
 
@@ -190,7 +198,7 @@ def test_a_replay_is_the_same_however_the_journal_was_cut(cuts: list[int], after
 
     async def scene() -> bytes:
         return b"".join(
-            [piece async for piece in replay(shelf.read, shelf.has_ended, shelf.changed, Resume(after, numbered=True))]
+            [piece async for piece in replay(shelf.read, shelf.has_ended, shelf.changed, numbered(after), QUIET_S)]
         )
 
     assert asyncio.run(scene()) == b"".join(frame(one) for one in range(after + 1, number))
@@ -199,7 +207,7 @@ def test_a_replay_is_the_same_however_the_journal_was_cut(cuts: list[int], after
 @pytest.mark.parametrize("after", range(-1, 4))
 def test_frames_without_numbers_are_counted(after: int) -> None:
     frames = [b'data: {"n":%d}\n\n' % number for number in range(3)] + [b"data: [DONE]\n\n"]
-    resume = Resume(after, numbered=False)
+    resume = ChunkResume(after)
     out = resume.feed(b": hello\n\n" + b"".join(frames[:2])) + resume.feed(b"".join(frames[2:]))
     assert out == b"".join(frames[after + 1 :])
 
@@ -207,8 +215,71 @@ def test_frames_without_numbers_are_counted(after: int) -> None:
 def test_pings_have_no_number_since_a_client_gets_some_that_no_journal_has() -> None:
     ping = b'event: ping\ndata: {"type": "ping"}\n\n'
     first, second, third = (b'data: {"n":%d}\n\n' % number for number in range(3))
-    assert Resume(0, numbered=False).feed(first + ping + second + third) == second + third
-    assert Resume(1, numbered=False).feed(ping + first + second + ping + third + ping) == third + ping
+    assert ChunkResume(0).feed(first + ping + second + third) == second + third
+    assert ChunkResume(1).feed(ping + first + second + ping + third + ping) == third + ping
+
+
+def test_a_silent_stream_is_kept_alive_and_one_that_speaks_is_not() -> None:
+    async def scene() -> None:
+        shelf = Shelf()
+        journal = Journal(asyncio.get_running_loop(), shelf)
+        run = journal.open(1, "resp_1", "acme")
+        ping = b": keepalive\n\n"
+        alive = b'event: keepalive\ndata: {"type":"keepalive","sequence_number":0}\n\n'
+        frames = follow(shelf.read, run, numbered(None), 0.15)
+        assert await anext(frames) == ping  # nothing was said that could be repeated
+        run.append(frame(0))
+        assert await anext(frames) == frame(0)
+        assert await anext(frames) == ping + alive
+        for number in range(1, 5):
+            asyncio.get_running_loop().call_later(0.08, run.append, frame(number))
+            assert await anext(frames) == frame(number)
+        late = follow(shelf.read, run, numbered(1000), 0.15)
+        assert (await anext(late)).endswith(b'"sequence_number":1000}\n\n')
+        journal.close(run)
+        assert [piece async for piece in frames] == []
+        assert [piece async for piece in late] == []
+        assert ping not in b"".join(written for _, _, written in shelf.rows)
+
+    asyncio.run(scene())
+
+
+def test_a_silent_stream_of_another_process_is_kept_alive() -> None:
+    class Elsewhere(Shelf):
+        async def has_ended(self) -> bool:
+            return len(self.rows) == 2
+
+        async def changed(self) -> None:
+            await asyncio.sleep(0.03)
+
+    async def scene() -> None:
+        shelf = Elsewhere()
+        shelf.append_segment(1, 0, frame(0))
+        frames = replay(shelf.read, shelf.has_ended, shelf.changed, numbered(None), 0.1)
+        assert await anext(frames) == frame(0)
+        assert (await anext(frames)).endswith(b'"sequence_number":0}\n\n')
+        shelf.append_segment(1, len(frame(0)), frame(1))
+        assert [piece async for piece in frames] == [frame(1)]
+
+    asyncio.run(scene())
+
+
+def test_what_was_written_just_before_the_end_is_read_behind_the_news_of_it() -> None:
+    class Late(Shelf):
+        """Its last segment comes between a look that finds nothing and the news of the end."""
+
+        async def has_ended(self) -> bool:
+            if len(self.rows) == 1:
+                self.append_segment(1, len(frame(0)), frame(1))
+            return True
+
+    async def scene() -> bytes:
+        shelf = Late()
+        shelf.append_segment(1, 0, frame(0))
+        frames = replay(shelf.read, shelf.has_ended, shelf.changed, numbered(None), QUIET_S)
+        return b"".join([piece async for piece in frames])
+
+    assert asyncio.run(scene()) == frame(0) + frame(1)
 
 
 def test_a_follower_of_a_run_whose_journal_is_gone_is_not_left_waiting() -> None:

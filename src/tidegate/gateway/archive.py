@@ -7,12 +7,12 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from tidegate.dialects.gemini import error_body as google_error
+from tidegate.dialects.profile import Profile
 from tidegate.dialects.responses.interrupted import CODE as INTERRUPTED
-from tidegate.dialects.responses.interrupted import Remains, broken_off
+from tidegate.dialects.responses.interrupted import Remains
 from tidegate.dialects.responses.replay import replayed
-from tidegate.dialects.resume import Resume
-from tidegate.gateway.dialects import CLIENT_DIALECTS
+from tidegate.dialects.resume import ResponsesResume, Resume
+from tidegate.gateway.dialects import resumed
 from tidegate.gateway.idempotency import not_stored
 from tidegate.gateway.progress import Progress
 from tidegate.gateway.recording import Recording
@@ -20,7 +20,7 @@ from tidegate.storage.records import ENDED, Page, StoredItem, StoredRun, Tenant
 from tidegate.storage.storage import Storage
 from tidegate.streams.follow import PIECE_BYTES, Deleted, Torn, follow, joined, replay
 from tidegate.streams.run import Run
-from tidegate.wire import jsonio, sse
+from tidegate.wire import jsonio
 from tidegate.wire.errors import Internal, InvalidRequest, NotFound, OwnerSilent, StorageUnavailable, TidegateError
 
 __all__ = ["LATE_S", "RESPONSE", "Archive", "interrupted"]
@@ -92,63 +92,63 @@ class Archive:
         members["status"] = jsonio.raw(run.status)
         return remains.so_far(jsonio.encode(members))
 
-    async def frames(self, run: StoredRun, tenant: Tenant, after: int | None) -> AsyncIterator[bytes]:
-        """The frames of a run behind event `after`, to its end, also where another process writes it. A response that did
-        not stream has those that it might have come in."""
-        last = b""
+    async def frames(
+        self, run: StoredRun, tenant: Tenant, resume: Resume, profile: Profile, quiet_s: float
+    ) -> AsyncIterator[bytes]:
+        """What `resume` gives of a run, to its end, also where another process writes it; after `quiet_s` of silence a
+        keep-alive. A response that did not stream has the frames that it might have come in, in the client's `profile`.
+        The first piece is empty: from then on the client can be told that there is a stream."""
+        yield b""
         try:
-            async for piece in self._pieces(run, tenant, after):
-                last = piece
+            async for piece in self._pieces(run, tenant, resume, profile, quiet_s):
                 yield piece
         except (Deleted, NotFound, Torn) as reason:
             error: TidegateError = NotFound("The stream was deleted while it was read.", code="stream_deleted")
             if isinstance(reason, Torn):
                 error = _damaged(run)
-            if run.dialect == "responses":
-                closing = broken_off(run.request, last, after, error)
-            else:
-                closing = _broken_off(run.dialect, last, error)
+            closing = resume.broken(error)
             if closing:
                 yield closing
 
-    async def _pieces(self, run: StoredRun, tenant: Tenant, after: int | None) -> AsyncIterator[bytes]:
+    async def _pieces(
+        self, run: StoredRun, tenant: Tenant, resume: Resume, profile: Profile, quiet_s: float
+    ) -> AsyncIterator[bytes]:
         """See `frames`. Raises Deleted, NotFound, and Torn."""
         run_id = run.ref.id
-        numbered = run.dialect == "responses"
-        resume = Resume(after, numbered=numbered)
         read = partial(_through_outages, partial(self._read, tenant, run_id))
         live = self._live.get(run_id)
         if live is not None:
-            async for piece in follow(read, live, resume):
+            async for piece in follow(read, live, resume, quiet_s):
                 yield piece
             return
-        last = b""
         with self._storage.watch(run_id) as watch:
             has_ended = partial(_through_outages, partial(self._has_ended, tenant, run_id))
-            async for piece in replay(read, has_ended, watch.changed, resume):
-                last = piece
+            async for piece in replay(read, has_ended, watch.changed, resume, quiet_s):
                 yield piece
         ended = await _through_outages(self.find, run_id, tenant)
-        if numbered and not ended.stream:
-            frames = replayed(await self.response(run_id, tenant), after)
-            while made := await asyncio.to_thread(_some, frames):  # of a long answer it takes long
-                yield made
+        closing = b""
+        if isinstance(resume, ResponsesResume):
+            if not ended.stream:
+                frames = replayed(await self.response(run_id, tenant), resume.after, profile)
+                while made := await asyncio.to_thread(_some, frames):  # of a long answer it takes long
+                    yield made
+            elif ended.error_code == INTERRUPTED:
+                closing = (await self._remains(tenant, run_id)).closing(ended.request, resume.after)
         elif ended.error_code == INTERRUPTED:
-            if numbered:
-                closing = (await self._remains(tenant, run_id)).closing(ended.request, after)
-            else:
-                error = interrupted(f"{INTERRUPTED}: the gateway was stopped before the answer was complete.")
-                closing = _broken_off(run.dialect, last, error)
-            if closing:
-                yield closing
+            closing = resume.broken(
+                interrupted(f"{INTERRUPTED}: the gateway was stopped before the answer was complete.")
+            )
+        if closing:
+            yield closing
 
-    async def frames_of(self, run_id: str, tenant: Tenant) -> AsyncIterator[bytes]:
+    async def frames_of(self, run_id: str, tenant: Tenant, profile: Profile, quiet_s: float) -> AsyncIterator[bytes]:
         """All frames of a run that is to be repeated, as :meth:`frames`. Raises StorageUnavailable where it was not kept."""
         try:
             run = await self.find(run_id, tenant)
         except NotFound:
             raise not_stored() from None
-        async for piece in self.frames(run, tenant, None):
+        resume = resumed(run.dialect, None, run.request, profile)
+        async for piece in self.frames(run, tenant, resume, profile, quiet_s):
             yield piece
 
     async def cancel(self, run_id: str, tenant: Tenant) -> bytes:
@@ -290,15 +290,6 @@ async def _through_outages(read: Callable[P, Awaitable[T]], *args: P.args, **nam
                 raise
         await asyncio.sleep(OUTAGE_PAUSE_S)
         waited_s += OUTAGE_PAUSE_S
-
-
-def _broken_off(dialect: str, last: bytes, error: TidegateError) -> bytes:
-    """The frame that tells a client of a dialect without numbers that its stream was cut; empty where it had ended."""
-    if last.rstrip().endswith(b"[DONE]") or b"event: message_stop" in last:
-        return b""
-    one = next(one for one in CLIENT_DIALECTS if one.name == dialect) if dialect != "gemini" else None
-    body = google_error(error) if one is None else one.error_body(error, "")
-    return sse.encode(body, b"error" if dialect == "messages" else b"")
 
 
 def interrupted(message: str) -> Internal:

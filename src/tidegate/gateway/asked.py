@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterable, Mapping
 
+from tidegate.access.keys import Principal
 from tidegate.config.units import Duration
 from tidegate.dialects.profile import PROFILES, Profile
+from tidegate.gateway.snapshot import Snapshot
 from tidegate.wire.errors import InvalidRequest
 
-__all__ = ["profile_named", "relayed", "resume_grace", "total_clock"]
+__all__ = ["profile_for", "profile_named", "relayed", "resume_grace", "total_clock"]
 
 RELAYED_FIELD_BYTES = 4096
 """Longest header of a client that is passed on."""
@@ -26,6 +28,14 @@ def profile_named(given: bytes) -> Profile:
             f"The header 'tidegate-profile' must be one of {', '.join(PROFILES)}.", code="invalid_profile"
         )
     return chosen
+
+
+def profile_for(given: str | None, principal: Principal, snapshot: Snapshot) -> Profile:
+    """What a caller who sends `given` in `tidegate-profile`, if anything, wants answers to look like. Raises
+    InvalidRequest."""
+    if given is not None:
+        return profile_named(given.encode("latin-1"))
+    return PROFILES[principal.profile] if principal.profile else snapshot.profile
 
 
 def total_clock(given: bytes) -> float | None:

@@ -455,7 +455,8 @@ class Exchange:
         assert keeping is not None
         account.repeats(found.run_id)
         self._downstream = keeping.client
-        keeping.repeat(self, tenant_of(account.principal), found, cast("StreamingRequest", request), self._call)
+        asked = cast("StreamingRequest", request)
+        keeping.repeat(self, tenant_of(account.principal), found, asked, self._call, self._ping_after)
 
     def _begin_background(self, keeping: Keeping, request: "ResponsesRequest") -> bool:
         """Whether the call can go on at once."""

@@ -10,6 +10,8 @@ import msgspec
 from tidegate.access.keys import Principal
 from tidegate.config.schema import Storage as Settings
 from tidegate.dialects.dialect import AnyRequest, Call
+from tidegate.dialects.gemini.request import GeminiRequest
+from tidegate.dialects.gemini.resume import ARRAY
 from tidegate.dialects.responses.prompt import PromptRequest
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.state import Kept, References
@@ -117,6 +119,8 @@ class Keeper:
             if endpoint not in _REPEATABLE and not is_prompt:
                 return NOTHING
             run: Recording | None = None
+            if isinstance(request, GeminiRequest) and request.is_array:
+                dialect = ARRAY
             if request.wants_stream and (grace_s or key is not None):
                 run = self._stream_only(principal, dialect, model, paths, is_claimed=key is not None)
             claim = None

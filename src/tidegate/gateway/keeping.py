@@ -84,10 +84,16 @@ class Keeping:
         )
 
     def repeat(
-        self, exchange: "Exchange", tenant: Tenant, found: Repeat, request: StreamingRequest, call: Call
+        self,
+        exchange: "Exchange",
+        tenant: Tenant,
+        found: Repeat,
+        request: StreamingRequest,
+        call: Call,
+        quiet_s: float,
     ) -> None:
         """Another request with the same idempotency key has had the answer, or is having it: the client gets the same, and
-        nothing of it is kept twice."""
+        nothing of it is kept twice. After so many seconds of silence it gets a keep-alive."""
         client = self.downstream = self.client
         self.recorder = self._claimed = None
         if found.answer is not None:
@@ -95,7 +101,7 @@ class Keeping:
             client.respond(200, REPEATED, found.answer, found.content_type)
             return
         pump = self._pump = Pump(client, REPEATED, request.open(call).content_type, paused=exchange.is_paused)
-        frames = self._keeper.archive.frames_of(found.run_id, tenant)
+        frames = self._keeper.archive.frames_of(found.run_id, tenant, call.profile, quiet_s)
         exchange.wait_for(pump.run(frames), partial(self._on_repeated, exchange, pump))
 
     def _on_repeated(self, exchange: "Exchange", pump: Pump, failed: TidegateError | None) -> None:

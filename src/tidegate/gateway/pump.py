@@ -23,14 +23,14 @@ class Pump:
         self.started = False
 
     async def run(self, frames: AsyncIterator[bytes]) -> None:
-        """Until the iterator ends."""
+        """Until the iterator ends. With the first piece, which may be empty, the head goes out."""
         async for piece in frames:
             await self._may_write.wait()
-            if self.started:
-                self._downstream.write(piece)
-            else:
+            if not self.started:
                 self.started = True
                 self._downstream.start(self._fields, self._content_type, piece)
+            elif piece:
+                self._downstream.write(piece)
 
     def pause(self) -> None:
         self._may_write.clear()

@@ -362,10 +362,10 @@ class Connection(asyncio.Protocol):
     # -- Downstream: the answer of an exchange ------------------------------------------------------------------
 
     def start(self, fields: bytes, content_type: bytes, first: bytes) -> None:
-        if self.chunked:
-            first = b"%x\r\n%b\r\n" % (len(first), first)
-        else:
+        if not self.chunked:
             self.keep_alive = False
+        elif first:  # an empty chunk would end the body
+            first = b"%x\r\n%b\r\n" % (len(first), first)
         fields += self.head_fields()
         request = self._request
         assert request is not None

@@ -1,6 +1,6 @@
 """What is kept, over HTTP: stored responses, streams to pick up again (protocol §1.1)."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,11 +11,13 @@ from tidegate.access.keys import Principal
 from tidegate.dialects.responses.includes import check_includes
 from tidegate.dialects.validation import invalid
 from tidegate.gateway.archive import Archive
+from tidegate.gateway.asked import profile_for
+from tidegate.gateway.dialects import resumed
 from tidegate.gateway.gateway import Gateway
 from tidegate.gateway.keeper import Keeper
 from tidegate.gateway.tenant import tenant_of
 from tidegate.server.kept import ItemList, ResponseDeleted, StreamDeleted
-from tidegate.storage.records import CursorUnknown, Page, StoredItem, Tenant
+from tidegate.storage.records import CursorUnknown, Page, StoredItem, StoredRun, Tenant
 from tidegate.wire import jsonio
 from tidegate.wire.errors import NotFound
 
@@ -23,7 +25,6 @@ __all__ = ["StoredResponses", "admitted", "check_include", "page_of", "paging"]
 
 _TRUE = frozenset({"true", "1"})
 _FALSE = frozenset({"false", "0", ""})
-EVENT_STREAM = "text/event-stream; charset=utf-8"
 MOST_ITEMS = 100
 
 
@@ -42,13 +43,13 @@ class StoredResponses:
         if not _flag(query.get("stream", ""), "stream"):
             return Response(await archive.response(run_id, tenant), media_type="application/json")
         run = await archive.find(run_id, tenant, dialect="responses")
-        return _stream(archive.frames(run, tenant, _after(request)))
+        return self._stream(request, archive, run, tenant)
 
     async def stream(self, request: Request) -> Response:
         """`GET /v1/streams/{id}`: the frames of any stream that is kept, in its own dialect."""
         archive, tenant = self._admit(request)
         run = await archive.find(request.path_params["id"], tenant)
-        return _stream(archive.frames(run, tenant, _after(request)))
+        return self._stream(request, archive, run, tenant)
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /v1/responses/{id}`."""
@@ -82,6 +83,19 @@ class StoredResponses:
             raise NotFound(f"Item with id '{after}' not found.", param="after") from None
         return _json(page_of(page))
 
+    def _stream(self, request: Request, archive: Archive, run: StoredRun, tenant: Tenant) -> Response:
+        snapshot = self._gateway().snapshot
+        profile = profile_for(request.headers.get("tidegate-profile"), request.state.principal, snapshot)
+        resume = resumed(run.dialect, _after(request), run.request, profile)
+        return StreamingResponse(
+            archive.frames(run, tenant, resume, profile, float(snapshot.config.server.stream_ping)),
+            headers={
+                "content-type": resume.content_type.decode("ascii"),
+                "cache-control": "no-store",
+                "x-accel-buffering": "no",
+            },
+        )
+
     def _admit(self, request: Request) -> tuple[Archive, Tenant]:
         keeper, _, tenant = admitted(self._gateway(), request)
         return keeper.archive, tenant
@@ -102,7 +116,7 @@ def paging(request: Request) -> tuple[str | None, int, bool]:
     """`after`, `limit` (1 to 100, usually 20) and whether `order` is descending, as usual. Raises InvalidRequest."""
     query = request.query_params
     given = query.get("limit", "20")
-    if not given.isdecimal() or len(given) > 4 or not 1 <= int(given) <= MOST_ITEMS:
+    if not _is_number(given) or len(given) > 4 or not 1 <= int(given) <= MOST_ITEMS:
         raise invalid("limit", f"expected a whole number from 1 to {MOST_ITEMS}.")
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
@@ -136,9 +150,14 @@ def _after(request: Request) -> int | None:
         name = "Last-Event-ID"
     if given is None or given == "":
         return None
-    if not given.isdecimal() or len(given) > 18:
+    if not _is_number(given) or len(given) > 18:
         raise invalid(name, "expected the sequence number of an event.")
     return int(given)
+
+
+def _is_number(given: str) -> bool:
+    """Digits of ASCII alone: other scripts have theirs."""
+    return given.isascii() and given.isdecimal()
 
 
 def _flag(given: str, name: str) -> bool:
@@ -147,14 +166,6 @@ def _flag(given: str, name: str) -> bool:
     if given.lower() in _FALSE:
         return False
     raise invalid(name, "expected 'true' or 'false'.")
-
-
-def _stream(frames: AsyncIterator[bytes]) -> Response:
-    return StreamingResponse(
-        frames,
-        media_type=EVENT_STREAM,
-        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-    )
 
 
 def _json(content: Any) -> Response:

@@ -46,12 +46,18 @@ def joined(pieces: Sequence[tuple[int, bytes]], place: int) -> list[tuple[int, b
 
 
 async def replay(
-    read: Read, has_ended: Callable[[], Awaitable[bool]], changed: Callable[[], Awaitable[None]], resume: Resume
+    read: Read,
+    has_ended: Callable[[], Awaitable[bool]],
+    changed: Callable[[], Awaitable[None]],
+    resume: Resume,
+    quiet_s: float,
 ) -> AsyncIterator[bytes]:
     """All of a journal that this process does not write, up to the end of its run. `changed` waits until there may be more
-    of it. Raises Deleted, Torn."""
+    of it. After so many seconds of silence a keep-alive comes. Raises Deleted, Torn."""
+    clock = asyncio.get_running_loop().time
     place = 0
     ended = False
+    heard_at = clock()
     while True:
         found = await read(place, PIECE_BYTES)
         for start, frames in found:
@@ -59,6 +65,7 @@ async def replay(
             out = resume.feed(frames)
             if out:
                 yield out
+                heard_at = clock()
         if found:
             continue
         if ended:
@@ -67,12 +74,17 @@ async def replay(
         ended = await has_ended()
         if not ended:
             await changed()
+            if clock() - heard_at >= quiet_s:
+                yield resume.ping()
+                heard_at = clock()
 
 
-async def follow(read: Read, run: Run, resume: Resume) -> AsyncIterator[bytes]:
+async def follow(read: Read, run: Run, resume: Resume, quiet_s: float) -> AsyncIterator[bytes]:
     """All of a run of this process, up to its end. It reads at its own pace: whoever falls behind goes on in the
-    journal. Raises Deleted where that is gone, and Torn."""
+    journal. After so many seconds of silence a keep-alive comes. Raises Deleted where the journal is gone, and Torn."""
+    clock = asyncio.get_running_loop().time
     place = 0
+    heard_at = clock()
     run.followers += 1
     try:
         while True:
@@ -91,9 +103,13 @@ async def follow(read: Read, run: Run, resume: Resume) -> AsyncIterator[bytes]:
                 out = resume.feed(found)
                 if out:
                     yield out
+                    heard_at = clock()
             elif run.ended:
                 return
+            elif (left_s := heard_at + quiet_s - clock()) > 0:
+                await run.changed(left_s)
             else:
-                await run.changed()
+                yield resume.ping()
+                heard_at = clock()
     finally:
         run.followers -= 1

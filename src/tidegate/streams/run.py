@@ -107,20 +107,27 @@ class Run:
         self.ended = True
         self._wake()
 
-    async def changed(self) -> None:
-        """Until something is appended, or the run ends."""
+    async def changed(self, within_s: float) -> None:
+        """Until something is appended, or the run ends, or so many seconds have passed."""
         if self.ended:
             return
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
         self._waiting.append(waiter)
+        timer = loop.call_later(within_s, _wake, waiter)
         try:
             await waiter
         finally:
+            timer.cancel()
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+            _wake(waiter)
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

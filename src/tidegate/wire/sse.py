@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-__all__ = ["DONE", "FRAME_LIMIT", "Frame", "FrameDecoder", "FrameError", "comment", "encode"]
+__all__ = ["DONE", "FRAME_LIMIT", "Frame", "FrameDecoder", "FrameError", "comment", "encode", "split"]
 
 FRAME_LIMIT = 8 * 1024 * 1024
 """Longest frame in bytes. The longest real ones are terminal events that repeat a whole answer, and base64 images."""
@@ -134,6 +134,11 @@ class FrameDecoder:
             return b""
         self._started = True
         return head.removeprefix(_BOM)
+
+
+def split(frames: bytes) -> list[Frame]:
+    """Frames of our own, all of them whole: what was written once can be read, however long it is."""
+    return FrameDecoder(len(frames)).feed(frames)
 
 
 def encode(data: bytes, event: bytes = b"") -> bytes:

@@ -8,6 +8,7 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 
 from tests.support.api import read_frames
+from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses.replay import replayed
 
 _EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(ResponseStreamEvent)
@@ -180,7 +181,7 @@ def response(*output: dict[str, Any], **members: Any) -> dict[str, Any]:
 
 
 def events(whole: dict[str, Any], after: int | None = None, *, indent: int | None = None) -> list[Any]:
-    frames = read_frames(b"".join(replayed(json.dumps(whole, indent=indent).encode(), after)))
+    frames = read_frames(b"".join(replayed(json.dumps(whole, indent=indent).encode(), after, PROFILES["openai"])))
     assert all(frame.event == frame.json["type"] for frame in frames)
     return [frame.json for frame in frames]
 
@@ -246,3 +247,37 @@ def test_what_is_no_item_of_the_api_comes_whole(item: dict[str, Any]) -> None:
     found = events(response(item))
     assert [event["type"] for event in found[2:-1]] == ["response.output_item.added", "response.output_item.done"]
     assert found[2]["item"] == found[3]["item"] == item
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete", "failed", "cancelled"])
+@pytest.mark.parametrize(
+    ("profile", "is_named", "is_done", "thought"),
+    [
+        ("openai", True, False, "response.reasoning_text"),
+        ("anyfast", True, False, "response.reasoning_text"),
+        ("openresponses", True, True, "response.reasoning"),
+        ("kkiai", False, True, "response.reasoning_text"),
+    ],
+)
+def test_a_made_stream_has_the_form_of_its_clients_profile(
+    status: str, profile: str, is_named: bool, is_done: bool, thought: str
+) -> None:
+    reasoning = {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [],
+        "content": [{"type": "reasoning_text", "text": "Hm."}],
+    }
+    message: dict[str, Any] = {"type": "message", "id": "msg_1", "phase": None, "content": []}
+    whole = json.dumps(response(reasoning, message, status=status)).encode()
+    found = read_frames(b"".join(replayed(whole, None, PROFILES[profile])))
+    ends = is_done and status in ("completed", "incomplete")  # nothing else is an ending
+    assert (found[-1].data == b"[DONE]") is ends
+    events = found[:-1] if ends else found
+    assert {frame.event for frame in events} == ({frame.json["type"] for frame in events} if is_named else {""})
+    assert f"{thought}.delta" in [frame.json["type"] for frame in events]
+    shown = [frame.json["item"] for frame in events if frame.json["type"] == "response.output_item.done"]
+    assert ("phase" in shown[1]) is (profile != "openresponses")
+    assert not list(replayed(whole, len(events) - 1, PROFILES[profile]))
+    behind = b"".join(replayed(whole, len(events) - 2, PROFILES[profile]))
+    assert behind == b"".join(frame.raw for frame in found[len(events) - 1 :])

@@ -50,6 +50,11 @@ class GeminiRequest:
         return self.stream is True
 
     @property
+    def is_array(self) -> bool:
+        """Whether the stream is one JSON array."""
+        return self.wants_stream and self._array
+
+    @property
     def wants_stop(self) -> bool:
         config = self.typed.generation_config
         return config is not None and bool(config.stop_sequences)

@@ -46,7 +46,7 @@ def _message(error: TidegateError) -> str:
     return f"{_TOO_LONG}: {max(figures)} tokens > {min(figures)} maximum ({error.message})"
 
 
-def error_body(error: TidegateError, request_id: str) -> bytes:
+def error_body(error: TidegateError, request_id: str | None) -> bytes:
     """The envelope: `{"type": "error", "error": {"type", "message"}, "request_id"}`, with the error's `details` if any."""
     told: dict[str, Any] = {"type": error_type(error), "message": _message(error)}
     if error.details is not None:
@@ -54,6 +54,6 @@ def error_body(error: TidegateError, request_id: str) -> bytes:
     return jsonio.encode({"type": "error", "error": told, "request_id": request_id})
 
 
-def error_frame(error: TidegateError, request_id: bytes) -> bytes:
-    """The event with which a stream breaks off."""
-    return sse.encode(error_body(error, request_id.decode("latin-1")), b"error")
+def error_frame(error: TidegateError, request_id: bytes = b"") -> bytes:
+    """The event with which a stream breaks off. What is read again from where it is kept has no id of a request."""
+    return sse.encode(error_body(error, request_id.decode("latin-1") or None), b"error")

@@ -12,7 +12,7 @@ from tidegate.dialects.responses.output import item_id
 from tidegate.wire import jsonio
 from tidegate.wire.errors import WireError
 
-__all__ = ["HELD_LIMIT", "OFFICIAL", "HeldItems"]
+__all__ = ["HELD_LIMIT", "OFFICIAL", "RENAMED", "HeldItems"]
 
 OFFICIAL: Final[Mapping[str, str]] = {
     "response.reasoning.delta": "response.reasoning_text.delta",
@@ -21,6 +21,12 @@ OFFICIAL: Final[Mapping[str, str]] = {
     "response.reasoning_part.done": "response.content_part.done",
 }
 """Names that Open Responses and vLLM have for raw reasoning; official clients stumble over them (protocol §2)."""
+
+RENAMED: Final[Mapping[str, str]] = {
+    "response.reasoning_text.delta": "response.reasoning.delta",
+    "response.reasoning_text.done": "response.reasoning.done",
+}
+"""Raw reasoning events as clients of Open Responses know them."""
 
 HELD_LIMIT = 64 * 1024 * 1024
 """Most bytes of items that one stream keeps. Several base64 images fit."""

@@ -13,11 +13,13 @@ from tidegate.dialects.responses.held import OFFICIAL, HeldItems
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, WireError
 
-__all__ = ["CODE", "Remains", "broken_off"]
+__all__ = ["CODE", "ENDINGS", "Remains", "broken_off"]
 
 CODE: Final = "gateway_interrupted"
 
-_ENDINGS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+ENDINGS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+"""Events that end a stream."""
+
 _MESSAGE = f"{CODE}: the gateway was stopped before the answer was complete."
 
 
@@ -53,7 +55,7 @@ class Remains:
 
     def feed(self, frames: bytes) -> None:
         """Whole frames."""
-        for frame in sse.FrameDecoder().feed(frames):
+        for frame in sse.split(frames):
             try:
                 event = jsonio.decode(frame.data, _event)
             except (jsonio.InvalidJSON, jsonio.SchemaMismatch):
@@ -61,7 +63,7 @@ class Remains:
             self.named = bool(frame.event)
             if event.sequence_number is not None:
                 self.last = event.sequence_number
-            if event.type in _ENDINGS:
+            if event.type in ENDINGS:
                 self._ending = event.response
             elif not jsonio.is_null(event.response):
                 self._begun = event.response
@@ -120,20 +122,14 @@ class Remains:
         return sse.encode(jsonio.one_line(data), b"response.failed" if self.named else b"")
 
 
-def broken_off(begun: bytes, last: bytes, after: int | None, error: TidegateError) -> bytes:
-    """The frames that end a stream with `error`, whose client asked for what is behind event `after` and was given frames up
-    to `last`; empty where those were the real ending. `begun` is the response object as it was when the stream began."""
-    remains = Remains()
-    remains.feed(last)
-    if remains.ended:
-        return b""
-    number = max(remains.last, -1 if after is None else after) + 1
+def broken_off(begun: bytes, last: int, error: TidegateError, *, named: bool) -> bytes:
+    """The frames that end a stream with `error`, behind the event of number `last`. `begun` is the response object as it was
+    when the stream began; `named`: frames have an `event:` line."""
     members = jsonio.members(begun)
     members["status"] = jsonio.raw("failed")
     members["output"] = jsonio.raw([])
     members["error"] = error_member(error)
-    failed = b'{"type":"response.failed","response":%b,"sequence_number":%d}' % (jsonio.encode(members), number + 1)
-    named = remains.named
-    return sse.encode(error_event(error, number), b"error" if named else b"") + sse.encode(
+    failed = b'{"type":"response.failed","response":%b,"sequence_number":%d}' % (jsonio.encode(members), last + 2)
+    return sse.encode(error_event(error, last + 1), b"error" if named else b"") + sse.encode(
         jsonio.one_line(failed), b"response.failed" if named else b""
     )

@@ -11,6 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from tidegate.dialects.profile import Profile
+from tidegate.dialects.responses import nulls
+from tidegate.dialects.responses.held import RENAMED
 from tidegate.wire import jsonio, sse
 
 __all__ = ["replayed"]
@@ -19,6 +22,8 @@ _EMPTY_LIST = jsonio.raw([])
 _EMPTY_STRING = jsonio.raw("")
 _IN_PROGRESS = jsonio.raw("in_progress")
 _ENDINGS: Final = frozenset({"completed", "incomplete", "failed"})
+_REAL_ENDINGS: Final = frozenset({"response.completed", "response.incomplete"})
+"""After which `[DONE]` may come."""
 _OPEN: Final[Mapping[str, msgspec.Raw]] = MappingProxyType(
     {
         "status": _IN_PROGRESS,
@@ -35,13 +40,19 @@ _Event = tuple[str, dict[str, Any]]
 _Body = Iterator[_Event]
 
 
-def replayed(response: bytes, after: int | None) -> Iterator[bytes]:
-    """The frames behind event `after` of a response that has ended, each made when it is asked for: a long text stands in
-    several of them."""
+def replayed(response: bytes, after: int | None, profile: Profile) -> Iterator[bytes]:
+    """The frames behind event `after` of a response that has ended, for a client with this profile; none behind the last
+    one. Each is made when it is asked for: a long text stands in several of them."""
+    kind = ""
     for number, (name, members) in enumerate(_events(response)):
         if after is None or number > after:
-            data = jsonio.encode({"type": name, **members, "sequence_number": number})
-            yield sse.encode(jsonio.one_line(data), name.encode())
+            kind = RENAMED.get(name, name) if profile.reasoning_names else name
+            data = jsonio.encode({"type": kind, **members, "sequence_number": number})
+            if profile.strict_nulls:
+                data = nulls.strip(data)
+            yield sse.encode(jsonio.one_line(data), b"" if profile.responses_data_only else kind.encode())
+    if profile.responses_done and kind in _REAL_ENDINGS:
+        yield sse.DONE
 
 
 def _events(response: bytes) -> _Body:

@@ -17,7 +17,7 @@ from tidegate.dialects.responses.begun import Begun
 from tidegate.dialects.responses.broken import error_event, error_member
 from tidegate.dialects.responses.ending import failure, finish, is_cut, true_status
 from tidegate.dialects.responses.envelope import Envelope
-from tidegate.dialects.responses.held import OFFICIAL, HeldItems
+from tidegate.dialects.responses.held import OFFICIAL, RENAMED, HeldItems
 from tidegate.dialects.responses.repair import Event, Repair
 from tidegate.dialects.responses.sealing import sealed_event, sealed_output
 from tidegate.dialects.usage import read_usage_object
@@ -28,12 +28,6 @@ from tidegate.wire.events import Usage
 __all__ = ["ResponsesStream"]
 
 T = TypeVar("T")
-
-_RENAMED = {
-    "response.reasoning_text.delta": "response.reasoning.delta",
-    "response.reasoning_text.done": "response.reasoning.done",
-}
-"""Raw reasoning events as Open Responses calls them."""
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -307,7 +301,7 @@ class ResponsesStream(Events):
         if self._call.profile.strict_nulls:
             content = jsonio.members(nulls.strip(data))
         if self._call.profile.reasoning_names:
-            kind = _RENAMED.get(kind, kind)
+            kind = RENAMED.get(kind, kind)
         content = {"type": jsonio.raw(kind), **content}
         content["type"] = jsonio.raw(kind)
         content["sequence_number"] = jsonio.raw(sequence)
