@@ -56,7 +56,7 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     ("responses", {"reasoning": {"effort": "huge"}}, "reasoning.effort", "expected one of 'high', 'low', 'max', 'medium', 'minimal', 'none', 'xhigh'."),
     ("responses", {"truncation": "some"}, "truncation", "expected one of 'auto', 'disabled'."),
     ("responses", {"metadata": {"a": 5}}, "metadata", "expected each value to be a string of at most 512 characters, got an integer."),
-    ("responses", {"metadata": {str(i): "x" for i in range(17)}}, "metadata", "expected an object of at most 16 members."),
+    ("responses", {"metadata": {str(i): "x" for i in range(17)}}, "metadata", "expected an object of at most 16 members, each with a name of at most 64 characters."),
     ("responses", {"include": ["a", 5]}, "include[1]", "expected a string, got an integer."),
     ("responses", {"stream_options": {"include_obfuscation": False}}, "stream_options", "it is only allowed when 'stream' is true."),
     ("responses", {"previous_response_id": "r", "conversation": "c"}, "previous_response_id", "it cannot be used together with 'conversation'."),

@@ -102,6 +102,7 @@ def test_what_failed_is_not_added_to_a_conversation(client: openai.OpenAI) -> No
         ({"items": "hello"}, "items"),
         ({"metadata": {"a": 1}}, "metadata"),
         ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
+        ({"metadata": {"k" * 65: ""}}, "metadata"),
     ],
 )
 def test_bad_conversations_are_refused_by_name(keeping: Running, body: Any, param: str) -> None:
@@ -118,6 +119,59 @@ def test_too_few_and_too_many_items_are_told_both_bounds(keeping: Running, clien
         answer = api.post(f"/v1/conversations/{made.id}/items", {"items": [HELLO] * count})
     assert answer.status == 400
     assert answer.error["message"] == "Invalid 'items': expected an array of at least 1 item and at most 20 items."
+
+
+@pytest.mark.parametrize("path", ["/v1/conversations", "/v1/responses", "/v1/chat/completions"])
+def test_names_and_values_of_metadata_are_as_long_as_in_the_official_api(keeping: Running, path: str) -> None:
+    asked = {"model": "lab/echo", "messages": [{"role": "user", "content": "hi"}]}
+    if path != "/v1/chat/completions":
+        asked = {"model": "lab/echo", **({"input": "hi"} if path == "/v1/responses" else {})}
+    with Api(keeping) as api:
+        longest = api.post(path, {**asked, "metadata": {"k" * 64: "v" * 512}})
+        longer = api.post(path, {**asked, "metadata": {"k" * 65: "v"}})
+    assert longest.status == 200
+    assert (longer.status, longer.error["param"]) == (400, "metadata")
+    assert "16 members, each with a name of at most 64 characters" in longer.error["message"]
+
+
+def test_an_item_of_a_conversation_can_be_referred_to_as_long_as_it_is_there(
+    keeping: Running, client: openai.OpenAI
+) -> None:
+    """Also one that no response has added."""
+    afar: Any = {**HELLO, "content": "from afar"}
+    made = client.conversations.create(items=[afar])
+    (item,) = client.conversations.items.list(made.id).data
+    asked: Any = {"model": "lab/echo", "input": [{"type": "item_reference", "id": item.id}, HELLO], "store": False}
+    client.responses.create(**asked)
+    assert "from afar" in keeping.sim.requests[-1].body.decode()
+    client.conversations.delete(made.id)
+    with pytest.raises(openai.NotFoundError, match=f"Item with id '{item.id}' not found"):
+        client.responses.create(**asked)
+
+
+def test_an_item_of_a_response_is_gone_with_it(client: openai.OpenAI) -> None:
+    given = client.responses.create(model="lab/echo", input="hi")
+    client.responses.delete(given.id)
+    asked: Any = {"model": "lab/echo", "input": [{"type": "item_reference", "id": given.output[0].id}]}
+    with pytest.raises(openai.NotFoundError, match="not found"):
+        client.responses.create(**asked)
+
+
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("stream", [True, False])
+@providers
+def test_a_response_names_what_it_builds_on_whether_it_is_kept_or_not(
+    keeping: Running, client: openai.OpenAI, provider: str, stream: bool, store: bool
+) -> None:
+    made = client.conversations.create(items=[HELLO])
+    before = client.responses.create(model="openai/echo", input="hi")
+    with Api(keeping) as api:
+        body = {"model": f"{provider}/echo", "input": "hi", "store": store, "stream": stream}
+        inside = api.post("/v1/responses", {**body, "conversation": made.id})
+        behind = api.post("/v1/responses", {**body, "previous_response_id": before.id})
+    one, other = (answer.events[-1]["response"] if stream else answer.json for answer in (inside, behind))
+    assert (one["conversation"], one["previous_response_id"], one["store"]) == ({"id": made.id}, None, store)
+    assert (other["previous_response_id"], other["store"]) == (before.id, store)
 
 
 def test_what_is_no_conversation_is_not_found(keeping: Running, client: openai.OpenAI) -> None:

@@ -215,7 +215,10 @@ def _describe_one(type_: inspect.Type) -> str:
     if isinstance(type_, inspect.BoolType):
         return "a boolean"
     if isinstance(type_, inspect.DictType) and type_.max_length is not None:
-        return f"an object of at most {type_.max_length} members"
+        names = _options(type_.key_type)[0]
+        longest = names.max_length if isinstance(names, inspect.StrType) else None
+        bound = "" if longest is None else f", each with a name of at most {longest} characters"
+        return f"an object of at most {type_.max_length} members{bound}"
     return "an object"
 
 

@@ -8,7 +8,7 @@ from tidegate.storage.crypto import Box, Keyring
 from tidegate.storage.records import Conversation, CursorUnknown, HistoryTooLarge, Item, Page, Ref, StoredItem, Tenant
 from tidegate.storage.statement import Sql, Work
 
-__all__ = ["add", "change", "create", "extend", "find", "forget", "get", "load", "page", "remove"]
+__all__ = ["add", "change", "create", "extend", "find", "forget", "get", "load", "named", "page", "remove"]
 
 _OWN: Final = f"id = :id AND tenant = {tenants.NUMBER}"
 
@@ -51,6 +51,11 @@ _START: Final = {False: -1, True: 2**62}
 _FIND = Sql(f"""
     SELECT {_COLUMNS} FROM conversation_items
     WHERE tenant = {tenants.NUMBER} AND id = :id AND conversation = :number ORDER BY number DESC LIMIT 1
+""")
+_NAMED = Sql(f"""
+    SELECT i.number, i.position, i.id, i.sealed, i.content, i.conversation
+    FROM conversation_items i JOIN conversations c ON c.number = i.conversation
+    WHERE i.tenant = {tenants.NUMBER} AND i.id = :id ORDER BY i.number DESC LIMIT 1
 """)
 _SIZE = Sql("SELECT coalesce(sum(length(content)), 0) FROM conversation_items WHERE conversation = :number")
 _FORGET = Sql("DELETE FROM conversation_items WHERE number = :number RETURNING number")
@@ -186,6 +191,12 @@ def find(tenant: Tenant, id_: str, item_id: str, keyring: Keyring) -> Work[Store
     number = found.ref.number
     rows = yield _FIND(number=number, id=item_id, organization=tenant.organization, project=tenant.project)
     return _opened(rows[0], number, tenant, keyring) if rows else None
+
+
+def named(tenant: Tenant, item_id: str, keyring: Keyring) -> Work[StoredItem | None]:
+    """The newest item of that id in any conversation of this tenant."""
+    rows = yield _NAMED(id=item_id, organization=tenant.organization, project=tenant.project)
+    return _opened(rows[0][:5], rows[0][5], tenant, keyring) if rows else None
 
 
 def forget(tenant: Tenant, id_: str, item_id: str, keyring: Keyring) -> Work[Conversation | None]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
-from tidegate.storage import tenants
+from tidegate.storage import conversations, tenants
 from tidegate.storage.crypto import Box, Keyring
 from tidegate.storage.records import CursorUnknown, Item, Page, Run, StoredItem, Tenant
 from tidegate.storage.statement import Sql, Work
@@ -18,8 +18,8 @@ _ADD = Sql("""
     VALUES (:run, :tenant, :position, :output, :id, :sealed, :content)
 """)
 _FIND = Sql(f"""
-    SELECT run, position, output, id, sealed, content FROM items
-    WHERE tenant = {tenants.NUMBER} AND id = :id ORDER BY number DESC LIMIT 1
+    SELECT i.run, i.position, i.output, i.id, i.sealed, i.content FROM items i JOIN runs r ON r.number = i.run
+    WHERE i.tenant = {tenants.NUMBER} AND i.id = :id ORDER BY i.number DESC LIMIT 1
 """)
 
 _OWN: Final = """
@@ -114,11 +114,14 @@ def page(
 
 
 def find(tenant: Tenant, ids: Sequence[str], keyring: Keyring) -> Work[dict[str, StoredItem]]:
-    """Items by their ids, in the tenant's newest run that has one. What is not found is not in the answer."""
+    """Items by their ids, in the tenant's newest run that has one, else in a conversation. What is not found is not in the
+    answer."""
     found = {}
     for id_ in dict.fromkeys(ids):
         rows = yield _FIND(id=id_, organization=tenant.organization, project=tenant.project)
         if rows:
             run, position, output, _, sealed, content = rows[0]
             found[id_] = opened(keyring.box(sealed, "run", run, tenant), position, output, id_, content)
+        elif (item := (yield from conversations.named(tenant, id_, keyring))) is not None:
+            found[id_] = item
     return found

@@ -318,7 +318,8 @@ class Storage:
         )
 
     async def find_items(self, tenant: Tenant, ids: Sequence[str]) -> dict[str, StoredItem]:
-        """Items of any run of the tenant by their ids, for `item_reference`; the newest where an id stands twice."""
+        """Items of any run of the tenant, or of its conversations, by their ids, for `item_reference`; the newest where an
+        id stands twice."""
         await self._writer.settle_all()
         return await self._read(partial(items.find, tenant, ids, self.keyring))
 

@@ -203,14 +203,19 @@ class Envelope:
         answer.created_at = call.created_at
         answer.completed_at = max(call.created_at, call.wall_clock())
         answer.store = request.kept is not None
-        if answer.store:
+        if answer.store or request.resolved:
             answer.previous_response_id = request.typed.previous_response_id
         return self.keep(jsonio.encode(answer))
 
     @property
     def knows_more(self) -> bool:
         """There are members to tell that no upstream's answer has room for."""
-        return self._kept is not None and self._request is not None and self._request.typed.conversation is not None
+        request = self._request
+        return (
+            request is not None
+            and request.typed.conversation is not None
+            and (request.kept is not None or request.resolved)
+        )
 
     def keep(self, response: bytes) -> bytes:
         """`response`, which is what can be retrieved from now on."""

@@ -39,7 +39,9 @@ __all__ = [
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-Metadata = Annotated[dict[str, Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
 
 
 class Tool(msgspec.Struct):
@@ -144,10 +146,12 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
         return Extent(output_tokens=self.typed.max_output_tokens, choices=self.typed.n or 1)
 
     def state_members(self) -> jsonio.Members:
-        """Members of the response object that say what is kept."""
-        if self.kept is None:
-            return {}
-        members = {"store": jsonio.TRUE, "background": jsonio.TRUE if self.typed.background else jsonio.FALSE}
+        """Members of the response object that say what is kept, and what was built on."""
+        members: jsonio.Members = {}
+        if self.kept is not None:
+            members = {"store": jsonio.TRUE, "background": jsonio.TRUE if self.typed.background else jsonio.FALSE}
+        elif not self.resolved:
+            return members  # what it builds on, if anything, lies with the provider
         references = read_references(self.typed)
         if references is not None and references.previous is not None:
             members["previous_response_id"] = jsonio.raw(references.previous)
