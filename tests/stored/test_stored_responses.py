@@ -184,6 +184,24 @@ def test_a_chain_with_a_hole_names_what_is_gone(client: openai.OpenAI) -> None:
     assert message.startswith(f"Previous response with id '{first.id}' not found. It was deleted, and '{second.id}'")
     assert "send the whole conversation as 'input'" in message
     assert third.id not in message
+    for one in (second, third):
+        with pytest.raises(openai.NotFoundError) as missing:
+            client.responses.input_items.list(one.id)
+        assert missing.value.code == "previous_response_not_found"
+        assert f"'{first.id}' was deleted, and '{second.id}' continues it" in missing.value.message
+
+
+@providers
+def test_a_response_that_goes_on_cannot_be_continued_yet(client: openai.OpenAI, provider: str) -> None:
+    """What it will say would be missing."""
+    slow = client.responses.create(model=f"{provider}/lorem?chunks=1000&gap=20", input="hi", background=True)
+    for store in (True, False):
+        with pytest.raises(openai.BadRequestError, match=f"'{slow.id}' is still in progress") as caught:
+            client.responses.create(model="lab/echo", input="and?", previous_response_id=slow.id, store=store)
+        assert (caught.value.code, caught.value.param) == ("previous_response_in_progress", "previous_response_id")
+    client.responses.cancel(slow.id)
+    ended(client, slow)
+    assert client.responses.create(model="lab/echo", input="and?", previous_response_id=slow.id).output_text
 
 
 @pytest.mark.row("S39")
@@ -339,6 +357,28 @@ def test_the_events_of_messages_are_counted_without_pings(api: Api) -> None:
     for seen in range(len(frames)):
         rest = api.get(f"/v1/streams/{whole.headers['tidegate-stream']}?starting_after={seen}")
         assert [one.raw for one in rest.frames if one.event != "ping"] == [one.raw for one in frames[seen + 1 :]]
+
+
+def test_an_answer_goes_on_for_its_followers_and_ends_with_the_last_of_them(keeping: Running, api: Api) -> None:
+    """Its own client leaves first, and asked for no grace."""
+    body = {"model": "lab/lorem?chunks=1000&gap=20", "input": "hi", "stream": True}
+    with Api(keeping) as other:
+        with api.http.stream("POST", "/v1/responses", json=body) as own:
+            name = own.headers["tidegate-stream"]
+            follower = other.http.stream("GET", f"/v1/responses/{name}?stream=true")
+            followed = follower.__enter__()
+            pieces = followed.iter_raw()
+            next(pieces)
+        left_at = time.monotonic()
+        while time.monotonic() - left_at < 1.2:  # longer than it takes to look twice whether there is anybody
+            next(pieces)
+        assert api.get(f"/v1/responses/{name}").json["status"] == "in_progress"
+        follower.__exit__(None, None, None)
+    until = time.monotonic() + 1.5
+    while (found := api.get(f"/v1/responses/{name}").json)["status"] == "in_progress":
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert found["status"] == "cancelled"
 
 
 def test_a_grace_without_a_client_ends(keeping: Running, api: Api) -> None:

@@ -16,7 +16,7 @@ from tidegate.gateway.dialects import resumed
 from tidegate.gateway.idempotency import not_stored
 from tidegate.gateway.progress import Progress
 from tidegate.gateway.recording import Recording
-from tidegate.storage.records import ENDED, Page, StoredItem, StoredRun, Tenant
+from tidegate.storage.records import ENDED, HistoryIncomplete, Page, StoredItem, StoredRun, Tenant
 from tidegate.storage.storage import Storage
 from tidegate.streams.follow import PIECE_BYTES, Deleted, Torn, follow, joined, replay
 from tidegate.streams.run import Run
@@ -181,9 +181,17 @@ class Archive:
     ) -> Page[StoredItem]:
         """A page of what the response was asked with. Raises NotFound, and CursorUnknown for an unknown `after`."""
         await self.find(run_id, tenant, dialect="responses")
-        page = await self._storage.list_items(
-            tenant, run_id, "context", after=after, limit=limit, descending=descending
-        )
+        try:
+            page = await self._storage.list_items(
+                tenant, run_id, "context", after=after, limit=limit, descending=descending
+            )
+        except HistoryIncomplete as hole:
+            raise NotFound(
+                f"What the response was asked with is not whole: '{hole.gone}' was deleted, and '{hole.following}' "
+                "continues it.",
+                param="response_id",
+                code="previous_response_not_found",
+            ) from None
         if page is None:
             raise _not_found(run_id)
         return page

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from tidegate.storage import conversations, tenants
 from tidegate.storage.crypto import Box, Keyring
-from tidegate.storage.records import CursorUnknown, Item, Page, Run, StoredItem, Tenant
+from tidegate.storage.records import CursorUnknown, HistoryIncomplete, Item, Page, Run, StoredItem, Tenant
 from tidegate.storage.statement import Sql, Work
 
 __all__ = ["Scope", "add", "find", "opened", "page"]
@@ -61,6 +61,12 @@ def _statements(scope: Scope, descending: bool) -> tuple[Sql, Sql]:
     )
 
 
+_HOLE = Sql(f"""
+    WITH RECURSIVE line (number, previous, tenant, depth) AS ({_OWN}{_EARLIER})
+    SELECT r.previous_id, r.id FROM line JOIN runs r ON r.number = line.number
+    WHERE line.previous IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM runs p WHERE p.number = line.previous AND p.tenant = line.tenant)
+""")
 _EXISTS = Sql(f"SELECT 1 FROM runs WHERE id = :id AND tenant = {tenants.NUMBER}")
 _PAGES: Final = {
     (scope, descending): _statements(scope, descending) for scope in _SCOPES for descending in (False, True)
@@ -96,10 +102,14 @@ def page(
     descending: bool,
     keyring: Keyring,
 ) -> Work[Page[StoredItem] | None]:
-    """Up to `limit` items behind the item `after`; None when this tenant has no such run. Raises CursorUnknown."""
+    """Up to `limit` items behind the item `after`; None when this tenant has no such run. Raises CursorUnknown, and
+    HistoryIncomplete when an earlier run of the context was deleted."""
     names = {"id": run_id, "organization": tenant.organization, "project": tenant.project}
     if not (yield _EXISTS(**names)):
         return None
+    if scope == "context":
+        for gone, following in (yield _HOLE(**names)):
+            raise HistoryIncomplete(gone, following)
     select, locate = _PAGES[scope, descending]
     depth, position = _START[descending]
     if after is not None:

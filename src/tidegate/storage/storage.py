@@ -302,7 +302,7 @@ class Storage:
         descending: bool = True,
     ) -> Page[StoredItem] | None:
         """A page of a run's items: its `input`, its `output`, or the whole `context` that it was given. Raises
-        CursorUnknown when `after` is not one of them."""
+        CursorUnknown when `after` is not one of them, and HistoryIncomplete when an earlier run was deleted."""
         return await self._read_run(
             run_id,
             partial(
