@@ -164,6 +164,45 @@ def test_a_history_with_a_hole_is_refused(place: Place) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("keys", [(), ("a-master-key-0123456789abcdef0123",)], ids=["plain", "sealed"])
+def test_a_chain_that_began_in_a_conversation_begins_with_what_was_seen_of_it(
+    place: Place, keys: tuple[str, ...]
+) -> None:
+    async def scenario() -> None:
+        async with place.open(*keys) as storage:
+            old = [item(f"old {number}") for number in range(3)]
+            held = await storage.create_conversation(OURS, "conv_1", created_at=1.0, metadata=b"", items=old)
+            first = storage.put_run(new_run(conversation=held, first_position=3), [item("asked")])
+            await storage.add_conversation_items(OURS, "conv_1", [item("came meanwhile")])
+            said = item("said")
+            storage.finish_run(first, ending(), [said], [said])
+            second = put(storage, previous=first.ref)
+            silent = storage.put_run(new_run(conversation=held, first_position=5))
+            storage.finish_run(silent, ending("failed"))
+            chain = await storage.read_chain(OURS, second.new.id)
+            assert chain is not None
+            assert [one.content for one in chain.before] == [one.content for one in old]
+            assert [len(link.items) for link in chain.links] == [2, 2]
+            whole = [one.id for one in (*chain.before, *chain.links[0].items, *chain.links[1].items[:1])]
+            for descending in (False, True):
+                for limit in (1, 2, 4, 9):
+                    found = await paged(storage, second.new.id, "context", limit=limit, descending=descending)
+                    assert found == (whole[::-1] if descending else whole)
+            alone = await storage.read_chain(OURS, silent.new.id)
+            assert alone is not None
+            assert len(alone.before) == 5
+            with pytest.raises(HistoryTooLarge):
+                await storage.read_chain(OURS, second.new.id, max_bytes=30)
+            await storage.delete_conversation(OURS, "conv_1")
+            for call in (storage.read_chain(OURS, second.new.id), storage.list_items(OURS, second.new.id, "context")):
+                with pytest.raises(HistoryIncomplete) as caught:
+                    await call
+                assert (caught.value.gone, caught.value.following) == ("conv_1", first.new.id)
+            assert len(await paged(storage, second.new.id, "input", limit=9, descending=False)) == 1
+
+    run(scenario)
+
+
 def test_a_history_over_the_cap_is_refused_before_it_is_read(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as storage:

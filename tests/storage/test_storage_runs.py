@@ -328,9 +328,8 @@ def test_a_run_that_names_a_parent_of_another_tenant_does_not_reach_it(place: Pl
         async with place.open() as storage:
             foreign = put(storage, tenant=THEIRS)
             made = put(storage, previous=foreign.ref)
-            context = await storage.list_items(OURS, made.new.id, "context")
-            assert context is not None
-            assert len(context.data) == 1
+            with pytest.raises(HistoryIncomplete):
+                await storage.list_items(OURS, made.new.id, "context")
             with pytest.raises(HistoryIncomplete):
                 await storage.read_chain(OURS, made.new.id)
 

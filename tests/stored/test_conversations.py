@@ -83,6 +83,60 @@ def test_responses_go_on_in_a_conversation(keeping: Running, client: openai.Open
     assert texts([one for one in items if one.role == "user"]) == ["hello", "first words", "second words"]
 
 
+@providers
+@pytest.mark.parametrize("store", [True, False])
+def test_who_goes_on_from_a_response_of_a_conversation_has_what_that_was_asked_with(
+    keeping: Running, client: openai.OpenAI, provider: str, store: bool
+) -> None:
+    """And nothing that was added since."""
+    made = client.conversations.create(items=[HELLO])
+    client.responses.create(model=f"{provider}/echo", input="first words", conversation=made.id)
+    second = client.responses.create(model=f"{provider}/echo", input="second words", conversation=made.id)
+    client.conversations.items.create(made.id, items=[{"role": "user", "content": "came later"}])
+    client.responses.create(model=f"{provider}/echo", input="third words", conversation=made.id)
+    branch = client.responses.create(
+        model=f"{provider}/echo", input="a branch", previous_response_id=second.id, store=store
+    )
+    sent = keeping.sim.requests[-1].body.decode()
+    places = [sent.index(words) for words in ("hello", "first words", "second words", "a branch")]
+    assert places == sorted(places)
+    assert "came later" not in sent
+    assert "third words" not in sent
+    asked = ["hello", "first words", "second words"]
+    shown = list(client.responses.input_items.list(second.id, order="asc", limit=2))
+    assert texts_of_users(shown) == asked
+    assert [item.id for item in client.responses.input_items.list(second.id, limit=2)] == [item.id for item in shown][
+        ::-1
+    ]
+    if store:
+        assert texts_of_users(client.responses.input_items.list(branch.id, order="asc", limit=3)) == [
+            *asked,
+            "a branch",
+        ]
+
+
+def texts_of_users(items: Any) -> list[str]:
+    return texts([item for item in items if item.type == "message" and item.role == "user"])
+
+
+def test_a_conversation_that_is_gone_is_named_to_who_goes_on_from_a_response_in_it(client: openai.OpenAI) -> None:
+    made = client.conversations.create(items=[HELLO])
+    given = client.responses.create(model="lab/echo", input="hi", conversation=made.id)
+    behind = client.responses.create(model="lab/echo", input="and", previous_response_id=given.id)
+    client.conversations.delete(made.id)
+    for one in (given, behind):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.responses.create(model="lab/echo", input="so", previous_response_id=one.id)
+        assert (caught.value.code, caught.value.param) == ("previous_response_not_found", "previous_response_id")
+        assert f"Conversation with id '{made.id}' not found. It was deleted, and '{given.id}'" in caught.value.message
+        with pytest.raises(openai.NotFoundError, match=f"'{made.id}' was deleted, and '{given.id}' continues it"):
+            client.responses.input_items.list(one.id)
+    empty = client.conversations.create()
+    alone = client.responses.create(model="lab/echo", input="hi", conversation=empty.id)
+    client.conversations.delete(empty.id)
+    assert client.responses.create(model="lab/echo", input="so", previous_response_id=alone.id).output_text
+
+
 def test_what_failed_is_not_added_to_a_conversation(client: openai.OpenAI) -> None:
     made = client.conversations.create()
     list(

@@ -25,6 +25,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """The response that it goes on from."""
     conversation: Ref | None = None
     """The conversation that it belongs to."""
+    seen: int = 0
+    """Where what it adds to that begins to count: behind the items that it is asked with."""
 
 
 async def look_up(storage: Storage, archive: Archive, references: References, tenant: Tenant) -> History:
@@ -32,6 +34,7 @@ async def look_up(storage: Storage, archive: Archive, references: References, te
     items: list[bytes] = []
     previous: Ref | None = None
     conversation: Ref | None = None
+    seen = 0
     try:
         if references.previous is not None:
             previous, items = await _turns(storage, archive, references.previous, tenant)
@@ -40,6 +43,7 @@ async def look_up(storage: Storage, archive: Archive, references: References, te
             if found is None:
                 raise NotFound(f"Conversation with id '{references.conversation}' not found.", param="conversation")
             conversation, items = found[0].ref, [item.content for item in found[1]]
+            seen = found[1][-1].position + 1 if items else 0
     except HistoryIncomplete as hole:
         raise previous_not_found(hole.gone, hole.following) from None
     except HistoryTooLarge as error:
@@ -54,6 +58,7 @@ async def look_up(storage: Storage, archive: Archive, references: References, te
         named={name: item.content for name, item in named.items()},
         previous=previous,
         conversation=conversation,
+        seen=seen,
     )
 
 
@@ -70,7 +75,7 @@ async def _turns(storage: Storage, archive: Archive, response_id: str, tenant: T
             param="previous_response_id",
             code="previous_response_in_progress",
         )
-    items: list[bytes] = []
+    items = [item.content for item in chain.before]
     for link in chain.links:
         items += [item.content for item in link.items]
         if link.status == "failed" and not any(item.role == "output" for item in link.items):

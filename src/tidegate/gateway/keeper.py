@@ -163,6 +163,7 @@ class Keeper:
         found = await look_up(self.storage, self.archive, plan.references, tenant)
         if plan.run is not None:
             plan.run.previous, plan.run.conversation = found.previous, found.conversation
+            plan.run.seen = found.seen
         return found
 
     @staticmethod

@@ -53,6 +53,7 @@ class Recording:
         "is_shared",
         "previous",
         "public_id",
+        "seen",
     )
 
     def __init__(self, keeper: "Keeper", new: NewRun, inputs: Sequence[Item], kept: Kept | None) -> None:
@@ -70,6 +71,8 @@ class Recording:
         """Nothing builds on a stream that is kept as frames alone."""
         self.previous: Ref | None = None
         self.conversation: Ref | None = None
+        self.seen = 0
+        """See :class:`tidegate.gateway.history.History`."""
         self.exchange: Exchange | None = None
 
     async def durable(self) -> None:
@@ -110,6 +113,7 @@ class Recording:
             self._new,
             previous=self.previous,
             conversation=self.conversation,
+            first_position=self.seen,
             stream=stream is not None,
             request=kept.response if kept is not None else b"",
         )

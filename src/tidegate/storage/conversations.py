@@ -8,7 +8,21 @@ from tidegate.storage.crypto import Box, Keyring
 from tidegate.storage.records import Conversation, CursorUnknown, HistoryTooLarge, Item, Page, Ref, StoredItem, Tenant
 from tidegate.storage.statement import Sql, Work
 
-__all__ = ["add", "change", "create", "extend", "find", "forget", "get", "load", "named", "page", "remove"]
+__all__ = [
+    "add",
+    "change",
+    "create",
+    "extend",
+    "find",
+    "forget",
+    "get",
+    "items_before",
+    "load",
+    "named",
+    "page",
+    "remove",
+    "size_before",
+]
 
 _OWN: Final = f"id = :id AND tenant = {tenants.NUMBER}"
 
@@ -51,6 +65,13 @@ _START: Final = {False: -1, True: 2**62}
 _FIND = Sql(f"""
     SELECT {_COLUMNS} FROM conversation_items
     WHERE tenant = {tenants.NUMBER} AND id = :id AND conversation = :number ORDER BY number DESC LIMIT 1
+""")
+_BEFORE: Final = """
+    FROM conversations c LEFT JOIN conversation_items i ON i.conversation = c.number AND i.position < :position
+    WHERE c.number = :number AND c.tenant = {tenant}
+"""
+_SIZE_BEFORE = Sql(f"""
+    SELECT count(*), coalesce(sum(length(i.content)), 0) {_BEFORE.format(tenant=tenants.NUMBER)}
 """)
 _NAMED = Sql(f"""
     SELECT i.number, i.position, i.id, i.sealed, i.content, i.conversation
@@ -181,6 +202,19 @@ def load(
         raise HistoryTooLarge(f"The conversation '{id_}' has {size} bytes; at most {max_bytes} can be continued.")
     rows = yield _PAGE[False](number=number, position=_START[False], count=2**31)
     return found, [_opened(row, number, tenant, keyring) for row in rows]
+
+
+def size_before(tenant: Tenant, number: int, position: int) -> Work[int | None]:
+    """How many bytes the items of this tenant's conversation have that stand before `position`; None when it was deleted."""
+    names = {"organization": tenant.organization, "project": tenant.project}
+    [(count, size)] = yield _SIZE_BEFORE(number=number, position=position, **names)
+    return int(size) if count else None
+
+
+def items_before(tenant: Tenant, number: int, position: int, keyring: Keyring) -> Work[list[StoredItem]]:
+    """The items of this tenant's conversation that stand before `position`."""
+    rows = yield _PAGE[True](number=number, position=position, count=2**31)
+    return [_opened(row, number, tenant, keyring) for row in reversed(rows)]
 
 
 def find(tenant: Tenant, id_: str, item_id: str, keyring: Keyring) -> Work[StoredItem | None]:

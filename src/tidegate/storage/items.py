@@ -8,10 +8,11 @@ from tidegate.storage.crypto import Box, Keyring
 from tidegate.storage.records import CursorUnknown, HistoryIncomplete, Item, Page, Run, StoredItem, Tenant
 from tidegate.storage.statement import Sql, Work
 
-__all__ = ["Scope", "add", "find", "opened", "page"]
+__all__ = ["SEEN", "Scope", "add", "find", "opened", "page"]
 
 Scope = Literal["input", "output", "context"]
-"""`context` is what the model saw: the items of all earlier runs of the chain, then this run's input."""
+"""`context` is what the model saw: the items of all earlier runs of the chain, and before them those of the conversation that
+the first was asked with; then this run's input."""
 
 _ADD = Sql("""
     INSERT INTO items (run, tenant, position, output, id, sealed, content)
@@ -23,49 +24,63 @@ _FIND = Sql(f"""
 """)
 
 _OWN: Final = """
-    SELECT r.number, r.previous, r.tenant, 0 FROM runs r JOIN tenants t ON t.number = r.tenant
+    SELECT r.number, r.previous, r.tenant, 0, r.conversation FROM runs r JOIN tenants t ON t.number = r.tenant
     WHERE r.id = :id AND t.organization = :organization AND t.project = :project
 """
 _EARLIER: Final = """
-    UNION ALL SELECT p.number, p.previous, p.tenant, line.depth + 1
+    UNION ALL SELECT p.number, p.previous, p.tenant, line.depth + 1, p.conversation
     FROM line JOIN runs p ON p.number = line.previous AND p.tenant = line.tenant
 """
-_SCOPES: Final[dict[Scope, tuple[str, str]]] = {
-    "input": ("", "i.output = 0"),
-    "output": ("", "i.output = 1"),
-    "context": (_EARLIER, "(line.depth > 0 OR i.output = 0)"),
+_LINE: Final = "line (number, previous, tenant, depth, conversation)"
+SEEN: Final = "(SELECT coalesce(min(o.position), 4611686018427387904) FROM items o WHERE o.run = line.number)"
+"""Where the items of a run begin: behind those of its conversation that it was asked with. A run that has none may have
+been asked with all of them."""
+_OF_CONVERSATION: Final = f"""
+    UNION ALL SELECT line.depth, c.position, c.conversation, 1, 0, c.id, c.sealed, c.content
+    FROM line JOIN conversation_items c ON c.conversation = line.conversation WHERE c.position < {SEEN}
+"""
+_SCOPES: Final[dict[Scope, tuple[str, str, str]]] = {
+    "input": ("", "i.output = 0", ""),
+    "output": ("", "i.output = 1", ""),
+    "context": (_EARLIER, "(line.depth > 0 OR i.output = 0)", _OF_CONVERSATION),
 }
 
 # Ascending order goes from the oldest run (the greatest depth) to the newest. The cursor is a place, so that paging costs
 # the same on every page; the sentinels stand before the first place.
 _ORDERS: Final = {
-    False: ("line.depth DESC, i.position", "(line.depth < :depth OR (line.depth = :depth AND i.position > :position))"),
-    True: ("line.depth, i.position DESC", "(line.depth > :depth OR (line.depth = :depth AND i.position < :position))"),
+    False: ("depth DESC, position", "(depth < :depth OR (depth = :depth AND position > :position))"),
+    True: ("depth, position DESC", "(depth > :depth OR (depth = :depth AND position < :position))"),
 }
 _START: Final = {False: (2**31 - 1, -1), True: (-1, 0)}
-_REVERSED: Final = {False: "line.depth, i.position DESC", True: "line.depth DESC, i.position"}
+_REVERSED: Final = {False: "depth, position DESC", True: "depth DESC, position"}
 
 
 def _statements(scope: Scope, descending: bool) -> tuple[Sql, Sql]:
-    earlier, condition = _SCOPES[scope]
+    earlier, condition, more = _SCOPES[scope]
     order, beyond = _ORDERS[descending]
-    line = f"WITH RECURSIVE line (number, previous, tenant, depth) AS ({_OWN}{earlier})"
-    source = f"FROM line JOIN items i ON i.run = line.number WHERE {condition}"
-    columns = "i.run, i.position, i.output, i.id, i.sealed, i.content"
+    listed = f"""
+        WITH RECURSIVE {_LINE} AS ({_OWN}{earlier}),
+        listed (depth, position, holder, in_conversation, output, id, sealed, content) AS (
+            SELECT line.depth, i.position, i.run, 0, i.output, i.id, i.sealed, i.content
+            FROM line JOIN items i ON i.run = line.number WHERE {condition}{more}
+        )
+    """
+    columns = "holder, in_conversation, position, output, id, sealed, content"
     return (
-        Sql(f"{line} SELECT {columns} {source} AND {beyond} ORDER BY {order} LIMIT :count"),
+        Sql(f"{listed} SELECT {columns} FROM listed WHERE {beyond} ORDER BY {order} LIMIT :count"),
         # An id may stand in the list more than once. The last place in the order asked for never leads backwards.
-        Sql(
-            f"{line} SELECT line.depth, i.position {source} AND i.id = :after ORDER BY {_REVERSED[descending]} LIMIT 1"
-        ),
+        Sql(f"{listed} SELECT depth, position FROM listed WHERE id = :after ORDER BY {_REVERSED[descending]} LIMIT 1"),
     )
 
 
 _HOLE = Sql(f"""
-    WITH RECURSIVE line (number, previous, tenant, depth) AS ({_OWN}{_EARLIER})
+    WITH RECURSIVE {_LINE} AS ({_OWN}{_EARLIER})
     SELECT r.previous_id, r.id FROM line JOIN runs r ON r.number = line.number
     WHERE line.previous IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM runs p WHERE p.number = line.previous AND p.tenant = line.tenant)
+    UNION ALL SELECT r.conversation_id, r.id FROM line JOIN runs r ON r.number = line.number
+    WHERE line.conversation IS NOT NULL AND {SEEN} > 0
+        AND NOT EXISTS (SELECT 1 FROM conversations c WHERE c.number = line.conversation)
 """)
 _EXISTS = Sql(f"SELECT 1 FROM runs WHERE id = :id AND tenant = {tenants.NUMBER}")
 _PAGES: Final = {
@@ -118,8 +133,13 @@ def page(
             raise CursorUnknown(after)
         depth, position = places[0]
     rows = yield select(**names, depth=depth, position=position, count=limit + 1)
-    boxes = {(row[4], row[0]): keyring.box(row[4], "run", row[0], tenant) for row in rows[:limit]}
-    data = [opened(boxes[row[4], row[0]], row[1], row[2], row[3], row[5]) for row in rows[:limit]]
+    boxes: dict[tuple[int, int, int], Box | None] = {}
+    data = []
+    for holder, in_conversation, position, output, id_, sealed, content in rows[:limit]:
+        place = (sealed, in_conversation, holder)
+        if place not in boxes:
+            boxes[place] = keyring.box(sealed, "conversation" if in_conversation else "run", holder, tenant)
+        data.append(opened(boxes[place], position, output, id_, content))
     return Page(data, len(rows) > limit)
 
 

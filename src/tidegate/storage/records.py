@@ -56,11 +56,12 @@ class CursorUnknown(LookupError):
 
 
 class HistoryIncomplete(LookupError):
-    """An earlier run of the chain was deleted: its turns are gone, and the rest must not pass for the whole."""
+    """An earlier run of the chain was deleted, or the conversation that it began in: those turns are gone, and the rest must
+    not pass for the whole."""
 
     def __init__(self, gone: str, following: str) -> None:
-        """`gone` is the id of the run that was deleted, `following` that of the one that continues it."""
-        super().__init__(f"The response '{gone}' was deleted, which '{following}' continues.")
+        """`gone` is the id of what was deleted, `following` that of the run that continues it."""
+        super().__init__(f"'{gone}' was deleted, which '{following}' continues.")
         self.gone = gone
         self.following = following
 
@@ -123,6 +124,8 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     """After how many seconds retention may remove it, by the clock of the database; None keeps it until it is deleted."""
     previous: Ref | None = None
     conversation: Ref | None = None
+    first_position: int = 0
+    """Where its items begin to count: behind those of the conversation that it is asked with."""
     request: bytes = b""
     """Request members that the answer echoes, as JSON."""
 
@@ -200,6 +203,8 @@ class Chain(msgspec.Struct, frozen=True):
     """A run and all runs before it, oldest first."""
 
     links: list[Link]
+    before: list[StoredItem] = []
+    """Items of the conversation that the first one was asked with."""
 
     @property
     def ref(self) -> Ref:

@@ -90,17 +90,18 @@ _UNANSWERED = Sql(f"""
 _ANSWER = Sql("UPDATE runs SET answer = :answer WHERE number = :number AND sealed = :sealed AND answer = :empty")
 
 _LINE: Final = f"""
-    WITH RECURSIVE line (number, previous, tenant, depth) AS (
-        SELECT r.number, r.previous, r.tenant, 0
+    WITH RECURSIVE line (number, previous, tenant, depth, conversation) AS (
+        SELECT r.number, r.previous, r.tenant, 0, r.conversation
         FROM runs r JOIN tenants t ON t.number = r.tenant WHERE r.id = :id AND {_OWN}
         UNION ALL
-        SELECT p.number, p.previous, p.tenant, line.depth + 1
+        SELECT p.number, p.previous, p.tenant, line.depth + 1, p.conversation
         FROM line JOIN runs p ON p.number = line.previous AND p.tenant = line.tenant
     )
 """
 _LINKS = Sql(f"""
     {_LINE} SELECT r.number, r.id, r.status, r.previous,
-        (SELECT coalesce(sum(length(i.content)), 0) FROM items i WHERE i.run = line.number), r.previous_id
+        (SELECT coalesce(sum(length(i.content)), 0) FROM items i WHERE i.run = line.number), r.previous_id,
+        r.conversation, r.conversation_id, {items.SEEN}
     FROM line JOIN runs r ON r.number = line.number ORDER BY line.depth DESC
 """)
 _LINE_ITEMS = Sql(f"""
@@ -157,7 +158,8 @@ def begin(beginnings: Sequence[Beginning], owner: int, keyring: Keyring) -> Work
         rows.append(tuple([values[name] for name in _BEGIN.names]))
     numbers: dict[int, int] = dict(_pairs((yield _BEGIN.many(rows))))
     yield from items.add(
-        [(run, numbers[run.number], inputs, 0, False) for run, inputs, _ in beginnings if inputs], keyring
+        [(run, numbers[run.number], inputs, run.new.first_position, False) for run, inputs, _ in beginnings if inputs],
+        keyring,
     )
 
 
@@ -256,7 +258,8 @@ def request_cancel(tenant: Tenant, run_id: str) -> Work[int | None]:
 def chain(tenant: Tenant, run_id: str, max_bytes: int, keyring: Keyring) -> Work[Chain | None]:
     """A run and all before it with their items; None when this tenant has no such run.
 
-    Raises HistoryIncomplete when an earlier run was deleted, HistoryTooLarge.
+    Raises HistoryIncomplete when an earlier run was deleted, or the conversation that the first was asked with;
+    HistoryTooLarge.
     """
     names = {"id": run_id, "organization": tenant.organization, "project": tenant.project}
     rows = yield _LINKS(**names)
@@ -264,9 +267,18 @@ def chain(tenant: Tenant, run_id: str, max_bytes: int, keyring: Keyring) -> Work
         return None
     if rows[0][3] is not None:
         raise HistoryIncomplete(rows[0][5], rows[0][1])
+    first, conversation, conversation_id, seen = rows[0][1], *rows[0][6:]
     size = sum(int(row[4]) for row in rows)
+    if conversation is not None and seen:
+        before = yield from conversations.size_before(tenant, conversation, seen)
+        if before is None:
+            raise HistoryIncomplete(conversation_id, first)
+        size += before
     if size > max_bytes:
         raise HistoryTooLarge(f"The history of '{run_id}' has {size} bytes; at most {max_bytes} can be continued.")
+    before_all: list[StoredItem] = []
+    if conversation is not None and seen:
+        before_all = yield from conversations.items_before(tenant, conversation, seen, keyring)
     found: dict[int, list[StoredItem]] = {row[0]: [] for row in rows}
     boxes: dict[tuple[int, int], Box | None] = {}
     for number, position, output, id_, sealed, content in (yield _LINE_ITEMS(**names)):
@@ -274,4 +286,4 @@ def chain(tenant: Tenant, run_id: str, max_bytes: int, keyring: Keyring) -> Work
         if place not in boxes:
             boxes[place] = keyring.box(sealed, "run", number, tenant)
         found[number].append(items.opened(boxes[place], position, output, id_, content))
-    return Chain([Link(Ref(number, id_), status, found[number]) for number, id_, status, _, _, _ in rows])
+    return Chain([Link(Ref(row[0], row[1]), row[2], found[row[0]]) for row in rows], before_all)

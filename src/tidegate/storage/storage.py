@@ -215,7 +215,7 @@ class Storage:
         run = Run(self._numbers.start, new)
         self._numbers = self._numbers[1:]
         run.size = len(new.request) + sum([len(item.content) for item in inputs])
-        run.outputs_at = len(inputs)
+        run.outputs_at = new.first_position + len(inputs)
         size = run.size + WRITE_BYTES * (1 + len(inputs))
         if writer.charge(run, size):
             writer.open.beginnings.append(Beginning(run, inputs, size))

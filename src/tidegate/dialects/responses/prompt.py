@@ -264,13 +264,15 @@ class PromptRequest(Generic[Asked]):
 
 
 def previous_not_found(name: str, following: str = "") -> InvalidRequest:
-    """In the official words (protocol §1.8). `following` is a response that is there, and continues it."""
+    """In the official words (protocol §1.8). `following` is a response that is there, and continues what is gone: a response,
+    or a conversation."""
+    what = "Conversation" if following and name.startswith("conv_") else "Previous response"
     why = (
         f" It was deleted, and '{following}' continues it: send the whole conversation as 'input', without "
         "'previous_response_id', or continue a response whose earlier turns are all there."
     )
     return InvalidRequest(
-        f"Previous response with id '{name}' not found.{why if following else ''}",
+        f"{what} with id '{name}' not found.{why if following else ''}",
         param="previous_response_id",
         code="previous_response_not_found",
     )
