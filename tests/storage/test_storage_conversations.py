@@ -1,11 +1,12 @@
 """A conversation keeps its items in order, for as long as it exists."""
 
 import asyncio
+import json
 
 import pytest
 
-from tests.storage.stage import OURS, Place, ending, item, new_run, run
-from tidegate.storage.records import CursorUnknown, HistoryTooLarge
+from tests.storage.stage import OURS, Place, ending, execute, item, new_run, run
+from tidegate.storage.records import CursorUnknown, HistoryTooLarge, ItemExists
 
 
 def test_a_conversation_is_made_read_changed_and_deleted(place: Place) -> None:
@@ -121,6 +122,54 @@ def test_turns_that_end_at_once_in_two_processes_get_different_places(place: Pla
             whole = await one.read_conversation(OURS, "conv_1")
             assert whole is not None
             assert [each.position for each in whole[1]] == list(range(40))
+
+    run(scenario)
+
+
+def test_an_id_names_one_item_of_a_conversation_whoever_adds_it(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as one, place.open() as other:
+            made = await one.create_conversation(
+                OURS, "conv_1", created_at=1.0, metadata=b"", items=[item("first", "msg_1")]
+            )
+            runs = [
+                (storage, storage.put_run(new_run(conversation=made))) for storage in (one, other) for _ in range(3)
+            ]
+            for number, (storage, live) in enumerate(runs):
+                turn = [item(f"asked {number}", "msg_2"), item(f"said {number}", "msg_2")]
+                storage.finish_run(live, ending(), turn[1:], turn)
+            await asyncio.gather(one.durable(runs[0][1]), *(storage.durable(live) for storage, live in runs))
+            with pytest.raises(ItemExists) as caught:
+                await one.add_conversation_items(OURS, "conv_1", [item("new"), item("again", "msg_1")])
+            assert caught.value.id == "msg_1"
+            whole = await one.read_conversation(OURS, "conv_1")
+            assert whole is not None
+            names = [each.id for each in whole[1]]
+            assert len(set(names)) == len(names) == 13
+            assert {"msg_1", "msg_2"} < set(names)
+            assert all(name.startswith("msg_") for name in names)
+            assert all(json.loads(each.content)["id"] == each.id for each in whole[1])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_pages_come_to_an_end_where_an_older_version_let_ids_stand_twice(place: Place, descending: bool) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            items = [item(str(number)) for number in range(4)]
+            await storage.create_conversation(OURS, "conv_1", created_at=1.0, metadata=b"", items=items)
+            await execute(place, "UPDATE conversation_items SET id = 'same' WHERE position <> 1")
+            after: str | None = None
+            for _ in range(4):
+                page = await storage.list_conversation_items(
+                    OURS, "conv_1", after=after, limit=1, descending=descending
+                )
+                assert page is not None
+                if not page.has_more:
+                    return
+                after = page.data[-1].id
+            pytest.fail("it goes round")
 
     run(scenario)
 

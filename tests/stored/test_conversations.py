@@ -137,6 +137,57 @@ def test_a_conversation_that_is_gone_is_named_to_who_goes_on_from_a_response_in_
     assert client.responses.create(model="lab/echo", input="so", previous_response_id=alone.id).output_text
 
 
+def pages(api: Api, path: str, order: str, limit: int) -> list[str]:
+    """The texts of users, page by page, as far as it goes on."""
+    found: list[Any] = []
+    after = ""
+    while len(found) < 50:
+        page = api.get(f"{path}?order={order}&limit={limit}{after}").json
+        found += page["data"]
+        if not page["has_more"]:
+            break
+        after = f"&after={page['last_id']}"
+    assert len({item["id"] for item in found}) == len(found)
+    return [part["text"] for item in found if item["role"] == "user" for part in item["content"]]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_items_that_come_with_the_same_id_are_all_found_page_by_page(
+    keeping: Running, client: openai.OpenAI, limit: int
+) -> None:
+    """In one request, in a later one of the chain, and in a conversation."""
+    same = [{**HELLO, "id": "msg_same", "content": words} for words in ("one", "two", "three")]
+    made = client.conversations.create()
+    with Api(keeping) as api:
+
+        def ask(**members: Any) -> str:
+            given = api.post("/v1/responses", {"model": "lab/echo", **members})
+            assert given.status == 200
+            return str(given.json["id"])
+
+        last = ask(input=same, previous_response_id=ask(input=same))
+        ask(input=same, conversation=made.id)
+        ask(input=[*same, {"type": "item_reference", "id": "msg_same"}], conversation=made.id)
+        words = ["one", "two", "three"] * 2
+        for path in (f"/v1/responses/{last}/input_items", f"/v1/conversations/{made.id}/items"):
+            assert pages(api, path, "asc", limit) == words
+            assert pages(api, path, "desc", limit) == words[::-1]
+
+
+def test_an_id_that_a_conversation_has_already_is_refused(keeping: Running, client: openai.OpenAI) -> None:
+    named = {**HELLO, "id": "msg_named"}
+    with Api(keeping) as api:
+        made = api.post("/v1/conversations", {"items": [named]}).json["id"]
+        again = api.post(f"/v1/conversations/{made}/items", {"items": [HELLO, named]})
+        twice = api.post("/v1/conversations", {"items": [HELLO, named, named]})
+        other = api.post("/v1/conversations", {"items": [named]})
+    assert (again.status, again.error["param"]) == (400, "items[1].id")
+    assert "'msg_named' already; leave the id out" in again.error["message"]
+    assert (twice.status, twice.error["param"]) == (400, "items[2].id")
+    assert other.status == 200  # it names one item of each
+    assert len(client.conversations.items.list(made).data) == 1
+
+
 def test_what_failed_is_not_added_to_a_conversation(client: openai.OpenAI) -> None:
     made = client.conversations.create()
     list(

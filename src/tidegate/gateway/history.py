@@ -25,6 +25,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """The response that it goes on from."""
     conversation: Ref | None = None
     """The conversation that it belongs to."""
+    taken: frozenset[str] = frozenset()
+    """The ids of the items before its own."""
     seen: int = 0
     """Where what it adds to that begins to count: behind the items that it is asked with."""
 
@@ -32,17 +34,19 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 async def look_up(storage: Storage, archive: Archive, references: References, tenant: Tenant) -> History:
     """Raises InvalidRequest and NotFound, each with the official text, where something is not there or not usable."""
     items: list[bytes] = []
+    taken: frozenset[str] = frozenset()
     previous: Ref | None = None
     conversation: Ref | None = None
     seen = 0
     try:
         if references.previous is not None:
-            previous, items = await _turns(storage, archive, references.previous, tenant)
+            previous, items, taken = await _turns(storage, archive, references.previous, tenant)
         elif references.conversation is not None:
             found = await storage.read_conversation(tenant, references.conversation)
             if found is None:
                 raise NotFound(f"Conversation with id '{references.conversation}' not found.", param="conversation")
             conversation, items = found[0].ref, [item.content for item in found[1]]
+            taken = frozenset(item.id for item in found[1])
             seen = found[1][-1].position + 1 if items else 0
     except HistoryIncomplete as hole:
         raise previous_not_found(hole.gone, hole.following) from None
@@ -58,12 +62,15 @@ async def look_up(storage: Storage, archive: Archive, references: References, te
         named={name: item.content for name, item in named.items()},
         previous=previous,
         conversation=conversation,
+        taken=taken,
         seen=seen,
     )
 
 
-async def _turns(storage: Storage, archive: Archive, response_id: str, tenant: Tenant) -> tuple[Ref, list[bytes]]:
-    """A response, and all items up to its own."""
+async def _turns(
+    storage: Storage, archive: Archive, response_id: str, tenant: Tenant
+) -> tuple[Ref, list[bytes], frozenset[str]]:
+    """A response, all items up to its own, and their ids."""
     if not response_id.startswith(RESPONSE):
         raise previous_not_found(response_id)
     chain = await archive.patiently(partial(storage.read_chain, tenant, response_id))
@@ -80,4 +87,5 @@ async def _turns(storage: Storage, archive: Archive, response_id: str, tenant: T
         items += [item.content for item in link.items]
         if link.status == "failed" and not any(item.role == "output" for item in link.items):
             items += await archive.outputs_of_dead(tenant, link.ref.id)
-    return chain.ref, items
+    taken = frozenset(item.id for link in chain.links for item in link.items)
+    return chain.ref, items, taken.union(item.id for item in chain.before)

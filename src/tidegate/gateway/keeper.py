@@ -162,8 +162,7 @@ class Keeper:
             return None
         found = await look_up(self.storage, self.archive, plan.references, tenant)
         if plan.run is not None:
-            plan.run.previous, plan.run.conversation = found.previous, found.conversation
-            plan.run.seen = found.seen
+            plan.run.build_on(found)
         return found
 
     @staticmethod

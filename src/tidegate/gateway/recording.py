@@ -18,6 +18,7 @@ from tidegate.wire.errors import TidegateError
 
 if TYPE_CHECKING:
     from tidegate.gateway.exchange import Exchange
+    from tidegate.gateway.history import History
     from tidegate.gateway.keeper import Keeper
 
 __all__ = ["Recording", "new_item_id"]
@@ -47,13 +48,13 @@ class Recording:
         "_kept",
         "_live",
         "_new",
+        "_seen",
         "_written",
         "conversation",
         "exchange",
         "is_shared",
         "previous",
         "public_id",
-        "seen",
     )
 
     def __init__(self, keeper: "Keeper", new: NewRun, inputs: Sequence[Item], kept: Kept | None) -> None:
@@ -71,9 +72,17 @@ class Recording:
         """Nothing builds on a stream that is kept as frames alone."""
         self.previous: Ref | None = None
         self.conversation: Ref | None = None
-        self.seen = 0
-        """See :class:`tidegate.gateway.history.History`."""
+        self._seen = 0
         self.exchange: Exchange | None = None
+
+    def build_on(self, history: "History") -> None:
+        """What the request goes on from. An item that comes again is kept under an id of its own, so that each names one
+        item."""
+        self.previous, self.conversation, self._seen = history.previous, history.conversation, history.seen
+        self._inputs = [
+            item.called(new_item_id(item.id.partition("_")[0][:16] or "item")) if item.id in history.taken else item
+            for item in self._inputs
+        ]
 
     async def durable(self) -> None:
         """Until the run is on the disk. Raises StorageUnavailable."""
@@ -113,7 +122,7 @@ class Recording:
             self._new,
             previous=self.previous,
             conversation=self.conversation,
-            first_position=self.seen,
+            first_position=self._seen,
             stream=stream is not None,
             request=kept.response if kept is not None else b"",
         )

@@ -12,13 +12,14 @@ from tidegate.dialects.responses.conversations import (
     parse_conversation,
     parse_items,
     parse_metadata,
+    repeated_item,
 )
 from tidegate.gateway.gateway import Gateway
 from tidegate.gateway.ids import IdSupply
 from tidegate.gateway.recording import new_item_id
 from tidegate.server.kept import ConversationDeleted
 from tidegate.server.stored import admitted, check_include, page_of, paging
-from tidegate.storage.records import Conversation, CursorUnknown, Item, Page, Tenant
+from tidegate.storage.records import Conversation, CursorUnknown, Item, ItemExists, Page, Tenant
 from tidegate.storage.storage import Storage
 from tidegate.wire import jsonio
 from tidegate.wire.errors import NotFound
@@ -72,8 +73,12 @@ class Conversations:
         keeper.quota.check(tenant, principal.key_id)
         storage, name = keeper.storage, request.path_params["id"]
         check_include(request)
-        items = parse_items(await request.body(), new_item_id)
-        added = await storage.add_conversation_items(tenant, name, [Item(*item) for item in items])
+        items = [Item(*item) for item in parse_items(await request.body(), new_item_id)]
+        try:
+            added = await storage.add_conversation_items(tenant, name, items)
+        except ItemExists as known:
+            place = [item.id for item in items].index(known.id)
+            raise repeated_item(known.id, f"items[{place}].id") from None
         if added is None:
             raise _not_found(name)
         return _json(page_of(Page(added, has_more=False)))

@@ -1,5 +1,6 @@
 """Conversations and their items. They have no expiry: they stay until they are deleted (protocol §1.9)."""
 
+import secrets
 from collections.abc import Sequence
 from typing import Final
 
@@ -66,6 +67,15 @@ _FIND = Sql(f"""
     SELECT {_COLUMNS} FROM conversation_items
     WHERE tenant = {tenants.NUMBER} AND id = :id AND conversation = :number ORDER BY number DESC LIMIT 1
 """)
+# An older version let an id stand in a conversation twice. The last place in the order asked for never leads backwards.
+_LOCATE: Final = {
+    descending: Sql(f"""
+        SELECT position FROM conversation_items
+        WHERE tenant = {tenants.NUMBER} AND id = :id AND conversation = :number ORDER BY position {order} LIMIT 1
+    """)
+    for descending, order in ((False, "DESC"), (True, "ASC"))
+}
+_HOLD = Sql("UPDATE conversations SET bytes = bytes WHERE number = :number AND id = :id RETURNING number")
 _BEFORE: Final = """
     FROM conversations c LEFT JOIN conversation_items i ON i.conversation = c.number AND i.position < :position
     WHERE c.number = :number AND c.tenant = {tenant}
@@ -96,7 +106,7 @@ def create(
         yield _SEAL(number=number, sealed=keyring.current, metadata=sealed)
     ref = Ref(number, id_)
     if items:
-        yield from add(ref, tenant, items, keyring)
+        yield from _append(ref, tenant, items, keyring)
     return ref
 
 
@@ -140,7 +150,36 @@ def remove(tenant: Tenant, id_: str) -> Work[int | None]:
 
 
 def add(conversation: Ref, tenant: Tenant, items: Sequence[Item], keyring: Keyring) -> Work[list[StoredItem] | None]:
-    """Append items; None when the conversation was deleted meanwhile."""
+    """Append items; None when the conversation was deleted meanwhile. An id names one item of it: what has one that is
+    taken gets another."""
+    if not (yield _HOLD(number=conversation.number, id=conversation.id)):
+        return None
+    taken = yield from _taken(conversation, tenant, items)
+    apart: list[Item] = []
+    for item in items:
+        apart.append(item.called(_fresh(item.id)) if item.id in taken else item)
+        taken.add(item.id)
+    return (yield from _append(conversation, tenant, apart, keyring))
+
+
+def _taken(conversation: Ref, tenant: Tenant, items: Sequence[Item]) -> Work[set[str]]:
+    """Which of their ids the conversation has."""
+    names = {"number": conversation.number, "organization": tenant.organization, "project": tenant.project}
+    found = set()
+    for id_ in dict.fromkeys(item.id for item in items):
+        if (yield _FIND(id=id_, **names)):
+            found.add(id_)
+    return found
+
+
+def _fresh(id_: str) -> str:
+    """An id of the same kind."""
+    return f"{id_.partition('_')[0][:16] or 'item'}_{secrets.token_hex(24)}"
+
+
+def _append(
+    conversation: Ref, tenant: Tenant, items: Sequence[Item], keyring: Keyring
+) -> Work[list[StoredItem] | None]:
     size = sum(len(item.content) for item in items)
     rows = yield _TAKE(number=conversation.number, id=conversation.id, count=len(items), size=size)
     if not rows:
@@ -165,10 +204,17 @@ def add(conversation: Ref, tenant: Tenant, items: Sequence[Item], keyring: Keyri
     return [StoredItem(item.id, item.content, position, "input") for position, item in enumerate(items, first)]
 
 
-def extend(tenant: Tenant, id_: str, items: Sequence[Item], keyring: Keyring) -> Work[list[StoredItem] | None]:
-    """Append items to a conversation of this tenant; None when it has no such conversation."""
+def extend(tenant: Tenant, id_: str, items: Sequence[Item], keyring: Keyring) -> Work[list[StoredItem] | str | None]:
+    """Append items to a conversation of this tenant; None when it has no such conversation, and the id of an item when it has
+    that already."""
     found = yield from get(tenant, id_, keyring)
-    return None if found is None else (yield from add(found.ref, tenant, items, keyring))
+    if found is None or not (yield _HOLD(number=found.ref.number, id=id_)):
+        return None
+    taken = yield from _taken(found.ref, tenant, items)
+    for item in items:
+        if item.id in taken:
+            return item.id
+    return (yield from _append(found.ref, tenant, items, keyring))
 
 
 def page(
@@ -181,10 +227,12 @@ def page(
     number = found.ref.number
     position = _START[descending]
     if after is not None:
-        rows = yield _FIND(number=number, id=after, organization=tenant.organization, project=tenant.project)
+        rows = yield _LOCATE[descending](
+            number=number, id=after, organization=tenant.organization, project=tenant.project
+        )
         if not rows:
             raise CursorUnknown(after)
-        position = rows[0][1]
+        position = rows[0][0]
     rows = yield _PAGE[descending](number=number, position=position, count=limit + 1)
     return Page([_opened(row, number, tenant, keyring) for row in rows[:limit]], len(rows) > limit)
 

@@ -6,6 +6,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from tidegate.storage.entry import UsageEntry
+from tidegate.wire import jsonio
 
 __all__ = [
     "ENDED",
@@ -18,6 +19,7 @@ __all__ = [
     "HistoryTooLarge",
     "Interrupted",
     "Item",
+    "ItemExists",
     "Journal",
     "Link",
     "NewRun",
@@ -55,6 +57,14 @@ class CursorUnknown(LookupError):
     """`after` names no item of the list that is paged."""
 
 
+class ItemExists(ValueError):
+    """The conversation has an item of that id already."""
+
+    def __init__(self, id: str) -> None:  # noqa: A002
+        super().__init__(id)
+        self.id = id
+
+
 class HistoryIncomplete(LookupError):
     """An earlier run of the chain was deleted, or the conversation that it began in: those turns are gone, and the rest must
     not pass for the whole."""
@@ -89,6 +99,10 @@ class Item(msgspec.Struct, frozen=True):
 
     id: str
     content: bytes
+
+    def called(self, name: str) -> "Item":
+        """The same under another id."""
+        return Item(name, jsonio.encode({**jsonio.members(self.content), "id": jsonio.raw(name)}))
 
 
 class StoredItem(msgspec.Struct, frozen=True):

@@ -45,6 +45,7 @@ from tidegate.storage.records import (
     Ending,
     Interrupted,
     Item,
+    ItemExists,
     Journal,
     NewRun,
     Page,
@@ -409,8 +410,11 @@ class Storage:
         id: str,  # noqa: A002
         items: Sequence[Item],
     ) -> list[StoredItem] | None:
-        """Append items; they come back with their positions."""
-        return await self._execute(partial(conversations.extend, tenant, id, items, self.keyring))
+        """Append items; they come back with their positions. Raises ItemExists, and appends nothing then."""
+        added = await self._execute(partial(conversations.extend, tenant, id, items, self.keyring))
+        if isinstance(added, str):
+            raise ItemExists(added)
+        return added
 
     async def list_conversation_items(
         self,

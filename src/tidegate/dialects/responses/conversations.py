@@ -10,6 +10,7 @@ from tidegate.dialects.responses.request import Metadata
 from tidegate.dialects.responses.state import NewId, is_reference, kept_items
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest
 
 __all__ = [
     "ConversationBody",
@@ -19,6 +20,7 @@ __all__ = [
     "parse_conversation",
     "parse_items",
     "parse_metadata",
+    "repeated_item",
 ]
 
 Items = Annotated[list[InputItem], Meta(max_length=20)]
@@ -83,8 +85,19 @@ def conversation_object(name: str, created_at: float, metadata: bytes) -> Conver
     return ConversationObject(name, "conversation", int(created_at), msgspec.Raw(metadata))
 
 
+def repeated_item(name: str, param: str) -> InvalidRequest:
+    """An id names one item of a conversation: else nobody could go on behind it, page by page."""
+    return invalid(
+        param, f"the conversation has an item with id '{name}' already; leave the id out, and it gets a new one."
+    )
+
+
 def _kept(body: bytes, items: list[InputItem], new_id: NewId) -> list[tuple[str, bytes]]:
+    names: set[str] = set()
     for place, item in enumerate(items):
+        if item.id is not None and item.id in names:
+            raise repeated_item(item.id, f"items[{place}].id")
+        names.add(item.id or "")
         if item.type is None and item.role is None and item.id is None:
             raise missing(f"items[{place}].type")
         if is_reference(item):

@@ -182,11 +182,12 @@ class PromptRequest(Generic[Asked]):
     def kept_items(self, new_id: NewId) -> list[tuple[str, bytes]]:
         """See :func:`tidegate.dialects.responses.state.kept_items`. Before `resolve`. The history that is at hand is kept
         nowhere else, so that it counts as the request's own."""
-        own = kept_items(self.members.get("input"), self.typed.input, new_id)
-        if self.ground is None or not self.ground.history:
-            return own
-        before = jsonio.raw([msgspec.Raw(item) for item in self.ground.history])
-        return [*kept_items(before, jsonio.decode(before, _input), new_id), *own]
+        before: list[tuple[str, bytes]] = []
+        if self.ground is not None and self.ground.history:
+            history = jsonio.raw([msgspec.Raw(item) for item in self.ground.history])
+            before = kept_items(history, jsonio.decode(history, _input), new_id)
+        own = kept_items(self.members.get("input"), self.typed.input, new_id, [name for name, _ in before])
+        return [*before, *own]
 
     def settle(self) -> int:
         """Nothing will be looked up any more: what is at hand takes effect, if that is all. Returns how many bytes of items

@@ -178,19 +178,28 @@ def check_pairs(items: "Iterable[InputItem]") -> None:
 
 
 def kept_items(
-    given: msgspec.Raw | None, typed: "str | list[InputItem] | None", new_id: NewId
+    given: msgspec.Raw | None,
+    typed: "str | list[InputItem] | None",
+    new_id: NewId,
+    taken: Iterable[str] = (),
 ) -> list[tuple[str, bytes]]:
     """An input as the items that are kept: id and JSON of each, in order. Items that stand for others are left out: those
-    are kept already."""
+    are kept already. An id that comes again, or is `taken`, gives way to a new one, so that each names one item."""
     if typed is None or given is None:
         return []
     if isinstance(typed, str):
         return [_kept({}, "message", new_id, role="user", content=typed)]
-    return [
-        _kept(jsonio.members(raw), item.type or "message", new_id, name=item.id, role=item.role, content=item.content)
-        for item, raw in zip(typed, jsonio.elements(given), strict=True)
-        if not is_reference(item)
-    ]
+    kept: list[tuple[str, bytes]] = []
+    names = set(taken)
+    for item, raw in zip(typed, jsonio.elements(given), strict=True):
+        if not is_reference(item):
+            name = None if item.id in names else item.id
+            one = _kept(
+                jsonio.members(raw), item.type or "message", new_id, name=name, role=item.role, content=item.content
+            )
+            names.add(one[0])
+            kept.append(one)
+    return kept
 
 
 def _kept(
