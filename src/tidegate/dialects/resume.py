@@ -36,9 +36,11 @@ class _Event(msgspec.Struct, gc=False):
     type: str = ""
     sequence_number: int | None = None
     error: msgspec.Raw = jsonio.EMPTY
+    response: msgspec.Raw = jsonio.EMPTY
 
 
 _event = jsonio.decoder(_Event)
+_NOTHING = b'{"object":"response"}'
 
 
 class FrameResume(ABC):
@@ -138,7 +140,8 @@ class ResponsesResume(FrameResume):
     __slots__ = ("_begun", "_named", "_profile", "after")
 
     def __init__(self, after: int | None, begun: bytes, profile: Profile) -> None:
-        """`begun` is the response object as it was when the stream began; `profile` that of the client who reads it."""
+        """`begun` is the response object as it was when the stream began, empty where that stands in the stream alone;
+        `profile` that of the client who reads it."""
         super().__init__(after)
         self._begun = begun
         self._profile = profile
@@ -161,12 +164,14 @@ class ResponsesResume(FrameResume):
     def _read(self, frame: sse.Frame) -> None:
         super()._read(frame)
         self._named = bool(frame.event)
+        if not self._begun:
+            self._begun = bytes(_read(frame.data).response)
 
     def _has_ended(self) -> bool:
         return self._last == b"[DONE]" or _read(self._last).type in ENDINGS
 
     def _failure(self, error: TidegateError) -> bytes:
-        return broken_off(self._begun, self._last_number(), error, named=self._named)
+        return broken_off(self._begun or _NOTHING, self._last_number(), error, named=self._named)
 
     def _last_number(self) -> int:
         number = _read(self._last).sequence_number

@@ -89,7 +89,7 @@ class Kept(NamedTuple):
     path: str
     summary: str
     answer: type[Any] | None
-    """None: a stream of events in the dialect that it was begun in."""
+    """None: a stream in the dialect that it was begun in, of events or as Gemini's array."""
     query: tuple[str, ...] = ()
     body: type[Any] | None = None
     body_required: bool = True

@@ -103,7 +103,7 @@ def document() -> dict[str, Any]:
     }
     for one in KEPT:
         content = {} if one.body is None else {_JSON: {"schema": schema_of[one.body]}}
-        answer: dict[str, Any] = {} if one.answer is None else {_JSON: {"schema": schema_of[one.answer]}}
+        answer: dict[str, Any] = {_JSON: {"schema": _CHUNKS if one.answer is None else schema_of[one.answer]}}
         description = "Done."
         if one.streams:
             answer["text/event-stream"] = {"schema": {"type": "string"}}
@@ -145,6 +145,9 @@ def refusals(kinds: Iterable[type[TidegateError]]) -> dict[str, dict[str, Any]]:
         }
         for status, meaning in meanings.items()
     }
+
+
+_CHUNKS = {"type": "array", "items": {"type": "object"}, "description": "Gemini's streams without `alt=sse`."}
 
 
 def _operation(

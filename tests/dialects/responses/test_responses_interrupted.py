@@ -68,6 +68,15 @@ def test_a_stream_without_event_lines_ends_without_them() -> None:
     assert b"event:" not in remains.closing(BEGUN, None)
 
 
+def test_a_stream_that_is_kept_for_its_frames_alone_knows_its_response_from_them() -> None:
+    created = frame(0, "response.created", response={"id": "resp_2", "status": "in_progress"})
+    for written, name in ((created + frame(1), "resp_2"), (b"", None)):
+        resume = ResponsesResume(5, b"", PROFILES["openai"])
+        resume.feed(written)
+        response = read_frames(resume.broken(GONE))[-1].json["response"]
+        assert (response.get("id"), response["status"]) == (name, "failed")
+
+
 def test_what_was_written_is_read_however_long_its_frames_are() -> None:
     """A request that is longer than any frame of a provider may be is repeated in the first events."""
     long = "I" * (FRAME_LIMIT + 1024 * 1024)
