@@ -8,17 +8,21 @@ from tidegate.dialects.stops import StopFilter
 from tidegate.wire import jsonio
 from tidegate.wire.errors import UpstreamBroken
 from tidegate.wire.events import (
+    Annotation,
     ChoiceEnd,
     Event,
     Failed,
     Finished,
     Laws,
     MessageEnd,
+    ReasoningDelta,
     Started,
     TextDelta,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
+    Usage,
+    UsageReport,
 )
 
 
@@ -120,6 +124,33 @@ def test_nothing_follows_of_a_call_whose_choice_is_cut() -> None:
     assert [event.index for event in out if isinstance(event, ToolCallStart)] == [0, 2]
     assert [event.index for event in out if isinstance(event, ToolCallEnd)] == [0, 2]
     assert [event.index for event in out if isinstance(event, ToolCallDelta)] == [0, 2]
+
+
+def test_a_source_between_the_pieces_of_a_stop_sequence_does_not_hide_it() -> None:
+    stream = StopFilter(["END"])
+    source = Annotation(jsonio.raw({"type": "url_citation", "url": "https://a.example"}))
+    out = [one for event in (Started(), TextDelta("abE"), source, TextDelta("NDc")) for one in stream.feed([event])]
+    assert text(out) == "ab"
+    assert source in out
+    assert stream.cut
+
+
+def test_a_source_goes_on_where_no_stop_sequence_comes_of_it() -> None:
+    stream = StopFilter(["END"])
+    source = Annotation(jsonio.raw({"type": "url_citation", "url": "https://a.example"}))
+    out = stream.feed([Started(), TextDelta("abE"), source, TextDelta("x"), ChoiceEnd("stop"), Finished()])
+    assert text(out) == "abEx"
+    assert source in out
+
+
+def test_what_is_cut_off_is_counted_and_the_figures_of_the_provider_pass() -> None:
+    stream = StopFilter(["END"])
+    figures = UsageReport(Usage(1, 2))
+    out = stream.feed([Started(), TextDelta("aENDb"), ReasoningDelta("cc"), figures, ChoiceEnd("stop"), Finished()])
+    assert [event for event in out if isinstance(event, UsageReport)] == [figures]
+    assert isinstance(out[-1], UsageReport)
+    assert stream.unsaid() == "ENDbcc"
+    assert stream.unsaid() == ""
 
 
 def test_text_that_waited_is_told_before_a_failure() -> None:

@@ -42,6 +42,11 @@ class Canned:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
 
+    def say(self, *answers: bytes) -> None:
+        """What the next requests get."""
+        self._answers = answers
+        self.requests.clear()
+
     def toml(self, name: str = "canned", kind: str = "sim", more: str = "") -> str:
         """A provider table for it, with one model, `m`."""
         return f'\n[providers.{name}]\nkind = "{kind}"\nbase_url = "{self.url}"\nmodels = ["m"]\n{more}\n'

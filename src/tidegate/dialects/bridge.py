@@ -45,6 +45,7 @@ from tidegate.wire.events import (
     ToolCallStart,
     Usage,
     UsageReport,
+    estimate_tokens,
 )
 from tidegate.wire.items import CanonicalRequest, HostedTool, Item, Message, OpaqueItem, Reasoning, TextPart
 
@@ -243,10 +244,11 @@ class Bridge:
             if self.next_body:
                 self._used = next((one.usage for one in events if isinstance(one, UsageReport)), self._used)
                 return None
+        watch = Watch(self, destination, self._call)
         stops = self.stop_filter()
         if stops is not None:
             events = stops.feed(events)
-        watch = Watch(self, destination, self._call)
+            watch.count(stops.unsaid())
         collector = Collector()
         for event in watch.pass_on(events, ended=True):
             collector.add(event)
@@ -321,13 +323,26 @@ class Bridge:
 class Watch:
     """Looks at the events of an answer as they pass: seals reasoning, keeps usage and the true status."""
 
-    __slots__ = ("_bridge", "_bytes", "_call", "_destination", "_thought", "_usage", "failure", "finished", "status")
+    __slots__ = (
+        "_bridge",
+        "_bytes",
+        "_call",
+        "_counted",
+        "_destination",
+        "_thought",
+        "_usage",
+        "failure",
+        "finished",
+        "status",
+    )
 
     def __init__(self, bridge: Bridge, destination: Destination, call: Call) -> None:
         self._bridge = bridge
         self._destination = destination
         self._call = call
         self._bytes = 0
+        self._counted = 0
+        """Those that had come before the last report of the provider."""
         self._thought = False
         """There are words in the reasoning that is open."""
         self._usage: Usage | None = None
@@ -343,7 +358,19 @@ class Watch:
         self._bytes += len(text) if text.isascii() else len(text.encode())
 
     def usage(self) -> Usage:
-        return self._usage or estimated_usage(self._call.request_bytes, self._bytes)
+        """The provider's figures. Of an answer that is not over they are those so far, and an estimate of what came behind
+        them."""
+        told = self._usage
+        if told is None:
+            return estimated_usage(self._call.request_bytes, self._bytes)
+        if not told.estimated and (self.finished or self._bytes == self._counted):
+            return told
+        since = estimate_tokens(self._bytes - self._counted)
+        return msgspec.structs.replace(told, output_tokens=told.output_tokens + since, estimated=True)
+
+    def report(self) -> UsageReport:
+        """All that the client's answer has used."""
+        return UsageReport(self.usage())
 
     def pass_on(self, events: Iterable[Event], *, ended: bool = False) -> list[Event]:
         """`events` for the encoder: usage before the ending, and no failure among them. `ended`: no more will come, and
@@ -366,6 +393,9 @@ class Watch:
                     event = msgspec.structs.replace(event, name=self._bridge.called[name])
                 case UsageReport(usage=usage):
                     self._usage = usage
+                    self._counted = self._bytes
+                    if usage.estimated:
+                        continue  # of the output nothing is counted yet
                 case ChoiceEnd(reason=reason) if reason in _CUT:
                     self.status = "incomplete"
                 case Failed(error=error):
@@ -376,15 +406,15 @@ class Watch:
                     continue  # the client is told of silence when it is silent, not when the provider is
                 case Finished():
                     self.finished = True
-                    if self._usage is None:
+                    if self._usage is None or self._usage.estimated:
                         out.append(UsageReport(self.usage()))
                 case _:
                     pass
             out.append(event)
         if ended and not self.finished:
-            self.finished = True
-            if self._usage is None:
+            if self._usage is None or self.usage().estimated:
                 out.append(UsageReport(self.usage()))
+            self.finished = True
             out.append(Finished())
         return out
 
@@ -490,6 +520,8 @@ class BridgedStream(Events):
         if self._decoder is None or encoder is None:
             return self._native.fail(error)
         held, self._held = self._held, b""
+        if self._watch is not None:
+            encoder.encode([self._watch.report()])
         return held + encoder.fail(error)
 
     def usage(self) -> Usage:
@@ -511,6 +543,7 @@ class BridgedStream(Events):
             events = self._bridge.paused(events)
         if self._stops is not None:
             events = self._stops.feed(events)
+            watch.count(self._stops.unsaid())
         try:
             out = encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))
         except WireError as error:  # more than an answer may hold

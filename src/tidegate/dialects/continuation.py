@@ -133,6 +133,9 @@ class _Listener(Watch):
             return out
         return [UsageReport(self._before.plus(one.usage)) if isinstance(one, UsageReport) else one for one in out]
 
+    def report(self) -> UsageReport:
+        return UsageReport(self._before.plus(self.usage()))
+
 
 class ContinuableBridge(Bridge):
     """A bridge that keeps what was asked until the answer is complete."""

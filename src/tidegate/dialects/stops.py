@@ -6,15 +6,19 @@ import msgspec
 
 from tidegate.wire import jsonio
 from tidegate.wire.events import (
+    Annotation,
     ChoiceEnd,
     Event,
     Failed,
     Finished,
     MessageEnd,
+    ReasoningDelta,
+    RefusalDelta,
     TextDelta,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
+    UsageReport,
 )
 
 __all__ = ["StopFilter"]
@@ -32,7 +36,9 @@ class StopFilter:
     """Canonical events in, the same out up to a stop sequence; `cut` is true from there on.
 
     Text that may be the beginning of a stop sequence is held back until the next event tells; everything else goes on at
-    once. Log probabilities go with the text of their tokens; a token that a stop sequence cuts has none. With several choices, each is cut by itself, and the answer ends when all that began are.
+    once, a source too, which interrupts no text. Log probabilities go with the text of their tokens; a token that a stop
+    sequence cuts has none. With several choices, each is cut by itself, and the answer ends when all that began are. Figures
+    of the provider pass in any case.
     """
 
     def __init__(self, stops: Iterable[str], *, choices: int = 1) -> None:
@@ -46,27 +52,42 @@ class StopFilter:
         """The choice of each call that is open."""
         self.cut = False
         """The answer is complete although the provider goes on: its call is to be ended."""
+        self._unsaid: list[str] = []
+
+    def unsaid(self) -> str:
+        """What was said and cut off since the last time. The provider charges for it."""
+        if not self._unsaid:
+            return ""
+        text = "".join(self._unsaid)
+        self._unsaid.clear()
+        return text
 
     def feed(self, events: Iterable[Event]) -> list[Event]:
         out: list[Event] = []
         for event in events:
             if self.cut:
-                break
+                if isinstance(event, UsageReport):
+                    out.append(event)
+                else:
+                    self._drop(event)
+                continue
             if isinstance(event, TextDelta):
                 self._on_text(event, out)
                 continue
             choice = getattr(event, "choice", None)
             if choice is not None:
                 if choice in self._cut:
+                    self._drop(event)
                     continue
-                if choice in self._held:
+                if choice in self._held and not isinstance(event, Annotation):
                     # What follows is no text of this message: the beginning of a stop sequence was none.
                     self._release(choice, out)
             if isinstance(event, ToolCallStart):
                 self._open_calls[event.index] = event.choice
             elif isinstance(event, ToolCallDelta | ToolCallEnd):
-                if event.index not in self._open_calls:
-                    continue  # of a choice that is cut
+                if event.index not in self._open_calls:  # of a choice that is cut
+                    self._drop(event)
+                    continue
                 if isinstance(event, ToolCallEnd):
                     del self._open_calls[event.index]
             elif isinstance(event, Finished | Failed):
@@ -78,6 +99,7 @@ class StopFilter:
     def _on_text(self, event: TextDelta, out: list[Event]) -> None:
         choice = event.choice
         if choice in self._cut:
+            self._drop(event)
             return
         text = self._held.pop(choice, "") + event.text
         logprobs = self._logprobs.pop(choice, [])
@@ -88,6 +110,7 @@ class StopFilter:
             at, stop = min(found, key=lambda one: (one[0] + len(one[1]), one[0]))
             if at:
                 out.append(TextDelta(text[:at], choice, logprobs[: _whole(logprobs, text[at:])] or None))
+            self._unsaid.append(text[at:])
             self._end(choice, stop, out)
             return
         keep = self._undecided(text)
@@ -100,6 +123,10 @@ class StopFilter:
             self._held[choice] = held
         if logprobs:
             self._logprobs[choice] = logprobs
+
+    def _drop(self, event: Event) -> None:
+        if isinstance(event, TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta):
+            self._unsaid.append(event.text)
 
     def _undecided(self, text: str) -> int:
         """How many characters at the end may be the beginning of a stop sequence."""

@@ -287,7 +287,8 @@ class Opaque(msgspec.Struct, gc=False):
 
 
 class UsageReport(msgspec.Struct, gc=False):
-    """Figures so far; a later report replaces an earlier one."""
+    """Figures so far; a later report replaces an earlier one. `estimated`, from a decoder, are those that do not count the
+    output yet: what is said from then on comes on top."""
 
     usage: Usage
 

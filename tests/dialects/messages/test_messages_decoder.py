@@ -298,8 +298,9 @@ def test_thinking_tokens_are_counted_as_reasoning() -> None:
     assert collected(decoded([data])).usage.reasoning_tokens == 5
 
 
-def test_the_beginning_of_an_answer_is_no_report_of_its_usage() -> None:
-    assert [event for event in decoded([BROKEN["cut"]]) if isinstance(event, UsageReport)] == []
+def test_the_beginning_of_an_answer_counts_its_input_and_nothing_of_its_output() -> None:
+    reports = [event.usage for event in decoded([BROKEN["cut"]]) if isinstance(event, UsageReport)]
+    assert reports == [Usage(input_tokens=11, estimated=True)]
 
 
 def test_a_web_search_becomes_an_item_with_query_sources_and_its_own_blocks() -> None:

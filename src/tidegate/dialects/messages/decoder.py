@@ -243,7 +243,8 @@ class MessagesDecoder:
         elif kind == "content_block_stop":
             answer.stop_block(found.index, out)
         elif kind == "message_start":
-            answer.start(found.message, out)
+            if answer.start(found.message, out):
+                answer.foretell(out)
         elif kind == "message_delta":
             answer.report(found.usage, out)
             if found.delta is not None:
@@ -306,17 +307,24 @@ class _Answer:
         self._stop_sequence = ""
         self._explanation = ""
 
-    def start(self, message: msgspec.Raw, out: list[Event]) -> None:
+    def start(self, message: msgspec.Raw, out: list[Event]) -> bool:
+        """Whether it is the first one."""
         if self._begun:
-            return
+            return False
         self._begun = True
         try:
             found = _whole.decode(message) if message else _Whole()
         except jsonio.UNREADABLE:
             found = _Whole()
         self._begin(found.model or "", out)
-        # What stands here of the output is only its beginning: a report would pass for the whole of a cut answer.
         self._figures.read(found.usage)
+        return True
+
+    def foretell(self, out: list[Event]) -> None:
+        """The figures with which a stream begins. What they say of the output is only its beginning."""
+        if self._figures.found:
+            begun = msgspec.structs.replace(self._figures.usage(), output_tokens=0, reasoning_tokens=0, estimated=True)
+            out.append(UsageReport(self._used.plus(begun)))
 
     def report(self, usage: msgspec.Raw, out: list[Event]) -> None:
         """The figures so far, once the output is counted."""

@@ -165,7 +165,7 @@ class ResponsesEncoder:
     end: an item of its own, without words, would pass for the answer.
 
     `encode` raises WireError, at the beginning of a call and with nothing lost, once an answer is longer than
-    `HELD_LIMIT` bytes: its last event has to repeat all of it.
+    `HELD_LIMIT` bytes: its last event has to repeat all of it. Figures alone are always taken.
     """
 
     __slots__ = (
@@ -271,7 +271,7 @@ class ResponsesEncoder:
         self._envelope.continuations = continuations
 
     def encode(self, events: Iterable[Event]) -> bytes:
-        if self._size + self._beside > HELD_LIMIT:
+        if self._size + self._beside > HELD_LIMIT and any(type(event) is not UsageReport for event in events):
             raise WireError(f"the items of the answer are longer than {HELD_LIMIT} bytes")
         out = self._out
         for event in events:
