@@ -29,6 +29,7 @@ from tidegate.dialects.choices.chunk import members_of
 from tidegate.dialects.codec import json_object_or_none
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
+from tidegate.dialects.sources import Spoken, moved
 from tidegate.dialects.usage import read_usage
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -100,7 +101,7 @@ class _Called:
 class _Voice:
     """One choice of the answer."""
 
-    __slots__ = ("by_id", "by_index", "called", "calls", "choice", "cited", "details", "last", "logprobs", "message", "reason", "reasoning", "spoke", "stopped_by", "think", "thoughts")  # fmt: skip
+    __slots__ = ("by_id", "by_index", "called", "calls", "choice", "cited", "details", "last", "logprobs", "message", "reason", "reasoning", "spoke", "spoken", "stopped_by", "think", "thoughts")  # fmt: skip
 
     def __init__(self, choice: int, *, tags: bool) -> None:
         self.choice = choice
@@ -110,6 +111,7 @@ class _Voice:
         self.cited: set[str] = set()
         self.spoke = False
         """Anything was said."""
+        self.spoken = Spoken()
         self.think = ThinkSplitter() if tags else None
         self.reasoning = False
         """A reasoning item is open."""
@@ -355,6 +357,7 @@ class ChatDecoder:
     def _end_message(self, voice: _Voice, out: list[Event]) -> None:
         if voice.message:
             voice.message = False
+            voice.spoken.end()
             out.append(MessageEnd(voice.choice))
 
     def _take_text(self, voice: _Voice, text: str, out: list[Event]) -> None:
@@ -373,6 +376,7 @@ class ChatDecoder:
         if voice.called:
             self._go_on_behind_calls(voice, out)
         voice.spoke = True
+        voice.spoken.size += len(text)
         if voice.logprobs:
             out.append(TextDelta(text, voice.choice, voice.logprobs))
             voice.logprobs = []
@@ -427,7 +431,8 @@ class ChatDecoder:
                     self._speak(voice, out)
                     voice.message = True
                 voice.cited.add(str(annotation.get("url")))
-                out.append(Annotation(jsonio.raw(annotation), voice.choice))
+                placed = moved(jsonio.raw(annotation), -voice.spoken.begin)
+                out.append(Annotation(jsonio.raw(placed), voice.choice))
 
     def _take_images(self, voice: _Voice, value: msgspec.Raw, out: list[Event]) -> None:
         for given in _list(value):
@@ -440,6 +445,7 @@ class ChatDecoder:
             if found is not None:
                 self._go_on_behind_calls(voice, out)
                 voice.message = True
+                voice.spoken.end()
                 out.append(MediaDelta(*found, voice.choice))
             else:
                 # An address is no media; a reader of Markdown sees the picture all the same.
@@ -497,6 +503,7 @@ class ChatDecoder:
     def _start_call(self, voice: _Voice, called: _Called, out: list[Event]) -> None:
         self._speak(voice, out)
         voice.called = True
+        voice.spoken.end()
         self._end_complete_calls(voice, out)
         if not called.custom and called.name in self._wrapped:
             called.custom = True

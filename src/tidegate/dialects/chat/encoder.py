@@ -16,12 +16,15 @@ from tidegate.dialects.choices.encoder import ChoicesEncoder
 from tidegate.dialects.choices.head import head
 from tidegate.dialects.choices.reasons import FinishReason
 from tidegate.dialects.dialect import Call, Destination
+from tidegate.dialects.sources import Spoken, moved
 from tidegate.wire import jsonio
 from tidegate.wire.events import (
     Annotation,
     ChoiceEnd,
     Event,
     MediaDelta,
+    MessageEnd,
+    Opaque,
     Reason,
     ReasoningDelta,
     ReasoningEnd,
@@ -59,12 +62,12 @@ _SEPARATOR = "\n\n"
 class _Voice:
     """What has been said of one choice so far."""
 
-    __slots__ = ("annotations", "calls", "details", "images", "legacy", "prefix", "reasoning_part", "text")
+    __slots__ = ("annotations", "calls", "details", "images", "legacy", "prefix", "reasoning_part", "spoken")
 
     def __init__(self, prefix: bytes) -> None:
         self.prefix = prefix
         """A frame up to the first member of the delta."""
-        self.text = False
+        self.spoken = Spoken()
         self.calls = 0
         self.legacy = False
         """A call was said as `function_call`."""
@@ -106,7 +109,7 @@ class ChatEncoder(ChoicesEncoder):
 
     def _on_text(self, event: TextDelta, out: list[bytes]) -> None:
         voice = self._voices.get(event.choice) or self._begin(event.choice, out, b'""')
-        voice.text = True
+        voice.spoken.size += len(event.text)
         if event.logprobs is None:
             out.append(b'%b"content":%b%b' % (voice.prefix, jsonio.encode(event.text), self._after_delta))
             return
@@ -128,21 +131,32 @@ class ChatEncoder(ChoicesEncoder):
                 voice = self._voices.get(event.choice) or self._begin(event.choice, out, b'""')
                 self._delta(voice, out, {"refusal": event.text})
             case Annotation():
-                citation = _citation(event.value)
+                spoken = self._voices.get(event.choice)
+                citation = _citation(event.value, spoken.spoken.begin if spoken is not None else 0)
                 if citation is not None:
-                    voice = self._voices.get(event.choice) or self._begin(event.choice, out, b'""')
+                    voice = spoken or self._begin(event.choice, out, b'""')
                     # With an index the official SDK can fold entries of several chunks.
                     self._delta(voice, out, {"annotations": [{"index": voice.annotations, **citation}]})
                     voice.annotations += 1
             case MediaDelta():
                 voice = self._voices.get(event.choice) or self._begin(event.choice, out, b"null")
+                voice.spoken.end()
                 image = _image(data_url(event.media_type, event.data))
                 self._delta(voice, out, {"images": [{"index": voice.images, **image}]})
                 voice.images += 1
+            case MessageEnd(choice=choice):
+                self._end_message(choice)
+            case Opaque():
+                self._end_message(0)
             case ChoiceEnd():
                 self._on_choice_end(event, out)
             case _:
                 super()._on_other(event, out)
+
+    def _end_message(self, choice: int) -> None:
+        voice = self._voices.get(choice)
+        if voice is not None:
+            voice.spoken.end()
 
     def _begin(self, choice: int, out: list[bytes], content: bytes) -> _Voice:
         """The chunk with the role, which comes first for every choice."""
@@ -169,12 +183,15 @@ class ChatEncoder(ChoicesEncoder):
         voice = self._voices.get(event.choice)
         if event.encrypted:
             voice = voice or self._begin(event.choice, out, b"null")
-            voice.details.append(_detail(event.encrypted, len(voice.details), text=voice.text, calls=voice.calls))
+            voice.details.append(
+                _detail(event.encrypted, len(voice.details), text=voice.spoken.size > 0, calls=voice.calls)
+            )
         if voice is not None and voice.reasoning_part is not None:
             voice.reasoning_part = ("", 0)
 
     def _on_call(self, event: ToolCallStart, out: list[bytes]) -> None:
         voice = self._voices.get(event.choice) or self._begin(event.choice, out, b"null")
+        voice.spoken.end()
         legacy = self._legacy and not event.custom and not voice.calls
         place = voice.calls - voice.legacy  # a `function_call` is none of the `tool_calls`
         self._calls[event.index] = _Called(voice, place, custom=event.custom, legacy=legacy)
@@ -229,12 +246,13 @@ def _choice(index: int, choice: Choice, *, legacy_functions: bool) -> dict[str, 
     for item in choice.items:
         match item:
             case Message():
+                begin = sum(map(len, texts))
                 for part in item.content:
                     match part:
                         case TextPart():
                             texts.append(part.text)
                             logprobs.extend(part.logprobs)
-                            cited = (_citation(value) for value in part.annotations)
+                            cited = (_citation(value, begin) for value in part.annotations)
                             annotations.extend(one for one in cited if one is not None)
                         case RefusalPart():
                             refusals.append(part.refusal)
@@ -245,7 +263,7 @@ def _choice(index: int, choice: Choice, *, legacy_functions: bool) -> dict[str, 
             case Reasoning():
                 thoughts.extend(part for part in (*item.summary, *item.content) if part)
                 if item.encrypted:
-                    details.append(_detail(item.encrypted, len(details), text=bool(texts), calls=len(calls)))
+                    details.append(_detail(item.encrypted, len(details), text=any(texts), calls=len(calls)))
             case FunctionCall():
                 calls.append(item)
             case _:
@@ -302,9 +320,10 @@ def _image(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _citation(value: msgspec.Raw) -> dict[str, Any] | None:
-    """An annotation in chat's form, which nests what the Responses form has flat; None for one that chat has no form of."""
-    given = jsonio.anything(value)
+def _citation(value: msgspec.Raw, begin: int) -> dict[str, Any] | None:
+    """An annotation in chat's form, which nests what the Responses form has flat; None for one that chat has no form of.
+    `begin`: characters that the choice has said before the message."""
+    given = moved(value, begin)
     if not isinstance(given, dict) or given.get("type") != "url_citation":
         return None
     return {"type": "url_citation", "url_citation": {name: given[name] for name in given if name != "type"}}

@@ -411,10 +411,13 @@ class GeminiDecoder:
 
     def _begin_reasoning(self, choice: int, state: _CandidateState, out: list[Event]) -> None:
         self._flush_behind(choice, state, out)
+        self._end_message(choice, state, out)
+        state.reasoning_open = True
+
+    def _end_message(self, choice: int, state: _CandidateState, out: list[Event]) -> None:
         if state.message_open:
             state.message_open = False
             out.append(MessageEnd(choice))
-        state.reasoning_open = True
 
     def _flush_behind(self, choice: int, state: _CandidateState, out: list[Event]) -> None:
         if state.behind:
@@ -448,6 +451,7 @@ class GeminiDecoder:
         ours = call.id if call.id and len(call.id) <= CALL_ID_LIMIT else call_id(self._id.encode() or data, index)
         self._flush(state, out)
         self._close_reasoning(choice, state, signature, "", out, ours)
+        self._end_message(choice, state, out)  # places in a text behind the call are counted from there
         arguments = b"{}" if jsonio.is_null(call.args) else bytes(call.args)
         if b"\n" in arguments:
             arguments = msgspec.json.format(arguments, indent=-1)  # a whole body is laid out for people
@@ -473,6 +477,7 @@ class GeminiDecoder:
             if code is not None and not signature:
                 self._flush(state, out)
                 self._close_reasoning(choice, state, "", "", out)
+                self._end_message(choice, state, out)
                 state.code = ("ci_" + self._derived(data, number), _code.decode(code).code)
                 return
             if result is not None and state.code is not None and not signature:
@@ -488,6 +493,7 @@ class GeminiDecoder:
         if names:
             self._flush(state, out)
             self._close_reasoning(choice, state, "", "", out)
+            self._end_message(choice, state, out)
             item = {
                 "type": OPAQUE_PREFIX + names[0],
                 "id": "gg_" + self._derived(data, number),
@@ -503,11 +509,13 @@ class GeminiDecoder:
         if (own := call_of(part)) is not None:
             self._flush(state, out)
             self._close_reasoning(choice, state, "", "", out)
+            self._end_message(choice, state, out)
             state.search = (own, [part])
         elif (own := response_to(part)) is not None:
             if state.search is None or state.search[0] != own:
                 self._flush(state, out)
                 self._close_reasoning(choice, state, "", "", out)
+                self._end_message(choice, state, out)
                 state.search = (own, [])
             state.search[1].append(part)
             self._flush(state, out)

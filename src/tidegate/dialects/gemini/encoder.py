@@ -12,6 +12,7 @@ from tidegate.dialects.gemini.answer import error_body, usage_metadata
 from tidegate.dialects.gemini.decoder import OPAQUE_PREFIX
 from tidegate.dialects.gemini.framing import Framing
 from tidegate.dialects.gemini.searching import queries_of
+from tidegate.dialects.sources import Spoken, moved
 from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
 from tidegate.wire.errors import TidegateError
@@ -21,6 +22,7 @@ from tidegate.wire.events import (
     Event,
     Finished,
     MediaDelta,
+    MessageEnd,
     Opaque,
     Reason,
     ReasoningDelta,
@@ -68,14 +70,16 @@ _encode = msgspec.json.Encoder().encode
 class _Candidate:
     """What of one candidate is still to be sent."""
 
-    __slots__ = ("annotations", "ascii", "odd", "queries", "reason", "refused", "signature")
+    __slots__ = ("annotations", "ascii", "odd", "queries", "reason", "refused", "signature", "spoken")
 
     def __init__(self) -> None:
         self.signature = ""
         self.odd: _PartMembers | None = None
         """The last call, whose arguments are no object: if the answer is cut here, it is half of one."""
         self.reason = ""
-        self.annotations: list[msgspec.Raw] = []
+        self.annotations: list[Any] = []
+        """Their places are those in all that the candidate says, as Google counts."""
+        self.spoken = Spoken()
         self.queries: list[str] = []
         """What was searched for on the web."""
         self.ascii = True
@@ -131,6 +135,7 @@ class GeminiEncoder:
             if isinstance(event, TextDelta):
                 candidate = self._candidate(event.choice)
                 candidate.ascii = candidate.ascii and event.text.isascii()
+                candidate.spoken.size += len(event.text)
                 if candidate.signature or event.logprobs or candidate.odd:
                     more = {"logprobsResult": _logprobs(event.logprobs)} if event.logprobs else {}
                     out.append(self._parts(event.choice, [{"text": event.text}], **more))
@@ -165,6 +170,7 @@ class GeminiEncoder:
             case RefusalDelta():
                 candidate = self._candidate(event.choice)
                 candidate.ascii &= event.text.isascii()
+                candidate.spoken.size += len(event.text)
                 candidate.refused = True
                 out.append(self._parts(event.choice, [{"text": event.text}]))
             case ReasoningEnd():
@@ -174,6 +180,7 @@ class GeminiEncoder:
                         out.append(self._parts(event.choice, [{"text": ""}]))
                     candidate.signature = _signature(event.encrypted)
             case ToolCallStart():
+                self._candidate(event.choice).spoken.end()
                 self._calls[event.index] = (event, [])
             case ToolCallDelta():
                 self._calls[event.index][1].append(event.text)
@@ -187,12 +194,18 @@ class GeminiEncoder:
                     self._keep_odd(start.choice, part, out)
             case MediaDelta():
                 part = {"inlineData": {"mimeType": event.media_type, "data": event.data}}
+                self._candidate(event.choice).spoken.end()
                 out.append(self._parts(event.choice, [part]))
             case Annotation():
-                self._candidate(event.choice).annotations.append(event.value)
+                candidate = self._candidate(event.choice)
+                candidate.annotations.append(moved(event.value, candidate.spoken.begin))
+            case MessageEnd():
+                self._candidate(event.choice).spoken.end()
             case Opaque(type=kind) if kind == CALL:
+                self._candidate(0).spoken.end()
                 self._candidate(0).queries += queries_of(event.item)
             case Opaque():
+                self._candidate(0).spoken.end()
                 parts = _opaque_parts(event.type, event.item)
                 if parts:
                     out.append(self._parts(0, parts))
@@ -208,7 +221,7 @@ class GeminiEncoder:
             case Finished():
                 out.append(self._last())
             case _:
-                pass  # the end of a message, and pings, have no form here
+                pass  # pings have no form here
 
     def _keep_odd(self, choice: int, part: _PartMembers, out: list[bytes]) -> None:
         """Until it is known whether anything follows."""
@@ -287,7 +300,7 @@ def _whole(place: int, choice: Choice, *, thoughts: bool) -> dict[str, Any]:
     signature = ""
     last = choice.items[-1] if choice.items and choice.reason in _CUT else None
     text: list[str] = []
-    cited: list[msgspec.Raw] = []
+    cited: list[Any] = []
     queries: list[str] = []
     tokens: list[msgspec.Raw] = []
     refused = False
@@ -302,6 +315,7 @@ def _whole(place: int, choice: Choice, *, thoughts: bool) -> dict[str, Any]:
                     parts.extend({"text": one, "thought": True} for one in (*item.summary, *item.content) if one)
                 signature = _signature(item.encrypted) if item.encrypted else ""
             case Message():
+                begin = sum(map(len, text))
                 for part in item.content:
                     refused = refused or isinstance(part, RefusalPart)
                     if isinstance(part, TextPart | RefusalPart):
@@ -311,7 +325,7 @@ def _whole(place: int, choice: Choice, *, thoughts: bool) -> dict[str, Any]:
                     elif isinstance(part, ImagePart) and (data := parse_data_url(part.url)) is not None:
                         made.append({"inlineData": {"mimeType": data[0], "data": data[1]}})
                     if isinstance(part, TextPart):
-                        cited.extend(part.annotations)
+                        cited.extend(moved(one, begin) for one in part.annotations)
                         tokens.extend(part.logprobs)
             case FunctionCall() if item is last and not _is_whole(item.arguments, custom=item.custom):
                 pass  # the answer is cut in it
@@ -392,13 +406,12 @@ def _opaque_parts(kind: str, item: msgspec.Raw) -> list[_PartMembers]:
     return parts
 
 
-def _grounding(cited: list[msgspec.Raw], queries: list[str], text: str | None, *, exact: bool) -> dict[str, Any] | None:
+def _grounding(cited: list[Any], queries: list[str], text: str | None, *, exact: bool) -> dict[str, Any] | None:
     """`url_citation` annotations, and the queries of searches, as grounding. Google counts bytes: without `text` places are only told when all of it
     was ASCII (`exact`)."""
     chunks: list[dict[str, Any]] = []
     supports: list[dict[str, Any]] = []
-    for value in cited:
-        content = jsonio.anything(value)
+    for content in cited:
         if not isinstance(content, dict) or content.get("type") != "url_citation":
             continue
         start, end = content.get("start_index"), content.get("end_index")

@@ -14,6 +14,7 @@ from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses.ending import ending, failure, true_status
 from tidegate.dialects.responses.held import HELD_LIMIT
+from tidegate.dialects.sources import moved
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -391,14 +392,17 @@ class ResponsesDecoder:
         record = self._record(event, "message")
         value = jsonio.decode(data, _whole).annotation
         if not record.repeated and not jsonio.is_null(value):
-            self._annotate(record, record.at("text", event.content_index or 0), [value])
+            self._annotate(record, event.content_index or 0, [value])
 
-    def _annotate(self, record: _Record, said: _Said, values: list[msgspec.Raw]) -> None:
+    def _annotate(self, record: _Record, place: int, values: list[msgspec.Raw]) -> None:
+        """The parts of a message are one text to others: there a source stands behind those before its own."""
+        said = record.at("text", place)
+        before = sum(one.size for (slot, at), one in record.said.items() if slot == "text" and at < place)
         for value in values:
             if not record.ended:  # a source of an earlier text interrupts nothing
                 self._open_message(record)
             said.annotations += 1
-            self._out.append(Annotation(value.copy()))
+            self._out.append(Annotation(jsonio.raw(moved(value, before)) if before else value.copy()))
 
     def _open_message(self, record: _Record) -> None:
         self._start(None)
@@ -488,7 +492,7 @@ class ResponsesDecoder:
         elif part.text is not None:
             self._rest_of_text(record, place, part.text, part.logprobs or [])
             said = record.at("text", place)
-            self._annotate(record, said, (part.annotations or [])[said.annotations :])
+            self._annotate(record, place, (part.annotations or [])[said.annotations :])
 
     def _rest_of_text(self, record: _Record, place: int, whole: str, logprobs: list[msgspec.Raw]) -> None:
         said = record.at("text", place)
