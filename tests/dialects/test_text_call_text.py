@@ -1,5 +1,6 @@
 """A call between two texts: every client gets the three in the order in which the provider said them."""
 
+import base64
 import json
 from typing import Any
 
@@ -21,6 +22,7 @@ from tidegate.wire.events import (
     Finished,
     MediaDelta,
     Opaque,
+    ReasoningEnd,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -131,3 +133,40 @@ def test_words_before_a_call_are_cut_at_stop_sequences_in_their_order_too() -> N
     assert [type(event) for event in events if isinstance(event, ToolCallStart | ToolCallDelta | ToolCallEnd)][
         -1
     ] is ToolCallEnd
+
+
+def test_thoughts_between_calls_keep_their_places_and_their_seals() -> None:
+    def thought(text: str, place: int) -> dict[str, Any]:
+        detail = {"type": "reasoning.text", "text": text, "signature": f"sig-{text}", "index": place}
+        return {"reasoning": text, "reasoning_details": [detail]}
+
+    deltas = [
+        thought("a", 0),
+        calls(tool(0, "call_a", "f", "{}")),
+        thought("b", 1),
+        calls(tool(1, "call_b", "g", "{}")),
+    ]
+    events = playing.decoded(playing.stream(*deltas, finish="tool_calls"))
+    request = b'{"contents":[{"parts":[{"text":"?"}]}],"generationConfig":{"thinkingConfig":{"includeThoughts":true}}}'
+    encoder = GeminiDialect().parse(request, model="tide", stream=True).encoder(common.call())
+    encoder.attempt(CHAT)
+    sealed = [
+        ReasoningEnd(encrypted=event.seal.data) if isinstance(event, ReasoningEnd) and event.seal else event
+        for event in events
+    ]
+    told = [
+        part for chunk in common.events(encoder.encode(sealed)) for part in chunk["candidates"][0]["content"]["parts"]
+    ]
+    names = [part["functionCall"]["name"] if "functionCall" in part else part["text"] for part in told]
+    assert names == ["a", "f", "b", "g", ""]
+    seals = [base64.b64decode(part["thoughtSignature"]).decode() for part in told if "thoughtSignature" in part]
+    assert [seal for seal in seals if "sig-a" in seal] == seals[:1]
+    assert [seal for seal in seals if "sig-b" in seal] == seals[1:]
+    assert ["thoughtSignature" in part for part in told] == [False, True, False, True, False]
+
+
+def test_a_seal_without_words_ends_the_call_before_it_too() -> None:
+    detail = {"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}
+    deltas = [calls(tool(0, "call_a", "f", "{}")), detail, calls(tool(1, "call_b", "g", "{}"))]
+    kinds = [type(event) for event in playing.decoded(playing.stream(*deltas, finish="tool_calls"))]
+    assert kinds.index(ToolCallEnd) < kinds.index(ReasoningEnd)

@@ -319,6 +319,7 @@ class ChatDecoder:
 
     def _reason_aloud(self, voice: _Voice, text: str, out: list[Event]) -> None:
         self._end_message(voice, out)
+        self._go_on_behind_calls(voice, out)
         voice.spoke = voice.reasoning = True
         if self._back:
             self._hold(len(text))
@@ -337,6 +338,7 @@ class ChatDecoder:
                     said = entry.get(name)
                     if isinstance(said, str) and said:
                         self._think(voice, said, out)
+        self._go_on_behind_calls(voice, out)
         voice.spoke = voice.reasoning = True
         voice.details.extend(entries)
 
@@ -409,8 +411,8 @@ class ChatDecoder:
         self._end_reasoning(voice, out)
 
     def _go_on_behind_calls(self, voice: _Voice, out: list[Event]) -> None:
-        """Words follow: the calls before them that are complete end here, so that clients who get whole calls get them in
-        their place. One of which nobody knows yet ends later."""
+        """Words or thoughts follow: the calls before them that are complete end here, so that clients who get whole calls
+        get them in their place. One of which nobody knows yet ends later."""
         if voice.called:
             voice.called = False
             self._end_complete_calls(voice, out)
