@@ -140,6 +140,15 @@ def test_a_body_without_an_error_holds_none(body: bytes) -> None:
     assert failure.from_body(body, "lab") is None
 
 
+@pytest.mark.parametrize(("body", "said"), [(b'{"choices":[]}', "for."), (b'{"detail":"busy"}', "for: busy")])
+def test_a_body_where_a_stream_was_asked_for_is_called_no_more_than_that(body: bytes, said: str) -> None:
+    error = failure.no_stream(body, "lab")
+    start = "Provider 'lab' answered with a body that is no stream although one was asked "
+    assert error.message == start + said
+    assert isinstance(error, errors.UpstreamBroken)
+    assert failure.no_stream(b'{"error":{"message":"slow","code":429}}', "lab").http_status == 429
+
+
 def test_a_rate_limit_keeps_its_retry_after() -> None:
     error = from_status(429, b"{}", "lab", 1.2)
     assert (b"retry-after", b"2") in error.headers()

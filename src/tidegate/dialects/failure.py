@@ -12,7 +12,7 @@ import msgspec
 from tidegate.dialects.refusal import about, reasons
 from tidegate.wire import errors, jsonio
 
-__all__ = ["INPUT_CODES", "from_body", "from_error_object", "from_status"]
+__all__ = ["INPUT_CODES", "from_body", "from_error_object", "from_status", "no_stream"]
 
 _MESSAGE_LIMIT = 2000
 
@@ -208,6 +208,16 @@ def from_body(body: bytes, provider: str) -> errors.TidegateError | None:
         return None
     found = _read(body)
     return _classify(_status_of(found), found, provider, None, f"Provider '{provider}' reported an error")
+
+
+def no_stream(body: bytes, provider: str) -> errors.TidegateError:
+    """The error for a whole body with status 200 where a stream was asked for: the one that it holds, or that it is none."""
+    held = from_body(body, provider)
+    if held is not None:
+        return held
+    said = f"Provider '{provider}' answered with a body that is no stream although one was asked for"
+    text = _text(_read(body).message)
+    return errors.UpstreamBroken(f"{said}: {text}" if text else f"{said}.")
 
 
 def _status_of(found: _ErrorObject) -> int:

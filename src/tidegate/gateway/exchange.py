@@ -37,7 +37,7 @@ from tidegate.dialects.dialect import (
 )
 from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.extent import said_bytes, text_bytes
-from tidegate.dialects.failure import from_body, from_status
+from tidegate.dialects.failure import from_status, no_stream
 from tidegate.dialects.models import MODEL_NAME_LIMIT, take_models
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses.prompt import PromptRequest
@@ -1034,13 +1034,7 @@ class Exchange:
                 assert self._stream.outcome is not None
                 self._on_outcome(self._stream.outcome, out)
                 return
-            self._on_failure(
-                from_body(body, self._provider)
-                or errors.UpstreamBroken(
-                    f"Provider '{self._provider}' answered with a body that is no stream although one was asked for. "
-                    f"{from_status(500, body, self._provider).message}"
-                )
-            )
+            self._on_failure(no_stream(body, self._provider))
             return
         try:
             bridge = self._bridge

@@ -551,6 +551,15 @@ def test_a_whole_body_says_what_its_stream_says() -> None:
     )
 
 
+def test_an_answer_without_a_finish_reason_is_called_what_it_is() -> None:
+    body = json.dumps(chunk(candidate({"text": "潮"}))).encode()
+    with pytest.raises(WireError, match="its answer has no finish reason"):
+        GeminiUpstream().decode_answer(body, deployment(), asked())
+    broken = decode([frames(said("潮"))])[-1]
+    assert isinstance(broken, Failed)
+    assert broken.error.message == "Provider 'google': the stream ended without a finish reason."
+
+
 def test_grounding_of_a_whole_body_is_exact() -> None:
     events = whole(chunk(candidate({"text": "潮汐表"}, finishReason="STOP", groundingMetadata=GROUNDING)))
     (value,) = [jsonio.anything(event.value) for event in events if isinstance(event, Annotation)]

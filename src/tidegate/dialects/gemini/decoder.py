@@ -543,7 +543,8 @@ class GeminiDecoder:
             return out
         finished = sum(bool(state.reason) for state in self._candidates.values())
         if finished < max(self._choices, len(self._candidates), 1):
-            return self._broken("the stream ended without a finish reason", out)
+            what = "its answer has no finish reason" if self._whole else "the stream ended without a finish reason"
+            return self._broken(what, out)
         ends: list[tuple[int, _CandidateState, Reason]] = []
         for choice, state in sorted(self._candidates.items()):
             reason = ending(state.reason, state.stop_message, self._destination.provider)
