@@ -18,7 +18,19 @@ _DELTAS = {
     "response.custom_tool_call_input": "input",
     "response.reasoning_text": "text",
     "response.reasoning_summary_text": "text",
+    "response.code_interpreter_call_code": "code",
+    "response.mcp_call_arguments": "arguments",
 }
+_SEARCH = ("in_progress", "searching", "completed")
+_HOSTED = {
+    "web_search_call": _SEARCH,
+    "file_search_call": _SEARCH,
+    "code_interpreter_call": ("in_progress", "code.done", "interpreting", "completed"),
+    "image_generation_call": ("in_progress", "generating", "completed"),
+    "mcp_list_tools": ("in_progress", "completed"),
+    "mcp_call": ("in_progress", "arguments.done", "completed"),
+}
+"""The steps of items of hosted tools, in their order."""
 
 
 def check_stream(frames: list[Frame], *, cut: bool = False) -> Any:
@@ -47,6 +59,7 @@ def check_stream(frames: list[Frame], *, cut: bool = False) -> Any:
 
 def _check_items(events: list[Any], *, cut: bool) -> list[Any]:
     open_items: dict[int, Any] = {}
+    steps: dict[int, list[str]] = {}
     done: dict[int, Any] = {}
     parts: set[tuple[int, int, bool]] = set()
     texts: dict[tuple[Any, ...], str] = {}
@@ -58,6 +71,8 @@ def _check_items(events: list[Any], *, cut: bool) -> list[Any]:
             assert at not in done
             assert at == len(open_items) + len(done)
             open_items[at] = event["item"]
+            steps[at] = []
+            assert event["item"].get("status", "in_progress") == "in_progress"
             continue
         at = event["output_index"]
         if kind == "response.output_text.annotation.added" and at in done:
@@ -68,12 +83,14 @@ def _check_items(events: list[Any], *, cut: bool) -> list[Any]:
             assert event["item"]["id"] == item["id"]
             assert event["item"]["type"] == item["type"]
             done[at] = event["item"]
+            _check_steps(event["item"], steps[at])
             del open_items[at]
             continue
         assert event["item_id"] == item["id"]
         stem, _, verb = kind.rpartition(".")
-        if stem == "response.image_generation_call":
-            assert item["type"] == "image_generation_call"
+        if stem.removeprefix("response.") in _HOSTED:
+            assert item["type"] == stem.removeprefix("response.")
+            steps[at] += [] if verb == "partial_image" else [verb]
             continue
         if stem == "response.output_text.annotation":
             assert (at, event["content_index"], False) in parts, f"{kind} before its part"
@@ -93,9 +110,19 @@ def _check_items(events: list[Any], *, cut: bool) -> list[Any]:
         else:
             assert verb == "done"
             assert event[member] == texts.get(where, "")
+            steps[at].append(f"{member}.done")
     assert cut or not open_items, "items were left open"
     assert cut or not parts, "parts were left open"
     return [done[at] for at in sorted(done)]
+
+
+def _check_steps(item: Any, steps: list[str]) -> None:
+    wanted = _HOSTED.get(item["type"])
+    if wanted is None:
+        return
+    if item.get("status") in ("failed", "incomplete"):
+        wanted = (*wanted[:-1], "failed") if item["type"].startswith("mcp") else wanted[:-1]
+    assert tuple(steps) == wanted, item["type"]
 
 
 def _annotate(item: Any, event: Any) -> None:

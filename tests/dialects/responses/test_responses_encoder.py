@@ -1,7 +1,7 @@
 """Canonical events in, the official stream of a response out."""
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -356,6 +356,66 @@ class TestOtherItems:
         events = common.events(out)
         assert events[-1]["response"]["output"][1] == item
         assert events[-1]["response"]["tools"] == tools
+
+    HOSTED: ClassVar[dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]]] = {
+        "search": (
+            {"type": "web_search_call", "action": ACTION, "anthropic_blocks": [{}]},
+            {"type": "web_search_call", "action": ACTION},
+            ["web_search_call.in_progress", "web_search_call.searching", "web_search_call.completed"],
+        ),
+        "failed search": (
+            {"type": "web_search_call", "action": ACTION, "status": "failed"},
+            {"type": "web_search_call", "action": ACTION},
+            ["web_search_call.in_progress", "web_search_call.searching"],
+        ),
+        "files": (
+            {"type": "file_search_call", "queries": ["潮"], "results": [{"file_id": "f", "text": "x", "score": 1.0}]},
+            {"type": "file_search_call", "queries": ["潮"], "results": None},
+            ["file_search_call.in_progress", "file_search_call.searching", "file_search_call.completed"],
+        ),
+        "code": (
+            {"type": "code_interpreter_call", "code": 'a = "潮"\n', "container_id": "c", "outputs": []},
+            {"type": "code_interpreter_call", "code": "", "container_id": "c", "outputs": None},
+            [
+                "code_interpreter_call.in_progress",
+                "code_interpreter_call_code.delta",
+                "code_interpreter_call_code.done",
+                "code_interpreter_call.interpreting",
+                "code_interpreter_call.completed",
+            ],
+        ),
+        "mcp": (
+            {"type": "mcp_call", "server_label": "s", "name": "n", "arguments": "{}", "output": "o", "error": None},
+            {"type": "mcp_call", "server_label": "s", "name": "n", "arguments": "", "output": None, "error": None},
+            ["mcp_call.in_progress", "mcp_call_arguments.delta", "mcp_call_arguments.done", "mcp_call.completed"],
+        ),
+        "failed mcp": (
+            {"type": "mcp_call", "server_label": "s", "name": "n", "arguments": "", "status": "failed"},
+            {"type": "mcp_call", "server_label": "s", "name": "n", "arguments": ""},
+            ["mcp_call.in_progress", "mcp_call_arguments.done", "mcp_call.failed"],
+        ),
+    }
+
+    @pytest.mark.parametrize(("item", "begun", "steps"), HOSTED.values(), ids=HOSTED)
+    def test_a_hosted_tool_goes_through_all_its_steps(
+        self, item: dict[str, Any], begun: dict[str, Any], steps: list[str]
+    ) -> None:
+        item = {"id": "own_1", "status": "completed", **item}
+        out = sent(answer(TextDelta("a"), Opaque(item["type"], raw(item))))
+        assert final(out)["output"][1] == item
+        events = [event for event in told(out) if event.get("output_index") == 1]
+        assert events[0]["item"] == {"id": "own_1", **begun, "status": "in_progress"}
+        assert [event["type"].removeprefix("response.") for event in events[1:-1]] == steps
+        assert {event["item_id"] for event in events[1:-1]} == {"own_1"}
+        for event in events[1:-1]:
+            if event["type"].endswith("_code.delta"):
+                assert event["delta"] == item["code"]
+        assert events[-1]["item"] == item
+
+    def test_a_client_of_open_responses_sees_no_events_that_it_does_not_know(self) -> None:
+        item = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": ACTION}
+        out = sent(answer(Opaque("web_search_call", raw(item))), "openresponses")
+        assert not [event for event in common.events(out) if "searching" in event["type"]]
 
     def test_an_item_without_id_gets_one(self) -> None:
         out = sent(answer(Opaque("compaction", raw({"type": "compaction", "encrypted_content": "x"}))))

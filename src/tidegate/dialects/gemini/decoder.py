@@ -616,7 +616,7 @@ def _code_item(code: tuple[str, str], logs: str | None, status: str) -> Opaque:
         "id": code[0],
         "status": status,
         "code": code[1],
-        "container_id": "",
+        "container_id": f"cntr_{code[0].removeprefix('ci_')}",  # clients expect one; Google keeps none
         "outputs": outputs,
     }
     return Opaque("code_interpreter_call", jsonio.raw(item))

@@ -15,6 +15,7 @@ from tidegate.dialects.responses.broken import error_event, error_member
 from tidegate.dialects.responses.ending import is_cut
 from tidegate.dialects.responses.envelope import Envelope
 from tidegate.dialects.responses.held import HELD_LIMIT
+from tidegate.dialects.responses.hosted import begun, steps
 from tidegate.dialects.responses.output import (
     call_item,
     image_item,
@@ -597,7 +598,12 @@ class ResponsesEncoder:
         item = _Item(event.type, at, 0, self._call.response_id)
         value = with_id(event.item, item.id)
         self._beside += len(value)
-        self._added(item, value)
+        members = jsonio.members(value)
+        item.identify(jsonio.string(members["id"]) or item.id)
+        self._added(item, jsonio.encode(begun(event.type, members)))
+        if not self._call.profile.reasoning_names:  # Open Responses knows no such events
+            for name, told in steps(event.type, members, item.where):
+                self._event(name, told)
         self._done(item, value)
 
     # -- the end ------------------------------------------------------------------------------------------------

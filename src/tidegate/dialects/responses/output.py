@@ -42,6 +42,11 @@ _PREFIXES = {
     "function_call": "fc",
     "custom_tool_call": "ctc",
     "image_generation_call": "ig",
+    "web_search_call": "ws",
+    "file_search_call": "fs",
+    "code_interpreter_call": "ci",
+    "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
     "tool_search_call": "tsc",
     "compaction": "cmp",
 }
