@@ -940,3 +940,8 @@ def test_refusals_and_ends_are_told_apart() -> None:
     assert RefusalDelta("no") in events
     assert ChoiceEnd("refusal") in events
     assert ToolCallEnd(0) not in events
+
+
+def test_the_first_finish_reason_of_a_choice_stands() -> None:
+    data = b"".join([chunk({"content": "a"}), chunk({}, "length"), chunk({}, "stop"), DONE])
+    assert [event.reason for event in decoded(data) if isinstance(event, ChoiceEnd)] == ["length"]

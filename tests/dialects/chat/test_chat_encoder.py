@@ -345,3 +345,27 @@ def test_any_text_arrives_as_it_is(texts: list[str]) -> None:
     out = encoded([Started(), *(TextDelta(text) for text in texts), ChoiceEnd("stop"), Finished()])
     said = [chunk["choices"][0]["delta"].get("content") or "" for chunk in json_of(out)]
     assert "".join(said) == "".join(texts)
+
+
+def test_the_calls_of_each_choice_are_counted_by_themselves() -> None:
+    events: list[Event] = [
+        ToolCallStart(0, "call_a", "f"),
+        ToolCallStart(1, "call_b", "f", choice=1),
+        ToolCallStart(2, "call_c", "g", choice=1, custom=True),
+        ToolCallDelta(0, "{}"),
+        ToolCallDelta(1, "[1]"),
+        ToolCallDelta(2, "x"),
+        *(ToolCallEnd(index) for index in range(3)),
+        ChoiceEnd("tool_calls"),
+        ChoiceEnd("tool_calls", 1),
+    ]
+    encoder = ChatEncoder(call(), wants_usage=False)
+    encoder.attempt(destination(endpoint="messages"))
+    choices = [event["choices"][0] for event in json_of(encoder.encode([Started("m"), *events, Finished()]))]
+    told = [
+        (choice["index"], one["index"], one.get("function", {}).get("arguments") or one.get("custom", {}).get("input"))
+        for choice in choices
+        for one in choice["delta"].get("tool_calls", ())
+        if "id" not in one
+    ]
+    assert told == [(0, 0, "{}"), (1, 0, "[1]"), (1, 1, "x")]

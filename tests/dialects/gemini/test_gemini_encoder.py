@@ -469,3 +469,26 @@ def test_log_probabilities_that_nobody_can_read_break_no_answer(entry: Any) -> N
     events: list[Event] = [Started("m"), TextDelta("tide", logprobs=[jsonio.raw(entry), jsonio.raw(good)])]
     (chunk,) = chunks(stream(events))
     assert chunk["candidates"][0]["logprobsResult"]["chosenCandidates"] == [{"token": "t", "logProbability": -0.5}]
+
+
+def test_paragraphs_of_a_summary_stay_apart_for_those_who_join_the_pieces() -> None:
+    thought: list[Event] = [
+        ReasoningDelta("ab", "summary"),
+        ReasoningDelta("cd", "summary", 1),
+        ReasoningDelta("", "summary", 2),
+        ReasoningDelta("ef", "summary", 2),
+        ReasoningEnd(encrypted="tgr1_a"),
+        ReasoningDelta("gh", "summary"),
+        ReasoningEnd(),
+    ]
+    events = [Started("tide-1"), *thought, *END]
+    collector = Collector()
+    for event in events:
+        collector.add(event)
+    request = GeminiDialect().parse(ASKED % b"true", model="tide", stream=False)
+    whole = json.loads(request.encode_answer(collector.output(), common.call(), deployment()))
+    parts = whole["candidates"][0]["content"]["parts"]
+    streamed = [part for one in chunks(stream(events)) for part in one["candidates"][0]["content"]["parts"]]
+    told = ["".join(part["text"] for part in each if part.get("thought")) for each in (parts, streamed)]
+    assert told == ["ab\n\ncd\n\nefgh"] * 2
+    assert [part["text"] for part in parts if part.get("thought")] == ["ab\n\ncd\n\nef", "gh"]

@@ -26,6 +26,7 @@ from tests.dialects.messages.streams import (
     whole,
 )
 from tidegate.dialects.messages.decoder import decode_message
+from tidegate.dialects.messages.figures import Figures
 from tidegate.wire import jsonio
 from tidegate.wire.errors import UpstreamBroken, UpstreamFailed, UpstreamRateLimited, WireError
 from tidegate.wire.events import (
@@ -414,3 +415,20 @@ def test_blocks_that_say_nothing_are_nothing() -> None:
     called = block(2, {"type": "tool_use", "id": "t", "name": "f", "input": {}})
     kinds = [type(event) for event in decoded([empty + called + end("tool_use")])]
     assert kinds[:3] == [Started, ToolCallStart, ToolCallDelta]
+
+
+def test_calls_without_ids_get_one_each() -> None:
+    content = [{"type": "tool_use", "name": f"f{place}", "input": {}} for place in range(3)]
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    events = whole({"type": "message", "content": content, "stop_reason": "tool_use", "usage": usage})
+    starts = [event for event in events if isinstance(event, ToolCallStart)]
+    assert [event.call_id for event in starts] == ["call_0", "call_1", "call_2"]
+
+
+def test_no_more_is_written_for_an_hour_than_is_written() -> None:
+    usage = {"input_tokens": 5, "cache_creation_input_tokens": 20, "output_tokens": 1}
+    figures = Figures()
+    assert figures.read(jsonio.raw({**usage, "cache_creation": {"ephemeral_1h_input_tokens": 50}}))
+    assert figures.usage().cache_write_1h_tokens == 20
+    assert figures.read(jsonio.raw({**usage, "cache_creation": {"ephemeral_1h_input_tokens": 15}}))
+    assert figures.usage().cache_write_1h_tokens == 15

@@ -555,3 +555,22 @@ def test_any_order_of_events_is_a_message_to_the_sdk(parts: list[Any], reason: R
     else:
         assert kinds[-1] == "text"
         assert thoughts.replace("\n\n", "").startswith(told.replace("\n\n", ""))
+
+
+def test_a_call_counts_more_than_a_refusal_where_the_provider_merely_stops() -> None:
+    called: list[Event] = [ToolCallStart(0, "toolu_1", "f"), ToolCallDelta(0, "{}"), ToolCallEnd(0)]
+    events: list[Event] = [Started("m"), RefusalDelta("no"), *called, *tail("stop")]
+    assert anthropic_message(encoded(events)).stop_reason == "tool_use"
+    assert json.loads(encode_message(collected(events), call(), destination()))["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize(("written", "reason"), [('{"x":', "tool_calls"), ('{"x":"a', "length"), ("[1]", "tool_calls")])
+def test_arguments_that_are_no_object_are_told_as_the_model_wrote_them(written: str, reason: Reason) -> None:
+    """In pieces in a stream, as Anthropic's own; in one body, where an object is needed, under `_raw` (docs: translation)."""
+    pieces: list[Event] = [ToolCallDelta(0, piece) for piece in written]
+    events: list[Event] = [Started("m"), ToolCallStart(0, "toolu_1", "f"), *pieces, ToolCallEnd(0), *tail(reason)]
+    deltas = [event["delta"] for event in check_events(encoded(events)) if event["type"] == "content_block_delta"]
+    assert "".join(delta["partial_json"] for delta in deltas) == written
+    assert json.loads(encode_message(collected(events), call(), destination()))["content"][0]["input"] == {
+        "_raw": written
+    }

@@ -832,3 +832,17 @@ def test_a_budget_that_has_no_room_is_cut_and_named() -> None:
     body, dropped = encode(request(user(), reasoning_budget=6000, max_output_tokens=5000))
     assert body["thinking"]["budget_tokens"] == 4000
     assert dropped == ("reasoning_budget",)
+
+
+def test_calls_of_one_id_get_an_id_each_however_many_they_are() -> None:
+    items: list[Item] = [Message(role="user", content=[TextPart(text="?")])]
+    for turn in range(4):
+        items += [
+            FunctionCall(call_id="c", name="f", arguments="{}"),
+            FunctionOutput(call_id="c", content=[TextPart(text=f"{turn}")]),
+        ]
+    body = sent(CanonicalRequest(model="m", items=items, names=NAMES))
+    blocks = [block for message in body["messages"][1:] for block in message["content"]]
+    assert [block["id"] for block in blocks if block["type"] == "tool_use"] == ["c", "c_2", "c_3", "c_4"]
+    results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
+    assert results == ["c", "c_2", "c_3", "c_4"]

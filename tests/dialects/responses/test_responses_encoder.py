@@ -782,3 +782,18 @@ def test_an_encoder_is_light_on_memory_and_time() -> None:
     frame = made.encode([TextDelta("潮")])
     assert frame.count(b"\n\n") == 1
     assert json.loads(frame.split(b"data: ")[1])["delta"] == "潮"
+
+
+def test_only_the_last_of_two_calls_can_be_the_one_that_was_cut() -> None:
+    events: list[Event] = [
+        ToolCallStart(0, "call_a", "f"),
+        ToolCallDelta(0, '{"a'),
+        ToolCallStart(1, "call_b", "f"),
+        ToolCallDelta(1, '{"b'),
+        ChoiceEnd("length"),
+        ToolCallEnd(0),
+        ToolCallEnd(1),
+    ]
+    response = final(sent([Started("m"), *events, UsageReport(Usage(1, 1)), Finished()]))
+    assert response["status"] == "incomplete"
+    assert [item["status"] for item in response["output"]] == ["completed", "incomplete"]

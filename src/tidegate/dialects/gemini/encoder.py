@@ -64,13 +64,16 @@ _PartMembers = dict[str, Any]
 _CUT: Final = frozenset({"length", "content_filter", "refusal"})
 """Reasons with which an answer ends in the middle."""
 
+_PARAGRAPH: Final = "\n\n"
+"""Between parts of reasoning. Clients join the texts of a stream: without it two paragraphs are one word."""
+
 _encode = msgspec.json.Encoder().encode
 
 
 class _Candidate:
     """What of one candidate is still to be sent."""
 
-    __slots__ = ("annotations", "ascii", "odd", "queries", "reason", "refused", "signature", "spoken")
+    __slots__ = ("annotations", "ascii", "odd", "queries", "reason", "refused", "signature", "spoken", "thought")
 
     def __init__(self) -> None:
         self.signature = ""
@@ -82,6 +85,8 @@ class _Candidate:
         self.spoken = Spoken()
         self.queries: list[str] = []
         """What was searched for on the web."""
+        self.thought: tuple[str, int] | None = None
+        """The part of the open reasoning that was told last."""
         self.ascii = True
         self.refused = False
 
@@ -142,13 +147,17 @@ class GeminiEncoder:
                 else:
                     out.append(self._text(event.choice, event.text, b""))
             elif isinstance(event, ReasoningDelta):
-                if self._thoughts:
+                if self._thoughts and event.text:
                     candidate = self._candidate(event.choice)
+                    part, text = (event.kind, event.part), event.text
+                    if candidate.thought is not None and candidate.thought != part:
+                        text = _PARAGRAPH + text
+                    candidate.thought = part
                     if candidate.odd:
                         out.append(self._parts(event.choice, []))
                     if candidate.signature:  # of an earlier thought
                         out.append(self._parts(event.choice, [{"text": ""}]))
-                    out.append(self._text(event.choice, event.text, b',"thought":true'))
+                    out.append(self._text(event.choice, text, b',"thought":true'))
             else:
                 self._encode_other(event, out)
         if out:
@@ -174,8 +183,9 @@ class GeminiEncoder:
                 candidate.refused = True
                 out.append(self._parts(event.choice, [{"text": event.text}]))
             case ReasoningEnd():
+                candidate = self._candidate(event.choice)
+                candidate.thought = None
                 if event.encrypted:
-                    candidate = self._candidate(event.choice)
                     if candidate.signature:
                         out.append(self._parts(event.choice, [{"text": ""}]))
                     candidate.signature = _signature(event.encrypted)
@@ -311,8 +321,8 @@ def _whole(place: int, choice: Choice, *, thoughts: bool) -> dict[str, Any]:
                 if signature:
                     parts.append({"text": "", "thoughtSignature": signature})
                     signature = ""
-                if thoughts:
-                    parts.extend({"text": one, "thought": True} for one in (*item.summary, *item.content) if one)
+                if thoughts and (told := _PARAGRAPH.join(filter(None, (*item.summary, *item.content)))):
+                    parts.append({"text": told, "thought": True})
                 signature = _signature(item.encrypted) if item.encrypted else ""
             case Message():
                 begin = sum(map(len, text))
