@@ -414,7 +414,7 @@ def test_blocks_that_say_nothing_are_nothing() -> None:
     empty = start() + block(0, {"type": "thinking", "thinking": "", "signature": ""}) + text(1, "")
     called = block(2, {"type": "tool_use", "id": "t", "name": "f", "input": {}})
     kinds = [type(event) for event in decoded([empty + called + end("tool_use")])]
-    assert kinds[:3] == [Started, ToolCallStart, ToolCallDelta]
+    assert kinds[:4] == [Started, UsageReport, ToolCallStart, ToolCallDelta]
 
 
 def test_calls_without_ids_get_one_each() -> None:
