@@ -196,7 +196,7 @@ def _web(**members: Any) -> list[Any]:
 
 MEMBERS: Final = (
     # -- Responses
-    Member("responses", "service_tier", ("service_tier",), MARK),
+    Member("responses", "service_tier", ("service_tier",), MARK, ("chat",)),
     Member("responses", "moderation", ("moderation",), {"output": {"model": MARK}}),
     Member("responses", "prompt_cache_diagnostics", ("prompt_cache_diagnostics",), {"reason": MARK}),
     Member("responses", "tool_usage", ("tool_usage",), {"web_search": {"num_requests": NUMBER}}),
@@ -216,7 +216,7 @@ MEMBERS: Final = (
     Member("responses", "async", ("output", 1, "async"), MARK),
     # -- chat
     Member("chat", "system_fingerprint", ("system_fingerprint",), MARK),
-    Member("chat", "service_tier", ("service_tier",), MARK),
+    Member("chat", "service_tier", ("service_tier",), MARK, ("responses",)),
     Member("chat", "moderation", ("moderation",), {"output": {"model": MARK}}),
     Member("chat", "metadata", ("metadata",), {"a": MARK}),
     Member("chat", "provider_specific", ("provider_specific",), MARK),
@@ -251,7 +251,7 @@ MEMBERS: Final = (
     Member("messages", "server_tool_use", ("content", 2), {"type": "server_tool_use", "id": "s", "name": "code_execution", "input": {"code": MARK}}, ("responses",)),
     Member("messages", "container_upload", ("content", 2), {"type": "container_upload", "file_id": MARK}, ("responses",)),
     Member("messages", "usage.server_tool_use", ("usage", "server_tool_use"), {"web_search_requests": NUMBER}),
-    Member("messages", "usage.service_tier", ("usage", "service_tier"), MARK),
+    Member("messages", "usage.service_tier", ("usage", "service_tier"), MARK, ("responses", "chat")),
     Member("messages", "inference_geo", ("usage", "inference_geo"), MARK),
     Member("messages", "speed", ("usage", "speed"), MARK),
     Member("messages", "toolset_name", ("content", 1, "toolset_name"), MARK),

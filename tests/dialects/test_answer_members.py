@@ -1,5 +1,6 @@
 """What an answer holds is carried to each client, or stands on the documented list of what that client does not get."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, cast
@@ -8,8 +9,14 @@ import pytest
 
 from tests.dialects.answer_members import ANSWERS, AUDITED, CARRIED, CLIENTS, MARK, MEMBERS, NUMBER, Member
 from tests.dialects.crossing import Crossing
+from tests.dialects.gemini import samples
 from tests.docs.pages import LANGUAGES, read, section
 from tidegate.dialects.dialect import Endpoint
+
+
+def message(text: str) -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
 
 
 def gets(client: str, member: Member, *, stream: bool) -> bool:
@@ -82,3 +89,34 @@ def told(language: str) -> dict[tuple[str, str], set[str]]:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_no_client_gets_is_documented_and_nothing_else(language: str) -> None:
     assert told(language) == {(one.provider, one.name): one.lost_on for one in MEMBERS if one.lost_on}
+
+
+def chat_answer(**members: Any) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "潮汐"}, "finish_reason": "stop", **members}
+    return {"object": "chat.completion", "choices": [choice]}
+
+
+STOPPED: dict[str, tuple[Endpoint, dict[str, Any], str]] = {
+    "OpenAI's chat": ("chat", chat_answer(), "end_turn"),
+    "vLLM": ("chat", chat_answer(stop_reason="END"), "stop_sequence"),
+    "SGLang": ("chat", chat_answer(matched_stop="END"), "stop_sequence"),
+    "Gemini": ("gemini", samples.chunk(samples.candidate({"text": "潮汐"}, finishReason="STOP")), "end_turn"),
+    "cut here": ("responses", {"status": "completed", "output": [message("潮汐END.")]}, "stop_sequence"),
+}
+
+
+@pytest.mark.parametrize(("provider", "answer", "reason"), STOPPED.values(), ids=STOPPED)
+def test_an_end_at_a_stop_sequence_is_told_where_the_provider_tells_it(
+    provider: Endpoint, answer: dict[str, Any], reason: str
+) -> None:
+    crossing = Crossing("messages", provider, stream=False, stop_sequences=["END"])
+    told = json.loads(crossing.whole(json.dumps(answer).encode()))
+    assert told["content"] == [{"type": "text", "text": "潮汐"}]
+    assert (told["stop_reason"], told["stop_sequence"]) == (reason, "END" if reason == "stop_sequence" else None)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_that_it_is_not_told_by_all_is_documented(language: str) -> None:
+    rows = section(read(language, "translation.md"), SECTIONS[language])
+    (row,) = re.findall(r"^\| Anthropic \|([^|\n]*)\|$", rows, re.MULTILINE)
+    assert "stop_sequence" in row

@@ -23,6 +23,7 @@ from tidegate.wire.events import (
     ReasoningDelta,
     ReasoningEnd,
     RefusalDelta,
+    Served,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -246,6 +247,7 @@ class Collector:
 
     def __init__(self) -> None:
         self._model = ""
+        self._tier = ""
         self._usage = Usage()
         self._items: dict[int, list[Item]] = {}
         self._messages: dict[int, Message] = {}
@@ -294,6 +296,8 @@ class Collector:
                 self._of(event.choice)
             case Started():
                 self._model = event.model
+            case Served():
+                self._tier = event.tier
             case ToolCallEnd():
                 pass  # the call was kept when it began
             case _:
@@ -308,6 +312,7 @@ class Collector:
             ],
             usage=self._usage,
             model=self._model,
+            service_tier=self._tier,
         )
 
     def _reason(self, choice: int) -> Reason:

@@ -31,6 +31,7 @@ from tidegate.wire.events import (
     Ping,
     ReasoningDelta,
     ReasoningEnd,
+    Served,
     Started,
     TextDelta,
     Usage,
@@ -102,7 +103,7 @@ class _Said:
                 pass
             case ReasoningEnd(choice=0, seal=seal) if not self.pieces and (seal is None or seal.kind in _UNSIGNED):
                 self.thoughts += 1
-            case Started() | UsageReport() | Ping() | Failed():
+            case Started() | Served() | UsageReport() | Ping() | Failed():
                 pass
             case _:
                 self.is_plain = False
@@ -341,7 +342,7 @@ class ContinuableStream(BridgedStream):
                     if not self._overlap.is_open:
                         self._overlap = None
                     continue
-                case UsageReport() | Ping() | Failed():
+                case Served() | UsageReport() | Ping() | Failed():
                     pass
                 case _ if self._overlap is not None:
                     if text := self._overlap.end():

@@ -14,6 +14,7 @@ from tidegate.wire.events import (
     MessageEnd,
     ReasoningDelta,
     RefusalDelta,
+    Served,
     TextDelta,
     ToolCallDelta,
     ToolCallEnd,
@@ -66,7 +67,7 @@ class StopFilter:
         out: list[Event] = []
         for event in events:
             if self.cut:
-                if isinstance(event, UsageReport):
+                if isinstance(event, UsageReport | Served):
                     out.append(event)
                 else:
                     self._drop(event)

@@ -37,6 +37,7 @@ __all__ = [
     "ReasoningEnd",
     "RefusalDelta",
     "Seal",
+    "Served",
     "Started",
     "TextDelta",
     "ToolCallDelta",
@@ -202,6 +203,12 @@ class Started(msgspec.Struct, gc=False):
     model: str = ""
 
 
+class Served(msgspec.Struct, gc=False):
+    """At which service tier the answer is made, in OpenAI's words. A later one replaces an earlier one."""
+
+    tier: str
+
+
 class TextDelta(msgspec.Struct, gc=False):
     """A piece of the answer's text. `choice` counts from 0 and is above it only when several answers were asked for."""
 
@@ -326,6 +333,7 @@ class Ping(msgspec.Struct, gc=False):
 
 Event = (
     Started
+    | Served
     | TextDelta
     | RefusalDelta
     | MessageEnd

@@ -267,6 +267,8 @@ class Output(msgspec.Struct, kw_only=True):
     choices: list[Choice]
     usage: Usage
     model: str = ""
+    service_tier: str = ""
+    """At which the provider made it, if it says so."""
 
 
 def parse_data_url(url: str) -> tuple[str, str] | None:

@@ -30,6 +30,7 @@ from tidegate.dialects.codec import json_object_or_none
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.sources import Spoken, moved
+from tidegate.dialects.tiers import served
 from tidegate.dialects.usage import read_usage
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -223,6 +224,8 @@ class ChatDecoder:
             raise from_error_object(chunk.error, self._destination.provider)
         if chunk.choices is None:
             self._check_choiceless(frame, chunk)
+        if not self._started:
+            self._start(chunk, data, out)
         self._take(chunk, out)
 
     def _check_choiceless(self, frame: sse.Frame, chunk: Chunk) -> None:
@@ -234,11 +237,13 @@ class ChatDecoder:
                 raise from_error_object(frame.data, self._destination.provider)
             raise WireError("a chunk of the stream has no 'choices'")
 
+    def _start(self, chunk: Chunk, data: bytes, out: list[Event]) -> None:
+        self._started = True
+        self._id = chunk.id or ""
+        out.append(Started((chunk.model or "").removesuffix(self._destination.quirks.model_suffix)))
+        out += served(data)
+
     def _take(self, chunk: Chunk, out: list[Event]) -> None:
-        if not self._started:
-            self._started = True
-            self._id = chunk.id or ""
-            out.append(Started((chunk.model or "").removesuffix(self._destination.quirks.model_suffix)))
         for place, choice in enumerate(chunk.choices or ()):
             index = choice.index
             if index is None or index < 0:
@@ -603,8 +608,8 @@ class ChatDecoder:
         if self._held > _HELD_LIMIT:
             raise WireError(f"the answer has more than {_HELD_LIMIT} bytes of calls and reasoning")
 
-    def whole(self, chunk: Chunk) -> list[Event]:
-        """The events of an answer that came in one body."""
+    def whole(self, chunk: Chunk, body: bytes) -> list[Event]:
+        """The events of an answer that came in one `body`."""
         out: list[Event] = []
         for choice in chunk.choices or ():
             if choice.message is None and known_reason(choice.finish_reason or "") != "content_filter":
@@ -613,6 +618,7 @@ class ChatDecoder:
                 raise WireError("the provider's answer has a choice without 'finish_reason'")
             for number, entry in enumerate((choice.message and choice.message.tool_calls) or ()):
                 entry.index = number
+        self._start(chunk, body, out)
         self._take(chunk, out)
         for _, voice in sorted(self._voices.items()):
             self._end_voice(voice, out)
@@ -636,7 +642,7 @@ def decode_chat_answer(body: bytes, destination: Destination, request: Canonical
         if chunk.object == "error":
             raise from_error_object(body, destination.provider)
         raise WireError("the provider's answer has no 'choices'")
-    return ChatDecoder(destination, request).whole(chunk)
+    return ChatDecoder(destination, request).whole(chunk, body)
 
 
 def _known_call(voice: _Voice, entry: ToolCallPiece, name: str, text: str, *, sibling: bool) -> _Called | None:

@@ -29,6 +29,7 @@ from tidegate.wire.events import (
     ReasoningDelta,
     ReasoningEnd,
     RefusalDelta,
+    Served,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
@@ -98,10 +99,17 @@ class ChatEncoder(ChoicesEncoder):
         self._legacy = legacy_functions
         self._voices: dict[int, _Voice] = {}
         self._calls: dict[int, _Called] = {}
+        self._plain_tail = self._tail
+        self._set_tier("")
+
+    def _set_tier(self, tier: str) -> None:
+        self._tier = tier
+        self._tail = b',"service_tier":%b%b' % (jsonio.encode(tier), self._plain_tail) if tier else self._plain_tail
         self._after_delta = b'},"logprobs":null,"finish_reason":null}]' + self._tail
 
     def attempt(self, destination: Destination) -> None:
         super().attempt(destination)
+        self._set_tier("")
         self._voices.clear()
         self._calls.clear()
 
@@ -148,6 +156,8 @@ class ChatEncoder(ChoicesEncoder):
                 self._end_message(choice)
             case Opaque():
                 self._end_message(0)
+            case Served():
+                self._set_tier(event.tier)
             case ChoiceEnd():
                 self._on_choice_end(event, out)
             case _:
@@ -226,6 +236,7 @@ def chat_answer(output: Output, call: Call, destination: Destination, *, legacy_
     return jsonio.encode(
         {
             **head(call, output.model or destination.model, "chat.completion"),
+            **({"service_tier": output.service_tier} if output.service_tier else {}),
             "choices": [
                 _choice(index, choice, legacy_functions=legacy_functions) for index, choice in enumerate(output.choices)
             ],

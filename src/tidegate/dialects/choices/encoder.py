@@ -23,6 +23,7 @@ class ChoicesEncoder(ABC):
         self._wants_usage = wants_usage
         self._model = ""
         self._usage = Usage()
+        self._tier = ""
         self._tail = b',"usage":null}\n\n' if wants_usage else b"}\n\n"
         """What stands behind the choices of a frame."""
         self._begun: jsonio.Members | None = None
@@ -65,7 +66,9 @@ class ChoicesEncoder(ABC):
                 self._usage = event.usage
             case Finished():
                 if self._wants_usage:
-                    usage = {"choices": [], "usage": self._usage.as_chat()}
+                    usage: jsonio.Members = {"choices": jsonio.raw([]), "usage": self._usage.as_chat()}
+                    if self._tier:
+                        usage["service_tier"] = jsonio.raw(self._tier)
                     out.append(sse.encode(jsonio.encode({**self._head(), **usage})))
                 out.append(sse.DONE)
             case _:

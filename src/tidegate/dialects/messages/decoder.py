@@ -7,6 +7,7 @@ from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.messages.figures import Figures
 from tidegate.dialects.messages.native import carrying, search_item
+from tidegate.dialects.tiers import served
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
@@ -318,6 +319,7 @@ class _Answer:
             found = _Whole()
         self._begin(found.model or "", out)
         self._figures.read(found.usage)
+        out += served(found.usage)
         return True
 
     def foretell(self, out: list[Event]) -> None:

@@ -15,6 +15,7 @@ from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.responses.ending import ending, failure, true_status
 from tidegate.dialects.responses.held import HELD_LIMIT
 from tidegate.dialects.sources import moved
+from tidegate.dialects.tiers import served
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -699,6 +700,7 @@ class ResponsesDecoder:
                 self._out.append(ToolCallEnd(record.call))
         self._end_thinking()
         tokens = self._report_usage(upstream)
+        self._out += served(jsonio.raw({"service_tier": upstream.get("service_tier", jsonio.NULL)}))
         self._out.append(ChoiceEnd(self._reason(upstream, status, tokens)))
         self._out.append(Finished())
         self._ended = True

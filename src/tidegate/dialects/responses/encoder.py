@@ -47,6 +47,7 @@ from tidegate.wire.events import (
     ReasoningDelta,
     ReasoningEnd,
     RefusalDelta,
+    Served,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -196,6 +197,7 @@ class ResponsesEncoder:
         "_stage",
         "_thought",
         "_thoughts",
+        "_tier",
         "_usage",
         "committed",
     )
@@ -219,6 +221,7 @@ class ResponsesEncoder:
         """Bytes of words so far, and of what stands beside them."""
         self._beside = 0
         self._usage: Usage | None = None
+        self._tier = ""
         self._parts: dict[int, _Part] = {}
         """By choice: the part of a message that takes text now, if nothing stands between."""
         self._messages: dict[int, _Message] = {}
@@ -241,6 +244,7 @@ class ResponsesEncoder:
         self._destination = destination
         self._model = destination.model
         self._usage = None
+        self._tier = ""
         self._details = None
         self._cut.clear()
         self._envelope.keep_upstream_identity = False
@@ -311,6 +315,7 @@ class ResponsesEncoder:
             output=self._output(),
             usage=self._used(),
             error=None if cancelled else error_member(error),
+            service_tier=self._tier,
         )
         self._envelope_event(b"response.failed", body)
         return self._taken()
@@ -611,6 +616,9 @@ class ResponsesEncoder:
     def _on_usage(self, event: UsageReport) -> None:
         self._usage = event.usage
 
+    def _on_served(self, event: Served) -> None:
+        self._tier = event.tier
+
     def _on_choice_end(self, event: ChoiceEnd) -> None:
         choice = event.choice
         if self._pending is not None and self._pending.choice != choice:
@@ -657,6 +665,7 @@ class ResponsesEncoder:
             usage=usage,
             completed_at=completed_at,
             incomplete_details=self._details,
+            service_tier=self._tier,
         )
         self._envelope_event(b"response." + status.encode(), body)
         self.committed = True
@@ -774,6 +783,7 @@ class ResponsesEncoder:
         MediaDelta: _on_media,
         Opaque: _on_opaque,
         UsageReport: _on_usage,
+        Served: _on_served,
         ChoiceEnd: _on_choice_end,
         Finished: _on_finished,
         Ping: _on_ping,
@@ -804,6 +814,7 @@ def encode_answer(output: Output, envelope: Envelope, call: Call, destination: D
         usage=output.usage,
         completed_at=max(call.created_at, call.wall_clock()) if details is None else None,
         incomplete_details=details,
+        service_tier=output.service_tier,
     )
 
 

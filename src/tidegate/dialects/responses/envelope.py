@@ -149,8 +149,10 @@ class Envelope:
         completed_at: int | None = None,
         error: msgspec.Raw | None = None,
         incomplete_details: msgspec.Raw | None = None,
+        service_tier: str = "",
     ) -> bytes:
-        """The whole response object as JSON. The first one fixes the identity of all that follow."""
+        """The whole response object as JSON. The first one fixes the identity of all that follow. `service_tier`: where the
+        provider has said at which the answer is made."""
         base = self._base or self._make_base()
         content = dict(base)
         content["model"] = jsonio.raw(model)
@@ -169,6 +171,8 @@ class Envelope:
         content.update(self._state)
         content.update(self._identity)
         content["status"] = jsonio.raw(status)
+        if service_tier:
+            content["service_tier"] = jsonio.raw(service_tier)
         if output is not None:
             content["output"] = output
         if usage is not None:
