@@ -268,6 +268,104 @@ def test_an_answer_that_says_where_it_ends_needs_none(raw: bytes, loop: str, cer
     run(scenario, loop)
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_new_connection_takes_the_session_of_an_earlier_one_up_again(
+    version: ssl.TLSVersion, loop: str, certificates: Certificates
+) -> None:
+    reused: list[bool] = []
+    context = certificates.server()
+    context.minimum_version = context.maximum_version = version
+
+    async def script(peer: Peer) -> None:
+        reused.append(peer.writer.get_extra_info("ssl_object").session_reused)
+        await peer.request()
+        peer.send(OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))
+        await peer.writer.drain()
+
+    async def scenario() -> None:
+        async with (
+            Provider(script, context=context) as provider,
+            Stage(provider.url, ca_bundle=certificates.bundle) as stage,
+        ):
+            for _ in range(3):
+                assert (await stage.fetch()).body == b"ok"
+        assert reused == [False, True, True]
+
+    run(scenario, loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("size", [1, 7])
+def test_tls_comes_in_pieces_of_any_size(size: int, loop: str, certificates: Certificates) -> None:
+    """Through a relay that hands on so many bytes at a time."""
+    body = bytes(range(256)) * 9
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            for at in range(0, len(data), size):
+                writer.write(data[at : at + size])
+                if at % 64 == 0:
+                    await asyncio.sleep(0)
+        writer.close()
+
+    async def scenario() -> None:
+        answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        async with Provider(answering(answer), context=certificates.server()) as provider:
+
+            async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                there, back = await asyncio.open_connection("127.0.0.1", provider.port)
+                there_sock = back.get_extra_info("socket")
+                there_sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await asyncio.gather(relay(reader, back), relay(there, writer))
+
+            server = await asyncio.start_server(between, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            async with Stage(f"https://localhost:{port}/v1", ca_bundle=certificates.bundle) as stage:
+                assert (await stage.fetch()).body == body
+            server.close()
+
+    run(scenario, loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_many_records_of_one_read_are_delivered_together(loop: str, certificates: Certificates) -> None:
+    chunks = [b"5\r\nchunk\r\n"] * 40
+
+    async def scenario() -> None:
+        script = Rude(certificates.server(), CHUNKED, *chunks, b"0\r\n\r\n", polite=True)
+        async with (
+            Provider(script) as provider,
+            Stage(provider.url.replace("http:", "https:"), ca_bundle=certificates.bundle) as stage,
+        ):
+            answer = await stage.fetch()
+            assert answer.body == b"chunk" * 40
+            assert len(answer.bodies) <= 3
+
+    run(scenario, loop)
+
+
+@pytest.mark.fault("FAULT-CUT")
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_is_no_tls_in_the_midst_of_an_answer_breaks_it(loop: str, certificates: Certificates) -> None:
+    async def script(peer: Peer) -> None:
+        await Rude(certificates.server(), CHUNKED + b"2\r\nok\r\n", polite=False)(peer)
+        peer.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+        await peer.writer.drain()
+        await peer.reader.read()
+
+    async def scenario() -> None:
+        async with (
+            Provider(script) as provider,
+            Stage(provider.url.replace("http:", "https:"), ca_bundle=certificates.bundle) as stage,
+        ):
+            answer = await stage.fetch()
+            assert answer.body == b"ok"
+            assert isinstance(answer.error, errors.UpstreamBroken), answer.message
+
+    run(scenario, loop)
+
+
 def test_the_simulator_streams_over_tls(certificates: Certificates) -> None:
     async def scenario() -> None:
         async with SimServer(ssl_context=certificates.server()) as sim:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httptools
 
 from tidegate.upstream.outgoing import Outgoing
+from tidegate.upstream.tls import Tls
 from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors
 from tidegate.wire.forms import Part
@@ -508,15 +509,8 @@ class Connection(asyncio.Protocol):
 
     def _closed_on_purpose(self) -> bool:
         """False when TLS ended without close_notify: anybody may have cut an answer that ends with its connection
-        (RFC 9112 §9.8). uvloop tells of no end then; asyncio's loop does not say which of the two it was."""
-        assert self._transport is not None
-        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
-        try:
-            return tls is None or not tls.read(1)
-        except ssl.SSLZeroReturnError:
-            return True
-        except ssl.SSLError:
-            return False
+        (RFC 9112 §9.8)."""
+        return not isinstance(self._transport, Tls) or self._transport.has_ended
 
     def _closed_by_peer(self, exc: Exception | None) -> None:
         if self.closed:

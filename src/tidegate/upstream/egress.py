@@ -8,20 +8,18 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, cast
 
 from tidegate.upstream.addresses import is_metadata
 from tidegate.upstream.connection import Connection
 from tidegate.upstream.proxy import Proxy
+from tidegate.upstream.tls import Tls
 from tidegate.wire import errors
 
 __all__ = ["Resolver", "Route", "connect_socket", "system_resolver", "tls_context"]
 
 ATTEMPT_DELAY_S = 0.25
 """RFC 8305 §5: how long one address may try before the next one is started beside it."""
-
-HANDSHAKE_LIMIT_S = 300.0
-"""The loop's own limit of a handshake: longer than any connect clock, which is the one that counts."""
 
 _TUNNEL_LIMIT = 16 * 1024
 _TUNNEL_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |$)")
@@ -32,8 +30,6 @@ _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     for option, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 30))
     if hasattr(socket, option)  # not on every system
 ]
-
-P = TypeVar("P", "Connection", "_Tunnel")
 
 Resolver = Callable[[str, int], Awaitable[list[tuple[Any, ...]]]]
 """Finds the addresses of a host and port, in the form of `socket.getaddrinfo`."""
@@ -68,7 +64,7 @@ def _new_context(ca_bundle: str | None) -> ssl.SSLContext:
 class Route:
     """The way to one origin. `connect` is what a pool calls for a new connection."""
 
-    __slots__ = ("_context", "_host", "_lookup", "_loop", "_port", "_proxy", "_proxy_context", "_resolver")
+    __slots__ = ("_context", "_host", "_lookup", "_loop", "_port", "_proxy", "_proxy_context", "_resolver", "_session")
 
     def __init__(
         self,
@@ -90,60 +86,75 @@ class Route:
         self._proxy_context = proxy_context
         self._resolver = resolver or system_resolver(loop)
         self._lookup: asyncio.Future[list[tuple[Any, ...]]] | None = None
+        self._session: ssl.SSLSession | None = None
+        """The last that the origin has offered to take up again, which saves a round and the certificates."""
 
     async def connect(self, make: Callable[[], Connection]) -> Connection:
         """A ready connection. Raises ProviderError."""
-        proxy = self._proxy
+        proxy, context = self._proxy, self._context
         if proxy is None:
             sock = await connect_socket(self._loop, self._host, self._port, self._resolve)
-            return await self._wrap(sock, make(), self._context, self._host)
+            connection = make()
+            await self._attach(
+                sock, connection, None if context is None else self._secure(context, connection), self._host
+            )
+            return connection
         try:
             sock = await connect_socket(self._loop, proxy.host, proxy.port, self._resolve)
-            if self._context is None:
-                return await self._wrap(sock, make(), self._proxy_context, proxy.host)
-            tunnel = await self._wrap(sock, _Tunnel(self._loop), self._proxy_context, proxy.host)
+            if context is None:
+                connection = make()
+                await self._attach(sock, connection, self._secure_proxy(proxy, connection), proxy.host)
+                return connection
+            tunnel = _Tunnel(self._loop)
+            await self._attach(sock, tunnel, self._secure_proxy(proxy, tunnel), proxy.host)
         except errors.UpstreamUnreachable as error:
             raise errors.UpstreamUnreachable(f"the proxy cannot be reached: {error.message}") from None
-        return await self._through(tunnel, proxy, self._context, make())
+        return await self._through(tunnel, proxy, context, make())
 
-    async def _wrap(self, sock: socket.socket, protocol: P, context: ssl.SSLContext | None, host: str) -> P:
-        """`protocol` on `sock`, with TLS if there is a context. Whatever ends this early closes the socket."""
+    def _secure(self, context: ssl.SSLContext, protocol: asyncio.Protocol) -> Tls:
+        return Tls(self._loop, context, self._host, protocol, session=self._session, keep=self._keep)
+
+    def _keep(self, session: ssl.SSLSession) -> None:
+        self._session = session
+
+    def _secure_proxy(self, proxy: Proxy, protocol: asyncio.Protocol) -> Tls | None:
+        context = self._proxy_context
+        return None if context is None else Tls(self._loop, context, proxy.host, protocol)
+
+    async def _attach(self, sock: socket.socket, protocol: asyncio.Protocol, tls: Tls | None, host: str) -> None:
+        """`protocol` on `sock`, with TLS if that is given. Whatever ends this early closes the socket."""
+        outer = protocol if tls is None else tls
+        is_attached = False
         try:
-            await self._loop.create_connection(
-                lambda: protocol,
-                sock=sock,
-                ssl=context,
-                server_hostname=host if context is not None else None,
-                ssl_handshake_timeout=HANDSHAKE_LIMIT_S if context is not None else None,
-            )
+            await self._loop.create_connection(lambda: outer, sock=sock)
+            is_attached = True
+            if tls is not None:
+                await tls.ready
         except BaseException as error:
-            protocol.abort()
-            sock.close()
+            if tls is not None:
+                tls.abort()
+            if not is_attached:
+                sock.close()
             if isinstance(error, OSError):
                 raise _tls_failure(host, error) from None
             raise
-        return protocol
 
     async def _through(
         self, tunnel: "_Tunnel", proxy: Proxy, context: ssl.SSLContext, connection: Connection
     ) -> Connection:
         """TLS with the origin inside a CONNECT tunnel (RFC 9110 §9.3.6)."""
+        tls = self._secure(context, connection)
         try:
             transport = await tunnel.open(self._host, self._port, proxy.authorization)
-            secured = await self._loop.start_tls(
-                transport,
-                connection,
-                context,
-                server_hostname=self._host,
-                ssl_handshake_timeout=HANDSHAKE_LIMIT_S,
-            )
+            transport.set_protocol(tls)
+            tls.connection_made(transport)
+            await tls.ready
         except BaseException as error:
+            tls.abort()
             tunnel.abort()
             if isinstance(error, OSError):
                 raise _tls_failure(self._host, error) from None
             raise
-        assert secured is not None
-        connection.connection_made(secured)
         return connection
 
     async def _resolve(self, host: str, port: int) -> list[tuple[Any, ...]]:
@@ -190,7 +201,7 @@ class _Tunnel(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment] # uvloop's transports do not inherit from asyncio's
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
 
     def data_received(self, data: bytes) -> None:
         self._received += data
