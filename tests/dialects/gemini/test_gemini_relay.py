@@ -123,6 +123,15 @@ def test_usage_is_estimated_when_google_gave_none() -> None:
     assert stream.usage() == Usage(input_tokens=100, output_tokens=3, estimated=True)
 
 
+@pytest.mark.parametrize(
+    ("told", "output"), [({"promptTokenCount": 7}, 12), ({"promptTokenCount": 7, "candidatesTokenCount": 5}, 5 + 10)]
+)
+def test_what_a_broken_stream_said_behind_its_last_figures_is_estimated(told: dict[str, int], output: int) -> None:
+    stream = relay()
+    stream.feed(frames({**said("a" * 8), "usageMetadata": told}, said("b" * 40)))
+    assert stream.usage() == Usage(input_tokens=7, output_tokens=output, estimated=True)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 2000), max_size=10))
 def test_the_array_form_is_one_json_value(cuts: list[int]) -> None:

@@ -10,7 +10,7 @@ from tidegate.dialects.gemini.framing import Framing
 from tidegate.dialects.relay import Relay
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, WireError
-from tidegate.wire.events import Usage
+from tidegate.wire.events import Usage, estimate_tokens
 
 __all__ = ["GeminiRelay", "complete_answer"]
 
@@ -34,7 +34,7 @@ _names = jsonio.decoder(_Names)
 class _Reader:
     """What the chunks of one answer have said so far."""
 
-    __slots__ = ("_choices", "_finished", "_provider", "_seen", "size", "status", "usage")
+    __slots__ = ("_choices", "_counted", "_finished", "_provider", "_seen", "_usage", "size", "status")
 
     def __init__(self, provider: str, choices: int) -> None:
         self._provider = provider
@@ -42,12 +42,26 @@ class _Reader:
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self.status = "completed"
-        self.usage: Usage | None = None
+        self._usage: Usage | None = None
+        self._counted = 0
+        """What was said when those figures came."""
         self.size = 0
 
     @property
     def complete(self) -> bool:
         return len(self._finished) >= max(self._choices, len(self._seen))
+
+    def usage(self, asked: int) -> Usage:
+        """The provider's figures; of an answer that is not complete those so far, with an estimate where nobody has counted
+        what was said. `asked` is the size of the request in bytes."""
+        told = self._usage
+        if told is None:
+            return estimated_usage(asked, self.size)
+        uncounted = self.size - self._counted if told.output_tokens else self.size
+        if self.complete or not uncounted:
+            return told
+        output = told.output_tokens + estimate_tokens(uncounted)
+        return msgspec.structs.replace(told, output_tokens=output, estimated=True)
 
     def read(self, data: bytes) -> None:
         """Raises WireError for what is no chunk, and TidegateError for an error in its place."""
@@ -59,10 +73,10 @@ class _Reader:
             raise WireError(f"a chunk of the answer cannot be read: {error}") from None
         if chunk.error and not jsonio.is_null(chunk.error):
             raise from_error_object(chunk.error, self._provider)
-        if chunk.usage_metadata:
-            self.usage = read_usage(chunk.usage_metadata) or self.usage
         for candidate in chunk.candidates or ():
             self._read_candidate(candidate)
+        if chunk.usage_metadata and (usage := read_usage(chunk.usage_metadata)) is not None:
+            self._usage, self._counted = usage, self.size
         feedback = chunk.prompt_feedback
         if feedback is not None and is_ending(feedback.block_reason) and not chunk.candidates:
             self._finished.update(range(self._choices))
@@ -123,7 +137,7 @@ class GeminiRelay(Relay):
         return self._framing.frame(error_body(error)) + self._framing.end()
 
     def usage(self) -> Usage:
-        return self._reader.usage or estimated_usage(self._call.request_bytes, self._reader.size)
+        return self._reader.usage(self._call.request_bytes)
 
     # -- one frame ----------------------------------------------------------------------------------------------
 
@@ -158,4 +172,4 @@ def complete_answer(body: bytes, call: Call, destination: Destination, *, choice
     reader.read(body)
     if not reader.complete:
         raise WireError("the provider's answer has no finish reason")
-    return Answer(body, reader.usage or estimated_usage(call.request_bytes, reader.size), reader.status)
+    return Answer(body, reader.usage(call.request_bytes), reader.status)
