@@ -172,3 +172,39 @@ def test_cancelling_what_a_dead_gateway_ran_does_not_pretend(pair: Pair, tmp_pat
                 assert time.monotonic() < until
             assert answer.json()["status"] == "failed"
             assert answer.json()["error"]["message"].startswith("gateway_interrupted")
+
+
+def test_on_one_file_a_gateway_that_drains_leaves_no_turn_behind_for_its_successor(tmp_path: Path) -> None:
+    toml = TOML.replace("{url}", f"sqlite:///{tmp_path / 'tidegate.db'}").replace(
+        "port = 0", "port = {port}\ndrain = '9s'"
+    )
+    with Running(TOML.replace("{url}", "off")) as simulated:
+        toml = toml.replace("{sim}", simulated.sim.base_url)
+        old, new = (Gateway(toml, tmp_path, name) for name in ("old", "new"))
+        asyncio.run(old.start())
+        asyncio.run(new.start())
+        try:
+            with (
+                httpx.Client(base_url=f"{old.origin}/v1", timeout=20) as before,
+                httpx.Client(base_url=f"{new.origin}/v1", timeout=20) as after,
+            ):
+                conversation = before.post("/conversations", json={}).json()["id"]
+                last = {
+                    "model": "sim/lorem?chunks=40&gap=20",
+                    "input": "one",
+                    "stream": True,
+                    "conversation": conversation,
+                }
+                with before.stream("POST", "/responses", json=last) as answer:
+                    lines = answer.iter_lines()
+                    next(lines)
+                    old.process.terminate()
+                    tail = [line for line in lines if line.startswith("data: ")]
+                    following = ask(after, "two", conversation=conversation)
+                usage = json.loads(tail[-1][6:])["response"]["usage"]
+                assert following.json()["usage"]["input_tokens"] > usage["output_tokens"]
+                assert old.process.wait(20) == 0
+        finally:
+            for one in (old, new):
+                one.process.kill()
+                one.process.wait()

@@ -240,6 +240,12 @@ class Gateway:
         if self.keeper is not None:
             await self.keeper.quota.start()
 
+    def begin_drain(self) -> None:
+        """Nothing new is to come; another gateway may be taking over."""
+        self.draining = True
+        if self.keeper is not None:
+            self.keeper.storage.leave()
+
     def end_exchanges(self) -> None:
         """End what still runs, in the form of its dialect. Repetitions of an answer that ends so come to its end by
         themselves."""

@@ -26,10 +26,12 @@ class Run(Protocol):
 
     public_id: str
     """By which it is asked for."""
-    is_shared: bool
-    """Whether others go on from it, so that the client has its end when they find it (see `when_found`)."""
     exchange: "Exchange | None"
     """The request that it is the answer to, as long as that can be ended from outside."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others go on from it, so that the client has its end when they find it (see `when_found`)."""
 
     @property
     def followed(self) -> bool:

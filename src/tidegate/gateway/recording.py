@@ -52,7 +52,6 @@ class Recording:
         "_written",
         "conversation",
         "exchange",
-        "is_shared",
         "previous",
         "public_id",
     )
@@ -68,8 +67,6 @@ class Recording:
         self._written: StoredWriter | None = None
         self._live: Run | None = None
         self.public_id = new.id
-        self.is_shared = kept is not None and keeper.storage.is_shared
-        """Nothing builds on a stream that is kept as frames alone."""
         self.previous: Ref | None = None
         self.conversation: Ref | None = None
         self._seen = 0
@@ -83,6 +80,11 @@ class Recording:
             item.called(new_item_id(item.id.partition("_")[0][:16] or "item")) if item.id in history.taken else item
             for item in self._inputs
         ]
+
+    @property
+    def is_shared(self) -> bool:
+        """Nothing builds on a stream that is kept as frames alone."""
+        return self._kept is not None and self._keeper.storage.is_shared
 
     async def durable(self) -> None:
         """Until the run is on the disk. Raises StorageUnavailable."""

@@ -262,7 +262,7 @@ class Lifespan:
     def announce_drain(self) -> None:
         """Say at once that the gateway is about to stop; it may be in the middle of anything."""
         if self.gateway is not None:
-            self.gateway.draining = True
+            self.gateway.begin_drain()
 
     def drain(self, server: Server, close: Callable[[], Awaitable[None]]) -> Drain:
         """The end of it all."""

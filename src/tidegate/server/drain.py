@@ -73,7 +73,7 @@ class Drain:
     async def run(self, sockets: Sequence[socket.socket]) -> None:
         """Until nothing is left. A second signal (`force_exit`) takes away the delay and the grace."""
         gateway = self._gateway
-        gateway.draining = True
+        gateway.begin_drain()
         log.get_logger().info("draining", running=len(gateway.exchanges), delay_s=self._delay_s, grace_s=self._grace_s)
         await self._wait(self._delay_s, lambda: False)
         for server in self._host.servers:

@@ -92,8 +92,11 @@ class Storage:
     def __init__(self, engine: Engine, keyring: Keyring, settings: Settings) -> None:
         """Not for callers: `open` makes one."""
         self._engine = engine
-        self.is_shared = engine.dialect == "postgresql"
-        """Other processes serve from this database, at the same time."""
+        self._leaves = False
+        self._is_server = engine.dialect == "postgresql"
+        self.is_shared = self._is_server
+        """Whether other processes may go on from what is written here: always where the database is a server, with SQLite while
+        one process takes over from another."""
         self.keyring = keyring
         self.settings = settings
         self.process = 0
@@ -335,6 +338,10 @@ class Storage:
             return False
         self._news.order(owner)
         return True
+
+    def leave(self) -> None:
+        """This process ends soon; another one may have taken its place."""
+        self._leaves = self.is_shared = True
 
     async def has_neighbours(self) -> bool:
         """Whether another process writes to this database. One that died counts for as long as its lease would hold."""
@@ -743,7 +750,10 @@ class Storage:
         # While the database was away nobody could renew. After an outage, and after the start, which may have waited for
         # the end of one, everybody gets a lease's time before anybody is taken for dead.
         is_sure = self._loop.time() - self._writer.healthy_since >= self.settings.lease_s
-        for neighbour in await self._engine.read(partial(processes.neighbours, self.process)):
+        neighbours = await self._engine.read(partial(processes.neighbours, self.process))
+        if not self._leaves:
+            self.is_shared = self._is_server or any(one.remaining_s > 0 for one in neighbours)
+        for neighbour in neighbours:
             is_alive = await self._engine.is_alive(neighbour.number)
             if is_alive is False or (is_alive is None and is_sure and neighbour.remaining_s < 0):
                 margin_s = max(neighbour.remaining_s, 0) + 1 if is_alive is False else 0
