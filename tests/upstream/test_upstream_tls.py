@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import gc
 import socket
 import ssl
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.upstream.stage import (
 from tidegate.sim import SimServer
 from tidegate.upstream.egress import tls_context
 from tidegate.upstream.provider import ProviderUnusable
+from tidegate.upstream.tls import Tls
 from tidegate.wire import errors
 
 
@@ -364,6 +366,32 @@ def test_what_is_no_tls_in_the_midst_of_an_answer_breaks_it(loop: str, certifica
             assert isinstance(answer.error, errors.UpstreamBroken), answer.message
 
     run(scenario, loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_nothing_is_left_of_a_connection_that_has_ended(loop: str, certificates: Certificates) -> None:
+    """Without the garbage collector, which looks at the old only now and then."""
+    closing = OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1)
+
+    def left() -> int:
+        return sum(isinstance(one, Tls) for one in gc.get_objects())
+
+    async def scenario() -> None:
+        async with (
+            Provider(answering(closing), context=certificates.server()) as provider,
+            Stage(provider.url, ca_bundle=certificates.bundle) as stage,
+        ):
+            gc.collect()
+            before = left()
+            for _ in range(5):
+                assert (await stage.fetch()).body == b"ok"
+            await until(lambda: left() == before)
+
+    gc.disable()
+    try:
+        run(scenario, loop)
+    finally:
+        gc.enable()
 
 
 def test_the_simulator_streams_over_tls(certificates: Certificates) -> None:

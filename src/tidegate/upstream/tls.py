@@ -24,6 +24,21 @@ class Tls(asyncio.Protocol, asyncio.Transport):
     then is delivered at once.
     """
 
+    __slots__ = (
+        "_backlog",
+        "_error",
+        "_has_ended",
+        "_incoming",
+        "_inner",
+        "_is_open",
+        "_keep",
+        "_loop",
+        "_lower",
+        "_outgoing",
+        "_tls",
+        "ready",
+    )
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
