@@ -9,8 +9,13 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.support.running import Running
-from tests.support.turns import Turns
+# What judges for tests tells what it compared, as they do. Said before anything imports it.
+pytest.register_assert_rewrite(
+    *(f"tests.faults.{name}" for name in ("clients", "playing", "served", "witnesses")),
+)
+
+from tests.support.running import Running  # noqa: E402
+from tests.support.turns import Turns  # noqa: E402
 
 _TURNS = pytest.StashKey[Turns]()
 _FOLDER = pytest.StashKey[str]()

@@ -1,14 +1,10 @@
-"""The judges of this folder tell what they compared, as tests do; and no test of a row goes by on half of its witnesses."""
+"""No test of a row goes by on half of its witnesses."""
 
 from collections.abc import Generator
 
 import pytest
 
-pytest.register_assert_rewrite(
-    "tests.faults.clients", "tests.faults.playing", "tests.faults.served", "tests.faults.witnesses"
-)
-
-from tests.faults.witnesses import Witnesses  # noqa: E402 - behind what is said of it
+from tests.faults.witnesses import Witnesses
 
 
 @pytest.fixture

@@ -184,7 +184,8 @@ def test_a_file_is_fetched_for_a_provider_that_takes_only_its_data(everyone: Run
     answer = ask(everyone, *pointed(client, "lab/echo", shelf))
     assert answer.status_code == 200, answer.text
     (_, file) = everyone.sim.requests[-1].json["messages"][0]["content"]
-    assert file == {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{data}"}}
+    shown = {"file_data": f"data:application/pdf;base64,{data}", "filename": "document.pdf"}
+    assert file == {"type": "file", "file": shown}
     if client == "responses":
         assert ask(everyone, *pointed(client, "google/echo", shelf)).status_code == 200
         (_, part) = everyone.sim.requests[-1].json["contents"][0]["parts"]
