@@ -4,12 +4,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner, Result
 
 from tests.support.running import Running, wait_for
 from tests.support.valkey import ValkeyServer
+from tidegate.cli import main
 
 SECRET = "key-0123456789abcdef0123456789abcd"
 
@@ -98,3 +101,66 @@ def test_a_valkey_that_dies_fails_no_request_and_is_found_again(server: ValkeySe
     events = [line["event"] for line in gateway.log_lines]
     assert events.count("limits_alone") == 1
     assert "limits_together" in events
+
+
+@pytest.mark.fault("FAULT-VALKEY")
+def test_while_valkey_is_down_a_gateway_tells_what_it_has_counted_itself(server: ValkeyServer, tmp_path: Path) -> None:
+    headers = {"authorization": f"Bearer {SECRET}"}
+    body = {"model": "sim/echo", "input": "Hi", "max_output_tokens": 10}
+    with running(server, tmp_path, "local") as gateway, httpx.Client(headers=headers, timeout=20) as client:
+
+        def told() -> dict[str, Any]:
+            return dict(client.get(f"{gateway.origin}/admin/v1/budgets").json())
+
+        server.command("FLUSHALL")
+        assert told()["alone"] is False
+        server.kill()
+        try:
+            assert [client.post(f"{gateway.url}/responses", json=body).status_code for _ in range(3)] == [200] * 3
+            assert wait_for(lambda: told()["data"][0]["used"] == 3)
+            answer = told()
+        finally:
+            server.start()
+        assert wait_for(lambda: not told()["alone"], timeout=5)
+    assert answer["alone"] is True
+    [requests, cost] = answer["data"]
+    assert (requests["limit"], requests["used"], requests["remaining"]) == (500, 3, 497), "of its half"
+    assert (cost["limit"], cost["used"]) == (0.25, pytest.approx(0.003))
+
+
+@pytest.mark.fault("FAULT-VALKEY")
+def test_where_nobody_can_tell_how_limits_stand_no_figures_are_shown(server: ValkeyServer, tmp_path: Path) -> None:
+    headers = {"authorization": f"Bearer {SECRET}"}
+    with running(server, tmp_path, "refuse") as gateway:
+        server.kill()
+        try:
+            answer = httpx.get(f"{gateway.origin}/admin/v1/budgets", headers=headers)
+        finally:
+            server.start()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "limits_unavailable")
+    assert "Valkey does not answer" in answer.json()["error"]["message"]
+
+
+@pytest.mark.fault("FAULT-VALKEY")
+@pytest.mark.parametrize(
+    ("mode", "words"), [("local", "at GET /admin/v1/budgets"), ("refuse", "requests with limits are refused")]
+)
+def test_the_command_says_that_valkey_does_not_answer(
+    server: ValkeyServer, tmp_path: Path, mode: str, words: str
+) -> None:
+    toml = TOML.replace("{data}", str(tmp_path)).replace("{valkey}", server.url).replace("{mode}", mode)
+    (tmp_path / "tidegate.toml").write_text(toml.replace("{sim}", "http://127.0.0.1:9"), "utf-8")
+
+    def told() -> Result:
+        return CliRunner().invoke(main, ["budget", "--json", "--config", str(tmp_path / "tidegate.toml")])
+
+    with running(server, tmp_path, mode):  # which makes the database
+        assert told().exit_code == 0
+        server.kill()
+        try:
+            done = told()
+        finally:
+            server.start()
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Valkey does not answer" in done.stderr
+    assert words in done.stderr

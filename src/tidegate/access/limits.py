@@ -128,6 +128,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What requests under way may use at most."""
     reset_s: float
     """Until a day or month ends; of a minute until nothing that counts now counts any more, 0 where nothing does."""
+    alone: bool = False
+    """The server in which gateways count together does not answer: these are the figures of this gateway, and the limit is
+    its share."""
 
     @property
     def remaining(self) -> int:
@@ -183,7 +186,7 @@ class Limiter(Protocol):
         no more end users can be told apart."""
 
     async def standings(self, scopes: Sequence[Scope]) -> list[Standing]:
-        """How every limit of these scopes stands."""
+        """How every limit of these scopes stands. Raises LimitsUnavailable where nobody can tell."""
 
     async def end_users(self, most: int) -> list[str]:
         """The ids of end users of whom something is counted, at most so many."""

@@ -102,6 +102,7 @@ class MemoryLimiter:
         return gate
 
     async def standings(self, scopes: Sequence[Scope]) -> list[Standing]:
+        """The limit of each is what this process may let pass."""
         found = []
         await self._seeded_all(scopes)
         self.collect()
@@ -121,7 +122,7 @@ class MemoryLimiter:
                     held = meter.held
                     used = meter.used - held
                     reset_s = meter.until - wall if isinstance(meter, Calendar) else meter.reset(now)
-                found.append(standing(rule, used, held, reset_s))
+                found.append(standing(rule._replace(limit=self.shared(rule)), used, held, reset_s))
         return found
 
     async def end_users(self, most: int) -> list[str]:

@@ -38,11 +38,15 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[Budget, ...]
     has_more: bool = False
     """There are more end users than are shown."""
+    alone: bool = False
+    """Valkey does not answer: the figures are what this gateway alone has counted, and each limit is its share
+    (`limits.gateways`)."""
 
 
 def budgets(standings: Iterable[Standing], *, has_more: bool = False) -> Budgets:
     """As the admin API sends it."""
-    return Budgets(data=tuple(_budget(one) for one in standings), has_more=has_more)
+    found = tuple(standings)
+    return Budgets(data=tuple(map(_budget, found)), has_more=has_more, alone=any(one.alone for one in found))
 
 
 def _budget(standing: Standing) -> Budget:

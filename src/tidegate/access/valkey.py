@@ -348,7 +348,11 @@ class ValkeyLimiter:
                 await gate.seed(reply)
                 reply = await gate.ask(self.name(), (0, 0, 0), dry=True, seeded="none")
         except _Down:
-            return await self.local.standings(scopes)
+            if self.refuses:
+                raise LimitsUnavailable(
+                    "How the limits stand cannot be looked up now: Valkey does not answer.", retry_after=1
+                ) from None
+            return [msgspec.structs.replace(one, alone=True) for one in await self.local.standings(scopes)]
         return [
             standing(
                 rule,

@@ -27,7 +27,7 @@ COLUMNS = ("level", "name", "limit on", "per", "limit", "used", "reserved", "lef
 def budget(path: str | None, as_json: bool) -> None:
     """Show what is used and left of each limit.
 
-    Gateways that count together are asked through Valkey. Else days and months are read from the ledger, which has what is
+    What gateways count together is read from Valkey. Else days and months are read from the ledger, which has what is
     settled; running minutes and requests under way are known to the gateway alone: GET /admin/v1/budgets.
     """
     from tidegate.access.standings import budgets
@@ -109,11 +109,25 @@ async def _ring(config: "Config", reader: "Reader | None") -> "KeyRing":
 
 
 async def _from_valkey(config: "Config", scopes: "list[Scope]") -> "list[Standing]":
-    from tidegate.access.engines import make_limiter
+    import msgspec
 
-    limiter = make_limiter(config.limits, None, lambda *_, **__: None)
+    from tidegate.access.engines import make_limiter
+    from tidegate.cli import UsageError
+    from tidegate.wire.errors import LimitsUnavailable
+
+    # Never `local`: what this process has counted itself is nothing.
+    settings = msgspec.structs.replace(config.limits, when_unavailable="refuse")
+    limiter = make_limiter(settings, None, lambda *_, **__: None)
     try:
         return await limiter.standings(scopes)
+    except LimitsUnavailable:
+        raise UsageError(
+            "Valkey does not answer (limits.valkey), so that nobody can tell what the gateways have counted together. "
+            "Each running gateway tells its own figures at GET /admin/v1/budgets."
+            if config.limits.when_unavailable == "local"
+            else "Valkey does not answer (limits.valkey), and nobody else knows how the limits stand: until it does, "
+            "requests with limits are refused."
+        ) from None
     finally:
         await limiter.close()
 
