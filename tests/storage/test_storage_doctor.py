@@ -14,15 +14,43 @@ import pytest
 
 from tests.doctor.stage import Told, told
 from tests.storage.stage import Place
+from tidegate.access.administration import Actor, Administration
+from tidegate.access.objects import NewKey
+from tidegate.access.pepper import Pepper
 from tidegate.server.doctor.database import check_integrity
+from tidegate.server.doctor.finding import Finding
 
-CHECKS = ("database", "database_schema", "database_writable", "database_integrity", "database_clock", "database_notify")
+CHECKS = (
+    "database",
+    "database_schema",
+    "database_writable",
+    "database_integrity",
+    "database_keys",
+    "database_clock",
+    "database_notify",
+)
+PEPPER, OTHER = "pepper-0123456789abcdef0123456789", "another-pepper-0123456789abcdef01"
 
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 50000) SELECT i FROM n"
 
 
 def examine(place: Place, *, timeout_s: float = 5.0) -> Told:
     return at(place.url, timeout_s=timeout_s)
+
+
+def make_keys(place: Place) -> None:
+    """One that is in use, and one that is revoked."""
+    actor = Actor("test", "test")
+
+    async def scene() -> None:
+        async with place.open() as storage:
+            administration = Administration(storage, [Pepper(PEPPER)])
+            await administration.start()
+            for name in ("app", "gone"):
+                made = await administration.create_key(actor, NewKey(name=name))
+            await administration.revoke_key(actor, made.id)
+
+    asyncio.run(scene())
 
 
 def at(url: str, *, timeout_s: float = 5.0, **world: Any) -> Told:
@@ -55,7 +83,7 @@ def test_a_file_in_good_health_is_left_as_it_is(sqlite: Place) -> None:
     make(sqlite)
     before = digest(sqlite.path), sorted(os.listdir(sqlite.path.parent))
     seen = examine(sqlite)
-    assert [seen(check).status for check in CHECKS] == ["ok"] * 4 + ["skipped"] * 2
+    assert [seen(check).status for check in CHECKS] == ["ok"] * 5 + ["skipped"] * 2
     assert seen("database").details["journal_mode"] == "wal"
     assert (digest(sqlite.path), sorted(os.listdir(sqlite.path.parent))) == before
 
@@ -119,12 +147,34 @@ def test_a_check_of_integrity_that_takes_too_long_is_broken_off(sqlite: Place) -
     assert (found.status, "--timeout" in found.found) == ("skipped", True)
 
 
+# -- any --------------------------------------------------------------------------------------------------------------
+
+
+def test_keys_that_were_made_with_another_pepper_are_found(place: Place, tmp_path: Path) -> None:
+    make_keys(place)
+
+    def found(**environment: str) -> Finding:
+        text = f'[storage]\nurl = "{place.url}"\n[server]\nport = 0\ndata_dir = "{tmp_path}/own"\n[providers.sim]\n'
+        return told(text, environment=environment)("database_keys")
+
+    own = found(TIDEGATE_PEPPER=PEPPER)
+    assert (own.status, own.details) == ("ok", {"keys": 1, "of_another_pepper": 0})
+    assert found(TIDEGATE_PEPPER=f"{OTHER}, {PEPPER}").status == "ok"
+    for other in found(TIDEGATE_PEPPER=OTHER), found():  # without one a start makes a new one
+        assert other.status == "failed"
+        assert "1 of 1 keys were made with another pepper" in other.found
+        assert "TIDEGATE_PEPPER" in other.advice
+        assert "pepper.key" in other.advice
+    assert not (tmp_path / "own").exists(), "looking makes none"
+    assert found(TIDEGATE_PEPPER="short").status == "skipped", "secret_files tells of it"
+
+
 # -- a server ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_server_in_good_health(postgresql: Place) -> None:
     seen = examine(postgresql)
-    assert [seen(check).status for check in CHECKS] == ["ok", "ok", "ok", "skipped", "ok", "ok"]
+    assert [seen(check).status for check in CHECKS] == ["ok", "ok", "ok", "skipped", "ok", "ok", "ok"]
     assert abs(seen("database_clock").details["offset_s"]) < 2
     assert "NOTIFY is heard" in seen("database_notify").found
 
@@ -152,7 +202,7 @@ def test_a_user_for_reading_only(postgresql: Place) -> None:
 def test_a_database_that_is_not_there(postgresql: Place) -> None:
     seen = at(postgresql.url.replace("/tidegate?", "/nowhere?"))
     assert "createdb" in seen("database").advice
-    assert [seen(check).status for check in CHECKS] == ["failed"] + ["skipped"] * 5
+    assert [seen(check).status for check in CHECKS] == ["failed"] + ["skipped"] * 6
 
 
 def test_a_server_that_is_down_and_one_that_never_answers() -> None:

@@ -5,7 +5,7 @@ import contextlib
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -16,6 +16,8 @@ from tidegate.server.doctor.bench import Bench
 from tidegate.server.doctor.finding import DATABASE_CHECKS, Verdict, bad, fine, skipped, warning
 from tidegate.server.doctor.folder import existing, shown_size, sqlite_path, why_not_writable
 from tidegate.server.doctor.world import World, in_thread
+from tidegate.server.kept_secret import KeyUnusable
+from tidegate.server.pepper import existing_peppers
 from tidegate.storage.migrate import HEAD, postgres_revision, sqlite_revision, sqlite_unusable
 from tidegate.storage.records import StorageUnusable
 
@@ -35,6 +37,13 @@ CLOCK_S: Final = 5.0
 STEPS: Final = 10_000
 """Of SQLite's machine between two looks at the deadline."""
 
+_TEXTS: Final = """
+    SELECT pepper, count(*) FROM key_texts WHERE owner IN (
+        SELECT id FROM virtual_keys WHERE revoked_at IS NULL UNION ALL SELECT id FROM admins WHERE revoked_at IS NULL
+    ) GROUP BY pepper
+"""
+"""How many texts of keys there are of each pepper."""
+
 _RESTORE: Final = "Stop everything that uses it and restore a backup; see storage.md."
 
 
@@ -50,9 +59,9 @@ async def examine_database(bench: Bench, config: Config, world: World) -> None:
     elif url.startswith("sqlite:"):
         path = sqlite_path(config, world.environment)
         assert path is not None
-        await _SQLite(bench, path).examine()
+        await _SQLite(bench, path, _Known(config, world)).examine()
     else:
-        await _Postgres(bench, url, world).examine()
+        await _Postgres(bench, url, world, _Known(config, world)).examine()
 
 
 def _rest(bench: Bench, first: str, why: str) -> None:
@@ -61,13 +70,44 @@ def _rest(bench: Bench, first: str, why: str) -> None:
         bench.note(check, skipped(why))
 
 
+class _Known:
+    """The peppers that a gateway would have here."""
+
+    def __init__(self, config: Config, world: World) -> None:
+        self._config = config
+        self._world = world
+
+    def verdict(self, texts: Collection[tuple[str, int]]) -> Verdict:
+        """Of the keys in a database, counted by pepper. Blocks."""
+        try:
+            known = {pepper.version for pepper in existing_peppers(self._config, self._world.environment)}
+        except (KeyUnusable, OSError):
+            return skipped("the pepper cannot be read")
+        count = sum(number for _, number in texts)
+        others = sum(number for pepper, number in texts if pepper not in known)
+        details = {"keys": count, "of_another_pepper": others}
+        if not count:
+            return fine("no keys yet", **details)
+        if others:
+            return bad(
+                f"{others} of {count} keys were made with another pepper, and open nothing here",
+                "Set TIDEGATE_PEPPER to the pepper of the gateway that made them: its TIDEGATE_PEPPER, or what stands in "
+                "pepper.key in its data folder.",
+                **details,
+            )
+        return fine(
+            "all were made with this gateway's pepper" if count > 1 else "made with this gateway's pepper", **details
+        )
+
+
 # -- SQLite -----------------------------------------------------------------------------------------------------------
 
 
 class _SQLite:
-    def __init__(self, bench: Bench, path: Path) -> None:
+    def __init__(self, bench: Bench, path: Path, known: _Known) -> None:
         self._bench = bench
         self._path = path
+        self._known = known
 
     async def examine(self) -> None:
         look = self._bench.look
@@ -82,6 +122,7 @@ class _SQLite:
         await look("database_schema", in_thread(self._schema))
         await look("database_writable", in_thread(self._writable))
         await look("database_integrity", in_thread(self._integrity), within_s=self._bench.timeout_s + 1)
+        await look("database_keys", in_thread(self._keys))
         self._bench.note("database_clock", skipped("a file has no clock of its own"))
         self._bench.note("database_notify", skipped("one process serves a file"))
 
@@ -147,6 +188,13 @@ class _SQLite:
     def _integrity(self) -> Verdict:
         return check_integrity(self._path, self._bench.timeout_s)
 
+    def _keys(self) -> Verdict:
+        def read(connection: sqlite3.Connection) -> Verdict:
+            tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'key_texts'").fetchall()
+            return self._known.verdict(connection.execute(_TEXTS).fetchall() if tables else ())
+
+        return self._using(read)
+
     def _using(self, work: Callable[[sqlite3.Connection], Verdict]) -> Verdict:
         return _using(self._path, work)
 
@@ -199,8 +247,9 @@ def _schema_verdict(revision: str | None, *, copy_of: Path | None = None) -> Ver
 
 
 class _Postgres:
-    def __init__(self, bench: Bench, url: str, world: World) -> None:
+    def __init__(self, bench: Bench, url: str, world: World, known: _Known) -> None:
         self._bench = bench
+        self._known = known
         self._url = url
         self._world = world
         self._connection: asyncpg.Connection[Any] | None = None
@@ -223,6 +272,7 @@ class _Postgres:
                 ("database_schema", self._schema),
                 ("database_writable", self._writable),
                 ("database_integrity", self._integrity),
+                ("database_keys", self._keys),
                 ("database_clock", self._clock),
                 ("database_notify", self._notify),
             ):
@@ -296,6 +346,13 @@ class _Postgres:
 
     async def _integrity(self) -> Verdict:
         return skipped("PostgreSQL checks its pages itself")
+
+    async def _keys(self) -> Verdict:
+        assert self._connection is not None
+        tables = await self._connection.fetchval("SELECT to_regclass('key_texts') IS NOT NULL")
+        rows = await self._connection.fetch(_TEXTS) if tables else ()
+        texts = [(row[0], row[1]) for row in rows]
+        return await in_thread(lambda: self._known.verdict(texts))
 
     async def _clock(self) -> Verdict:
         assert self._connection is not None

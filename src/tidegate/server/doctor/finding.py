@@ -26,6 +26,7 @@ DATABASE_CHECKS: Final = (
     "database_schema",
     "database_writable",
     "database_integrity",
+    "database_keys",
     "database_clock",
     "database_notify",
 )
