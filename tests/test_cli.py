@@ -107,6 +107,38 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("package", "extra", "settings"),
+    [
+        ("asyncpg", "postgres", '[storage]\nurl = "postgresql://tide:canary-word@127.0.0.1:9/tide"'),
+        ("redis", "valkey", '[limits]\nvalkey = "redis://:canary-word@127.0.0.1:9/0"'),
+    ],
+)
+def test_a_package_that_is_missing_is_a_fault_of_the_configuration(
+    tmp_path: Path, package: str, extra: str, settings: str
+) -> None:
+    (tmp_path / "tidegate.toml").write_text(f"[server]\nport = 0\n{settings}\n[providers.sim]\n", "utf-8")
+    without = f"import sys; sys.modules[{package!r}] = None; from tidegate.cli import main; main(prog_name='tidegate')"
+
+    def told(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", without, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        assert "canary" not in done.stderr
+        return done.returncode, done.stderr
+
+    for status, arguments in (1, ("config", "check")), (2, ("serve",)):
+        code, words = told(*arguments)
+        assert (code, f"pip install 'tidegate[{extra}]'" in words) == (status, True), words
+
+
 def test_a_key_lives_its_life_on_the_command_line(shell: Shell) -> None:
     shown = shell("keys", "create", "app", "--limit", "requests.minute=60", "--metadata", "team=harbour")
     assert shown.returncode == 0

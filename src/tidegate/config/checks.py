@@ -25,6 +25,7 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "api-key", "x-api-key"})
 _HOW_TO_MAKE_ONE: Final = "make one with `openssl rand -hex 32`"
+_MISSING: Final = "needs a package that is not installed: pip install"
 
 
 HasManagedKeys = Callable[[Document], bool]
@@ -57,6 +58,8 @@ def check(document: Document, has_managed_keys: HasManagedKeys = no_managed_keys
             )
     yield from _keys(document.keys)
     yield from _master_keys(document.storage)
+    if document.storage.url.startswith("postgres") and find_spec("asyncpg") is None:
+        yield Problem(path="storage.url", message=f"{_MISSING} 'tidegate[postgres]'")
     yield from _limits(document.limits)
     yield from check_models(document)
 
@@ -252,9 +255,7 @@ def _limits(settings: LimitsSettings) -> Iterator[Problem]:
         # The address is never quoted: it may hold a password.
         yield Problem(path="limits.valkey", message="expected an address that begins with `redis://` or `rediss://`")
     elif find_spec("redis") is None:
-        yield Problem(
-            path="limits.valkey", message="needs a package that is not installed: pip install 'tidegate[valkey]'"
-        )
+        yield Problem(path="limits.valkey", message=f"{_MISSING} 'tidegate[valkey]'")
 
 
 def _weakness(secret: str) -> str:
