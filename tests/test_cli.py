@@ -189,6 +189,32 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
     assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (status, True, False), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("keys", "create", "app"), 0),
+        (("keys", "list", "--json"), 0),
+        (("keys", "show", "nobody"), 1),
+        (("organizations", "create", "acme"), 0),
+        (("projects", "list"), 0),
+        (("admins", "list"), 0),
+        (("audit",), 0),
+        (("usage", "--csv"), 0),
+        (("usage", "--entries"), 0),
+        (("budget", "--json"), 0),
+    ],
+    ids=lambda given: "-".join(given) if isinstance(given, tuple) else str(given),
+)
+def test_a_command_says_in_which_database_it_has_looked(
+    shell: Shell, tmp_path: Path, arguments: tuple[str, ...], status: int
+) -> None:
+    assert shell("projects", "list").returncode == 0  # which makes it
+    done = shell(*arguments)
+    place = f"in {tmp_path / 'tidegate.db'}"
+    assert (done.returncode, done.stderr.splitlines().count(place)) == (status, 1), done.stderr
+    assert place not in done.stdout
+
+
 def test_a_limit_is_told_by_the_name_of_its_key(shell: Shell) -> None:
     made = shell.json("keys", "create", "app", "--limit", "cost.month=5", "--limit", "streams=3")
     shown = shell("budget").stdout

@@ -75,6 +75,7 @@ async def _standings(config: "Config") -> "tuple[list[Standing], int]":
     """All limits that the file and the database set, and how many of them only the running gateway can tell of."""
     from tidegate.access.limits import rules_of
     from tidegate.cli import UsageError
+    from tidegate.cli.place import say_database
     from tidegate.server.database import database_url
     from tidegate.storage.storage import Reader
 
@@ -85,6 +86,7 @@ async def _standings(config: "Config") -> "tuple[list[Standing], int]":
             raise UsageError("This configuration keeps no ledger: storage.url is off, or there is no data folder.")
         return (await _from_valkey(config, scopes) if scopes else []), 0
     async with Reader.open(url) as reader:
+        say_database(config)
         ring = await _ring(config, reader)
         scopes = ring.limited()
         if not scopes:

@@ -64,11 +64,12 @@ class _Refused(click.ClickException):
 
 
 def manage(path: str | None, work: Work[T]) -> T:
-    """Do the work on the database of the configuration."""
+    """Do the work on the database of the configuration, and say which that is."""
     import asyncio
 
     from tidegate import cli
     from tidegate.access.administration import Actor, Administration
+    from tidegate.cli.place import say_database
     from tidegate.server.database import open_storage
     from tidegate.server.kept_secret import KeyUnusable
     from tidegate.server.pepper import peppers
@@ -97,11 +98,15 @@ def manage(path: str | None, work: Work[T]) -> T:
             await storage.close()
 
     try:
-        return asyncio.run(main())
+        done = asyncio.run(main())
     except TidegateError as error:
+        if not click.get_current_context().params.get("as_json"):  # then the object stands alone
+            say_database(config)
         raise _Refused(error.message, error.body()) from None
     except (KeyUnusable, StorageUnusable) as error:
         raise cli.UsageError(str(error)) from None
+    say_database(config)
+    return done
 
 
 def _user() -> str:

@@ -113,6 +113,7 @@ async def _run_report(config: "Config", query: "Query", *, as_json: bool, rebuil
 @asynccontextmanager
 async def _reader(config: "Config", *, rebuild: bool) -> "AsyncIterator[Reader]":
     from tidegate.cli import UsageError
+    from tidegate.cli.place import say_database
     from tidegate.server.database import database_url
     from tidegate.storage.storage import Reader
 
@@ -120,6 +121,7 @@ async def _reader(config: "Config", *, rebuild: bool) -> "AsyncIterator[Reader]"
     if url is None:
         raise UsageError("This configuration keeps no ledger: storage.url is off, or there is no data folder.")
     async with Reader.open(url) as reader:
+        say_database(config)
         if rebuild:
             count = await reader.rebuild_usage(config.ledger.retention.seconds())
             click.echo(f"Summed up {count} hours anew.", err=True)
