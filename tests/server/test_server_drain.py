@@ -106,6 +106,15 @@ def test_an_idle_gateway_stops_at_once_also_with_connections_that_are_kept() -> 
     assert min(took) < 0.3
 
 
+def test_a_refused_client_that_keeps_its_connection_holds_up_no_stop() -> None:
+    """Its answer has left; only what it might still be sending is waited for."""
+    with draining("10s") as gateway, Raw(gateway) as client:
+        client.send(b"GET /admin/v1/usage HTTP/1.1\r\nHost: elsewhere.example.com\r\n\r\n")
+        assert client.response().status == 403
+        begun = begin(gateway)
+        assert ended(gateway) - begun < 1.5
+
+
 def test_during_the_delay_it_says_that_it_stops_and_serves_whoever_comes() -> None:
     with draining("20s", delay="700ms") as gateway, Raw(gateway) as kept:
         assert kept.ask(get("/readyz")).status == 200

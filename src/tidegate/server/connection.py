@@ -47,8 +47,8 @@ LINGER_S = 30.0
 while it sends would reset the connection, and the answer would be lost with it (RFC 9112 §9.6)."""
 
 DRAIN_IDLE_S = 0.5
-"""How long a connection stays open while draining on which a request may be on its way: a new one, or one whose client has
-just had an answer."""
+"""How long a connection stays open while draining on which something may be on its way: a request on a new one, or on one whose
+client has just had an answer; the rest of what was refused."""
 
 _RESET = struct.pack("ii", 1, 0)
 """Linger on, for no time: closing sends a reset (socket(7))."""
@@ -174,6 +174,9 @@ class Connection(asyncio.Protocol):
         a moment: its client had no way to know."""
         is_new = self._request is None
         self._reader.refuses = not is_new
+        if self._closing:
+            self._wheel.forget(self)
+            self._wheel.watch(self, self._loop.time() + DRAIN_IDLE_S)
         if not self._idle:
             return
         if is_new:
@@ -568,7 +571,8 @@ class Connection(asyncio.Protocol):
         if self._paused or (self._closing and transport.get_write_buffer_size()):
             return self._check_unsent(transport, now)
         if self._closing:
-            return self._due(now, min(self._reader.heard_at + LINGER_SILENCE_S, self._idle_since + LINGER_S))
+            silence = DRAIN_IDLE_S if self._gateway.refusing else LINGER_SILENCE_S
+            return self._due(now, min(self._reader.heard_at + silence, self._idle_since + LINGER_S))
         if isinstance(self._running, Keeping):
             due = self._running.until(self._settings)
             if now < due:
