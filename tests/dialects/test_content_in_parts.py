@@ -99,6 +99,19 @@ def test_thoughts_that_have_a_member_already_are_not_told_twice() -> None:
     assert (message["content"], message["reasoning_content"]) == ("x", "told")
 
 
+def test_an_empty_member_hides_no_thoughts() -> None:
+    message = of_whole(playing.answer({"content": [thinking("hm"), text("x")], "reasoning_content": ""}))
+    assert (message["content"], message["reasoning_content"]) == ("x", "hm")
+
+
+def test_a_refusal_among_parts_is_a_refusal() -> None:
+    content = [{"type": "refusal", "refusal": "No."}]
+    message = of_whole(playing.answer({"content": content}))
+    assert (message["content"], message["refusal"]) == (None, "No.")
+    said = Crossing("responses", "chat", stream=False).whole(playing.answer({"content": content}, usage=USAGE))
+    assert [part["type"] for part in json.loads(said)["output"][0]["content"]] == ["refusal"]
+
+
 def test_thoughts_alone_are_no_empty_text() -> None:
     message = of_whole(playing.answer({"content": [thinking("hm")]}, "length"))
     assert (message["content"], message["reasoning_content"]) == (None, "hm")

@@ -123,6 +123,15 @@ def test_what_gemini_counted_is_what_is_charged() -> None:
 
 
 @pytest.mark.parametrize(
+    "odd", ['{"promptTokenCount":null}', '{"promptTokenCount":"4"}', '"x"', '{"promptTokenCount":1e30}']
+)
+def test_odd_figures_of_gemini_cost_no_answer_and_nobody_a_fortune(odd: str) -> None:
+    told = f'{{"embeddings":[{{"values":[0.5]}}],"usageMetadata":{odd}}}'.encode()
+    done = request(input="a" * 400).complete(told, call(), GEMINI)
+    assert (done.usage.input_tokens, done.usage.estimated) == (100, True)
+
+
+@pytest.mark.parametrize(
     ("given", "tokens"),
     [("a" * 400, 100), (["海" * 4, "b" * 4], 4), ([1, 2, 3], 3), ([[1, 2], [3]], 3)],
 )

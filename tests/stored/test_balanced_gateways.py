@@ -102,6 +102,15 @@ def test_no_turn_of_a_conversation_is_missing_at_the_other_gateway(pair: Pair) -
     assert said == [f"turn {turn}" for turn in range(TURNS)]
 
 
+def test_a_turn_of_many_items_is_there_as_soon_as_a_short_one(pair: Pair) -> None:
+    conversation = pair.a.post("/conversations", json={}).json()["id"]
+    many = [{"role": "user", "content": "hello"} for _ in range(3000)]
+    first = pair.a.post("/responses", json={"model": "sim/echo", "input": many, "conversation": conversation})
+    assert first.status_code == 200, first.text
+    following = ask(pair.b, "two", conversation=conversation)
+    assert following.json()["usage"]["input_tokens"] > 3000
+
+
 def test_an_item_is_known_at_the_other_gateway_by_its_id(pair: Pair) -> None:
     for _ in range(TURNS):
         item = ask(pair.a, "one").json()["output"][0]["id"]

@@ -17,6 +17,7 @@ from tidegate.dialects.dialect import (
 )
 from tidegate.dialects.extent import NOTHING, Extent
 from tidegate.dialects.failure import from_error_object
+from tidegate.dialects.gemini.answer import read_usage
 from tidegate.dialects.leftovers import unknown
 from tidegate.dialects.usage import read_usage_object
 from tidegate.dialects.validation import invalid, parse
@@ -162,9 +163,8 @@ class EmbeddingsRequest:
         found = answer.embeddings
         if len(found) != self.count:
             raise WireError(f"the provider's answer has {len(found)} embeddings for {self.count} texts")
-        counted = answer.usage_metadata
-        known = counted is not None and counted.prompt_token_count > 0
-        usage = Usage(input_tokens=counted.prompt_token_count) if counted is not None and known else self._estimate()
+        counted = read_usage(answer.usage_metadata)
+        usage = self._estimate() if counted is None else Usage(input_tokens=counted.input_tokens)
         kept = [_encoded(vector.values, self.typed.encoding_format) for vector in found]
         return Answer(_answer(kept, destination.model, usage), usage, "completed")
 
@@ -214,13 +214,9 @@ class _GeminiVector(msgspec.Struct, gc=False):
     values: msgspec.Raw
 
 
-class _Counted(msgspec.Struct, gc=False, rename="camel"):
-    prompt_token_count: int = 0
-
-
 class _Gemini(msgspec.Struct, gc=False, rename="camel"):
     embeddings: list[_GeminiVector]
-    usage_metadata: _Counted | None = None
+    usage_metadata: msgspec.Raw = jsonio.NULL
     """Not every model of Google's tells it."""
 
 

@@ -45,6 +45,7 @@ class Conversations:
         await keeper.storage.create_conversation(
             tenant, name, created_at=now, key=principal.key_id, metadata=metadata, items=[Item(*item) for item in items]
         )
+        keeper.quota.add(tenant, principal.key_id, len(metadata) + sum(len(item[1]) for item in items))
         return _json(conversation_object(name, now, metadata))
 
     async def retrieve(self, request: Request) -> Response:
@@ -81,6 +82,7 @@ class Conversations:
             raise repeated_item(known.id, f"items[{place}].id") from None
         if added is None:
             raise _not_found(name)
+        keeper.quota.add(tenant, principal.key_id, sum(len(item.content) for item in items))
         return _json(page_of(Page(added, has_more=False)))
 
     async def list_items(self, request: Request) -> Response:

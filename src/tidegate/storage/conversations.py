@@ -67,6 +67,13 @@ _FIND = Sql(f"""
     SELECT {_COLUMNS} FROM conversation_items
     WHERE tenant = {tenants.NUMBER} AND id = :id AND conversation = :number ORDER BY number DESC LIMIT 1
 """)
+_LETTERS: Final = "abcdefghijklmnop"
+_PLACES: Final = tuple(f"{one}{other}" for one in _LETTERS for other in _LETTERS[:8])
+_TAKEN = Sql(f"""
+    SELECT DISTINCT id FROM conversation_items
+    WHERE tenant = {tenants.NUMBER} AND conversation = :number AND id IN ({", ".join(f":id_{place}" for place in _PLACES)})
+""")
+"""Of so many ids at once: asked one by one, those of a long turn hold up all other writes."""
 # An older version let an id stand in a conversation twice. The last place in the order asked for never leads backwards.
 _LOCATE: Final = {
     descending: Sql(f"""
@@ -165,10 +172,14 @@ def add(conversation: Ref, tenant: Tenant, items: Sequence[Item], keyring: Keyri
 def _taken(conversation: Ref, tenant: Tenant, items: Sequence[Item]) -> Work[set[str]]:
     """Which of their ids the conversation has."""
     names = {"number": conversation.number, "organization": tenant.organization, "project": tenant.project}
-    found = set()
-    for id_ in dict.fromkeys(item.id for item in items):
-        if (yield _FIND(id=id_, **names)):
-            found.add(id_)
+    ids = list(dict.fromkeys(item.id for item in items))
+    found: set[str] = set()
+    for at in range(0, len(ids), len(_PLACES)):
+        some = ids[at : at + len(_PLACES)]
+        some += some[:1] * (len(_PLACES) - len(some))
+        given = {f"id_{place}": id_ for place, id_ in zip(_PLACES, some, strict=True)}
+        rows = yield _TAKEN(**names, **given)
+        found.update(row[0] for row in rows)
     return found
 
 

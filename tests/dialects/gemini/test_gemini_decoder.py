@@ -432,6 +432,13 @@ def test_grounding_is_counted_in_characters() -> None:
     assert (value["start_index"], value["end_index"]) == (0, 3)  # the text was not kept: the whole message
 
 
+def test_a_support_that_cannot_be_read_costs_no_other() -> None:
+    odd = {"segment": {"startIndex": None, "endIndex": 4}, "groundingChunkIndices": [0]}
+    good = {"segment": {"startIndex": 3, "endIndex": 6}, "groundingChunkIndices": [0]}
+    data = frames(said("潮汐表"), end(groundingMetadata={**GROUNDING, "groundingSupports": [odd, good]}))
+    assert len([event for event in decode([data]) if isinstance(event, Annotation)]) == 1
+
+
 def test_citations_of_ascii_text_are_exact() -> None:
     cited = {"citationSources": [{"startIndex": 1, "endIndex": 3, "uri": "https://a.example", "license": "mit"}]}
     events = decode([frames(said("tide"), end(citationMetadata=cited))])

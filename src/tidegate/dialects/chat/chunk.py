@@ -209,6 +209,7 @@ def _loose_delta(given: dict[str, Any]) -> Delta:
         parts = read_parts(content)
         found.content = parts.text
         found.reasoning_content = parts.thought or found.reasoning_content
+        found.refusal = parts.refusal or found.refusal
         if parts.images:
             found.images = jsonio.raw(parts.images)
     elif isinstance(content, str):

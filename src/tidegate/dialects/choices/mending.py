@@ -15,6 +15,7 @@ __all__ = ["is_in_parts", "is_whole_usage", "mended", "whole_usage", "with_head"
 
 _choice_list = jsonio.decoder(list[jsonio.Members])
 _LIST = ord("[")
+_EMPTY = jsonio.raw("")
 _FILTERED = jsonio.raw("content_filter")
 _NOTHING = jsonio.raw({"role": "assistant", "content": None, "refusal": None})
 """The message of an answer that was filtered before its first word: Google's chat endpoint leaves it out."""
@@ -78,9 +79,10 @@ def _in_one(carried: msgspec.Raw) -> msgspec.Raw:
     parts = read_parts(jsonio.anything(members["content"]))
     if parts.others or parts.images:
         return carried
-    members["content"] = jsonio.raw(parts.text) if parts.text or not parts.thought else jsonio.NULL
-    if parts.thought and jsonio.is_null(members.get("reasoning_content", jsonio.NULL)):
-        members["reasoning_content"] = jsonio.raw(parts.thought)
+    members["content"] = jsonio.raw(parts.text) if parts.text or not (parts.thought or parts.refusal) else jsonio.NULL
+    for name, said in (("reasoning_content", parts.thought), ("refusal", parts.refusal)):
+        if said and members.get(name, jsonio.NULL) in (jsonio.NULL, _EMPTY):
+            members[name] = jsonio.raw(said)
     return jsonio.raw(members)
 
 

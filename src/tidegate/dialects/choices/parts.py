@@ -1,6 +1,7 @@
 """The content of an answer in typed parts, as Mistral's models that reason have it, where the API has a text.
 
-`text`, `thinking` and `reference` are Mistral's (https://docs.mistral.ai/capabilities/reasoning), `image_url` is other engines'.
+`text`, `thinking` and `reference` are Mistral's (https://docs.mistral.ai/capabilities/reasoning), `image_url` is other engines',
+and `refusal` is how OpenAI writes the history.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ __all__ = ["Parts", "read_parts"]
 class Parts(msgspec.Struct):
     text: str = ""
     thought: str = ""
+    refusal: str = ""
     images: list[Any] = []
     others: bool = False
     """There are parts that are none of these."""
@@ -30,6 +32,9 @@ def read_parts(content: list[Any]) -> Parts:
             thoughts += map(_text, inner if isinstance(inner, list) else [inner])
         elif kind == "image_url":
             found.images.append(part)
+        elif kind == "refusal":
+            refused = part.get("refusal")
+            found.refusal += refused if isinstance(refused, str) else ""
         else:
             found.others = found.others or not (isinstance(part, str) or kind == "text")
             texts.append(_text(part))

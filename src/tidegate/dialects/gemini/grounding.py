@@ -35,7 +35,8 @@ class _Support(msgspec.Struct, rename="camel"):
 
 class _Grounding(msgspec.Struct, rename="camel"):
     grounding_chunks: list[_Chunk] = []
-    grounding_supports: list[_Support] = []
+    grounding_supports: list[msgspec.Raw] = []
+    """Each is read by itself: one that cannot be costs no other."""
 
 
 class _Citation(msgspec.Struct, rename="camel"):
@@ -52,6 +53,7 @@ class _Citations(msgspec.Struct, rename="camel"):
 
 
 _grounding = jsonio.decoder(_Grounding)
+_support = jsonio.decoder(_Support)
 _citations = jsonio.decoder(_Citations)
 
 
@@ -69,7 +71,11 @@ def annotations(
             found = _grounding.decode(grounding)
         except jsonio.UNREADABLE:
             found = _Grounding()
-        for support in found.grounding_supports:
+        for given in found.grounding_supports:
+            try:
+                support = _support.decode(given)
+            except jsonio.UNREADABLE:
+                continue
             segment = support.segment or _Segment()
             for index in support.grounding_chunk_indices:
                 if 0 <= index < len(found.grounding_chunks):
