@@ -213,6 +213,41 @@ def test_two_hundred_requests_that_are_retried_and_fall_back_spend_no_more_than_
         assert wait_for(lambda: used(gateway) == pytest.approx(charged * PRICE))
 
 
+def test_each_provider_is_shown_what_it_charges(tmp_path: Path) -> None:
+    """The first breaks off behind 7 tokens, three times; the second charges 10, and its price is another."""
+    prices = '[prices."second/m"]\ninput = 0\noutput = 0\n'
+    first, second = Upstream(lambda _: (7, True)), Upstream(lambda _: (10, False))
+    with chain(tmp_path, first, second, 1.0, prices) as gateway:
+        [(status, _)] = asyncio.run(ask_all(gateway, 1))
+        assert status == 200
+        spent = pytest.approx(first.charged * PRICE)
+
+        def report() -> dict[str, Any]:
+            answer = httpx.get(
+                f"{gateway.origin}/admin/v1/usage?group_by=provider", headers={"x-api-key": SECRET}, trust_env=False
+            )
+            return {
+                row["provider"]: (row["requests"], row["output_tokens"], row["cost"]) for row in answer.json()["data"]
+            }
+
+        assert wait_for(report) == {"first": (0, first.charged, spent), "second": (1, 10, 0)}
+        metrics = httpx.get(f"{gateway.origin}/metrics", trust_env=False).text
+        labels = 'endpoint="responses",provider='
+        cost, tokens = "tidegate_cost_dollars_total", "tidegate_tokens_total"
+        assert float(_number(metrics, f'{cost}{{{labels}"first"}}')) == spent
+        assert _number(metrics, f'{cost}{{{labels}"second"}}') == "0.0"
+        assert (
+            float(_number(metrics, f'{tokens}{{endpoint="responses",kind="output",provider="first"}}')) == first.charged
+        )
+        assert _number(metrics, f'{tokens}{{endpoint="responses",kind="output",provider="second"}}') == "10.0"
+        assert f'tidegate_requests_total{{{labels}"first"' not in metrics
+
+
+def _number(metrics: str, name: str) -> str:
+    [found] = [line.removeprefix(name).strip() for line in metrics.splitlines() if line.startswith(name)]
+    return found
+
+
 @pytest.mark.security("SEC-API4-BUDGET")
 def test_an_attempt_for_which_there_is_no_room_is_not_made_and_the_first_failure_is_told(
     more: str, tmp_path: Path

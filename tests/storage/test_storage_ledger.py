@@ -246,6 +246,49 @@ def test_reports_group_by_every_dimension_and_see_only_what_they_may(place: Plac
     run(scenario)
 
 
+def test_what_a_request_used_on_its_way_counts_where_it_was_used(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            parts = (
+                Part(deployment="lab/a", input_tokens=40, cached_tokens=10, output_tokens=5, cost_nano=1_100),
+                Part(deployment="lab/a", input_tokens=30, output_tokens=5, cost_nano=400),
+                Part(deployment="sim/echo", input_tokens=30, cache_write_tokens=5, output_tokens=10, cost_nano=0),
+            )
+            fallen = [usage(number, attempts=3) for number in (1, 2)]
+            unpriced = usage(3, attempts=3, cost_nano=None)
+            lost = usage(5, attempts=2)  # the last provider was asked in vain
+            for one in (*fallen, unpriced):
+                one.parts = parts
+            lost.parts = (Part(deployment="lab/a", input_tokens=100, output_tokens=20, cost_nano=1_500),)
+            for one in (*fallen, unpriced, usage(4), lost):
+                storage.settle_usage(one)
+
+            async def report(*by: str) -> list[Any]:
+                rows = await storage.usage_report(by, 0, 3e9, ALL, limit=9)
+                return [
+                    (
+                        *row.by,
+                        row.requests,
+                        row.attempts,
+                        row.unpriced,
+                        row.input_tokens,
+                        row.output_tokens,
+                        row.cost_nano,
+                    )
+                    for row in rows
+                ]
+
+            for _ in range(2):
+                assert await report("provider") == [
+                    ("lab", 0, 0, 0, 3 * 70 + 100, 3 * 10 + 20, 2 * 1_500 + 1_500),
+                    ("sim", 5, 12, 1, 3 * 30 + 100, 3 * 10 + 20, 1_500),
+                ]
+                assert [row[0] for row in await report("deployment")] == ["lab/a", "sim/echo"]
+                await check_sums(storage, place)  # which makes them anew
+
+    run(scenario)
+
+
 def test_what_a_dead_process_left_open_is_settled_once_by_those_who_come_after(place: Place) -> None:
     async def scenario() -> None:
         async with place.open() as dead:

@@ -45,6 +45,8 @@ class Charge(NamedTuple):
 
     deployment: Deployed
     usage: events.Usage
+    name: str = ""
+    """The deployment's, as entries have it."""
 
 
 class Entered(Protocol):
@@ -185,6 +187,8 @@ class Ledger:
                 self._price(usage, ended.charges)
             else:
                 usage.cost_nano, usage.prices = ended.priced
+                if ended.charges[0].name != usage.entry.deployment:
+                    usage.parts = (_part(ended.charges[0], usage.cost_nano),)
             usage.entry.cost = None if usage.cost_nano is None else usage.cost_nano / NANO
             storage = self._storage
             if storage is not None and usage.number:
@@ -197,10 +201,11 @@ class Ledger:
     def _price(self, usage: Usage, charges: list[Charge]) -> None:
         cost: int | None = 0
         parts: list[Part] = []
+        elsewhere = len(charges) > 1 or (bool(charges) and charges[0].name != usage.entry.deployment)
         for charge in charges:
             price = self.prices.of(charge.deployment, usage.admitted_at)
             part, usage.prices = (None, jsonio.NULL) if price is None else price.charge(charge.usage)
-            if len(charges) > 1:
+            if elsewhere:
                 parts.append(_part(charge, part))
             cost = None if cost is None or part is None else cost + part
         usage.cost_nano = cost
@@ -234,11 +239,16 @@ def _usage_of(entry: UsageEntry) -> events.Usage:
 
 
 def _part(charge: Charge, cost: int | None) -> Part:
-    deployment, usage = charge
+    usage = charge.usage
     return Part(
-        deployment=f"{deployment.provider}/{deployment.model}",
+        deployment=charge.name,
         input_tokens=usage.input_tokens,
+        cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
         output_tokens=usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        audio_seconds=usage.seconds,
+        characters=usage.characters,
         estimated=usage.estimated,
         cost_nano=cost,
     )

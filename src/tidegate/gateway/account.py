@@ -304,8 +304,10 @@ class Account:
         """What the present attempt was charged before its provider paused, and what it has used since."""
         turns = self._turns
         if not turns:
-            return [Charge(path.destination, last)]
-        return [Charge(path.destination, one) for one in (*turns, last) if one.used_something or one.estimated]
+            return [Charge(path.destination, last, path.name)]
+        return [
+            Charge(path.destination, one, path.name) for one in (*turns, last) if one.used_something or one.estimated
+        ]
 
     # -- settlement ---------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from tidegate.gateway.snapshot import Snapshot
 from tidegate.gateway.tenant import envelope_name
 from tidegate.storage.access import AdminRow
 from tidegate.storage.entry import UsageEntry
-from tidegate.storage.records import Usage
+from tidegate.storage.records import Part, Usage
 from tidegate.storage.storage import Storage
 from tidegate.telemetry.log import LineWriter, get_logger
 from tidegate.telemetry.metrics import Metrics
@@ -144,8 +144,9 @@ class Gateway:
             found = self._envelopes[tenant] = Envelopes(self._sealer, tenant)
         return found
 
-    def settle(self, entry: UsageEntry, provider: str, cost_nano: int | None = 0) -> None:
-        """Record one usage entry: numbers and one log line."""
+    def settle(self, entry: UsageEntry, provider: str, cost_nano: int | None = 0, parts: tuple[Part, ...] = ()) -> None:
+        """Record one usage entry: numbers and one log line. What was used elsewhere than at the last provider is counted
+        there."""
         series = self.metrics.series(entry.endpoint, provider)
         series.statuses[entry.status] += 1
         series.endings[entry.ending] += 1
@@ -161,11 +162,18 @@ class Gateway:
             series.unpriced += 1
         else:
             series.cost_nano += cost_nano
+        for part in parts:
+            if part.provider != provider:
+                theirs = self.metrics.series(entry.endpoint, part.provider)
+                for name in ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"):
+                    series.move(name, getattr(part, name), theirs)
+                if cost_nano is not None:
+                    series.move("cost_nano", part.cost_nano or 0, theirs)
         if self._request_log is not None:
             self._request_log.write(entry)
 
     def _on_settled(self, usage: Usage) -> None:
-        self.settle(usage.entry, usage.provider, usage.cost_nano)
+        self.settle(usage.entry, usage.provider, usage.cost_nano, usage.parts)
 
     # -- life ---------------------------------------------------------------------------------------------------
 

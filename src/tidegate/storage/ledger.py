@@ -207,14 +207,23 @@ COUNTS: Final = (
 )
 """What the sums tell of as it is."""
 _SUMS: Final = (*COUNTS, "duration_ms", "cost_nano")
+_USED: Final = COUNTS[COUNTS.index("input_tokens") :]
+"""Those of them that belong to where it was used, like the cost; all else is the request's, and stands where it ended."""
 _ADD = Sql(f"""
     INSERT INTO usage_hours (hour, tenant, key, provider, {", ".join((*_KEPT, *_SUMS))})
     VALUES (:hour, :tenant, :key, :provider, {", ".join(f":{name}" for name in (*_KEPT, *_SUMS))})
     ON CONFLICT (hour, tenant, {", ".join(_KEPT)})
     DO UPDATE SET key = excluded.key, {", ".join(f"{name} = usage_hours.{name} + excluded.{name}" for name in _SUMS)}
 """)
+_Group = tuple[Any, ...]
+_Sums = dict[_Group, list[Any]]
+"""By group: the name of the key, the provider, and `_SUMS`."""
 _FIRST = Sql("""
     SELECT l.admitted_at FROM ledger l WHERE l.admitted_at >= :since ORDER BY l.admitted_at LIMIT 1
+""")
+_SEVERAL = Sql(f"""
+    {_SELECT}, l.tenant FROM ledger l JOIN tenants t ON t.number = l.tenant
+    WHERE l.admitted_at >= :begin AND l.admitted_at < :behind AND l.settled_at IS NOT NULL AND l.attempts > 1
 """)
 _FORGET_HOUR = Sql("DELETE FROM usage_hours WHERE hour = :hour")
 _SUM_HOUR = Sql(f"""
@@ -295,23 +304,20 @@ def rebuild(since: float) -> Work[float | None]:
     begin, behind = float(hour * HOUR_S), float((hour + 1) * HOUR_S)
     yield _FORGET_HOUR(hour=hour)
     yield _SUM_HOUR(hour=hour, begin=begin, behind=behind)
+    sums: _Sums = {}
+    for row in (yield _SEVERAL(begin=begin, behind=behind)):
+        usage = _usage(row)
+        if usage.parts:
+            _share(sums, _group(usage, row[-1]), usage)
+    yield from _write_sums(sums)
     return behind
 
 
 def _add(usages: Iterable[Usage], numbers: Mapping[Tenant, int]) -> Work[None]:
-    sums: dict[tuple[Any, ...], list[Any]] = {}
+    sums: _Sums = {}
     for usage in usages:
         entry = usage.entry
-        group = (
-            int(usage.admitted_at // HOUR_S),
-            numbers[usage.tenant],
-            usage.key_id,
-            kept_text(entry.end_user),
-            kept_text(entry.model),
-            kept_text(entry.deployment),
-            entry.endpoint,
-            entry.ending,
-        )
+        group = _group(usage, numbers[usage.tenant])
         found = sums.get(group)
         if found is None:
             found = sums[group] = [entry.key, usage.provider, *[0] * len(_SUMS)]
@@ -330,6 +336,46 @@ def _add(usages: Iterable[Usage], numbers: Mapping[Tenant, int]) -> Work[None]:
         found[11] += entry.audio_seconds
         found[12] += entry.characters
         found[13] += entry.duration_ms
+        if usage.parts:
+            _share(sums, group, usage)
+    yield from _write_sums(sums)
+
+
+def _group(usage: Usage, tenant: int) -> _Group:
+    """Of which sums a row is a part: the hour, the tenant, and `_KEPT`."""
+    entry = usage.entry
+    return (
+        int(usage.admitted_at // HOUR_S),
+        tenant,
+        usage.key_id,
+        kept_text(entry.end_user),
+        kept_text(entry.model),
+        kept_text(entry.deployment),
+        entry.endpoint,
+        entry.ending,
+    )
+
+
+def _share(sums: _Sums, group: _Group, usage: Usage) -> None:
+    """Move what was used at other deployments than the last one, of whose `group` the row is, to theirs."""
+    hour, tenant, key_id, end_user, model, last, endpoint, ending = group
+    for part in usage.parts:
+        deployment = kept_text(part.deployment)
+        if deployment == last:
+            continue
+        theirs = (hour, tenant, key_id, end_user, model, deployment, endpoint, ending)
+        moved = [0] * len(_SUMS)
+        for name in _USED:
+            moved[_SUMS.index(name)] = getattr(part, name)
+        if usage.cost_nano is not None:
+            moved[-1] = part.cost_nano or 0
+        for place, provider, sign in ((group, usage.provider, -1), (theirs, part.provider, 1)):
+            found = sums.setdefault(place, [usage.entry.key, provider, *[0] * len(_SUMS)])
+            for at, value in enumerate(moved, 2):
+                found[at] += sign * value
+
+
+def _write_sums(sums: _Sums) -> Work[None]:
     if sums:
         # In one order, so that two processes never wait for each other.
         names = ("hour", "tenant", *_KEPT, "key", "provider", *_SUMS)

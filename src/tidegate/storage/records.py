@@ -258,9 +258,18 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     deployment: str
     input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
     output_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_seconds: float = 0.0
+    characters: int = 0
     estimated: bool = False
     cost_nano: int | None = None
+
+    @property
+    def provider(self) -> str:
+        return self.deployment.partition("/")[0]
 
 
 class Usage(msgspec.Struct, kw_only=True, gc=False):

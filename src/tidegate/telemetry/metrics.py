@@ -84,6 +84,11 @@ class Series:
         self.cost_nano = 0
         self.unpriced = 0
 
+    def move(self, name: str, count: int, other: "Series") -> None:
+        """Count in `other` what is counted here."""
+        setattr(self, name, getattr(self, name) - count)
+        setattr(other, name, getattr(other, name) + count)
+
 
 Gauge = Callable[[], Iterable[tuple[tuple[str, ...], float]]]
 
