@@ -1,14 +1,17 @@
 """Which deployment a name leads to, and what `GET /v1/models` says about it."""
 
+import asyncio
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from tests.support.api import Api, Reply
 from tests.support.canned import Canned, json_answer
-from tests.support.running import Running
+from tests.support.running import Running, wait_for
+from tidegate.gateway.relisting import Relisting
 
 TOML = """
 [server]
@@ -187,3 +190,55 @@ def test_a_provider_with_an_odd_list_does_not_spoil_the_others(listed: Any, ids:
             names = [one["id"] for one in api.get("/v1/models").json["data"]]
     assert "sim/echo" in names
     assert [name for name in names if name.startswith("odd/")] == [f"odd/{one}" for one in ids or ()]
+
+
+def test_a_provider_that_comes_up_later_is_known_from_its_first_answer_on() -> None:
+    """Its list was a 503 at the start. A mistyped bare name goes to it until it is known, and not any longer."""
+    down = json_answer({"error": {"message": "Loading."}}, "503 Service Unavailable")
+    listed = json_answer({"object": "list", "data": [{"id": "late-one"}]})
+    answer = json_answer(
+        {
+            "object": "chat.completion",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Up."}, "finish_reason": "stop"}],
+        }
+    )
+    with Canned(down) as provider:
+        late = f'[providers.late]\nkind = "openai-compatible"\nspeaks = ["chat"]\nbase_url = "{provider.url}"\n'
+        with Running(f"[server]\nport = 0\n{late}") as gateway, Api(gateway) as api:
+            assert api.get("/v1/models").json["data"] == []
+            provider.say(answer, listed)
+            assert api.ask("chat", "mistyped").text == "Up."
+            names = wait_for(lambda: [one["id"] for one in api.get("/v1/models").json["data"]])
+            assert names == ["late/late-one"]
+            assert api.ask("chat", "mistyped").status == 404
+            assert len(provider.requests) == 2
+    assert [line["models"] for line in gateway.log_lines if line["event"] == "model_list_found"] == [1]
+
+
+def test_providers_without_a_list_are_asked_after_pauses_that_grow_until_each_has_told_it() -> None:
+    unlisted = {"early", "late"}
+    asked: list[tuple[float, list[str]]] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        async def ask(names: frozenset[str]) -> None:
+            asked.append((loop.time(), sorted(names)))
+            unlisted.discard("early")
+            if len(asked) == 4:
+                unlisted.discard("late")
+                done.set()
+
+        relisting = Relisting(loop, lambda: frozenset(unlisted), ask, first_s=0.02, most_s=0.05)
+        asked.append((loop.time(), []))
+        relisting.begin()
+        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.sleep(0.1)
+        relisting.answered("late")
+        await relisting.close()
+
+    asyncio.run(scenario())
+    assert [names for _, names in asked[1:]] == [["early", "late"], ["late"], ["late"]]
+    pauses = [after - before for (before, _), (after, _) in pairwise(asked)]
+    assert all(pause >= least for pause, least in zip(pauses, (0.019, 0.039, 0.049), strict=True))

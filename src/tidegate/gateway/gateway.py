@@ -22,6 +22,7 @@ from tidegate.gateway.continuation import Continuations
 from tidegate.gateway.exchange import Exchange
 from tidegate.gateway.keeper import Keeper
 from tidegate.gateway.models import Model, fetch_listings
+from tidegate.gateway.relisting import Relisting
 from tidegate.gateway.router import Router
 from tidegate.gateway.snapshot import Snapshot
 from tidegate.gateway.tenant import envelope_name
@@ -37,6 +38,8 @@ from tidegate.upstream.wheel import Wheel
 from tidegate.wire.errors import InvalidKey, ShuttingDown
 
 __all__ = ["Gateway"]
+
+_ANSWERED = frozenset({"completed", "incomplete"})
 
 PRICES_S = 5.0
 """How long a gateway that is told to stop waits for the prices that settled requests wait for."""
@@ -93,6 +96,7 @@ class Gateway:
         self._embedded = dict(embedded or {})
         self._request_log = request_log
         self._listing: asyncio.Task[None] | None = None
+        self._relisting = Relisting(loop, self._unlisted, self._ask_again)
         self._loading: asyncio.Task[None] | None = None
         self._catalogue = EMPTY
         self._lists: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
@@ -174,6 +178,8 @@ class Gateway:
 
     def _on_settled(self, usage: Usage) -> None:
         self.settle(usage.entry, usage.provider, usage.cost_nano, usage.parts)
+        if usage.entry.ending in _ANSWERED:
+            self._relisting.answered(usage.provider)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -234,6 +240,7 @@ class Gateway:
             if previous is not None:
                 await asyncio.wait([previous])
             await self._refresh(chosen)
+            self._relisting.begin()
 
         self._listing = self.loop.create_task(run())
 
@@ -268,6 +275,7 @@ class Gateway:
         if self._listing is not None:
             self._listing.cancel()
             await asyncio.wait([self._listing])
+        await self._relisting.close()
         for exchange in list(self.exchanges):
             exchange.stop(ShuttingDown())
         self.ledger.flush()
@@ -357,14 +365,23 @@ class Gateway:
             environment=self._environment,
         )
 
-    async def _refresh(self, only: frozenset[str] | None) -> None:
+    def _unlisted(self) -> frozenset[str]:
+        """The providers whose lists are not known."""
+        return frozenset(self.snapshot.upstreams.keys() - self.models.keys())
+
+    async def _ask_again(self, only: frozenset[str]) -> None:
+        await self._refresh(only, quiet=True)
+        for name in sorted(only & self.models.keys()):
+            self.log.info("model_list_found", provider=name, models=len(self.models[name]))
+
+    async def _refresh(self, only: frozenset[str] | None, *, quiet: bool = False) -> None:
         snapshot = self.snapshot
         chosen = [
             upstream
             for name, upstream in snapshot.upstreams.items()
             if (only is None or name in only) and not upstream.config.models
         ]
-        found = await fetch_listings(chosen)
+        found = await fetch_listings(chosen, quiet=quiet)
         if self.snapshot.config is not snapshot.config:
             return  # a reload came in between; it asks anew
         known = {name: models for name, models in found.items() if models is not None}

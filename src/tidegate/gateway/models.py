@@ -101,10 +101,10 @@ def read_listing(body: bytes, provider: str) -> tuple[Model, ...]:
     )
 
 
-async def fetch_listings(upstreams: Iterable[Upstream]) -> dict[str, tuple[Model, ...] | None]:
+async def fetch_listings(upstreams: Iterable[Upstream], *, quiet: bool = False) -> dict[str, tuple[Model, ...] | None]:
     """The lists of several providers, asked for side by side."""
     chosen = list(upstreams)
-    found = await asyncio.gather(*(fetch_listing(upstream) for upstream in chosen))
+    found = await asyncio.gather(*(fetch_listing(upstream, quiet=quiet) for upstream in chosen))
     return {upstream.name: models for upstream, models in zip(chosen, found, strict=True)}
 
 
