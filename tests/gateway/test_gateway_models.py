@@ -39,6 +39,7 @@ target = "second/echo"
 [models."vendor/name"]
 target = "first/echo"
 """
+SOME = "key-some-0123456789abcdef0123456789a"
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +243,24 @@ def test_providers_without_a_list_are_asked_after_pauses_that_grow_until_each_ha
     assert [names for _, names in asked[1:]] == [["early", "late"], ["late"], ["late"]]
     pauses = [after - before for (before, _), (after, _) in pairwise(asked)]
     assert all(pause >= least for pause, least in zip(pauses, (0.019, 0.039, 0.049), strict=True))
+
+
+def test_a_key_is_shown_only_the_models_that_it_may_use_in_every_api() -> None:
+    allowed = '["fast", "first/*", "lorem", "zh"]'
+    key = f'[[keys]]\nname = "some"\nsecret = "{SOME}"\nmodels = {allowed}\n'
+    names = ["fast", "first/echo", "first/Qwen/Qwen3-8B", "first/second/echo", "zh", "lorem"]
+    with Running(TOML + key) as gateway, Api(gateway) as api:
+        for headers in ({"authorization": f"Bearer {SOME}"}, {"x-api-key": SOME, "anthropic-version": "2023-06-01"}):
+            body = api.get("/v1/models", headers=headers).json
+            assert [one["id"] for one in body["data"]] == names
+            assert (body["first_id"], body["last_id"]) == ("fast", "lorem")
+        for path in ("/v1/models", "/v1beta/models"):
+            google = api.get(path, headers={"x-goog-api-key": SOME}).json
+            assert [one["name"] for one in google["models"]] == [f"models/{name}" for name in names]
+        mine = {"authorization": f"Bearer {SOME}"}
+        for name in names:
+            assert api.get(f"/v1/models/{name}", headers=mine).status == 200
+            asked = api.post("/v1/completions", {"model": name, "prompt": "x"}, headers=mine)
+            assert asked.status == (404 if "Qwen" in name or "second" in name else 200)  # the simulator's own 404
+        hidden = api.get("/v1/models/second/zh", headers=mine)
+        assert (hidden.status, hidden.error["code"]) == (403, "model_not_allowed")

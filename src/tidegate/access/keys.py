@@ -83,9 +83,13 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self.addresses)
 
+    def may_use(self, model: str) -> bool:
+        """Whether a request may name this model."""
+        return not self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
+
     def authorise(self, model: str, param: str = "model") -> None:
         """Raises Forbidden when this principal may not use the model that it named in `param`."""
-        if self.models and not any(fnmatchcase(model, pattern) for pattern in self.models):
+        if not self.may_use(model):
             raise Forbidden(
                 f"The key '{self.key}' may not use the model '{model}'. It may use: {', '.join(self.models)}.",
                 param=param,

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tidegate.access.keys import Principal
 from tidegate.gateway.snapshot import Snapshot
 from tidegate.telemetry.log import get_logger
 from tidegate.upstream.fetch import fetch
@@ -25,6 +26,7 @@ __all__ = [
     "google_entry",
     "google_list",
     "listing",
+    "listing_for",
     "read_listing",
 ]
 
@@ -118,6 +120,24 @@ def listing(snapshot: Snapshot, known: Mapping[str, tuple[Model, ...]]) -> list[
         for model in known.get(provider, ()):
             models.append(Model(id=f"{provider}/{model.id}", created=model.created, owned_by=provider))
     return models
+
+
+def listing_for(principal: Principal, snapshot: Snapshot, known: Mapping[str, tuple[Model, ...]]) -> list[Model]:
+    """Those of them that the principal may use, under names by which it may: a provider's own name for a model stands
+    there where it may be used, and `provider/model` may not."""
+    found: list[Model] = []
+    if not principal.models:
+        return listing(snapshot, known)
+    taken = set(snapshot.config.models)
+    for model in listing(snapshot, known):
+        bare = model.id.removeprefix(f"{model.owned_by}/")
+        if principal.may_use(model.id):
+            found.append(model)
+        elif bare not in taken and principal.may_use(bare):
+            step = snapshot.catalog.plan(bare, 0.0)[0]
+            if (step.provider, step.model) == (model.owned_by, bare):
+                found.append(msgspec.structs.replace(model, id=bare))
+    return found
 
 
 def find(snapshot: Snapshot, known: Mapping[str, tuple[Model, ...]], name: str) -> Model:

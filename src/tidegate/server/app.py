@@ -206,14 +206,16 @@ class Application:
 
     async def _models(self, request: Request) -> Response:
         known = await self.gateway.models_known()
-        found = models.listing(self.gateway.snapshot, known)
+        found = models.listing_for(request.state.principal, self.gateway.snapshot, known)
         return _json(models.google_list(found) if _is_google(request) else models.as_list(found))
 
     async def _model(self, request: Request) -> Response:
         if gemini_at(request.scope["raw_path"]) is not None:
             raise MethodNotAllowed(f"{request.method} is not allowed on {request.url.path}; use POST.", "POST")
+        name = request.path_params["model"]
+        request.state.principal.authorise(name)
         known = await self.gateway.models_known()
-        found = models.find(self.gateway.snapshot, known, request.path_params["model"])
+        found = models.find(self.gateway.snapshot, known, name)
         return _json(models.google_entry(found) if _is_google(request) else models.entry(found))
 
     async def _not_hot(self, request: Request) -> Response:
