@@ -264,3 +264,42 @@ def test_a_key_is_shown_only_the_models_that_it_may_use_in_every_api() -> None:
             assert asked.status == (404 if "Qwen" in name or "second" in name else 200)  # the simulator's own 404
         hidden = api.get("/v1/models/second/zh", headers=mine)
         assert (hidden.status, hidden.error["code"]) == (403, "model_not_allowed")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json_answer({"detail": "Not Found"}, "404 Not Found"),
+        json_answer({"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}}, "404 Not Found"),
+        json_answer({"error": {"message": "Invalid URL (POST /v1/responses)", "code": None}}, "404 Not Found"),
+        json_answer(b"404 page not found", "404 Not Found"),
+    ],
+)
+def test_a_404_of_the_path_says_which_setting_helps(answer: bytes) -> None:
+    with Canned(answer) as provider:
+        toml = provider.toml("lab", "vllm", 'speaks = ["responses", "chat"]')
+        with Running(f"[server]\nport = 0\n{toml}") as gateway, Api(gateway) as api:
+            reply = api.ask("responses", "lab/m")
+            assert (reply.status, reply.error["code"], reply.error["param"]) == (400, "unsupported_endpoint", "model")
+            assert "Provider 'lab' does not serve /v1/responses" in reply.error["message"]
+            assert 'set speaks = ["chat"] in [providers.lab]' in reply.error["message"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "model 'm' not found", "code": None},
+        {"message": "The model `m` does not exist.", "code": 404},
+        {"message": "Not found", "code": "model_not_found"},
+        {},
+        {"message": "<html><title>404 Not Found</title></html>"},
+    ],
+)
+def test_a_404_of_the_model_stays_one(error: dict[str, Any]) -> None:
+    with (
+        Canned(json_answer({"error": error}, "404 Not Found")) as provider,
+        Running(f"[server]\nport = 0\n{provider.toml('lab', 'vllm')}") as gateway,
+        Api(gateway) as api,
+    ):
+        reply = api.ask("responses", "lab/m")
+        assert (reply.status, reply.error["code"]) == (404, "model_not_found")

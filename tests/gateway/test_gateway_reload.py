@@ -1,7 +1,10 @@
 """A reload swaps the configuration as a whole; what runs ends on the old one, and a bad file changes nothing."""
 
 import asyncio
+import json
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -202,6 +205,53 @@ def test_a_server_on_a_usual_local_port_is_found_and_becomes_the_default() -> No
                 assert api.ask("chat", "sim/echo", say="own").text == "own"
         finally:
             asyncio.run_coroutine_threadsafe(holder[0].stop(), helper.loop).result(10)
+
+
+class _OldEngine(BaseHTTPRequestHandler):
+    """A local server without Responses, which says so as FastAPI does."""
+
+    def do_GET(self) -> None:
+        self._say(200, {"object": "list", "data": [{"id": "small", "owned_by": "vllm"}]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        if self.path != "/v1/chat/completions":
+            self._say(404, {"detail": "Not Found"})
+            return
+        message = {"role": "assistant", "content": "Bridged."}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        self._say(200, {"object": "chat.completion", "choices": [choice]})
+
+    def _say(self, status: int, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Nothing."""
+
+
+def test_a_local_server_without_responses_is_called_by_chat() -> None:
+    port = _free_local_port()
+    if port is None:
+        pytest.skip("every usual port is taken on this machine")
+    server = ThreadingHTTPServer(("127.0.0.1", port), _OldEngine)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        with Running(None) as gateway, Api(gateway) as api:
+            wait_for(lambda: [one for one in api.get("/v1/models").json["data"] if one["id"] == "vllm/small"])
+            reply = api.ask("responses", "vllm/small", stream=False)
+            assert (reply.status, reply.text) == (200, "Bridged.")
+            config = gateway.call(lambda: gateway.server._parts.config)
+            assert config.providers["vllm"].record().speaks[0] == "chat"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_without_a_file_and_without_keys_the_simulator_answers() -> None:

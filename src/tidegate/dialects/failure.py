@@ -12,7 +12,7 @@ import msgspec
 from tidegate.dialects.refusal import about, reasons
 from tidegate.wire import errors, jsonio
 
-__all__ = ["INPUT_CODES", "from_body", "from_error_object", "from_status", "no_stream"]
+__all__ = ["INPUT_CODES", "from_body", "from_error_object", "from_status", "lacks_path", "no_stream"]
 
 _MESSAGE_LIMIT = 2000
 
@@ -149,6 +149,16 @@ _SECRET = re.compile(
 """What looks like a credential in a provider's text. It may be ours, and it is never the client's business (P8)."""
 
 
+_NOTHING_THERE = re.compile(
+    r"(?:(?:error )?404[: ]*)?(?:(?:the )?(?:requested )?(?:page|file|path|url|route|endpoint|resource) (?:was )?)?not found\.?",
+    re.IGNORECASE,
+)
+"""How servers say that they have no such path, when they do not repeat it."""
+
+_NOTHING_THERE_CODES = frozenset({"404", "not_found", "unknown_path", "unknown_url"})
+_NOTHING_THERE_BYTES = 2000
+"""Longest text, outside of JSON, that is looked at for it."""
+
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]:/-]{1,128}")
 
 _UNEXPECTED = re.compile(r"Unexpected fields in the request: \{'([^']+)'")
@@ -188,6 +198,18 @@ def from_status(status: int, body: bytes, provider: str, retry_after: float | No
     if isinstance(found.details, dict) and len(body) <= DETAILED_BYTES:
         error.details = found.details  # Anthropic's clients read in them how to go on
     return error
+
+
+def lacks_path(body: bytes, path: str) -> bool:
+    """Whether an answer with status 404 to a request for `path` says that the server has no such path, and not that the
+    model is unknown."""
+    found = _read(body)
+    if found.code is not None and str(found.code) not in _NOTHING_THERE_CODES:
+        return False
+    said = found.message
+    if said is None and len(body) <= _NOTHING_THERE_BYTES:
+        said = body.decode("utf-8", "replace").strip()
+    return isinstance(said, str) and (_NOTHING_THERE.fullmatch(said) is not None or path in said)
 
 
 def from_error_object(value: bytes | msgspec.Raw, provider: str) -> errors.TidegateError:

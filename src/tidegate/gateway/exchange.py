@@ -37,7 +37,7 @@ from tidegate.dialects.dialect import (
 )
 from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.extent import said_bytes, text_bytes
-from tidegate.dialects.failure import from_status, no_stream
+from tidegate.dialects.failure import from_status, lacks_path, no_stream
 from tidegate.dialects.models import MODEL_NAME_LIMIT, take_models
 from tidegate.dialects.profile import PROFILES
 from tidegate.dialects.responses.prompt import PromptRequest
@@ -1062,6 +1062,9 @@ class Exchange:
                 f"Provider '{self._provider}' answered with status {self._status}, which is {what}."
             )
         error = from_status(self._status, body, self._provider, self._retry_after)
+        path = self._path
+        if self._status == 404 and path is not None and lacks_path(body, path.upstream.path_of(path.destination)):
+            return self._snapshot.without_path(path)
         if error.code == "model_not_found" and self._path is not None:
             error.message = self._snapshot.told_of_model(error.message, self._path.destination)
         if self._bridge is not None:

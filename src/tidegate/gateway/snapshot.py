@@ -24,7 +24,8 @@ from tidegate.routing.catalog import Alias, Catalog, Deployment, Target
 from tidegate.routing.retry import Condition
 from tidegate.upstream.connection import Clocks
 from tidegate.upstream.provider import Upstream
-from tidegate.wire.errors import InvalidRequest, ModelNotFound, UpstreamRateLimited
+from tidegate.wire import jsonio
+from tidegate.wire.errors import InvalidRequest, ModelNotFound, UpstreamFailed, UpstreamRateLimited
 
 __all__ = ["Path", "PriceOf", "Snapshot"]
 
@@ -238,6 +239,21 @@ class Snapshot:
                 told = message.replace(theirs, f"{quote}{name}{quote}")
                 return f"{told} {self.catalog.near(name)}".rstrip()
         return message
+
+    def without_path(self, path: Path) -> UpstreamFailed:
+        """The provider has said that it has no such path as its record names for the endpoint."""
+        provider, endpoint = path.destination.provider, path.destination.endpoint
+        left = [one for one in path.upstream.record.speaks if one != endpoint]
+        setting = f"set speaks = {jsonio.encode(left).decode()} in" if left else "see base_url of"
+        return UpstreamFailed(
+            f"Provider '{provider}' does not serve {path.upstream.path_of(path.destination)}: it answered 404. If that is so, "
+            f"{setting} [providers.{provider}].",
+            status=400,
+            type="invalid_request_error",
+            retryable=False,
+            param="model",
+            code="unsupported_endpoint",
+        )
 
     def _with_advice(self, error: ModelNotFound, model: str) -> ModelNotFound:
         """A model of a provider that we know, but that is not set up here."""

@@ -6,10 +6,15 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from tidegate.config.schema import Config, ProviderConfig
+from tidegate.dialects.dialect import Endpoint
+from tidegate.dialects.failure import lacks_path
 from tidegate.gateway.models import Model, fetch_listing
 from tidegate.providers.discovery import local_ports, recognise
+from tidegate.providers.record import Provider
+from tidegate.upstream.fetch import fetch
 from tidegate.upstream.provider import Upstream
 from tidegate.upstream.wheel import Wheel
+from tidegate.wire.errors import TidegateError
 
 __all__ = ["discover"]
 
@@ -26,14 +31,20 @@ async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int]) 
     added: dict[str, ProviderConfig] = {}
     defaults = config.defaults
     default = defaults.model
-    for port, models in zip(ports, found, strict=True):
-        if models is None:
+    engines = [
+        None if models is None else recognise(port, [model.owned_by for model in models])
+        for port, models in zip(ports, found, strict=True)
+    ]
+    spoken = await asyncio.gather(
+        *(_spoken(port, record, loop, wheel) for port, record in zip(ports, engines, strict=True))
+    )
+    for port, models, record, speaks in zip(ports, found, engines, spoken, strict=True):
+        if models is None or record is None:
             continue
-        record = recognise(port, [model.owned_by for model in models])
         base_url = f"http://127.0.0.1:{port}/v1"
         name = record.kind if record.kind not in {**config.providers, **added} else f"{record.kind}-{port}"
         if base_url not in taken:
-            added[name] = ProviderConfig(kind=record.kind, base_url=base_url)
+            added[name] = ProviderConfig(kind=record.kind, base_url=base_url, speaks=speaks)
             if models and (not default or default.startswith("sim/")):
                 default = f"{name}/{models[0].id}"  # the simulator is never the default beside a real provider
     if not added:
@@ -64,11 +75,38 @@ def _unless_simulated(model: str) -> str:
     return "" if model.startswith("sim/") else model
 
 
-async def _probe(port: int, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> tuple[Model, ...] | None:
-    """What the server on `port` lists; None when nothing there lists models."""
+def _upstream(port: int, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> Upstream:
+    """The server on `port`, without a credential and without a proxy."""
     config = ProviderConfig(kind="openai-compatible", base_url=f"http://127.0.0.1:{port}/v1")
     no_proxy: Mapping[str, str] = {}
-    upstream = Upstream(f"127.0.0.1:{port}", config, loop, wheel, environment=no_proxy)
+    return Upstream(f"127.0.0.1:{port}", config, loop, wheel, environment=no_proxy)
+
+
+async def _spoken(
+    port: int, record: Provider | None, loop: asyncio.AbstractEventLoop, wheel: Wheel
+) -> tuple[Endpoint, ...] | None:
+    """What the engine on `port` serves, where that is less than engines of its kind do; else None. Older ones have no
+    Responses: an empty request is refused by those that have, without any work."""
+    if record is None or "responses" not in record.speaks:
+        return None
+    upstream = _upstream(port, loop, wheel)
+    path = "/v1" + upstream.record.paths["responses"]
+    try:
+        request = upstream.request("responses", b"{}", stream=False)
+        answer = await fetch(upstream.pool, request, timeout_s=PROBE_TIMEOUT_S)
+    except TidegateError:
+        return None
+    finally:
+        upstream.close()
+    # LM Studio answers a path that it does not have with 200, and an error that repeats it.
+    if answer.status in (200, 404) and lacks_path(answer.body, path):
+        return tuple(one for one in record.speaks if one != "responses")
+    return None
+
+
+async def _probe(port: int, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> tuple[Model, ...] | None:
+    """What the server on `port` lists; None when nothing there lists models."""
+    upstream = _upstream(port, loop, wheel)
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             return await fetch_listing(upstream, quiet=True)

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from tidegate import __version__
 from tidegate.config.schema import ProviderConfig
-from tidegate.dialects.dialect import Endpoint
+from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.providers.record import Provider
 from tidegate.upstream.egress import Resolver, Route, tls_context
 from tidegate.upstream.pool import Pool
@@ -151,6 +151,11 @@ class Upstream:
         key = (endpoint, stream, model if endpoint in self._naming else "", operation)
         heads = self._posts.get(key) or self._posting(key)
         return heads[credential]
+
+    def path_of(self, destination: Destination) -> str:
+        """The path, as the provider sees it, of requests that go there."""
+        path = self.record.paths[destination.endpoint].partition(":{method}")[0]
+        return self._base_path + path.replace("{model}", destination.model)
 
     def get(self, path: str) -> list[bytes]:
         """A GET of `path` below the base URL."""
