@@ -19,7 +19,7 @@ from tidegate.gateway.bound import FRAME_TOKENS
 SECRET = "key-0123456789abcdef0123456789ab-{}"
 NAMES = (
     "open", "rpm", "tpm", "day", "budget", "small", "unpriced", "stream", "never", "both", "ask", "vision", "user",
-    "costly", "minute", "once", "images",
+    "costly", "minute", "once", "images", "shut", "idle",
 )  # fmt: skip
 
 LIMITS = {
@@ -39,6 +39,8 @@ LIMITS = {
     "costly": "limits = { cost = { month = 10 } }",
     "images": "limits = { tokens = { day = 400_000, minute = 5000 } }",
     "once": "limits = { requests = { minute = 1 } }",
+    "shut": "limits = { requests = { day = 0 } }",
+    "idle": "limits = { streams = 0 }",
     "minute": "limits = { cost = { minute = 0.015 } }",
 }
 
@@ -221,6 +223,15 @@ def test_what_can_never_pass_is_not_worth_waiting_for(api: Api) -> None:
     assert reply.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.parametrize(("name", "setting"), [("shut", "limits.requests.day"), ("idle", "limits.streams")])
+def test_a_limit_of_none_is_said_to_be_that(api: Api, name: str, setting: str) -> None:
+    reply = ask(api, name)
+    assert reply.status == 429
+    assert reply.error["message"] == f"The limit of key '{name}' lets no request pass: {setting} is 0."
+    assert "retry-after" not in reply.headers
+    assert reply.headers["x-should-retry"] == "false"
+
+
 @pytest.mark.fault("FAULT-CATALOGUE")
 @pytest.mark.security("SEC-API4-BOUND")
 @pytest.mark.parametrize(
@@ -240,6 +251,8 @@ def test_what_can_never_pass_is_not_worth_waiting_for(api: Api) -> None:
             "output_limit_unknown",
             'providers.sim.max_output = { "echo" = …, "lorem" = … }, providers.other.max_output = { "echo" = … }.',
         ),
+        ("endless", {}, "output_limit_unknown", "Nobody knows either what 'other/echo' costs."),
+        ("other/echo", {}, "output_limit_unknown", '[prices."other/echo"]'),
         ("sim/echo", {}, "output_limit_unknown", 'providers.sim.max_output = { "echo" = … }'),
         (
             "sim/echo",

@@ -86,7 +86,7 @@ def test_a_bare_name_goes_to_a_provider_that_speaks_the_endpoint(api: Api) -> No
     assert led(api.ask("completions", "only-chat")) == "talker/only-chat"
     reply = api.post("/v1/embeddings", {"model": "only-chat", "input": "text"})
     assert (reply.status, reply.error["code"], reply.error["param"]) == (400, "unsupported_endpoint", "model")
-    assert "/v1/embeddings" in reply.error["message"]
+    assert "/v1/embeddings ('embeddings'). It speaks: chat (" in reply.error["message"]
     assert "'talker'" in reply.error["message"]
 
 

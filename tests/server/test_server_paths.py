@@ -71,6 +71,34 @@ def test_methods_of_google_that_are_not_offered_are_a_404(gateway: Running, pref
         assert "does not offer it" in refusal.body.decode()
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/moderations", "/v1/messages/batches", "/v1/messages/batches/b1/results", "/v1/files"]
+)
+def test_paths_of_neighbouring_apis_are_said_not_to_be_offered(gateway: Running, path: str) -> None:
+    with Raw(gateway) as client:
+        refusal = client.ask(post(path=path))
+        assert refusal.status == 404
+        assert "This version does not offer it." in refusal.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/v1beta/models/sim/echo:generateContents", "'generateContents'. Did you mean 'generateContent'?"),
+        ("/v1/models/sim/echo:streamGenerateContents", "Did you mean 'streamGenerateContent'?"),
+        ("/v1beta/models/sim/echo:batchEmbedContent", "Did you mean 'batchEmbedContents'?"),
+        ("/v1beta/models/sim/echo:tune", "Methods are: generateContent, streamGenerateContent, embedContent,"),
+    ],
+)
+def test_a_mistyped_method_of_google_is_told_with_the_nearest(gateway: Running, path: str, told: str) -> None:
+    with Raw(gateway) as client:
+        refusal = client.ask(post(path=path))
+        assert refusal.status == 404
+        assert told in refusal.body.decode()
+        model = client.ask(post(path="/v1/models/ollama/llama3:latest"))
+        assert (model.status, set(model["allow"].split(", "))) == (405, {"GET", "HEAD"})
+
+
 @pytest.mark.parametrize("prefix", ["/v1", "/v1beta"])
 def test_an_answer_of_geminis_api_is_asked_for_with_post(gateway: Running, prefix: str) -> None:
     with Raw(gateway) as client:

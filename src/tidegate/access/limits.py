@@ -302,6 +302,13 @@ def refusal(one: Violation, fields: bytes) -> RateLimited | BudgetExhausted:
     kind = KINDS[rule.kind]
     limits = "end_user_limits" if rule.scope.level == "end_user" else "limits"
     whose = rule.scope.shown
+    if not rule.limit and rule.kind != COST:
+        setting = f"{limits}.streams" if rule.kind == STREAMS else f"{limits}.{kind}.{rule.window}"
+        return RateLimited(
+            f"The limit of {whose} lets no request pass: {setting} is 0.",
+            kind="requests" if rule.kind == STREAMS else kind,
+            fields=fields,
+        )
     if rule.kind == STREAMS:
         return RateLimited(
             f"Rate limit reached for {whose} on requests under way at once ({limits}.streams): "

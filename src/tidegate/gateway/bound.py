@@ -69,6 +69,8 @@ def most_nano(
             if output_tokens is None:
                 if not _is_free(prices, destination, at):
                     endless.append(path)
+                    if prices.of(destination, at) is None:
+                        unpriced.append(path)
                 costs.append(0)
                 continue
             if input_tokens is None:
@@ -92,7 +94,7 @@ def most_nano(
             unpriced.append(path)
         costs.append(cost or 0)
     if endless:
-        raise _output_unknown(endless, model)
+        raise _output_unknown(endless, model, unpriced)
     if unpriced:
         raise _price_unknown(unpriced)
     if any(costs) and (member := request.surcharge()) is not None:
@@ -148,7 +150,7 @@ def _output(extent: Extent, destination: Destination) -> int | None:
     return asked * extent.choices
 
 
-def _output_unknown(paths: Sequence[Path], model: str) -> CostUnbounded:
+def _output_unknown(paths: Sequence[Path], model: str, unpriced: Sequence[Path]) -> CostUnbounded:
     lacking: dict[str, list[str]] = {}
     for path in paths:
         lacking.setdefault(path.destination.provider, []).append(f'"{path.destination.model}" = …')
@@ -163,21 +165,28 @@ def _output_unknown(paths: Sequence[Path], model: str) -> CostUnbounded:
         "request, or have"
     )
     return CostUnbounded(
-        f"A budget holds for this request: {what} the gateway's administrator add it to its configuration: {settings}.",
+        f"A budget holds for this request: {what} the gateway's administrator add it to its configuration: {settings}."
+        + (f" {_price_wanted(unpriced, 'Nobody knows either')}" if unpriced else ""),
         param="model",
         code="output_limit_unknown",
     )
 
 
 def _price_unknown(paths: Sequence[Path]) -> CostUnbounded:
+    return CostUnbounded(
+        f"A budget holds for this request, and {_price_wanted(paths, 'nobody knows')}",
+        param="model",
+        code=PRICE_UNKNOWN,
+    )
+
+
+def _price_wanted(paths: Sequence[Path], nobody_knows: str) -> str:
     names = list(dict.fromkeys(path.name for path in paths))
     who = " and ".join(f"'{name}'" for name in names)
     settings = ", ".join(f'[prices."{name}"]' for name in names)
-    return CostUnbounded(
-        f"A budget holds for this request, and nobody knows what {who} {'costs' if len(names) == 1 else 'cost'}. The gateway's "
-        f"administrator can say so in its configuration: {settings}.",
-        param="model",
-        code=PRICE_UNKNOWN,
+    return (
+        f"{nobody_knows} what {who} {'costs' if len(names) == 1 else 'cost'}. The gateway's administrator can say so in its "
+        f"configuration: {settings}."
     )
 
 

@@ -199,9 +199,10 @@ class Snapshot:
         found = [one for step in steps if (one := self.path(step, endpoint, unsupported)) is not None]
         if not found:
             provider = steps[0].provider
+            speaks = self.upstreams[provider].record.speaks_for(steps[0].model)
             raise InvalidRequest(
-                f"The model '{model}' is served by provider '{provider}', which does not speak {path}. "
-                f"It speaks: {', '.join(self.upstreams[provider].record.speaks)} (providers.{provider}.speaks).",
+                f"The model '{model}' is served by provider '{provider}', which does not speak {path} "
+                f"('{endpoint}'). It speaks: {', '.join(speaks)} (providers.{provider}.speaks).",
                 param="model",
                 code="unsupported_endpoint",
             )

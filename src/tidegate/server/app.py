@@ -13,8 +13,8 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from tidegate import __version__
 from tidegate.dialects.dialect import Dialect
+from tidegate.dialects.gemini import METHODS, gemini_at, has_key, key_in
 from tidegate.dialects.gemini import error_body as google_error
-from tidegate.dialects.gemini import gemini_at, has_key, key_in
 from tidegate.dialects.messages import error_body as anthropic_error
 from tidegate.dialects.validation import too_deep
 from tidegate.gateway import models
@@ -46,7 +46,7 @@ GOOGLE = "/v1beta/"
 ADMIN = "/admin/"
 """What the paths of our own API begin with."""
 
-_PLANNED = ("/v1/audio/", "/v1/images", "/v1/files", "/v1/batches")
+_PLANNED = ("/v1/audio/", "/v1/images", "/v1/files", "/v1/batches", "/v1/moderations", "/v1/messages/batches")
 """Paths of neighbouring APIs that clients are known to try."""
 
 
@@ -229,6 +229,8 @@ class Application:
         path = request.scope["path"]
         if exc.status_code == 405 and path.startswith((GOOGLE, "/v1/models/")) and path.endswith(_GOOGLE_METHODS):
             return await _on_error(request, NotFound(self._unknown_path(request.method, path), code="unknown_path"))
+        if exc.status_code == 405 and request.method == "POST" and (unknown := _unknown_method(path)):
+            return await _on_error(request, NotFound(unknown, code="unknown_path"))
         if exc.status_code == 405:
             allowed = (exc.headers or {}).get("Allow", "")
             return await _on_error(
@@ -312,6 +314,18 @@ async def _on_error(request: Request, exc: Exception) -> Response:
     for name, value in exc.headers():
         response.headers[name.decode("ascii")] = value.decode("latin-1")
     return response
+
+
+def _unknown_method(path: str) -> str:
+    """What is said of a method of Gemini's API that there is none of; empty where no method stands in the path. In `/v1/` a
+    colon may as well belong to the name of a model."""
+    _, colon, method = path.rpartition(":")
+    if not colon or "/" in method or not path.startswith((GOOGLE, "/v1/models/")):
+        return ""
+    near = get_close_matches(method, METHODS, n=1, cutoff=0.75)
+    if near:
+        return f"Unknown method: '{method}'. Did you mean '{near[0]}'?"
+    return f"Unknown method: '{method}'. Methods are: {', '.join(METHODS)}." if path.startswith(GOOGLE) else ""
 
 
 def _is_google(request: Request) -> bool:

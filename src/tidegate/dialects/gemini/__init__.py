@@ -97,6 +97,8 @@ class GeminiCounting(GeminiDialect):
 _METHODS = {"generateContent": False, "streamGenerateContent": True}
 _EMBEDDING = {"embedContent": False, "batchEmbedContents": True}
 _COUNTING = "countTokens"
+METHODS = (*_METHODS, *_EMBEDDING, _COUNTING)
+"""What can be asked of a model."""
 _PREFIXES = ("/v1beta/models/", "/v1/models/")
 
 
