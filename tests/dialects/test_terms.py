@@ -33,6 +33,7 @@ ASKED: dict[str, dict[str, Any]] = {
         "max_tokens": 2000,
         "thinking": {"type": "enabled", "budget_tokens": 1024},
         "stop_sequences": ["."],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}}],
     },
     "gemini": {"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"topP": 0.5}},
 }
@@ -95,6 +96,24 @@ def test_a_member_that_nobody_can_be_certain_of_has_none(client: str, provider: 
 def test_words_that_say_it_already_stay_as_they_are() -> None:
     said = "Invalid value: 'input[2].content'."
     assert told("chat", "responses", "input[2].content", said) == ("messages", said)
+
+
+def test_a_client_whose_errors_name_no_member_finds_its_name_in_the_message() -> None:
+    """Anthropic's errors have a type and a message, and nothing else (https://platform.claude.com/docs/en/api/errors)."""
+    said = "Unsupported value: use 1 alone."
+    assert told("messages", "chat", "tools", said) == ("tools", f"{said} (The provider says so of 'tools'.)")
+    named = "Unsupported value of 'tools'."
+    assert told("messages", "chat", "tools", named)[1] == named
+    assert told("responses", "chat", "tools", said) == ("tools", said)
+
+
+def test_only_a_word_of_its_own_names_a_member() -> None:
+    assert told("messages", "chat", "n", "Not in range.")[1] == "Not in range. (The provider says so of 'n'.)"
+    assert told("messages", "chat", "n", "n: not in range.")[1] == "n: not in range."
+    assert told("chat", "responses", "input", "The input_image is none.")[1].endswith(
+        "(The provider says so of 'input'.)"
+    )
+    assert told("chat", "responses", "input[0]", "Invalid 'input[0]'.")[1] == "Invalid 'input[0]'."
 
 
 def test_an_error_about_no_member_and_one_of_the_clients_own_api_stay_as_they_are() -> None:

@@ -47,17 +47,21 @@ _MADE_OF: Final[Mapping[Endpoint, Mapping[str, tuple[str, ...]]]] = {
 """Members of a provider's request, and of which ones of the canonical request they are made. Only OpenAI's APIs say in a
 member of the error which one they mean."""
 
+_WITHOUT_PARAM: Final = frozenset({"messages"})
+"""Clients that are told of an error in its message alone (https://platform.claude.com/docs/en/api/errors)."""
+
 _DEEPER: Final = re.compile(r"[.\[]")
 
 
 def in_clients_terms(error: TidegateError, endpoint: Endpoint, asked: CanonicalRequest) -> None:
     """Rewrites the `param` of an error that a provider gave to `asked` at its `endpoint`: the client's own name for the
-    member; none where nobody can be certain of it. The provider's name then stands in the message."""
+    member; none where nobody can be certain of it. The provider's name then stands in the message, and always for a
+    client whose errors have no such member."""
     theirs = error.param
     if theirs is None or asked.client == endpoint:
         return
     error.param = _clients_name(theirs, endpoint, asked)
-    if error.param != theirs and theirs not in error.message:
+    if (error.param != theirs or asked.client in _WITHOUT_PARAM) and not _names(error.message, theirs):
         error.message = f"{error.message.rstrip()} (The provider says so of '{theirs}'.)"
 
 
@@ -68,6 +72,11 @@ def _clients_name(theirs: str, endpoint: Endpoint, asked: CanonicalRequest) -> s
     if given is None or (given == "items" and _stands_elsewhere(asked, endpoint)):
         return None
     return asked.names.get(given, given)
+
+
+def _names(message: str, member: str) -> bool:
+    """Whether the message has the name as a word of its own: most have an `n` in them."""
+    return re.search(rf"(?<!\w){re.escape(member)}(?!\w)", message) is not None
 
 
 def _outwards(path: str) -> Iterable[str]:
