@@ -7,7 +7,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from tests.support.raw import Raw, post
+from tests.support.raw import Raw, post, request
 from tests.support.running import Running
 from tidegate.sim.connection import SimRequest
 
@@ -254,6 +254,18 @@ def test_an_error_within_a_stream_has_the_id_of_the_request(claude: anthropic.An
     ):
         stream.until_done()
     assert broken.value.body["request_id"] == stream.request_id  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/v1/messages", 405), ("DELETE", "/v1/messages?beta=true", 405), ("POST", "/v1/messages/batches", 404)],
+)
+def test_so_they_do_where_nothing_is_relayed(gateway: Running, method: str, path: str, status: int) -> None:
+    with Raw(gateway) as client:
+        answer = client.ask(request(method, path))
+        assert answer.status == status
+        assert answer["request-id"] == answer["x-request-id"] == answer.json["request_id"]
+        assert not client.ask(request(method, "/v1/messagesx")).all("request-id")
 
 
 def test_other_clients_find_it_only_where_theirs_look(gateway: Running) -> None:

@@ -124,7 +124,10 @@ class Incoming(msgspec.Struct):
     def for_anthropic(self) -> bool:
         """A client of Anthropic's API asks, as far as can be seen."""
         dialect = self.dialect
-        return b"anthropic-version" in self.fields if dialect is None else dialect.name == "messages"
+        if dialect is not None:
+            return dialect.name == "messages"
+        path = self.url.partition(b"?")[0]
+        return b"anthropic-version" in self.fields or (path + b"/").startswith(b"/v1/messages/")
 
     def measure_head(self) -> int:
         """`head_bytes`, counted now if it was not yet."""
