@@ -154,6 +154,70 @@ def test_an_answer_without_usage_is_estimated() -> None:
         assert stream.usage() == Usage(input_tokens=100, output_tokens=10, estimated=True)
 
 
+def begun(**members: Any) -> bytes:
+    given = {"type": "message", "role": "assistant", "model": "claude-x", "content": [], "id": "msg_01"}
+    return frame("message_start", message={**given, **members})
+
+
+BEGUN = {"input_tokens": 7, "output_tokens": 1}
+ENDED = frame("message_stop")
+
+
+@pytest.mark.parametrize("missing", [{}, {"usage": None}])
+def test_frames_without_usage_get_an_estimate_that_the_sdk_can_add_up(missing: dict[str, Any]) -> None:
+    """Its accumulator fails on both; a whole answer is mended likewise."""
+    said = text(0, "x" * 40)
+    stream = opened()
+    finished = frame("message_delta", delta={"stop_reason": "end_turn"}, **missing)
+    out = play(stream, [begun(**missing) + said + finished + ENDED])
+    found = anthropic_message(out)
+    assert (found.usage.input_tokens, found.usage.output_tokens) == (100, 10)
+    assert (found.id, found.stop_reason) == ("msg_01", "end_turn")
+    assert said in out
+    assert stream.usage() == Usage(input_tokens=100, output_tokens=10, estimated=True)
+
+
+@pytest.mark.parametrize("told", [{}, {"output_tokens": None}, {"input_tokens": 7}, {"server_tool_use": None}])
+def test_an_ending_without_a_count_of_the_output_gets_one_beside_what_it_says(told: dict[str, Any]) -> None:
+    stream = opened()
+    before = begun(usage=BEGUN) + text(0, "x" * 40)
+    out = play(stream, [before + frame("message_delta", delta={"stop_reason": "end_turn"}, usage=told) + ENDED])
+    assert out.startswith(before)
+    usage = json.loads(frames(out)[-2].data)["usage"]
+    assert usage.keys() >= told.keys()
+    assert (usage["input_tokens"], usage["output_tokens"]) == (7, 10)
+    assert anthropic_message(out).usage.output_tokens == 10
+    assert stream.usage() == Usage(input_tokens=7, output_tokens=10, estimated=True)
+
+
+def test_only_the_frame_that_lacks_usage_is_touched() -> None:
+    counted = frame("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 3}) + ENDED
+    stream = opened()
+    out = play(stream, [begun() + text(0, "Hi") + counted])
+    assert out.endswith(text(0, "Hi") + counted)
+    assert anthropic_message(out).usage.output_tokens == 3
+
+    before = begun(usage=BEGUN) + text(0, "Hi")
+    again = frame("message_delta", delta={})
+    out = play(opened(), [before + counted.removesuffix(ENDED) + again + ENDED])
+    assert json.loads(frames(out)[-2].data)["usage"]["output_tokens"] == 3, "what was counted stands"
+
+
+def test_a_frame_to_mend_that_cannot_be_read_breaks_the_stream() -> None:
+    for broken in (
+        b'data: {"type":"message_start","message":{"\xff":1}}\n\n',
+        begun(usage=BEGUN) + b'data: {"type":"message_delta","delta":{},"\xff":1}\n\n',
+    ):
+        stream = opened()
+        stream.feed(broken)
+        assert isinstance(ended(stream).error, UpstreamBroken)
+
+
+def test_a_frame_that_does_not_fit_keeps_the_usage_that_it_has() -> None:
+    odd = frame("message_delta", delta={"stop_reason": "end_turn", "text": 3}, usage={"output_tokens": 3})
+    assert opened().feed(begun(usage=BEGUN) + odd) == begun(usage=BEGUN) + odd
+
+
 def test_a_stream_without_a_beginning_is_none_and_commits_nobody() -> None:
     """No official client reads on: another deployment may answer as long as nothing has gone out."""
     stream = opened()

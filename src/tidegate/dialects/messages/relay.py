@@ -40,6 +40,7 @@ class _Frame(msgspec.Struct, gc=False):
 
 class _OddFrame(msgspec.Struct, gc=False):
     type: str = ""
+    usage: msgspec.Raw = jsonio.EMPTY
 
 
 _frame = jsonio.decoder(_Frame)
@@ -55,8 +56,8 @@ _WITHIN = frozenset(
 
 
 class MessagesStream(Relay):
-    """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched; only `message_stop` behind a stop reason is an
-    ending."""
+    """See :class:`tidegate.dialects.dialect.Stream`. Frames go on untouched, but for usage where it is missing; only
+    `message_stop` behind a stop reason is an ending."""
 
     __slots__ = ("_begun", "_counted", "_delta_bytes", "_figures", "_goes_on", "_reason")
 
@@ -122,13 +123,19 @@ class MessagesStream(Relay):
         elif kind == "message_delta":
             if found.delta is not None and found.delta.stop_reason:
                 self._reason = found.delta.stop_reason
-            self._counted = self._figures.read(found.usage) or self._counted
+            if self._figures.read(found.usage):
+                self._counted = True
+            else:
+                # The official client's accumulator reads the count of every one.
+                data = self._mended(data, found.usage)
         elif kind == "message_start":
             self._begun = True
             if found.message is not None:
                 self._figures.read(found.message.usage)
             if self._goes_on:
                 return b""
+            if found.message is not None and not _is_object(found.message.usage):
+                data = self._begun_mended(data)
         elif kind == "message_stop":
             if not self._reason:
                 return self._broken("the stream ended without a stop reason")
@@ -141,10 +148,28 @@ class MessagesStream(Relay):
         if frame.event != name and frame.event in _ENDINGS and not kind.isidentifier():
             raise WireError("an event is called an ending and does not say what it is")
         self.committed = True
-        if frame.event == name or not kind.isidentifier():
+        if data is frame.data and (frame.event == name or not kind.isidentifier()):
             return frame.raw
         # The official clients pass over a frame that has no name, and some take a wrong one for an ending.
         return sse.encode(data, name)
+
+    def _mended(self, data: bytes, given: msgspec.Raw) -> bytes:
+        """The end of a message, with usage as far as it is known. Raises WireError."""
+        try:
+            known = jsonio.members(given) if _is_object(given) else {}
+            usage = jsonio.raw({**known, **jsonio.members(as_messages(self.usage()))})
+            return jsonio.encode({**jsonio.members(data), "usage": usage})
+        except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+            raise WireError(f"the end of the message cannot be read: {error}") from None
+
+    def _begun_mended(self, data: bytes) -> bytes:
+        """The beginning of a message, with the usage of a request of this size. Raises WireError."""
+        try:
+            members = jsonio.members(data)
+            message = jsonio.members(members["message"])
+        except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
+            raise WireError(f"the beginning of the message cannot be read: {error}") from None
+        return jsonio.encode({**members, "message": {**message, "usage": as_messages(self.usage())}})
 
     @property
     def _whole(self) -> bool:
@@ -155,17 +180,21 @@ class MessagesStream(Relay):
         return b""
 
 
+def _is_object(value: msgspec.Raw) -> bool:
+    return bytes(value).lstrip()[:1] == b"{"
+
+
 def _odd(data: bytes, error: Exception) -> _Frame:
     """A frame that does not fit goes on all the same, as long as it says what it is. Raises WireError."""
-    kind = ""
+    found = _OddFrame()
     if isinstance(error, msgspec.ValidationError):
         try:
-            kind = _odd_frame.decode(data).type
+            found = _odd_frame.decode(data)
         except jsonio.UNREADABLE:
-            kind = ""
-    if not kind:
+            found = _OddFrame()
+    if not found.type:
         raise WireError(f"an event of the stream cannot be read: {error}")
-    return _Frame(type=kind)
+    return _Frame(type=found.type, usage=found.usage)
 
 
 def _status(reason: str) -> str:
