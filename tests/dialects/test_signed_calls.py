@@ -12,7 +12,7 @@ from tests.dialects.chat.test_chat_decoder import calls, tool
 from tests.dialects.crossing import ASKS, Crossing
 from tests.dialects.messages.streams import anthropic_message
 from tests.dialects.responses.client import final
-from tidegate.wire.events import MessageEnd, ReasoningEnd, Seal, TextDelta, ToolCallStart
+from tidegate.wire.events import Laws, MessageEnd, ReasoningEnd, Seal, TextDelta, ToolCallStart
 
 SIGNED = {**tool(0, "c0", "tide", '{"place":"a"}'), "extra_content": {"google": {"thought_signature": "QUJD"}}}
 PLAIN = tool(1, "c1", "tide", '{"place":"b"}')
@@ -75,6 +75,43 @@ def test_the_signature_stands_right_before_its_call() -> None:
     kinds = playing.decoded(STREAM)
     at = kinds.index(ReasoningEnd(Seal(kind="thought_signature", data="QUJD", call_id="c0")))
     assert [type(one) for one in kinds[at - 2 : at + 2]] == [TextDelta, MessageEnd, ReasoningEnd, ToolCallStart]
+
+
+LATE = {"index": 0, "extra_content": SIGNED["extra_content"]}
+BEGUN = tool(0, "c0", "tide", '{"place":')
+REST = {"index": 0, "function": {"arguments": '"a"}'}}
+LATER: dict[str, list[dict[str, Any]]] = {
+    "alone": [calls(BEGUN), calls(LATE), calls(REST), calls(PLAIN)],
+    "with arguments": [calls(BEGUN), calls({**LATE, **REST}), calls(PLAIN)],
+    "at its end": [calls(BEGUN), calls(REST), calls(LATE), calls(PLAIN)],
+    "behind the next call": [calls(BEGUN), calls(REST), calls(PLAIN), calls(LATE)],
+    "while the next one goes on": [calls(BEGUN), calls(tool(1, "c1", "tide", "")), calls(LATE), calls(REST), calls({"index": 1, "function": PLAIN["function"] | {"name": None}})],
+    "behind a thought": [calls(BEGUN), {"reasoning_content": "Hm."}, calls(LATE), calls(REST), calls(PLAIN)],
+    "behind words": [calls(BEGUN), {"content": "So."}, calls(LATE), calls(REST), calls(PLAIN)],
+}  # fmt: skip
+"""Streams that sign a call after they have named it."""
+
+
+@pytest.mark.parametrize("when", LATER)
+@pytest.mark.parametrize("client", TOOLS)
+def test_a_signature_that_comes_later_than_the_name_comes_back_with_its_call(client: str, when: str) -> None:
+    stream = playing.stream({"content": "Both."}, *LATER[when], finish="tool_calls")
+    laws = Laws()
+    decoded = playing.decoded(stream)
+    for event in decoded:
+        laws.check(event)
+    assert decoded.count(ReasoningEnd(Seal(kind="thought_signature", data="QUJD", call_id="c0"))) == 1
+    out = Crossing(client, "chat", stream=True, **TOOLS[client]).streamed(stream)
+    second = Crossing(client, "chat", stream=True, **TOOLS[client], **answered(client, out, stream=True))
+    said = [one for one in second.sent["messages"] if one["role"] == "assistant"]
+    called = [entry for one in said for entry in one.get("tool_calls", ())]
+    assert [one.get("extra_content") for one in called] == [SIGNED["extra_content"], None]
+    assert [json.loads(one["function"]["arguments"])["place"] for one in called] == ["a", "b"]
+
+
+def test_a_signature_that_is_repeated_is_told_once() -> None:
+    events = playing.decoded(playing.stream(calls(SIGNED), calls(LATE), calls(LATE), finish="tool_calls"))
+    assert [type(one) for one in events].count(ReasoningEnd) == 1
 
 
 @pytest.mark.parametrize("extra", [None, 7, "x", {"google": None}, {"google": {"thought_signature": 7}}, {"other": 1}])

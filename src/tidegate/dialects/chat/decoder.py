@@ -473,6 +473,10 @@ class ChatDecoder:
             if not (name or text or entry.id):
                 return
             called = self._add_call(voice, entry)
+        signed = not called.signature and bool(entry.signature)
+        called.signature = called.signature or entry.signature
+        if signed and called.started:
+            self._sign_call(voice, called, out)
         if called.ended:
             if text.strip():
                 raise WireError("the stream goes on with a tool call that was complete")
@@ -480,7 +484,6 @@ class ChatDecoder:
         voice.last = called
         voice.logprobs.clear()  # those of a call's tokens belong to no text
         called.name = called.name or name
-        called.signature = called.signature or entry.signature
         if text:
             self._hold(len(text))
             called.pieces.append(text)
@@ -516,14 +519,20 @@ class ChatDecoder:
             called.custom = True
             called.unwrapper = Unwrapper()
         called.started = True
-        call_id = called.wire_id or self._own_id(called)
         if called.signature:
-            self._end_message(voice, out)
-            seal = Seal(kind="thought_signature", data=called.signature, call_id=call_id)
-            out.append(ReasoningEnd(seal, choice=voice.choice))
+            self._sign_call(voice, called, out)
+        call_id = self._call_id(called)
         out.append(ToolCallStart(called.index, call_id, called.name, custom=called.custom, choice=voice.choice))
         for piece in called.pieces:
             self._pass_on(called, piece, out)
+
+    def _sign_call(self, voice: _Voice, called: _Called, out: list[Event]) -> None:
+        """Mostly right before the call; behind its beginning where the signature came later."""
+        self._hold(len(called.signature))
+        self._end_reasoning(voice, out)
+        self._end_message(voice, out)
+        seal = Seal(kind="thought_signature", data=called.signature, call_id=self._call_id(called))
+        out.append(ReasoningEnd(seal, choice=voice.choice))
 
     def _pass_on(self, called: _Called, text: str, out: list[Event]) -> None:
         if called.unwrapper is not None:
@@ -543,8 +552,10 @@ class ChatDecoder:
         called.ended = True
         out.append(ToolCallEnd(called.index))
 
-    def _own_id(self, called: _Called) -> str:
-        """An id for a call that came without: the same for the same answer, another in every turn."""
+    def _call_id(self, called: _Called) -> str:
+        """The call's id, or one of ours where it came without: the same for the same answer, another in every turn."""
+        if called.wire_id:
+            return called.wire_id
         seed = f"{self._id}\n{len(self._request.items)}\n{called.index}\n{called.name}"
         return "call_" + hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:24]
 
