@@ -196,6 +196,9 @@ def test_only_the_frame_that_lacks_usage_is_touched() -> None:
     out = play(stream, [begun() + text(0, "Hi") + counted])
     assert out.endswith(text(0, "Hi") + counted)
     assert anthropic_message(out).usage.output_tokens == 3
+    assert stream.usage() == Usage(input_tokens=100, output_tokens=3, estimated=True), (
+        "the books say what the client got"
+    )
 
     before = begun(usage=BEGUN) + text(0, "Hi")
     again = frame("message_delta", delta={})

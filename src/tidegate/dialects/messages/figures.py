@@ -49,6 +49,11 @@ class Figures:
         """Whether there are figures to speak of: no prompt has no tokens, so that nothing but zeros is no count."""
         return any(self._counts.values())
 
+    @property
+    def counts_input(self) -> bool:
+        """Whether anything was said of the prompt."""
+        return len(self._counts) > ("output_tokens" in self._counts)
+
     def read(self, value: msgspec.Raw) -> bool:
         """Takes in a `usage` object; true when it counts the output. A member of a wrong type counts as absent."""
         if jsonio.is_null(value):

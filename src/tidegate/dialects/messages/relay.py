@@ -89,14 +89,20 @@ class MessagesStream(Relay):
         return error_frame(error, self._call.request_id)
 
     def usage(self) -> Usage:
-        if self._counted and self._figures.found:
-            return self._figures.usage()
+        figures = self._figures
+        if self._counted and figures.found and figures.counts_input:
+            return figures.usage()
         guess = estimated_usage(self._call.request_bytes, self._delta_bytes)
-        if not self._figures.found:
+        if not figures.found:
             return guess
-        # What `message_start` counts of the output is only its beginning.
-        known = self._figures.usage()
-        return msgspec.structs.replace(known, output_tokens=guess.output_tokens, estimated=True)
+        known = figures.usage()
+        return msgspec.structs.replace(
+            known,
+            input_tokens=known.input_tokens if figures.counts_input else guess.input_tokens,
+            # What `message_start` counts of the output is only its beginning.
+            output_tokens=known.output_tokens if self._counted else guess.output_tokens,
+            estimated=True,
+        )
 
     # -- one frame ----------------------------------------------------------------------------------------------
 
