@@ -1,7 +1,7 @@
 """TLS with a provider, over a plain connection of the loop.
 
-Not the loop's own TLS: that costs a fifth more per chunk and twice the memory, takes no earlier session up again, and does not
-tell an end that the other side has declared from one that anybody on the way may have made.
+Not the loop's own TLS: with that an open stream takes 6 KB more, no earlier session is taken up again, and an end that the other
+side has declared looks like one that anybody on the way may have made.
 """
 
 import asyncio
