@@ -519,7 +519,7 @@ def _miscounted(played: Played) -> "dict[tuple[str, ...], tuple[int, int]]":
         expected["tidegate_estimated_usage_total", *of] += row.estimated
         expected["tidegate_request_seconds_count", *of] += 1
         expected["tidegate_first_event_seconds_count", *of] += cell.expected.status == 200
-        _count_tokens(expected, row)
+        _count_tokens(expected, played.seen[cell.name].row)
     for last in played.closing:
         of, row = (last.entry.endpoint, last.provider), last.entry
         expected["tidegate_requests_total", *of, "200"] += 1
@@ -528,7 +528,7 @@ def _miscounted(played: Played) -> "dict[tuple[str, ...], tuple[int, int]]":
         expected["tidegate_estimated_usage_total", *of] += row.estimated
         expected["tidegate_request_seconds_count", *of] += 1
         expected["tidegate_first_event_seconds_count", *of] += 1
-        _count_tokens(expected, row)
+        _count_tokens(expected, last)
     moved = played.after - played.before
     wrong = {key: (moved[key], expected[key]) for key in moved.keys() | +expected if moved[key] != expected[key]}
     played.miscounted.append(wrong)
@@ -543,7 +543,13 @@ def _count_attempts(expected: "Counter[tuple[str, ...]]", cell: Cell) -> None:
     expected["tidegate_attempts_total", cell.lane.client, last, cell.by.partition("/")[0]] += 1
 
 
-def _count_tokens(expected: "Counter[tuple[str, ...]]", row: Any) -> None:
+def _count_tokens(expected: "Counter[tuple[str, ...]]", usage: Usage) -> None:
+    """Each where it was used: what the parts do not name, at the deployment that was asked last."""
+    row, provider = usage.entry, usage.entry.deployment.partition("/")[0]
     for kind in ("input", "cached", "output", "reasoning"):
-        provider = row.deployment.partition("/")[0]
-        expected["tidegate_tokens_total", row.endpoint, kind, provider] += getattr(row, f"{kind}_tokens")
+        of = (row.endpoint, kind)
+        expected["tidegate_tokens_total", *of, provider] += getattr(row, f"{kind}_tokens")
+        for part in usage.parts:
+            used = getattr(part, f"{kind}_tokens")
+            expected["tidegate_tokens_total", *of, provider] -= used
+            expected["tidegate_tokens_total", *of, part.provider] += used

@@ -360,7 +360,7 @@ def test_a_managed_key_is_told_by_its_name_beside_its_id(callers: Callers) -> No
         json={"model": "sim/echo", "messages": [{"role": "user", "content": "hi"}]},
         headers={"authorization": f"Bearer {made['key']}"},
     )
-    assert f"for key 'told' ({made['id']})" in error(refused)["message"]
+    assert f"The limit of key 'told' ({made['id']}) lets no request pass" in error(refused)["message"]
 
 
 @pytest.mark.parametrize("path", [PREFIX, f"{PREFIX}/", f"{PREFIX}/nothing"])

@@ -17,9 +17,8 @@ from tidegate.dialects.dialect import (
 )
 from tidegate.dialects.extent import NOTHING, Extent
 from tidegate.dialects.failure import from_error_object
-from tidegate.dialects.gemini.answer import read_usage
 from tidegate.dialects.leftovers import unknown
-from tidegate.dialects.usage import read_usage_object
+from tidegate.dialects.usage import credible, read_usage_object
 from tidegate.dialects.validation import invalid, parse
 from tidegate.wire import jsonio
 from tidegate.wire.errors import UnsupportedParameter, WireError
@@ -163,8 +162,8 @@ class EmbeddingsRequest:
         found = answer.embeddings
         if len(found) != self.count:
             raise WireError(f"the provider's answer has {len(found)} embeddings for {self.count} texts")
-        counted = read_usage(answer.usage_metadata)
-        usage = self._estimate() if counted is None else Usage(input_tokens=counted.input_tokens)
+        counted = _prompt_tokens(answer.usage_metadata)
+        usage = Usage(input_tokens=counted) if counted else self._estimate()
         kept = [_encoded(vector.values, self.typed.encoding_format) for vector in found]
         return Answer(_answer(kept, destination.model, usage), usage, "completed")
 
@@ -214,6 +213,10 @@ class _GeminiVector(msgspec.Struct, gc=False):
     values: msgspec.Raw
 
 
+class _Counted(msgspec.Struct, gc=False, rename="camel"):
+    prompt_token_count: float | None = None
+
+
 class _Gemini(msgspec.Struct, gc=False, rename="camel"):
     embeddings: list[_GeminiVector]
     usage_metadata: msgspec.Raw = jsonio.NULL
@@ -222,6 +225,7 @@ class _Gemini(msgspec.Struct, gc=False, rename="camel"):
 
 _vectors = jsonio.decoder(_Vectors)
 _gemini = jsonio.decoder(_Gemini)
+_counted = jsonio.decoder(_Counted)
 _numbers = jsonio.decoder(list[float])
 
 
@@ -249,3 +253,12 @@ def _answer(vectors: list[msgspec.Raw], model: str, usage: Usage) -> bytes:
             "usage": {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens},
         }
     )
+
+
+def _prompt_tokens(metadata: msgspec.Raw) -> int:
+    """What Google has counted; 0 where that cannot be read or believed, which must not cost the answer."""
+    try:
+        told = _counted.decode(metadata).prompt_token_count
+    except jsonio.UNREADABLE:
+        return 0
+    return int(told) if told is not None and credible(told) else 0
