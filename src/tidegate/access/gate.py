@@ -67,6 +67,19 @@ class _Reservation:
         return self._gate.fields()
 
 
+def _take(meters: Sequence[tuple[Meter, int, int]], amounts: Sequence[int]) -> list[Cell]:
+    """Count what is reserved in each meter; the cells where it is counted, in their order."""
+    cells = []
+    for meter, kind, _ in meters:
+        amount = amounts[kind]
+        cell = meter.cell
+        cell.amount += amount
+        cell.held += amount
+        meter.used += amount
+        cells.append(cell)
+    return cells
+
+
 def _settle(gate: "MemoryGate | _Costs", cells: list[Cell], amounts: Used, actual: Used) -> None:
     """What was reserved in `cells` has become what was used."""
     gate.limiter.open -= 1
@@ -211,15 +224,9 @@ class _Costs:
                 if self.limiter.collect():
                     return self.reserve(cost_nano)
                 raise self.gate.refusal((0, 0, cost_nano), only=COST)
-        cells = []
-        for meter, _, _ in self.meters:
-            cell = meter.cell
-            cell.amount += cost_nano
-            cell.held += cost_nano
-            meter.used += cost_nano
-            cells.append(cell)
         self.limiter.open += 1
-        return _Reservation(self, (0, 0, cost_nano), cells)
+        amounts = (0, 0, cost_nano)
+        return _Reservation(self, amounts, _take(self.meters, amounts))
 
     def fields(self) -> bytes:
         return self.gate.fields()
@@ -340,24 +347,13 @@ class MemoryGate:
             self.user.open += 1
         for account, _ in self.streams:
             account.streams += 1
-        return _Reservation(self, amounts, self._take(amounts))
-
-    def _take(self, amounts: Sequence[int]) -> list[Cell]:
-        cells = []
-        for meter, kind, _ in self.meters:
-            amount = amounts[kind]
-            cell = meter.cell
-            cell.amount += amount
-            cell.held += amount
-            meter.used += amount
-            cells.append(cell)
-        return cells
+        return _Reservation(self, amounts, _take(self.meters, amounts))
 
     def _drawn(self, tokens: int, cost_nano: int, more: list[int], places: int, now: float, wall: float) -> _Drawn:
         """A request that passes, with a credit for others of the same second."""
         remaining = [self._tightest(meters, now, wall) for _, meters in self.told]
         taken = (1 + more[REQUESTS], tokens + more[TOKENS], cost_nano + more[COST])
-        cells = self._take(taken)
+        cells = _take(self.meters, taken)
         for account, _ in self.streams:
             account.streams += 1 + places
         until = min([minute.until for minute, _, _ in self.minutes], default=now + SLOT_S)

@@ -501,8 +501,7 @@ class Storage:
             self._writer.touch()
         if self._is_strict and not self._writer.has_room(before + 1):
             raise StorageUnavailable("The storage of this gateway is full; usage cannot be recorded. Try again later.")
-        self._usages = count = self._usages + 1
-        return (self.process << ledger.PROCESS_SHIFT) + count
+        return self.usage_number()
 
     def admit_usage(self, number: int, entry: Callable[[], Usage]) -> None:
         """Queue the ledger entry of a request that is under way."""
