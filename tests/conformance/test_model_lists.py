@@ -1,7 +1,9 @@
 """One list of models for the clients of three APIs."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import anthropic
 import httpx
@@ -28,6 +30,8 @@ secret = "tg-0123456789abcdef0123456789abcdef"
 """
 KEY = "tg-0123456789abcdef0123456789abcdef"
 NAMES = ["fast", "sim/echo", "sim/Qwen/Qwen3-8B"]
+ANTHROPIC = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
+GOOGLE = {"x-goog-api-key": KEY}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,102 @@ def test_googles_client(running: Running) -> None:
     with pytest.raises(google_errors.ClientError) as refused:
         list(stranger.models.list())
     assert refused.value.code == 401
+
+
+def test_anthropics_client_pages_forward_and_back(running: Running) -> None:
+    with anthropic.Anthropic(base_url=running.origin, api_key=KEY, max_retries=0) as client:
+        page = client.models.list(limit=2)
+        assert [one.id for one in page.data] == NAMES[:2]
+        assert (page.has_more, page.first_id, page.last_id) == (True, NAMES[0], NAMES[1])
+        rest = page.get_next_page()
+        assert [one.id for one in rest.data] == NAMES[2:]
+        assert (rest.has_more, rest.first_id, rest.last_id) == (False, NAMES[2], NAMES[2])
+
+        before = client.models.list(limit=1, before_id=NAMES[2])
+        assert ([one.id for one in before.data], before.has_more) == ([NAMES[1]], True)
+        assert [one.id for one in before] == [NAMES[1], NAMES[0]]
+        assert [one.id for one in client.models.list(limit=1000)] == NAMES
+        end = client.models.list(after_id=NAMES[-1])
+        assert (end.data, end.has_more, end.first_id, end.last_id) == ([], False, None, None)
+
+
+def test_googles_client_pages(running: Running) -> None:
+    client = google_client(running)
+    pager = client.models.list(config={"page_size": 2})
+    assert [one.name for one in pager.page] == [f"models/{name}" for name in NAMES[:2]]
+    assert [one.name for one in pager.next_page()] == [f"models/{name}" for name in NAMES[2:]]
+    with pytest.raises(IndexError):
+        pager.next_page()
+    assert [one.name for one in client.models.list(config={"page_size": 1})] == [f"models/{name}" for name in NAMES]
+
+
+def test_a_long_list_comes_in_the_pages_that_each_api_documents() -> None:
+    """20 models for Anthropic's clients and 50 for Google's, unless they say otherwise; OpenAI's clients do not page."""
+    names = [f"sim/m{number:04}" for number in range(1200)]
+    bare = [name.removeprefix("sim/") for name in names]
+    toml = f'[server]\nport = 0\n[providers.sim]\nbase_url = "{{sim}}"\nmodels = {json.dumps([*bare, bare[0]])}\n'
+    with Running(toml) as running:
+        with openai.OpenAI(base_url=running.url, api_key="none", max_retries=0) as client:
+            assert [one.id for one in client.models.list()] == names
+        with anthropic.Anthropic(base_url=running.origin, api_key="none", max_retries=0) as client:
+            assert len(client.models.list().data) == 20
+            assert len(client.models.list(limit=1000).data) == 1000
+            assert [one.id for one in client.models.list(limit=500)] == names
+        googles = google_client(running)
+        assert len(googles.models.list().page) == 50
+        assert len(googles.models.list(config={"page_size": 5000}).page) == 1000
+        assert [one.name for one in googles.models.list(config={"page_size": 1000})] == [
+            f"models/{name}" for name in names
+        ]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "1001"}, "limit"),
+        ({"limit": "-1"}, "limit"),
+        ({"limit": "two"}, "limit"),
+        ({"limit": ""}, "limit"),
+        ({"limit": "²"}, "limit"),
+        ({"limit": "9" * 5000}, "limit"),
+        ({"after_id": "sim/nothing"}, "after_id"),
+        ({"before_id": "sim/nothing"}, "before_id"),
+        ({"before_id": "fast", "after_id": "fast"}, "before_id"),
+    ],
+)
+def test_a_page_that_anthropics_client_cannot_mean(running: Running, query: dict[str, str], param: str) -> None:
+    answer = httpx.get(f"{running.url}/models", params=query, headers=ANTHROPIC)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert f"'{param}'" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ({"pageSize": "-1"}, "pageSize"),
+        ({"pageSize": "two"}, "pageSize"),
+        ({"pageSize": "2.5"}, "pageSize"),
+        ({"page_size": "two"}, "pageSize"),
+        ({"pageToken": "sim/echo"}, "pageToken"),
+        ({"pageToken": "bm90aGluZw"}, "pageToken"),
+        ({"pageToken": "_w"}, "pageToken"),
+        ({"pageToken": "é"}, "pageToken"),
+    ],
+)
+def test_a_page_that_googles_client_cannot_mean(running: Running, query: dict[str, str], param: str) -> None:
+    answer = httpx.get(f"{running.origin}/v1beta/models", params=query, headers=GOOGLE)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["status"] == "INVALID_ARGUMENT"
+    assert f"'{param}'" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("query", [{"pageSize": "0"}, {"pageSize": ""}, {"pageToken": ""}, {"page_size": "50"}])
+def test_an_empty_page_parameter_of_googles_says_nothing(running: Running, query: dict[str, str]) -> None:
+    answer: dict[str, Any] = httpx.get(f"{running.origin}/v1beta/models", params=query, headers=GOOGLE).json()
+    assert [one["name"] for one in answer["models"]] == [f"models/{name}" for name in NAMES]
+    assert "nextPageToken" not in answer
 
 
 def test_the_key_may_stand_in_the_query_as_googles_clients_send_it(running: Running) -> None:

@@ -2,9 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -19,12 +17,8 @@ from tidegate.wire.errors import ModelNotFound, TidegateError
 __all__ = [
     "LIST_TIMEOUT_S",
     "Model",
-    "as_list",
-    "entry",
     "fetch_listing",
     "find",
-    "google_entry",
-    "google_list",
     "listing",
     "listing_for",
     "read_listing",
@@ -111,33 +105,34 @@ async def fetch_listings(upstreams: Iterable[Upstream], *, quiet: bool = False) 
 
 
 def listing(snapshot: Snapshot, known: Mapping[str, tuple[Model, ...]]) -> list[Model]:
-    """All names that this gateway answers to: aliases, then each provider's models as `provider/model`.
+    """All names that this gateway answers to, each once: aliases, then each provider's models as `provider/model`.
 
     `owned_by` is the provider, so that a client can tell where a name leads.
     """
-    models = [Model(id=alias, created=0, owned_by="tidegate") for alias in snapshot.config.models]
+    models = {alias: Model(id=alias, created=0, owned_by="tidegate") for alias in snapshot.config.models}
     for provider in snapshot.upstreams:
         for model in known.get(provider, ()):
-            models.append(Model(id=f"{provider}/{model.id}", created=model.created, owned_by=provider))
-    return models
+            name = f"{provider}/{model.id}"
+            models.setdefault(name, Model(id=name, created=model.created, owned_by=provider))
+    return list(models.values())
 
 
 def listing_for(principal: Principal, snapshot: Snapshot, known: Mapping[str, tuple[Model, ...]]) -> list[Model]:
     """Those of them that the principal may use, under names by which it may: a provider's own name for a model stands
     there where it may be used, and `provider/model` may not."""
-    found: list[Model] = []
     if not principal.models:
         return listing(snapshot, known)
+    found: dict[str, Model] = {}
     taken = set(snapshot.config.models)
     for model in listing(snapshot, known):
         bare = model.id.removeprefix(f"{model.owned_by}/")
         if principal.may_use(model.id):
-            found.append(model)
+            found.setdefault(model.id, model)
         elif bare not in taken and principal.may_use(bare):
             step = snapshot.catalog.plan(bare, 0.0)[0]
             if (step.provider, step.model) == (model.owned_by, bare):
-                found.append(msgspec.structs.replace(model, id=bare))
-    return found
+                found.setdefault(bare, msgspec.structs.replace(model, id=bare))
+    return list(found.values())
 
 
 def find(snapshot: Snapshot, known: Mapping[str, tuple[Model, ...]], name: str) -> Model:
@@ -151,49 +146,6 @@ def find(snapshot: Snapshot, known: Mapping[str, tuple[Model, ...]], name: str) 
     if step.provider in known:
         raise ModelNotFound(f"The model '{name}' does not exist or no configured provider has it.", param="model")
     return Model(id=name, created=0, owned_by=step.provider)
-
-
-def entry(model: Model) -> dict[str, Any]:
-    """An entry of `GET /v1/models`, which clients of OpenAI's API and of Anthropic's read alike: each finds its own
-    members and passes over the other's."""
-    created_at = datetime.fromtimestamp(model.created, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return {
-        "id": model.id,
-        "object": "model",
-        "created": model.created,
-        "owned_by": model.owned_by,
-        "type": "model",
-        "display_name": model.id,
-        "created_at": created_at,
-        "lifecycle": "active",
-    }
-
-
-def as_list(models: Sequence[Model]) -> dict[str, Any]:
-    """The whole list, for OpenAI's clients, Anthropic's (which page by `has_more`), and Codex, which looks for `models`:
-    what would stand there replaces its own instructions, so that nothing does."""
-    return {
-        "object": "list",
-        "data": [entry(model) for model in models],
-        "has_more": False,
-        "first_id": models[0].id if models else None,
-        "last_id": models[-1].id if models else None,
-        "models": [],
-    }
-
-
-def google_entry(model: Model) -> dict[str, Any]:
-    """The same in the form of Google's `GET /v1beta/models`."""
-    return {
-        "name": f"models/{model.id}",
-        "version": "",
-        "displayName": model.id,
-        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
-    }
-
-
-def google_list(models: Sequence[Model]) -> dict[str, Any]:
-    return {"models": [google_entry(model) for model in models]}
 
 
 def _seconds(value: float | None) -> int:

@@ -17,11 +17,12 @@ from tidegate.dialects.gemini import METHODS, gemini_at, has_key, key_in
 from tidegate.dialects.gemini import error_body as google_error
 from tidegate.dialects.messages import error_body as anthropic_error
 from tidegate.dialects.validation import too_deep
-from tidegate.gateway import models
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.gateway import Gateway
+from tidegate.gateway.models import find, listing_for
 from tidegate.server.conversations import Conversations
 from tidegate.server.cycle import AsgiApp, Receive, Scope, Send
+from tidegate.server.model_lists import anthropic_list, entry, google_entry, google_list, openai_list
 from tidegate.server.openapi import document
 from tidegate.server.spool import Spools
 from tidegate.server.stored import StoredResponses
@@ -206,8 +207,12 @@ class Application:
 
     async def _models(self, request: Request) -> Response:
         known = await self.gateway.models_known()
-        found = models.listing_for(request.state.principal, self.gateway.snapshot, known)
-        return _json(models.google_list(found) if _is_google(request) else models.as_list(found))
+        found = listing_for(request.state.principal, self.gateway.snapshot, known)
+        if _is_google(request):
+            return _json(google_list(found, request.query_params))
+        if "anthropic-version" in request.headers:
+            return _json(anthropic_list(found, request.query_params))
+        return _json(openai_list(found))
 
     async def _model(self, request: Request) -> Response:
         if gemini_at(request.scope["raw_path"]) is not None:
@@ -215,8 +220,8 @@ class Application:
         name = request.path_params["model"]
         request.state.principal.authorise(name)
         known = await self.gateway.models_known()
-        found = models.find(self.gateway.snapshot, known, name)
-        return _json(models.google_entry(found) if _is_google(request) else models.entry(found))
+        found = find(self.gateway.snapshot, known, name)
+        return _json(google_entry(found) if _is_google(request) else entry(found))
 
     async def _not_hot(self, request: Request) -> Response:
         """A relayed endpoint reached by another spelling of its path, such as percent-encoding."""

@@ -1,7 +1,7 @@
 """The OpenAPI description, made from the Structs that validate requests."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from tidegate.dialects.responses import CompactBody, InputTokensBody, ResponsesB
 from tidegate.dialects.speech import SpeechBody
 from tidegate.dialects.transcription import TranscriptionFields, TranslationFields
 from tidegate.server.kept import KEPT, QUERY
+from tidegate.server.model_lists import ANTHROPIC_QUERY, GOOGLE_QUERY
 from tidegate.wire.errors import TidegateError
 from tidegate.wire.forms import FILE
 
@@ -44,14 +45,14 @@ _FORMS = (
     ("/v1/audio/transcriptions", TranscriptionFields, "Transcribe speech"),
     ("/v1/audio/translations", TranslationFields, "Translate speech into English"),
 )
-_READS = (
-    ("/v1/models", "List the models"),
-    ("/v1/models/{model}", "Describe one model"),
-    ("/v1beta/models", "List the models (Gemini)"),
-    ("/v1beta/models/{model}", "Describe one model (Gemini)"),
-    ("/healthz", "Whether the process answers"),
-    ("/readyz", "Whether new requests are welcome"),
-    ("/metrics", "Metrics in the format of Prometheus"),
+_READS: tuple[tuple[str, str, dict[str, dict[str, Any]]], ...] = (
+    ("/v1/models", "List the models; with the header `anthropic-version`, a page at a time", ANTHROPIC_QUERY),
+    ("/v1/models/{model}", "Describe one model", {}),
+    ("/v1beta/models", "List the models (Gemini), a page at a time", GOOGLE_QUERY),
+    ("/v1beta/models/{model}", "Describe one model (Gemini)", {}),
+    ("/healthz", "Whether the process answers", {}),
+    ("/readyz", "Whether new requests are welcome", {}),
+    ("/metrics", "Metrics in the format of Prometheus", {}),
 )
 _JSON = "application/json"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -116,12 +117,12 @@ def document() -> dict[str, Any]:
         operation["responses"] |= refusals(one.refusals)
         if content:
             operation["requestBody"]["required"] = one.body_required
-        parameters = [{"name": name, "in": "query", "schema": QUERY[name]} for name in one.query]
-        if parameters:
-            operation.setdefault("parameters", []).extend(parameters)
+        _add_query(operation, {name: QUERY[name] for name in one.query})
         paths.setdefault(one.path, {})[one.method] = operation
-    for path, summary in _READS:
-        paths[path] = {"get": _operation(path, summary, answer={"description": "OK"})}
+    for path, summary, query in _READS:
+        operation = _operation(path, summary, answer={"description": "OK"})
+        _add_query(operation, query)
+        paths[path] = {"get": operation}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tidegate", "version": __version__, "license": {"name": "Apache-2.0"}},
@@ -165,6 +166,12 @@ def _operation(
         operation["requestBody"] = {"required": True, "content": body}
     operation["responses"] = {"200": answer, "default": _error_response()}
     return operation
+
+
+def _add_query(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
+    if schemas:
+        parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in schemas.items()]
+        operation.setdefault("parameters", []).extend(parameters)
 
 
 def _with_file(schema: dict[str, Any]) -> dict[str, Any]:
