@@ -12,6 +12,7 @@ from tests.dialects.common import bytewise, split
 from tests.dialects.gemini.samples import USAGE, asked, candidate, chunk, decode, deployment, end, frames, said
 from tidegate.dialects.codec import Collector
 from tidegate.dialects.gemini import GeminiUpstream
+from tidegate.dialects.gemini.decoder import decode_answer
 from tidegate.wire import jsonio
 from tidegate.wire.errors import (
     TidegateError,
@@ -430,6 +431,72 @@ def test_grounding_is_counted_in_characters() -> None:
     }
     (value,) = [jsonio.anything(event.value) for event in decode([data]) if isinstance(event, Annotation)]
     assert (value["start_index"], value["end_index"]) == (0, 3)  # the text was not kept: the whole message
+
+
+CODE: list[dict[str, Any]] = [
+    {"executableCode": {"language": "PYTHON", "code": "1"}},
+    {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}},
+]
+
+
+def pointed_at(parts: list[list[dict[str, Any]]], segment: dict[str, Any], *, stream: bool) -> str:
+    """The words of the last message that a source of this segment points at. `parts` are those of each chunk."""
+    support = {"segment": segment, "groundingChunkIndices": [0]}
+    grounding = {"groundingChunks": GROUNDING["groundingChunks"], "groundingSupports": [support]}
+    if stream:
+        chunks = [*(chunk(candidate(*one)) for one in parts), end(groundingMetadata=grounding)]
+        events = decode([frames(*chunks)], asked(tools=[HostedTool(type="googleSearch", value=jsonio.raw({}))]))
+    else:
+        every = [part for one in parts for part in one]
+        answer = chunk(candidate(*every, finishReason="STOP", groundingMetadata=grounding))
+        events = decode_answer(jsonio.encode(answer), deployment(), asked())
+    (value,) = [jsonio.anything(event.value) for event in events if isinstance(event, Annotation)]
+    text = ""
+    for event in events:
+        if isinstance(event, MessageEnd | Opaque | ReasoningDelta):
+            text = ""
+        elif isinstance(event, TextDelta):
+            text += event.text
+    return text[value["start_index"] : value["end_index"]]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "before",
+    [
+        [{"text": "I look. "}],
+        [{"text": "潮汐。"}, {"text": "潮"}],
+        [{"text": "hm 潮", "thought": True}],
+        [{"text": "hm", "thought": True}, {"text": "潮"}],
+        [{"text": "潮"}, *CODE],
+    ],
+    ids=["a text", "texts", "a thought", "a thought and a text", "code"],
+)
+def test_a_source_points_into_the_part_that_it_names(before: list[dict[str, Any]], stream: bool) -> None:
+    segment = {"partIndex": len(before), "startIndex": 9, "endIndex": 13}
+    assert pointed_at([[*before, {"text": "水位 is high."}]], segment, stream=stream) == " hig"
+    segment = {"partIndex": len(before), "startIndex": 3}
+    assert pointed_at([[*before, {"text": "水位 is high."}, {"text": " Go."}]], segment, stream=stream) == "位 is high."
+    segment = {"partIndex": len(before), "startIndex": 3, "endIndex": 99}
+    assert pointed_at([[*before, {"text": "水位 is high."}, {"text": " Go."}]], segment, stream=stream) == "位 is high."
+
+
+def test_the_parts_of_a_stream_are_those_of_the_whole_answer() -> None:
+    """A chunk goes on with the last part of the chunk before, if both are words of one kind."""
+    thoughts = [[{"text": "潮", "thought": True}], [{"text": "h", "thought": True}]]
+    words = [[{"text": "水"}], [{"text": "位 is"}], [{"text": " high."}]]
+    segment = {"partIndex": 1, "startIndex": 6, "endIndex": 11}
+    assert pointed_at([*thoughts, *words], segment, stream=True) == " is h"
+    segment = {"partIndex": 3, "startIndex": 6, "endIndex": 11}
+    assert pointed_at([*words, CODE, *words], segment, stream=True) == " is h"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("part", [1, 7, -1])
+def test_a_source_of_a_part_that_is_no_text_is_one_of_the_whole_message(part: int, stream: bool) -> None:
+    parts = [{"text": "潮"}, *CODE, {"text": "It is high."}]
+    segment = {"partIndex": part, "startIndex": 1, "endIndex": 3}
+    assert pointed_at([parts], segment, stream=stream) == "It is high."
 
 
 def test_a_support_that_cannot_be_read_costs_no_other() -> None:

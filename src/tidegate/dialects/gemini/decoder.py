@@ -1,6 +1,7 @@
 """Google's `generateContent` answers → canonical events (protocol §5.2)."""
 
 import hashlib
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, ending, is_ending, read_usage
 from tidegate.dialects.gemini.chunk import Candidate, Chunk
-from tidegate.dialects.gemini.grounding import annotations
+from tidegate.dialects.gemini.grounding import Said, annotations
 from tidegate.dialects.gemini.searching import call_of, grounded_search, response_to, search_item
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
@@ -135,6 +136,8 @@ class _CandidateState:
         "grounding",
         "message_at",
         "message_open",
+        "part_kind",
+        "parts",
         "reason",
         "reasoning_open",
         "search",
@@ -164,11 +167,27 @@ class _CandidateState:
         self.ascii = True
         self.texts: list[str] | None = [] if keep_text else None
         """The text of all messages, where positions in it will be asked for."""
+        self.parts: list[int] = []
+        """Characters of the messages before each part of Google's, where `texts` are kept."""
+        self.part_kind: bool | None = None
+        """Whether the last part is a thought; None where it is no text at all."""
 
     def open_message(self) -> None:
         if not self.message_open:
             self.message_open = True
             self.message_at = self.characters
+
+    def begin_part(self, part: _Part, *, first: bool) -> None:
+        """The `first` part of a chunk goes on with the last one of the chunk before, if both are text of one kind."""
+        kind = None if part.text is None else part.thought is True
+        if not first or kind is None or kind is not self.part_kind:
+            self.parts.append(self.characters)
+        self.part_kind = kind
+
+    def all_said(self) -> Said:
+        text = None if self.texts is None else "".join(self.texts)
+        parts = list(pairwise([*self.parts, self.characters]))
+        return Said(text, self.ascii, (self.message_at, self.characters), parts)
 
     def said(self, text: str) -> None:
         self.characters += len(text)
@@ -338,6 +357,8 @@ class GeminiDecoder:
             logprobs = _read_logprobs(candidate.logprobs_result) if candidate.logprobs_result else None
             for number, part in enumerate(candidate.content.parts):
                 text = part.text
+                if state.texts is not None:
+                    state.begin_part(part, first=number == 0)
                 if text and part.thought is not True and part.thought_signature is None:
                     # by far the most frequent part
                     if state.reasoning_open or state.behind:
@@ -556,9 +577,7 @@ class GeminiDecoder:
             if state.reasoning_open:
                 out.append(ReasoningEnd(choice=choice))
             if state.message_open or state.characters:
-                text = None if state.texts is None else "".join(state.texts)
-                span = (state.message_at, state.characters)
-                for value in annotations(state.grounding, state.citations, text, span, exact=state.ascii):
+                for value in annotations(state.grounding, state.citations, state.all_said()):
                     out.append(Annotation(value, choice))
             self._flush_behind(choice, state, out)
             searched = None if state.searched else grounded_search(state.grounding, f"{self._id}:{choice}")

@@ -1,15 +1,18 @@
 """Where the text of a Gemini answer comes from: groundingMetadata and citationMetadata → `url_citation` annotations.
 
-Google counts positions in bytes of UTF-8, the Responses API in characters.
+Google counts positions in bytes of UTF-8, the Responses API in characters. A segment's are those of the part that it names
+by `partIndex`; without one they are those of all that the candidate said, also where that came in several parts.
+Source: https://ai.google.dev/api/generate-content#Segment.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
 from tidegate.wire import jsonio
 
-__all__ = ["annotations"]
+__all__ = ["Said", "annotations"]
 
 
 class _Source(msgspec.Struct):
@@ -24,6 +27,7 @@ class _Chunk(msgspec.Struct, rename="camel"):
 
 
 class _Segment(msgspec.Struct, rename="camel"):
+    part_index: int = 0
     start_index: int = 0
     end_index: int | None = None
 
@@ -57,15 +61,21 @@ _support = jsonio.decoder(_Support)
 _citations = jsonio.decoder(_Citations)
 
 
-def annotations(
-    grounding: msgspec.Raw, citations: msgspec.Raw, text: str | None, span: tuple[int, int], *, exact: bool
-) -> Iterator[msgspec.Raw]:
-    """The annotations of a message.
+class Said(NamedTuple):
+    """What a candidate said. Places are of characters in all of it."""
 
-    `text` is all that the candidate said, where it was kept, and `span` the characters of it that are the message. Without
-    it positions are right when the text is ASCII (`exact`); else an annotation spans the whole message. What cannot be read is left out: it must not cost the answer.
-    """
-    places = _Places(text, span, exact=exact)
+    text: str | None
+    """None where it was not kept: places in it are known when it `is_ascii`."""
+    is_ascii: bool
+    message: tuple[int, int]
+    """The last message, to which the annotations belong."""
+    parts: list[tuple[int, int]]
+    """Each part of Google's; empty is one that is no text of a message. None is known where `text` was not kept."""
+
+
+def annotations(grounding: msgspec.Raw, citations: msgspec.Raw, said: Said) -> Iterator[msgspec.Raw]:
+    """The annotations of a message. One whose place is not known spans it; what cannot be read is left out: it must not
+    cost the answer."""
     if grounding:
         try:
             found = _grounding.decode(grounding)
@@ -82,7 +92,7 @@ def annotations(
                     chunk = found.grounding_chunks[index]
                     source = chunk.web or chunk.retrieved_context or chunk.maps
                     if source is not None and source.uri:
-                        yield places.citation(source.uri, source.title, segment.start_index, segment.end_index)
+                        yield _citation(source, said, _place(segment, said, segment.part_index))
     if citations:
         try:
             cited = _citations.decode(citations)
@@ -90,31 +100,35 @@ def annotations(
             return
         for one in (*cited.citations, *cited.citation_sources):
             if one.uri:
-                yield places.citation(one.uri, one.title, one.start_index, one.end_index)
+                yield _citation(one, said, _place(one, said))
 
 
-class _Places:
-    """Byte positions of one message as positions of characters."""
+def _place(given: _Segment | _Citation, said: Said, part: int = 0) -> tuple[int, int]:
+    """The characters that are meant."""
+    if part == 0:
+        begin, end = 0, said.message[1]
+    elif 0 < part < len(said.parts):
+        begin, end = said.parts[part]
+    else:
+        begin = end = 0
+    if begin == end or (said.text is None and not said.is_ascii):
+        return said.message
+    first, last = given.start_index, given.end_index
+    if said.text is not None and not said.is_ascii:
+        encoded = said.text[begin:end].encode()
+        first = _characters(encoded, first)
+        last = None if last is None else _characters(encoded, last)
+    return begin + first, end if last is None else min(begin + last, end)
 
-    def __init__(self, text: str | None, span: tuple[int, int], *, exact: bool) -> None:
-        self._encoded = None if text is None or exact else text.encode()
-        self._start, self._characters = span
-        self._exact = exact
 
-    def citation(self, url: str, title: str, start: int, end: int | None) -> msgspec.Raw:
-        if self._exact:
-            first, last = start, self._characters if end is None else end
-        elif self._encoded is not None:
-            first = self._at(start)
-            last = self._characters if end is None else self._at(end)
-        else:
-            first, last = 0, self._characters
-        first = min(max(first, self._start), self._characters) - self._start
-        last = max(min(last, self._characters) - self._start, first)
-        return jsonio.raw(
-            {"type": "url_citation", "start_index": first, "end_index": last, "url": url, "title": title or url}
-        )
+def _characters(encoded: bytes, position: int) -> int:
+    return len(encoded[: max(0, position)].decode("utf-8", "ignore"))
 
-    def _at(self, position: int) -> int:
-        assert self._encoded is not None
-        return len(self._encoded[: max(0, position)].decode("utf-8", "ignore"))
+
+def _citation(source: _Source | _Citation, said: Said, place: tuple[int, int]) -> msgspec.Raw:
+    begin, end = said.message
+    first = min(max(place[0], begin), end)
+    last = max(min(place[1], end), first)
+    title = source.title or source.uri
+    members = {"type": "url_citation", "start_index": first - begin, "end_index": last - begin, "url": source.uri}
+    return jsonio.raw({**members, "title": title})
