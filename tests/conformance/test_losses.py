@@ -103,6 +103,53 @@ def test_a_key_may_leave_it_out_instead(
     assert any(one == name or one.startswith(f"{name}.") for one in left_out), left_out
 
 
+ODD: dict[str, Any] = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}
+
+
+def _said(*roles: str) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": [{"type": "text", "text": "?"}, ODD]} for role in roles]}
+
+
+PARTS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
+    ("chat", _said("user", "user"), ("openai", "anthropic", "google")),
+    ("chat", _said("system", "assistant"), ("openai", "anthropic", "google")),
+    ("messages", _said("user", "user"), ("openai", "openai-chat", "lab", "google")),
+    (
+        "gemini",
+        {"contents": [{"role": "user", "parts": [{"text": "?"}, {"videoNote": {"uri": "gs://a"}}]}] * 2},
+        ("openai", "openai-chat", "lab", "anthropic"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("client", "members", "provider"),
+    [(client, members, provider) for client, members, providers in PARTS for provider in providers],
+)
+def test_a_content_part_of_another_api_is_named_by_its_place(
+    gateway: Running, http: httpx.Client, client: str, members: dict[str, Any], provider: str
+) -> None:
+    first, second, all_of_them = (
+        f"contents[{place}].parts[{part}]" if client == "gemini" else f"messages[{place}].content[{part}]"
+        for place, part in (("0", "1"), ("1", "1"), ("", ""))
+    )
+    calls = len(calls_of(gateway))
+    answer = ask(http, client, ECHO[provider], members)
+    assert answer.status_code == 400, answer.text
+    assert f"'{first}'" in answer.json()["error"]["message"]
+    assert f"'{second}'" not in answer.json()["error"]["message"], "one place is enough to find what is wrong"
+    if client == "chat":
+        assert (answer.json()["error"]["param"], answer.json()["error"]["code"]) == (first, "unsupported_parameter")
+    assert len(calls_of(gateway)) == calls, "a refused request reached the provider"
+
+    ((name, said),) = members.items()
+    rest = PLAIN[client][name]
+    assert first in dropped(ask(http, client, ECHO[provider], {name: [said[0], *rest]}, DROPS))
+    left_out = dropped(ask(http, client, ECHO[provider], {name: [*said, *rest]}, DROPS))
+    assert all_of_them in left_out
+    assert first not in left_out
+
+
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "google"])
 @pytest.mark.parametrize(
     "members",

@@ -226,6 +226,7 @@ MEMBERS: Final = (
     Member("chat", "url_citation", (*_MESSAGE, "annotations"), [{"type": "url_citation", "url_citation": {"url": _URL, "title": "t", "start_index": 0, "end_index": 2}}], _ASKERS),
     Member("chat", "citations", ("citations",), [_URL], _ASKERS, late=True),
     Member("chat", "file_citation", (*_MESSAGE, "annotations"), _annotation("file_citation", file_id=MARK, filename="f"), ("responses",)),
+    Member("chat", "document_url", (*_MESSAGE, "content"), [{"type": "text", "text": "潮"}, {"type": "document_url", "document_url": NUMBER}]),
     Member("chat", "reference", (*_MESSAGE, "content"), [{"type": "text", "text": "潮"}, {"type": "reference", "reference_ids": [NUMBER]}]),
     Member("chat", "images", (*_MESSAGE, "images"), [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{MARK}"}}], _ASKERS),
     Member("chat", "reasoning", (*_MESSAGE, "reasoning"), MARK, _ASKERS),

@@ -24,6 +24,7 @@ from tidegate.dialects.responses.prompt import PromptRequest
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.stream import ResponsesStream
 from tidegate.dialects.responses.toolsearch import as_functions
+from tidegate.dialects.shapes import placed
 from tidegate.dialects.stops import StopFilter
 from tidegate.dialects.terms import in_clients_terms
 from tidegate.dialects.thoughts import without_torn
@@ -171,7 +172,7 @@ class Bridge:
         self._pauses = 0
         self._used = _NO_USAGE
         self.next_body = b""
-        return body, tuple(losses.dropped)
+        return body, placed(losses.dropped)
 
     def paused(self, events: list[Event]) -> list[Event]:
         """`events` without the pause in which they end. The provider is to go on (`next_body`), unless it has paused too

@@ -41,6 +41,7 @@ from tidegate.wire.items import (
     Item,
     Message,
     OpaqueItem,
+    OpaquePart,
     Output,
     OutputFormat,
     Part,
@@ -174,6 +175,8 @@ class Losses:
         """The client's tools that are not among those of the body."""
         self._refused: dict[str, list[str]] = {}
         """Names of what was refused, and why."""
+        self._opaque: dict[str, str] = {}
+        """Types of parts that only the client's API has, and where the first of each stands."""
         for name in request.hints:
             self.hint(name)
         for name in request.refused:
@@ -192,6 +195,13 @@ class Losses:
         reasons = self._refused.setdefault(name, [])
         if why and why not in reasons:
             reasons.append(why)
+
+    def refuse_part(self, part: OpaquePart, why: str) -> None:
+        """A content part that only the client's own API has. Of many parts of a type the first is named in a 400."""
+        if self._allowed:
+            self.refuse(part.at or "items")
+        else:
+            self.refuse(self._opaque.setdefault(part.type, part.at or "items"), why)
 
     def check(self) -> None:
         """Raises UnsupportedParameter that names all that was refused."""

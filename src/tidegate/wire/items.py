@@ -102,6 +102,8 @@ class OpaquePart(msgspec.Struct, kw_only=True):
 
     type: str
     value: msgspec.Raw
+    at: str = ""
+    """Where it stands in the client's request, in the client's own words."""
 
 
 Part = TextPart | RefusalPart | ImagePart | FilePart | AudioPart | OpaquePart

@@ -314,7 +314,8 @@ class Conversation:
             case RefusalPart():
                 return {"type": "refusal", "refusal": part.refusal}
             case OpaquePart():
-                return self._refused(f"a part of type '{part.type}'")
+                self._losses.refuse_part(part, f"Its chat messages cannot hold a part of type '{part.type[:64]}'.")
+                return None
         if rendered is not None and self._marks(part):
             rendered["prompt_cache_breakpoint"] = {"mode": "explicit"}
         return rendered

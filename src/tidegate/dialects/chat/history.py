@@ -271,7 +271,7 @@ class History:
                 raise missing(f"{where}.{part.type}")
             case _:
                 content = jsonio.members(jsonio.elements(self._raw)[place])["content"]
-                return OpaquePart(type=part.type, value=jsonio.elements(content)[number])
+                return OpaquePart(type=part.type, value=jsonio.elements(content)[number], at=where)
 
 
 def _before(thoughts: list[_Placed], *, text: bool, calls: int) -> Iterator[Reasoning]:

@@ -304,7 +304,7 @@ class _Conversation:
             self.items.append(items.OpaqueItem(type=CALL, value=search_item("", [members])))
             return
         if role != "model":
-            self._add_said(role, items.OpaquePart(type=names[0], value=jsonio.raw(members)))
+            self._add_said(role, items.OpaquePart(type=names[0], value=jsonio.raw(members), at=where))
             return
         kind = OPAQUE_PREFIX + names[0]
         self.items.append(items.OpaqueItem(type=kind, value=jsonio.raw({"type": kind, "part": members})))

@@ -22,6 +22,7 @@ from tidegate.wire.items import (
     Item,
     Message,
     OpaqueItem,
+    OpaquePart,
     Part,
     Reasoning,
     RefusalPart,
@@ -113,6 +114,8 @@ class Contents:
                 self.system.append(part.text)
                 if part.breakpoint:
                     self._losses.hint("breakpoint")
+            elif isinstance(part, OpaquePart):
+                self._losses.refuse_part(part, "A system instruction has only text.")
             else:
                 self._losses.refuse("items", "A system instruction has only text.")
 
@@ -266,7 +269,7 @@ class Contents:
                     self._losses.hint("filename")
                 return self._data(part.data or part.url, part.file_id)
             case _:
-                self._losses.refuse("items", f"A content part of type '{part.type[:64]}' is not known to Gemini.")
+                self._losses.refuse_part(part, f"A content part of type '{part.type[:64]}' is not known to Gemini.")
                 return None
 
     def _data(self, url: str, file_id: str) -> _PartMembers | None:

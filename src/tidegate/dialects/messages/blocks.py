@@ -196,7 +196,7 @@ class Reader:
                 return [TextPart(text=f"{head}\n\n{said}", breakpoint=marked)]
             case _:
                 pass
-        return [OpaquePart(type=block.type, value=raw())]
+        return [OpaquePart(type=block.type, value=raw(), at=path)]
 
     def _document(self, block: ContentBlock, source: Source, path: str) -> list[Part]:
         marked = block.cache_control is not None

@@ -346,8 +346,8 @@ class _Conversation:
                 return self._document(part)
             case AudioPart():
                 self._losses.refuse("items", "It takes no audio.")
-            case OpaquePart(type=kind):
-                self._losses.refuse("items", f"It has no content of type '{kind}'.")
+            case OpaquePart():
+                self._losses.refuse_part(part, f"It has no content of type '{part.type[:64]}'.")
         return None
 
     def _image(self, part: ImagePart) -> Block | None:

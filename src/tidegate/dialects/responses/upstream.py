@@ -373,7 +373,7 @@ def _part(part: Part, losses: Losses, *, answer: bool) -> Any:
             losses.refuse("items", "Audio is no input of this API.")
             return None
         case OpaquePart():
-            losses.refuse("items", f"Parts of type '{part.type}' are another API's.")
+            losses.refuse_part(part, f"Parts of type '{part.type[:64]}' are another API's.")
             return None
 
 
