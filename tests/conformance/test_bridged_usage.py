@@ -59,6 +59,64 @@ def bench() -> Iterator[Bench]:
             yield Bench(gateway, provider)
 
 
+# -- a prompt that nobody counted -------------------------------------------------------------------------------
+
+UNCOUNTED: dict[str, Any] = {
+    "anthropic": {
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": SPOKEN}],
+        "stop_reason": "end_turn",
+        "usage": {"output_tokens": 5},
+    },
+    "lab": {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": SPOKEN}, "finish_reason": "stop"}],
+        "usage": {"completion_tokens": 5},
+    },
+    "google": {
+        "candidates": [{"content": {"parts": [{"text": SPOKEN}], "role": "model"}, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": {"candidatesTokenCount": 5},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("client", "kind"),
+    [
+        (client, kind)
+        for client in BODIES
+        for kind in UNCOUNTED
+        if (client, kind) not in (("chat", "lab"), ("gemini", "google"))  # there the provider's own words go on
+    ],
+)
+def test_a_prompt_of_a_whole_answer_that_was_not_counted_is_estimated(bench: Bench, client: str, kind: str) -> None:
+    entry = bench.ask(client, kind, json_answer(UNCOUNTED[kind]), stream=False)
+    assert (entry["output_tokens"], entry["estimated"], entry["ending"]) == (5, True, "completed")
+    assert 0 < entry["input_tokens"] < 1000
+    assert bench.answer.headers["tidegate-usage"] == "estimated"
+    usage = bench.answer.json().get("usage") or bench.answer.json()["usageMetadata"]
+    told = next(usage[name] for name in ("input_tokens", "prompt_tokens", "promptTokenCount") if name in usage)
+    assert told == entry["input_tokens"]
+
+
+@pytest.mark.parametrize("client", ["responses", "chat", "gemini"])
+def test_a_prompt_of_a_stream_that_was_not_counted_is_estimated(bench: Bench, client: str) -> None:
+    message = {"type": "message", "role": "assistant", "model": "m", "content": []}
+    stream = sse_answer(
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": SPOKEN}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
+        {"type": "message_stop"},
+        named=True,
+    )
+    entry = bench.ask(client, "anthropic", stream, stream=True)
+    assert (entry["output_tokens"], entry["estimated"], entry["ending"]) == (5, True, "completed")
+    assert 0 < entry["input_tokens"] < 1000
+
+
 # -- an answer that breaks --------------------------------------------------------------------------------------
 
 PROMPT = {

@@ -360,14 +360,18 @@ class Watch:
 
     def usage(self) -> Usage:
         """The provider's figures. Of an answer that is not over they are those so far, and an estimate of what came behind
-        them."""
+        them; a prompt of which it counted nothing is estimated."""
         told = self._usage
         if told is None:
             return estimated_usage(self._call.request_bytes, self._bytes)
-        if not told.estimated and (self.finished or self._bytes == self._counted):
+        whole = not told.estimated and (self.finished or self._bytes == self._counted)
+        if whole and told.input_tokens:
             return told
-        since = estimate_tokens(self._bytes - self._counted)
-        return msgspec.structs.replace(told, output_tokens=told.output_tokens + since, estimated=True)
+        since = 0 if whole else estimate_tokens(self._bytes - self._counted)
+        prompt = told.input_tokens or estimate_tokens(self._call.request_bytes)
+        return msgspec.structs.replace(
+            told, input_tokens=prompt, output_tokens=told.output_tokens + since, estimated=True
+        )
 
     def report(self) -> UsageReport:
         """All that the client's answer has used."""
@@ -397,6 +401,8 @@ class Watch:
                     self._counted = self._bytes
                     if usage.estimated:
                         continue  # of the output nothing is counted yet
+                    if not usage.input_tokens:
+                        event = self.report()
                 case ChoiceEnd(reason=reason) if reason in _CUT:
                     self.status = "incomplete"
                 case Failed(error=error):

@@ -283,6 +283,25 @@ def test_a_whole_answer_without_usage_gets_an_estimate() -> None:
     assert json.loads(found.body)["usage"]["output_tokens"] == found.usage.output_tokens
 
 
+@pytest.mark.parametrize("told", [{}, {"input_tokens": 0}, {"input_tokens": None, "cache_read_input_tokens": 0}])
+def test_a_prompt_that_nobody_counted_is_estimated(told: dict[str, Any]) -> None:
+    found = complete(answer(usage={**told, "output_tokens": 5, "service_tier": "standard"}), call(), destination())
+    assert found.usage == Usage(input_tokens=100, output_tokens=5, estimated=True)
+    usage = json.loads(found.body)["usage"]
+    assert (usage["input_tokens"], usage["output_tokens"], usage["service_tier"]) == (100, 5, "standard")
+
+    stream = opened()
+    counted = frame("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 5})
+    play(stream, [begun(usage={**told, "output_tokens": 1}) + text(0, "Hi") + counted + ENDED])
+    assert stream.usage() == Usage(input_tokens=100, output_tokens=5, estimated=True)
+
+
+def test_an_answer_that_nobody_counted_keeps_the_count_of_its_prompt() -> None:
+    found = complete(answer(usage={"input_tokens": 7, "cache_read_input_tokens": 2}), call(), destination())
+    assert (found.usage.input_tokens, found.usage.cached_tokens, found.usage.estimated) == (9, 2, True)
+    assert found.usage.output_tokens > 0
+
+
 @pytest.mark.parametrize("members", [{"content": None}, {"stop_reason": None}, {"content": 3}])
 def test_a_body_that_is_no_message_is_a_wire_error(members: dict[str, Any]) -> None:
     with pytest.raises(WireError):

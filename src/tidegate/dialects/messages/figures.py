@@ -50,9 +50,12 @@ class Figures:
         return any(self._counts.values())
 
     @property
-    def counts_input(self) -> bool:
-        """Whether anything was said of the prompt."""
-        return len(self._counts) > ("output_tokens" in self._counts)
+    def _count_input(self) -> bool:
+        return any(count for name, count in self._counts.items() if name != "output_tokens")
+
+    def complete(self, *, counted: bool) -> bool:
+        """Whether nothing is left to estimate. `counted`: the output was, to its end."""
+        return counted and self._count_input
 
     def read(self, value: msgspec.Raw) -> bool:
         """Takes in a `usage` object; true when it counts the output. A member of a wrong type counts as absent."""
@@ -73,6 +76,19 @@ class Figures:
         if given.cache_creation is not None and given.cache_creation.ephemeral_1h_input_tokens is not None:
             self._hour = int(min(max(given.cache_creation.ephemeral_1h_input_tokens, 0), MOST_TOKENS))
         return given.output_tokens is not None and credible(given.output_tokens)
+
+    def completed(self, guess: Usage, *, counted: bool) -> Usage:
+        """The usage, with what the provider has not counted from `guess`. What it said of the output before it was
+        `counted` is only its beginning."""
+        if not self.found:
+            return guess
+        known = self.usage()
+        return msgspec.structs.replace(
+            known,
+            input_tokens=known.input_tokens if self._count_input else guess.input_tokens,
+            output_tokens=known.output_tokens if counted else guess.output_tokens,
+            estimated=True,
+        )
 
     def usage(self) -> Usage:
         counts = self._counts

@@ -90,19 +90,10 @@ class MessagesStream(Relay):
 
     def usage(self) -> Usage:
         figures = self._figures
-        if self._counted and figures.found and figures.counts_input:
+        if figures.complete(counted=self._counted):
             return figures.usage()
         guess = estimated_usage(self._call.request_bytes, self._delta_bytes)
-        if not figures.found:
-            return guess
-        known = figures.usage()
-        return msgspec.structs.replace(
-            known,
-            input_tokens=known.input_tokens if figures.counts_input else guess.input_tokens,
-            # What `message_start` counts of the output is only its beginning.
-            output_tokens=known.output_tokens if self._counted else guess.output_tokens,
-            estimated=True,
-        )
+        return figures.completed(guess, counted=self._counted)
 
     # -- one frame ----------------------------------------------------------------------------------------------
 
@@ -162,9 +153,7 @@ class MessagesStream(Relay):
     def _mended(self, data: bytes, given: msgspec.Raw) -> bytes:
         """The end of a message, with usage as far as it is known. Raises WireError."""
         try:
-            known = jsonio.members(given) if _is_object(given) else {}
-            usage = jsonio.raw({**known, **jsonio.members(as_messages(self.usage()))})
-            return jsonio.encode({**jsonio.members(data), "usage": usage})
+            return jsonio.encode({**jsonio.members(data), "usage": _mended(given, self.usage())})
         except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
             raise WireError(f"the end of the message cannot be read: {error}") from None
 
@@ -184,6 +173,12 @@ class MessagesStream(Relay):
     def _end(self) -> bytes:
         self.outcome = Outcome(_status(self._reason))
         return b""
+
+
+def _mended(given: msgspec.Raw, usage: Usage) -> jsonio.Raw:
+    """A `usage` object with these figures and whatever else the provider has `given` with it."""
+    known = jsonio.members(given) if _is_object(given) else {}
+    return jsonio.raw({**known, **jsonio.members(as_messages(usage))})
 
 
 def _is_object(value: msgspec.Raw) -> bool:
@@ -220,7 +215,7 @@ _whole = jsonio.decoder(_Whole)
 
 
 def complete(body: bytes, call: Call, destination: Destination) -> Answer:
-    """A whole message, as it came; usage is put in where it is missing.
+    """A whole message, as it came; usage is put in as far as it is missing.
 
     Raises WireError when it is no message, and TidegateError for an error in a body with status 200.
     """
@@ -235,8 +230,10 @@ def complete(body: bytes, call: Call, destination: Destination) -> Answer:
     if not whole.stop_reason:
         raise WireError("the provider's answer has no 'stop_reason'")
     figures = Figures()
-    if figures.read(whole.usage) and figures.found:
+    counted = figures.read(whole.usage)
+    if figures.complete(counted=counted):
         return Answer(body, figures.usage(), _status(whole.stop_reason))
-    usage = estimated_usage(call.request_bytes, sum(map(len, whole.content)))
-    mended = jsonio.encode({**jsonio.members(body), "usage": as_messages(usage)})
+    guess = estimated_usage(call.request_bytes, sum(map(len, whole.content)))
+    usage = figures.completed(guess, counted=counted)
+    mended = jsonio.encode({**jsonio.members(body), "usage": _mended(whole.usage, usage)})
     return Answer(mended, usage, _status(whole.stop_reason))
