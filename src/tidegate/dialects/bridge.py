@@ -521,6 +521,9 @@ class BridgedStream(Events):
         encoder = self._encoder
         return self._native.ping() if self._decoder is None or encoder is None else encoder.ping()
 
+    def tell_pings(self, passing: list[bytes]) -> None:
+        self._native.tell_pings(passing)
+
     def fail(self, error: TidegateError) -> bytes:
         self.outcome = Outcome("failed", error)
         encoder = self._encoder

@@ -383,6 +383,10 @@ class Stream(Protocol):
     def ping(self) -> bytes:
         """What keeps a silent stream alive in the eyes of clients and proxies; changes nothing else."""
 
+    def tell_pings(self, passing: list[bytes]) -> None:
+        """From now on what goes out for the provider's own pings, among other frames, is put into `passing` as well, where
+        they are events that no journal has."""
+
     def fail(self, error: TidegateError) -> bytes:
         """The frames that tell a client, after status 200, that the answer is broken."""
 
@@ -455,6 +459,9 @@ class Events:
     def unstreamed(self, body: bytes) -> bytes | None:
         """A body that is no stream, where one was asked for, is taken for an error."""
         return None
+
+    def tell_pings(self, passing: list[bytes]) -> None:
+        """The pings of most APIs are no events that would have a number."""
 
 
 class OpenAIErrors:

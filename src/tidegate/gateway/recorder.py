@@ -64,7 +64,9 @@ class Recorder:
         "_downstream",
         "_finished",
         "_name",
+        "_passing",
         "_run",
+        "_stream",
         "_timer",
         "_write",
         "answered",
@@ -72,7 +74,6 @@ class Recorder:
         "background",
         "begun",
         "grace_s",
-        "stream",
     )
 
     def __init__(self, downstream: "Downstream", run: Run, *, background: bool, grace_s: float) -> None:
@@ -84,13 +85,26 @@ class Recorder:
         self.background = background
         self.grace_s = grace_s
         self._name = b"tidegate-stream: %b\r\n" % run.public_id.encode("ascii")
-        self.stream: Stream | None = None
+        self._stream: Stream | None = None
+        self._passing: list[bytes] = []
+        """Pings of the provider's that are among the frames, or will be."""
         self.begun = False
         self.answered = False
         """The client has had its answer, which says that there will be one."""
         self._finished = False
         self._timer: asyncio.TimerHandle | None = None
         """Of the grace that runs. It holds the whole exchange, so that it must not outlive the answer."""
+
+    @property
+    def stream(self) -> "Stream | None":
+        """What the frames come from."""
+        return self._stream
+
+    @stream.setter
+    def stream(self, stream: "Stream | None") -> None:
+        self._stream = stream
+        if stream is not None:
+            stream.tell_pings(self._passing)
 
     @property
     def followed(self) -> bool:
@@ -157,20 +171,28 @@ class Recorder:
 
     def start(self, fields: bytes, content_type: bytes, first: bytes) -> None:
         self.begin()
-        self.append(first)
+        self.append(self._without_pings(first) if self._passing else first)
         if self._downstream is not None:
             self._downstream.start(fields + self._name, content_type, first)
 
     def write(self, data: bytes) -> None:
-        self.append(data)
+        self.append(self._without_pings(data) if self._passing else data)
         self._write(data)
 
+    def _without_pings(self, data: bytes) -> bytes:
+        """`data` as the journal has it."""
+        found = [ping for ping in self._passing if ping in data]
+        for ping in found:
+            self._passing.remove(ping)
+            data = data.replace(ping, b"", 1)
+        return data
+
     def ping(self, data: bytes) -> None:
-        self._write(data)  # it says nothing about the answer, so that no journal has it
+        self._write(data)  # it says nothing about the answer, so that no journal has it (see `_without_pings`)
 
     def end(self, data: bytes = b"") -> None:
         if data:
-            self.append(data)
+            self.append(self._without_pings(data) if self._passing else data)
         downstream = self._downstream
         stream = self.stream
         outcome = stream.outcome if stream is not None else None

@@ -66,6 +66,7 @@ class ResponsesStream(Events):
         "_envelopes",
         "_held",
         "_items",
+        "_passing",
         "_problem",
         "_repair",
         "_rewrite_all",
@@ -94,6 +95,7 @@ class ResponsesStream(Events):
         self._held = b""
         """Our frames of a read that ended in failure before commit. They go out before whatever comes next: another
         attempt goes on behind them, and without one the caller may still answer with a status instead."""
+        self._passing: list[bytes] | None = None
         self._upstream: jsonio.Members | None = None
         """The response object that the upstream began with."""
         self._problem: TidegateError | None = None
@@ -152,6 +154,9 @@ class ResponsesStream(Events):
             return sse.comment(b"keepalive")
         data = b'{"type":"keepalive","sequence_number":%d}' % (self._sequence - 1)
         return sse.comment(b"keepalive") + self._encode("keepalive", data)
+
+    def tell_pings(self, passing: list[bytes]) -> None:
+        self._passing = passing
 
     def fail(self, error: TidegateError) -> bytes:
         out = [self._held, self._begin(None)]
@@ -318,7 +323,12 @@ class ResponsesStream(Events):
         return self._begin(self._response(frame.data))
 
     def _on_keepalive(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
-        return self.ping() if self._stage else b""
+        if not self._stage:
+            return b""
+        ping = self.ping()
+        if self._passing is not None:
+            self._passing.append(ping)
+        return ping
 
     def _on_error(self, kind: str, event: _Event, frame: sse.Frame) -> bytes:
         """The first report of an error stands. The end of this read ends the stream: `response.failed`, which usually
