@@ -1,11 +1,15 @@
 """A reload swaps the configuration as a whole; what runs ends on the old one, and a bad file changes nothing."""
 
 import asyncio
+import itertools
 import json
 import socket
 import threading
+import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -14,6 +18,7 @@ from tests.support.api import Api, read_frames, request_body
 from tests.support.grammar import check_stream
 from tests.support.running import SIM_ONLY, Running, wait_for
 from tidegate.providers.discovery import local_ports
+from tidegate.server.discovery import pauses
 from tidegate.sim import SimServer
 
 EXTRA = """
@@ -252,6 +257,70 @@ def test_a_local_server_without_responses_is_called_by_chat() -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _local(port: int, owner: str) -> ThreadingHTTPServer:
+    """An engine on that port that counts who asks for its models."""
+
+    class Engine(_OldEngine):
+        asked: ClassVar[list[Mapping[str, str]]] = []
+
+        def do_GET(self) -> None:
+            self.asked.append(dict(self.headers))
+            self._say(200, {"object": "list", "data": [{"id": "small", "owned_by": owner}]})
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Engine)
+
+
+def test_a_local_server_that_comes_up_later_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.server.discovery.PAUSES_S", (0.05, 0.1))
+    port = _free_local_port()
+    if port is None:
+        pytest.skip("every usual port is taken on this machine")
+    with Running(None, environment={"VLLM_API_KEY": "sk-canary-0123456789"}) as gateway, Api(gateway) as api:
+        known = {one["id"] for one in api.get("/v1/models").json["data"]}
+        server = _local(port, "vllm")
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            found = wait_for(lambda: {one["id"] for one in api.get("/v1/models").json["data"]} - known)
+            assert found == {"vllm/small"}
+            reply = api.ask("responses", "vllm/small", stream=False)
+            assert (reply.status, reply.text) == (200, "Bridged.")
+            assert api.ask("chat", None).headers["tidegate-deployment"] == "vllm/small", (
+                "the simulator is no default now"
+            )
+            assert api.ask("chat", "sim/echo", say="own").text == "own"
+            asked = server.RequestHandlerClass.asked  # type: ignore[attr-defined]
+            times = len(asked)
+            assert all("authorization" not in {name.lower() for name in headers} for headers in asked)
+            time.sleep(0.3)
+            assert len(asked) == times, "what is known is not looked for again"
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+        lines = [line for line in gateway.log_lines if line["event"] == "local_server_found"]
+        assert [(line["provider"], line["base_url"]) for line in lines] == [("vllm", f"http://127.0.0.1:{port}/v1")]
+        # Many ports are asked in vain, again and again: nothing is said of them.
+        assert not [line for line in gateway.log_lines if "127.0.0.1" in line.get("provider", "")]
+
+
+def test_the_gateway_does_not_find_itself_however_often_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.server.discovery.PAUSES_S", (0.02,))
+    port = _free_local_port()
+    if port is None:
+        pytest.skip("every usual port is taken on this machine")
+    with Running(None, command_line={"server.port": port}) as gateway, Api(gateway) as api:
+        assert gateway.port == port
+        time.sleep(0.3)
+        providers = gateway.call(lambda: gateway.server._parts.config.providers)
+        assert not [name for name, one in providers.items() if f":{port}/" in one.base_url]
+        assert all(one["owned_by"] in providers for one in api.get("/v1/models").json["data"])
+
+
+def test_the_pauses_between_looks_grow_and_the_last_one_stays() -> None:
+    assert list(itertools.islice(pauses(), 6)) == [5, 15, 60, 300, 300, 300]
 
 
 def test_without_a_file_and_without_keys_the_simulator_answers() -> None:

@@ -108,7 +108,7 @@ class Running:
 
     def _load(self, sim: SimServer) -> Config:
         if self._toml is None:
-            return automatic(self._environment, command_line={"server.port": 0})
+            return automatic(self._environment, command_line={"server.port": 0, **self._command_line})
         text = self._toml.replace("{sim}", sim.base_url)
         if self._path is not None:
             self._path.write_text(text, "utf-8")

@@ -26,7 +26,7 @@ from tidegate.server.app import AdminApplication, Application
 from tidegate.server.connection import Connection
 from tidegate.server.cycle import Receive, Send
 from tidegate.server.database import database_place, open_storage
-from tidegate.server.discovery import discover
+from tidegate.server.discovery import discover, pauses
 from tidegate.server.drain import MARGIN_S, Drain
 from tidegate.server.envelope_key import KeyUnusable, envelope_key
 from tidegate.server.pepper import peppers
@@ -382,13 +382,27 @@ class Lifespan:
         return found
 
     async def _discover(self, ports: list[int], announce: Announce) -> None:
+        """Look for servers on this machine, and again and again for those that come up later."""
+        await self._look_around(ports)
+        await self._announce(ports, announce)
+        for pause_s in pauses():
+            await asyncio.sleep(pause_s)
+            for name in await self._look_around(ports):
+                base_url = self.config.providers[name].base_url
+                log.get_logger().info("local_server_found", provider=name, base_url=base_url)
+
+    async def _look_around(self, ports: list[int]) -> list[str]:
+        """The names of the providers that were not there before."""
         assert self.gateway is not None
         own = [*ports, *(server.port for server in (self._sim, self._audio) if server is not None)]
-        config = await discover(self.config, self.gateway.wheel, own_ports=own)
-        if config is not self.config:
+        if self._admin_port is not None:
+            own.append(self._admin_port)
+        before = self.config
+        config = await discover(before, self.gateway.wheel, own_ports=own)
+        if config is not before:
             self.gateway.add_provider(config)
             self.config = config
-        await self._announce(ports, announce)
+        return [name for name in config.providers if name not in before.providers]
 
     async def _announce(self, ports: list[int], announce: Announce) -> None:
         """Wait a moment for the model lists, so that the example names a model that is there."""

@@ -1,7 +1,9 @@
-"""Model servers that already run on this machine, found by asking the ports they usually have."""
+"""Model servers that run on this machine, found by asking the ports they usually have."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain, repeat
+from typing import Final
 
 import msgspec
 
@@ -16,18 +18,27 @@ from tidegate.upstream.provider import Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire.errors import TidegateError
 
-__all__ = ["discover"]
+__all__ = ["discover", "pauses"]
 
 PROBE_TIMEOUT_S = 1.5
 
+PAUSES_S: Final = (5.0, 15.0, 60.0, 300.0)
+"""How long to wait before looking again; the last pause stays. People start the gateway and an engine together, or the
+engine when they need it."""
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between one look and the next, without end."""
+    return chain(PAUSES_S, repeat(PAUSES_S[-1]))
+
 
 async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int]) -> Config:
-    """`config` with a provider for every local server that lists models. No credential is sent, and none of our own
-    ports is asked (design §9)."""
+    """`config` with a provider for every local server that lists models, beside those that it has. No credential is sent,
+    and none of our own ports is asked (design §9)."""
     loop = asyncio.get_running_loop()
-    ports = [port for port in local_ports() if port not in own_ports]
-    found = await asyncio.gather(*(_probe(port, loop, wheel) for port in ports))
     taken = {provider.base_url for provider in config.providers.values()}
+    ports = [port for port in local_ports() if port not in own_ports and _base_url(port) not in taken]
+    found = await asyncio.gather(*(_probe(port, loop, wheel) for port in ports))
     added: dict[str, ProviderConfig] = {}
     defaults = config.defaults
     default = defaults.model
@@ -41,12 +52,10 @@ async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int]) 
     for port, models, record, speaks in zip(ports, found, engines, spoken, strict=True):
         if models is None or record is None:
             continue
-        base_url = f"http://127.0.0.1:{port}/v1"
         name = record.kind if record.kind not in {**config.providers, **added} else f"{record.kind}-{port}"
-        if base_url not in taken:
-            added[name] = ProviderConfig(kind=record.kind, base_url=base_url, speaks=speaks)
-            if models and (not default or default.startswith("sim/")):
-                default = f"{name}/{models[0].id}"  # the simulator is never the default beside a real provider
+        added[name] = ProviderConfig(kind=record.kind, base_url=_base_url(port), speaks=speaks)
+        if models and (not default or default.startswith("sim/")):
+            default = f"{name}/{models[0].id}"  # the simulator is never the default beside a real provider
     if not added:
         return config
     providers = dict(config.providers)
@@ -75,9 +84,13 @@ def _unless_simulated(model: str) -> str:
     return "" if model.startswith("sim/") else model
 
 
+def _base_url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/v1"
+
+
 def _upstream(port: int, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> Upstream:
     """The server on `port`, without a credential and without a proxy."""
-    config = ProviderConfig(kind="openai-compatible", base_url=f"http://127.0.0.1:{port}/v1")
+    config = ProviderConfig(kind="openai-compatible", base_url=_base_url(port))
     no_proxy: Mapping[str, str] = {}
     return Upstream(f"127.0.0.1:{port}", config, loop, wheel, environment=no_proxy)
 
