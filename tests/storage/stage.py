@@ -14,8 +14,8 @@ import msgspec
 from tests.storage.engines import Watched
 from tests.storage.server import PostgresServer
 from tidegate.config.secret import Secret
-from tidegate.storage import storage as storage_module
 from tidegate.storage.crypto import Keyring
+from tidegate.storage.opening import open_engine
 from tidegate.storage.records import Ending, Item, NewRun, Run, Tenant
 from tidegate.storage.storage import Settings, Storage
 
@@ -79,7 +79,7 @@ class Place:
     @asynccontextmanager
     async def watch(self, **settings: Any) -> AsyncIterator[tuple[Storage, Watched]]:
         """The storage over an engine that can be out of order."""
-        engine = Watched(await storage_module._open_engine(self.url, Settings()))
+        engine = Watched(await open_engine(self.url, Settings()))
         storage = await Storage.over(engine, Keyring(), Settings(**settings))
         try:
             yield storage, engine

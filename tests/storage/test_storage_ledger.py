@@ -301,7 +301,7 @@ def test_what_a_dead_process_left_open_is_settled_once_by_those_who_come_after(p
         async with place.open(estimate=interrupted) as one, place.open(estimate=interrupted) as two:
             number = one.usage_number()
             admit(one, usage(number, settled=False, ending="open"))
-            await asyncio.gather(one._close_orphans(), two._close_orphans())
+            await asyncio.gather(one._round.close_orphans(), two._round.close_orphans())
             await everything(one)
             rows = await everything(two)
             assert [(row.entry.ending, row.entry.output_tokens) for row in rows] == [
@@ -326,13 +326,13 @@ def test_who_settles_what_a_dead_process_left_is_told_of_it(place: Place) -> Non
                 number = dead.usage_number()
                 admit(dead, usage(number, settled=False, ending="open", end_user="someone"))
                 await everything(dead)
-            await storage._close_orphans()
+            await storage._round.close_orphans()
             [one] = told
             assert (one.number, one.tenant, one.key_id, one.entry.end_user) == (number, OURS, "key_app", "someone")
             assert [one] == [
                 msgspec.structs.replace(row, settled_at=one.settled_at) for row in await everything(storage)
             ]
-            await storage._close_orphans()
+            await storage._round.close_orphans()
             assert len(told) == 1
 
     run(scenario)

@@ -260,7 +260,7 @@ def test_an_address_that_cannot_be_used_is_explained(url: str, words: str) -> No
 
 
 def test_a_server_that_is_not_there_is_waited_for_and_then_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.storage.storage.CONNECT_PATIENCE_S", 0.1)
+    monkeypatch.setattr("tidegate.storage.opening.CONNECT_PATIENCE_S", 0.1)
 
     async def scenario() -> None:
         with pytest.raises(StorageUnusable, match="does not answer: "):
@@ -272,7 +272,7 @@ def test_a_server_that_is_not_there_is_waited_for_and_then_named(folder: Path, m
 def test_a_database_that_does_not_exist_on_the_server_is_named(
     postgresql: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidegate.storage.storage.CONNECT_PATIENCE_S", 0.1)
+    monkeypatch.setattr("tidegate.storage.opening.CONNECT_PATIENCE_S", 0.1)
 
     async def scenario() -> None:
         with pytest.raises(StorageUnusable, match='database "absent" does not exist'):

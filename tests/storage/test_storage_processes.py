@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from tests.storage.engines import Watched
 from tests.storage.stage import OURS, THEIRS, Place, ending, eventually, frames_of, item, new_run, put, run, until
-from tidegate.storage import storage as storage_module
 from tidegate.storage.crypto import Keyring
+from tidegate.storage.opening import open_engine
 from tidegate.storage.records import Interrupted, Run
 from tidegate.storage.storage import Settings, Storage
 
@@ -305,7 +305,7 @@ def test_a_start_waits_for_another_one_that_holds_the_fresh_file(sqlite: Place) 
 
 def test_the_engine_is_closed_when_the_start_fails(place: Place) -> None:
     async def scenario() -> None:
-        engine = Watched(await storage_module._open_engine(place.url, Settings()))
+        engine = Watched(await open_engine(place.url, Settings()))
         engine.is_down = True
         with pytest.raises(Exception, match="out of order"):
             await Storage.over(engine, Keyring(), Settings())

@@ -2,7 +2,8 @@
 
 from tidegate.access.limits import Used
 from tidegate.access.scopes import Scope, end_user_of
-from tidegate.storage.storage import Reader, Storage
+from tidegate.storage.reader import Reader
+from tidegate.storage.storage import Storage
 
 __all__ = ["LedgerBooks"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tidegate.access.limits import Standing
     from tidegate.access.scopes import Scope
     from tidegate.config.schema import Config
-    from tidegate.storage.storage import Reader
+    from tidegate.storage.reader import Reader
 
 __all__ = ["budget"]
 
@@ -77,7 +77,7 @@ async def _standings(config: "Config") -> "tuple[list[Standing], int]":
     from tidegate.cli import UsageError
     from tidegate.cli.place import say_database
     from tidegate.server.database import database_url
-    from tidegate.storage.storage import Reader
+    from tidegate.storage.reader import Reader
 
     url = database_url(config, os.environ)
     if url is None:

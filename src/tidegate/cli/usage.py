@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tidegate.access.reports import Query
     from tidegate.config.schema import Config
     from tidegate.storage.ledger import ReportRow
-    from tidegate.storage.storage import Reader
+    from tidegate.storage.reader import Reader
 
 __all__ = ["usage"]
 
@@ -115,7 +115,7 @@ async def _reader(config: "Config", *, rebuild: bool) -> "AsyncIterator[Reader]"
     from tidegate.cli import UsageError
     from tidegate.cli.place import say_database
     from tidegate.server.database import database_url
-    from tidegate.storage.storage import Reader
+    from tidegate.storage.reader import Reader
 
     url = database_url(config, os.environ)
     if url is None:
@@ -131,7 +131,7 @@ async def _reader(config: "Config", *, rebuild: bool) -> "AsyncIterator[Reader]"
 async def _print_entries(reader: "Reader", query: "Query", limit: int | None, *, as_csv: bool) -> None:
     """One line of JSON for each request, or CSV: as it comes out of the database. Without `limit` all of them."""
     from tidegate.access import reports
-    from tidegate.storage.storage import ROWS
+    from tidegate.storage.statement import ROWS
     from tidegate.wire import jsonio
 
     after: tuple[float, int] | None = None

@@ -11,7 +11,7 @@ import re
 from collections.abc import Generator, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
-__all__ = ["Dialect", "Row", "Rows", "Sql", "Step", "Work"]
+__all__ = ["ROWS", "Dialect", "Row", "Rows", "Sql", "Step", "Work"]
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -19,6 +19,9 @@ Row = Sequence[Any]
 """One row; both drivers give something that is read by position."""
 
 Rows = list[Row]
+
+ROWS: Final = 500
+"""Most rows that one transaction removes, closes or seals anew."""
 
 T = TypeVar("T")
 Work = Generator["Step", Rows, T]

@@ -11,13 +11,10 @@ import asyncio
 import contextlib
 import os
 import socket
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from tidegate.config.secret import Secret
 from tidegate.storage import (
@@ -38,6 +35,8 @@ from tidegate.storage.items import Scope
 from tidegate.storage.journal import Append
 from tidegate.storage.ledger import Entries, Estimate, ReportRow, UsageFilter
 from tidegate.storage.news import News, Watch
+from tidegate.storage.opening import open_engine
+from tidegate.storage.reader import rebuild
 from tidegate.storage.records import (
     Chain,
     Claim,
@@ -58,24 +57,19 @@ from tidegate.storage.records import (
     Tenant,
     Usage,
 )
+from tidegate.storage.round import Round
 from tidegate.storage.runs import Beginning, Finish
 from tidegate.storage.spent import Level, Spent, spent
-from tidegate.storage.statement import Work
+from tidegate.storage.statement import ROWS, Work
 from tidegate.storage.writer import WRITE_BYTES, Batch, Settings, Writer
 from tidegate.telemetry.log import get_logger
 from tidegate.telemetry.metrics import Metrics
 from tidegate.wire.errors import Internal, StorageUnavailable
 
-__all__ = ["Reader", "Settings", "Storage"]
+__all__ = ["Settings", "Storage"]
 
 BLOCK: Final = 32_768
 """Run numbers that a process takes at once. It has one block in use and one to spare, for runs that begin in an outage."""
-
-ROWS: Final = 500
-"""Rows that one transaction removes, closes or seals anew."""
-
-CONNECT_PATIENCE_S: Final = 10.0
-"""How long a start waits for a database server that does not answer yet."""
 
 HISTORY_BYTES: Final = 64 * 1024**2
 """Largest history that is read for one request."""
@@ -122,9 +116,8 @@ class Storage:
         self._live: dict[str, Run] = {}
         self._pending: dict[str, int] = {}
         self._keeper: asyncio.Task[None] | None = None
-        self._ordered: asyncio.Task[None] | None = None
-        self._news = News(self._loop, engine, self._live, self._on_orders)
-        self._swept = 0.0
+        self._round = Round(self, engine, self._writer, self._live)
+        self._news = News(self._loop, engine, self._live, self._round.on_orders)
 
     @classmethod
     async def open(
@@ -143,7 +136,7 @@ class Storage:
         """
         settings = settings or Settings()
         keyring = Keyring([MasterKey(secret) for secret in master_keys])
-        engine = await _open_engine(url, settings)
+        engine = await open_engine(url, settings)
         return await cls.over(engine, keyring, settings, on_interrupted=on_interrupted, estimate=estimate)
 
     @classmethod
@@ -171,11 +164,12 @@ class Storage:
 
     async def close(self) -> None:
         """Write what waits, take this process off, and close the database."""
-        tasks = [task for task in (self._keeper, self._reserving, self._ordered) if task is not None]
+        tasks = [task for task in (self._keeper, self._reserving) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._round.close()
         await self._writer.close()
         if not self.failing:
             with contextlib.suppress(Exception):  # then its lease runs out
@@ -342,6 +336,11 @@ class Storage:
     def leave(self) -> None:
         """This process ends soon; another one may have taken its place."""
         self._leaves = self.is_shared = True
+
+    def note_neighbours(self, *, alive: bool) -> None:
+        """Whether another process that is alive has this database open."""
+        if not self._leaves:
+            self.is_shared = self._is_server or alive
 
     async def has_neighbours(self) -> bool:
         """Whether another process writes to this database. One that died counts for as long as its lease would hold."""
@@ -538,12 +537,13 @@ class Storage:
 
     async def rebuild_usage(self) -> int:
         """Make the sums anew of all hours that still have all their entries, one by one; how many hours."""
-        return await _rebuild(self._execute, self.settings.usage_age_s)
+        return await rebuild(self._execute, self.settings.usage_age_s)
 
     # -- control data -------------------------------------------------------------------------------------------
 
     async def change(self, work: Callable[[], Work[T]]) -> T:
-        """Run work that changes what operators own (see `storage.access`); it is on the disk when this returns.
+        """Run work that changes the database, such as what operators own (see `storage.access`); it is on the disk when this
+        returns.
 
         Raises StorageUnavailable.
         """
@@ -684,9 +684,9 @@ class Storage:
         self._numbers, self._spare = numbers[:BLOCK], numbers[BLOCK:]
         self._news.process = self.process
         await self._engine.appear(self.process)
-        await self._close_orphans()
+        await self._round.close_orphans()
         self._engine.listen(self._news.hear)
-        self._keeper = self._loop.create_task(self._keep())
+        self._keeper = self._loop.create_task(self._round.keep())
 
     async def _reserve(self) -> None:
         try:
@@ -698,188 +698,14 @@ class Storage:
         finally:
             self._reserving = None
 
-    async def _keep(self) -> None:
-        """Renew the lease, carry out what others ask, and tidy up, as long as the storage is open."""
-        period = self.settings.look_s
-        self._swept = self._loop.time()
-        while True:
-            await asyncio.sleep(period)
-            if self._loop.time() - self._writer.last_commit >= period:
-                self._writer.touch()
-            try:
-                await self._look_around()
-            except (StorageUnavailable, Unavailable):
-                continue  # the writer has told it
-            except Exception:  # whatever it was, the lease must be renewed
-                self._log.exception("storage_keeper_failed")
-
-    async def _look_around(self) -> None:
-        settings, now = self.settings, self._loop.time()
-        await self._take_orders()
-        if self._writer.failing_since is not None:
-            return
-        await self._close_orphans()
-        if now - self._swept >= settings.sweep_s:
-            self._swept = now
-            await self.sweep()
-
-    def _on_orders(self) -> None:
-        if self._ordered is None or self._ordered.done():
-            self._ordered = self._loop.create_task(self._take_orders_now())
-
-    async def _take_orders_now(self) -> None:
-        try:
-            await self._take_orders()
-        except Unavailable:
-            return  # they are found when it is looked for them anyway
-        except Exception:  # whatever it was, other orders must be taken
-            self._log.exception("storage_keeper_failed")
-
-    async def _take_orders(self) -> None:
-        if self.on_cancel is None:
-            return
-        cancelled, deleted = await self._engine.read(partial(processes.orders, self.process))
-        if deleted:
-            numbers = frozenset(deleted)
-            cancelled += [run.new.id for run in self._live.values() if run.number in numbers]
-        for run_id in cancelled:
-            self.on_cancel(run_id)
-
-    async def _close_orphans(self) -> None:
-        # While the database was away nobody could renew. After an outage, and after the start, which may have waited for
-        # the end of one, everybody gets a lease's time before anybody is taken for dead.
-        is_sure = self._loop.time() - self._writer.healthy_since >= self.settings.lease_s
-        neighbours = await self._engine.read(partial(processes.neighbours, self.process))
-        if not self._leaves:
-            self.is_shared = self._is_server or any(one.remaining_s > 0 for one in neighbours)
-        for neighbour in neighbours:
-            is_alive = await self._engine.is_alive(neighbour.number)
-            if is_alive is False or (is_alive is None and is_sure and neighbour.remaining_s < 0):
-                margin_s = max(neighbour.remaining_s, 0) + 1 if is_alive is False else 0
-                if await self._execute(partial(processes.bury, neighbour.number, margin_s)):
-                    self._log.warning("storage_process_gone", process=neighbour.name)
-        while await self._engine.read(processes.has_orphans):
-            closed = await self._execute(partial(processes.close_orphans, ROWS))
-            if closed:
-                self._log.warning("storage_runs_interrupted", count=len(closed))
-                if self.on_interrupted is not None:
-                    self.on_interrupted(closed)
-        if self.estimate is not None:
-            while await self._engine.read(ledger.has_orphans):
-                settled = await self._execute(partial(ledger.close_orphans, ROWS, self.estimate))
-                self._log.warning("storage_usage_interrupted", count=len(settled))
-                if self.on_usage_interrupted is not None:
-                    self.on_usage_interrupted(settled)
-
     async def sweep(self) -> None:
         """Remove what has expired, in bounded batches. Done by itself every `sweep_s`."""
-        works: list[Callable[[int], Work[int]]] = [retention.expire, idempotency.expire, retention.purge]
-        if self.settings.usage_age_s is not None:
-            works.append(partial(ledger.expire, age_s=self.settings.usage_age_s))
-        for work in works:
-            more = True
-            while more:
-                more = bool(await self._execute(partial(work, ROWS)))
+        await self._round.sweep()
 
     async def _purge(self, kind: str, number: int) -> None:
         is_done = False
         while not is_done:
             is_done = await self._execute(partial(retention.purge_one, kind, number, ROWS))
-
-
-class Reader:
-    """The ledger of a database, for those who only ask: no gateway is entered, none is taken for dead."""
-
-    def __init__(self, engine: Engine) -> None:
-        """Not for callers: `open` makes one."""
-        self._engine = engine
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator["Reader"]:
-        """Open a database, upgraded if it must be. Raises StorageUnusable."""
-        if url.startswith("sqlite:") and not _sqlite_path(url).exists():
-            raise StorageUnusable(f"There is no database at {_sqlite_path(url)}: no gateway has run with it yet.")
-        engine = await _open_engine(url, Settings())
-        try:
-            yield cls(engine)
-        except Unavailable as error:
-            raise StorageUnusable(f"The database does not answer: {error}.") from error
-        finally:
-            await engine.close()
-
-    async def usage_report(
-        self, by: Sequence[str], since: float, until: float, only: UsageFilter, *, limit: int
-    ) -> list[ReportRow]:
-        """See `Storage.usage_report`."""
-        return await self._engine.read(partial(ledger.report, by, since, until, only, limit))
-
-    async def usage_entries(
-        self,
-        since: float,
-        until: float,
-        only: UsageFilter,
-        *,
-        after: tuple[float, int] | None = None,
-        limit: int = ROWS,
-    ) -> Entries:
-        """See `Storage.usage_entries`."""
-        return await self._engine.read(partial(ledger.entries, since, until, only, after=after, limit=limit))
-
-    async def look(self, work: Callable[[], Work[T]]) -> T:
-        """See `Storage.look`."""
-        return await self._engine.read(work)
-
-    async def usage_spent(self, level: Level, who: dict[str, str], since: float, before: float) -> Spent:
-        """See `Storage.usage_spent`."""
-        return await self._engine.read(partial(spent, level, who, since, before))
-
-    async def rebuild_usage(self, age_s: float | None = None) -> int:
-        """See `Storage.rebuild_usage`; `age_s` is how old entries become."""
-        return await _rebuild(lambda work: self._engine.write(work, sync=False), age_s)
-
-
-async def _rebuild(
-    execute: Callable[[Callable[[], Work[float | None]]], Awaitable[float | None]], age_s: float | None
-) -> int:
-    # Of the first hours some entries may have expired.
-    count, since = 0, 0.0 if age_s is None else time.time() - age_s + 2 * ledger.HOUR_S
-    while (behind := await execute(partial(ledger.rebuild, since))) is not None:
-        count, since = count + 1, behind
-    return count
-
-
-async def _open_engine(url: str, settings: Settings) -> Engine:
-    scheme = url.partition(":")[0]
-    if scheme == "sqlite":
-        from tidegate.storage.sqlite import SQLiteEngine  # only the engine in use is loaded
-
-        return await SQLiteEngine.open(_sqlite_path(url), readers=settings.readers)
-    if scheme in ("postgresql", "postgres"):
-        from tidegate.storage.postgres import PostgresEngine
-
-        until = asyncio.get_running_loop().time() + CONNECT_PATIENCE_S
-        while True:
-            try:
-                return await PostgresEngine.open(url, readers=settings.readers)
-            except Unavailable as error:
-                if asyncio.get_running_loop().time() >= until:
-                    raise StorageUnusable(f"The database server does not answer: {error}.") from error
-                await asyncio.sleep(0.5)
-    raise StorageUnusable(
-        f"The storage address begins with '{scheme}'; it must be sqlite:///path/to/file.db or postgresql://user@host/name."
-    )
-
-
-def _sqlite_path(url: str) -> Path:
-    """The path in `sqlite:///relative` or `sqlite:////absolute`, as SQLAlchemy writes them."""
-    parts = urlsplit(url)
-    path = unquote(parts.path)
-    if parts.netloc or not path.startswith("/") or path == "/" or parts.query:
-        raise StorageUnusable(
-            f"The storage address '{url}' is not of the form sqlite:///relative/path.db or sqlite:////absolute/path.db."
-        )
-    return Path(path[1:])
 
 
 def _process_name() -> str:
