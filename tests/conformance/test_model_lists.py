@@ -187,6 +187,14 @@ def test_an_empty_page_parameter_of_googles_says_nothing(running: Running, query
     assert "nextPageToken" not in answer
 
 
+def test_the_description_of_the_api_names_what_a_page_is_asked_for_by(running: Running) -> None:
+    paths = httpx.get(f"{running.origin}/openapi.json").json()["paths"]
+    told = {
+        path: {one["name"] for one in paths[path]["get"]["parameters"]} for path in ("/v1/models", "/v1beta/models")
+    }
+    assert told == {"/v1/models": {"limit", "after_id", "before_id"}, "/v1beta/models": {"pageSize", "pageToken"}}
+
+
 def test_the_key_may_stand_in_the_query_as_googles_clients_send_it(running: Running) -> None:
     assert httpx.get(f"{running.origin}/v1beta/models", params={"key": KEY}).status_code == 200
     assert httpx.get(f"{running.origin}/v1beta/models").status_code == 401
