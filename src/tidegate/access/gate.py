@@ -5,6 +5,8 @@ import math
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from tidegate.access.limits import (
     COST,
     HELD_RETRY_S,
@@ -82,7 +84,7 @@ def _take(meters: Sequence[tuple[Meter, int, int]], amounts: Sequence[int]) -> l
 
 def _settle(gate: "MemoryGate | _Costs", cells: list[Cell], amounts: Used, actual: Used) -> None:
     """What was reserved in `cells` has become what was used."""
-    gate.limiter.open -= 1
+    gate.limiter.alone -= 1
     for account, _ in gate.streams:
         account.streams -= 1
     clock = gate.limiter.clock
@@ -110,6 +112,8 @@ class Credit:
     meter. What is left of it goes back when the second is over, and at once when somebody else would be refused for it."""
 
     __slots__ = (
+        "_all_places",
+        "_taken",
         "cells",
         "cost",
         "gate",
@@ -117,39 +121,56 @@ class Credit:
         "limiter",
         "places",
         "requests",
-        "settled",
+        "settled_cost",
+        "settled_tokens",
         "tokens",
         "told",
         "until",
     )
 
-    def __init__(self, gate: "MemoryGate", cells: list[Cell], left: list[int], places: int, until: float) -> None:
-        """`left` is what it has of each kind."""
+    def __init__(
+        self, gate: "MemoryGate", cells: list[Cell], taken: Used, left: Sequence[int], places: int, until: float
+    ) -> None:
+        """`taken` is what is reserved of each kind, and `left` what the first request leaves of it."""
         self.gate = gate
         self.limiter = gate.limiter
         self.cells = cells
         self.requests, self.tokens, self.cost = left
         self.places = places
-        """For how many requests that are under way at once."""
+        """For how many requests that are under way at once, beside the first."""
         self.until = until
-        self.settled = [0, 0, 0]
-        """What requests have used for good."""
+        self.settled_tokens = 0
+        self.settled_cost = 0
         self.is_open = True
         self.told: tuple[bytes, int, int] = (b"", 0, 0)
         """The header lines with what remains left open; and what remained of requests and of tokens before the credit was
         taken, less what was taken: -1 of what no line tells."""
+        self._taken = taken[REQUESTS]
+        self._all_places = 1 + places
+
+    @property
+    def drawn(self) -> int:
+        """How many requests have drawn on it and are under way."""
+        return self._all_places - self.places
+
+    def lose(self) -> None:
+        """One of them is from now on counted by itself."""
+        self._taken -= 1
+        self._all_places -= 1
+        self.limiter.alone += 1
 
     def close(self) -> None:
         """Give back what is left."""
         self.is_open = False
-        gate = self.gate
+        gate, limiter = self.gate, self.limiter
         gate.credit = None
-        self.limiter.credits.discard(self)
+        limiter.credits.discard(self)
+        limiter.alone += self.drawn
         left = (self.requests, self.tokens, self.cost)
-        settled = self.settled
+        free = (self._taken - self.drawn, self.tokens + self.settled_tokens, self.cost + self.settled_cost)
         for (meter, kind, _), cell in zip(gate.meters, self.cells, strict=True):
             back = left[kind]
-            cell.held -= back + settled[kind]
+            cell.held -= free[kind]
             if not cell.dead:
                 cell.amount -= back
                 meter.used -= back
@@ -165,39 +186,36 @@ class Credit:
         return lines % (requests + self.requests, tokens + self.tokens)
 
 
-class _Drawn:
+class _Drawn(msgspec.Struct, gc=False):
     """What one request has of a credit. See :class:`tidegate.access.limits.Reservation`."""
 
-    __slots__ = ("_cost", "_credit", "_settled", "_tokens")
-
-    def __init__(self, credit: Credit, tokens: int, cost_nano: int) -> None:
-        self._credit = credit
-        self._tokens = tokens
-        self._cost = cost_nano
-        self._settled = False
+    credit: Credit
+    tokens: int
+    cost: int
+    is_settled: bool = False
 
     def settle(self, tokens: int, cost_nano: int | None, *, requests: int = 1) -> None:
-        if self._settled:
+        if self.is_settled:
             return
-        self._settled = True
-        credit, reserved, dearest = self._credit, self._tokens, self._cost
+        self.is_settled = True
+        credit, reserved, dearest = self.credit, self.tokens, self.cost
         cost = dearest if cost_nano is None else cost_nano
         gate = credit.gate
         if not credit.is_open or (tokens > reserved and gate.tokens) or (cost > dearest and gate.cost):
+            if credit.is_open:
+                credit.lose()
             _settle(gate, credit.cells, (1, reserved, dearest), (requests, tokens, cost))
             return
-        credit.limiter.open -= 1
-        credit.requests += 1 - requests
+        credit.places += 1
+        if not requests:
+            credit.requests += 1
         credit.tokens += reserved - tokens
         credit.cost += dearest - cost
-        credit.places += 1
-        settled = credit.settled
-        settled[0] += requests
-        settled[1] += tokens
-        settled[2] += cost
+        credit.settled_tokens += tokens
+        credit.settled_cost += cost
 
     def fields(self) -> bytes:
-        credit = self._credit
+        credit = self.credit
         return credit.fields() if credit.is_open else credit.gate.fields()
 
 
@@ -224,7 +242,7 @@ class _Costs:
                 if self.limiter.collect():
                     return self.reserve(cost_nano)
                 raise self.gate.refusal((0, 0, cost_nano), only=COST)
-        self.limiter.open += 1
+        self.limiter.alone += 1
         amounts = (0, 0, cost_nano)
         return _Reservation(self, amounts, _take(self.meters, amounts))
 
@@ -242,6 +260,7 @@ class MemoryGate:
         "limiter",
         "meters",
         "minutes",
+        "monotonic",
         "owned",
         "rules",
         "streams",
@@ -255,6 +274,7 @@ class MemoryGate:
         self, limiter: "MemoryLimiter", owned: Sequence[tuple[Scope, Counts]], user: Counts | None = None
     ) -> None:
         self.limiter = limiter
+        self.monotonic = limiter.clock.monotonic
         self.owned = owned
         self.user = user
         self.streams: list[tuple[Counts, Rule]] = []
@@ -295,13 +315,12 @@ class MemoryGate:
             and cost_nano <= credit.cost
             and credit.requests
             and credit.places
-            and self.limiter.clock.monotonic() < credit.until
+            and self.monotonic() < credit.until
         ):
             credit.requests -= 1
             credit.tokens -= tokens
             credit.cost -= cost_nano
             credit.places -= 1
-            self.limiter.open += 1
             return _Drawn(credit, tokens, cost_nano)
         if self.unseeded:
             self.unseeded = [one for one in self.unseeded if one[1].is_unseeded]
@@ -334,7 +353,6 @@ class MemoryGate:
                 return self._reserve(tokens, cost_nano)
             raise self.refusal(amounts)
         # It passes, and nothing was counted so far.
-        limiter.open += 1
         if self.user is None:
             more = [
                 left if left == LARGEST else min(left // CREDIT_SHARE, CREDIT * amount)
@@ -345,6 +363,7 @@ class MemoryGate:
                 return self._drawn(tokens, cost_nano, more, more_places, now, wall)
         else:
             self.user.open += 1
+        limiter.alone += 1
         for account, _ in self.streams:
             account.streams += 1
         return _Reservation(self, amounts, _take(self.meters, amounts))
@@ -358,7 +377,7 @@ class MemoryGate:
             account.streams += 1 + places
         until = min([minute.until for minute, _, _ in self.minutes], default=now + SLOT_S)
         until = min([until, *(now + day.until - wall for day, _, _ in self.calendars)])
-        credit = self.credit = Credit(self, cells, more, places, until)
+        credit = self.credit = Credit(self, cells, taken, more, places, until)
         self.limiter.credits.add(credit)
         lines, left = b"", [-1, -1]
         for (kind, _), found in zip(self.told, remaining, strict=True):

@@ -69,7 +69,8 @@ class MemoryLimiter:
         """Without `books` days and months begin with the process. `share` is the number of gateways that each limit is
         shared out among; `warn` is told of books that do not answer."""
         self.clock: Clock = clock or SystemClock()
-        self.open = 0
+        self.alone = 0
+        """How many requests are under way that draw on no credit."""
         self.refused: Counter[tuple[str, str]] = Counter()
         self._books = books
         self.warning = warn or _unheard
@@ -80,6 +81,10 @@ class MemoryLimiter:
         self._gates: dict[int, tuple[tuple[Scope, ...], MemoryGate]] = {}
         self.credits: set[Credit] = set()
         """Those that are open."""
+
+    @property
+    def open(self) -> int:
+        return self.alone + sum(credit.drawn for credit in self.credits)
 
     def gate(self, scopes: tuple[Scope, ...], end_user: Scope | None = None) -> MemoryGate:
         if end_user is not None:

@@ -51,9 +51,6 @@ _SUSPECT: Final = re.compile(
 """Begins of the words that :func:`_points_elsewhere` looks for. All begin with one letter, which makes it several times as
 fast; what begins with the same one is told apart behind it, which takes a third off."""
 
-_HIDDEN: Final = b"\\u00"
-"""The form in which they could be written instead."""
-
 _KEYS: Final = frozenset(
     {
         "audio_url", "cachedContent", "cached_content", "codeExecution", "code_execution", "enable_search",
@@ -73,7 +70,7 @@ _TYPES: Final = (
 def reads_more(body: bytes) -> bool:
     """Whether a request may make the provider read more tokens than its body has bytes: it holds or names images, audio
     or files, or offers tools that the provider itself runs. In doubt it does."""
-    if _SUSPECT.search(body) is None and not (b"\\" in body and _HIDDEN in body):
+    if _SUSPECT.search(body) is None and not jsonio.may_escape_letters(body):
         return False
     return _points_elsewhere(jsonio.anything(body))
 
@@ -218,12 +215,12 @@ charges less."""
 def is_remarkable(body: bytes) -> bool:
     """Whether a request may be one of which :func:`reads` or :func:`surcharge` have something to say: most are not, and
     one search tells."""
-    return _REMARKABLE.search(body) is not None or (b"\\" in body and _HIDDEN in body)
+    return _REMARKABLE.search(body) is not None or jsonio.may_escape_letters(body)
 
 
 def surcharge(body: bytes) -> str | None:
     """The member by which a request asks for what costs more than the list price, such as a faster answer."""
-    if _DEARER.search(body) is None and not (b"\\" in body and _HIDDEN in body):
+    if _DEARER.search(body) is None and not jsonio.may_escape_letters(body):
         return None
     members = jsonio.members(body)
     for name, listed in _LISTED.items():

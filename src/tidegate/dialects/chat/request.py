@@ -1,6 +1,6 @@
 """OpenAI Chat Completions (`POST /v1/chat/completions`)."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,7 +10,7 @@ from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, Received, refuse_unsupported
 from tidegate.dialects.envelope import PREFIX
-from tidegate.dialects.extent import Extent
+from tidegate.dialects.extent import Extent, is_remarkable
 from tidegate.dialects.validation import invalid, missing, parse
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
@@ -100,7 +100,56 @@ class ChatBody(msgspec.Struct):
     ) = None
 
 
+class _PlainPart(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["text"]
+    text: str
+
+
+class _PlainCall(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    arguments: str
+
+
+class _PlainToolCall(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    type: Literal["function"]
+    function: _PlainCall
+
+
+class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True):
+    role: str
+    content: str | list[_PlainPart] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_PlainToolCall] | None = None
+    tool_call_id: str | None = None
+    function_call: None = None
+    audio: None = None
+
+
+class _PlainFunction(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    description: str | None = None
+    parameters: msgspec.Raw = jsonio.NULL
+    strict: bool | None = None
+
+
+class _PlainTool(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["function"]
+    function: _PlainFunction
+
+
+class _PlainBody(ChatBody, forbid_unknown_fields=True, kw_only=True):
+    """A body that is text and functions of the client's, and nothing that could cost more: what decodes as this has not to
+    be searched for that, which takes longer than all else on a long request. Most decode."""
+
+    messages: Annotated[list[_PlainMessage], Meta(min_length=1)]  # type: ignore[assignment]
+    tools: list[_PlainTool] | None = None  # type: ignore[assignment]
+    functions: None = None
+
+
 _decoder = jsonio.decoder(ChatBody)
+_plain = jsonio.decoder(_PlainBody)
 
 _MARK = PREFIX.encode()
 
@@ -123,6 +172,10 @@ class ChatRequest(Received[ChatBody]):
         return self.typed.prompt_cache_key or ""
 
     @property
+    def is_remarkable(self) -> bool:
+        return not isinstance(self.typed, _PlainBody) and is_remarkable(self._body)
+
+    @property
     def extent(self) -> Extent:
         typed = self.typed
         most, other = typed.max_completion_tokens, typed.max_tokens
@@ -134,7 +187,7 @@ class ChatRequest(Received[ChatBody]):
         body = self._body
         left_out: tuple[str, ...] = ()
         refused = destination.quirks.refuses_reasoning and b'"reasoning_content"' in body
-        if refused or _MARK in body:
+        if refused or body.find(_MARK) >= 0:
             body, left_out = _readable(body, plain=not refused)
         body, dropped = forward_choices(body, destination, stream=self.wants_stream)
         self.dropped = (*left_out, *dropped)
@@ -177,7 +230,7 @@ class ChatDialect(OpenAIErrors):
     body_type = ChatBody
 
     def parse(self, body: bytes) -> ChatRequest:
-        typed = parse(body, _decoder)
+        typed = _read_plain(body) or parse(body, _decoder)
         if typed.stream_options is not None and not typed.stream:
             raise invalid("stream_options", "it is only allowed when 'stream' is true.")
         for index, tool in enumerate(typed.tools or ()):
@@ -193,6 +246,15 @@ class ChatDialect(OpenAIErrors):
                     if part.type == "text" and part.text is None:
                         raise missing(f"messages[{index}].content[{place}].text")
         return ChatRequest(body, typed)
+
+
+def _read_plain(body: bytes) -> _PlainBody | None:
+    try:
+        if not body.isascii():
+            jsonio.check_utf8(body)
+        return _plain.decode(body)
+    except (jsonio.InvalidJSON, *jsonio.UNREADABLE):
+        return None
 
 
 class _Detail(msgspec.Struct):
