@@ -395,7 +395,7 @@ def test_a_background_run_that_runs_out_of_grace_has_failed_for_that_reason(
 
 @pytest.mark.parametrize("how", ["followed", "repeated"])
 def test_what_another_gateway_gives_is_not_ended_here(tmp_path: Path, how: str) -> None:
-    request = ask("/v1/responses", "chunks=40&gap=30", "idempotency-key: once")
+    request = ask("/v1/responses", "chunks=90&gap=30", "idempotency-key: once")
     with draining("20s", folder=tmp_path) as gives, Raw(gives) as client:
         client.send(request)
         run = client.response(head_only=True)["tidegate-stream"]

@@ -201,8 +201,10 @@ class Limiter(Protocol):
     def forget_gates(self) -> None:
         """Keys and configuration are others now: whoever comes has other scopes."""
 
-    open: int
-    """Reservations that are not settled."""
+    @property
+    def open(self) -> int:
+        """Reservations that are not settled."""
+
     refused: Counter[tuple[str, str]]
     """How many requests were refused, by level and kind."""
 

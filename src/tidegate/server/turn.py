@@ -158,7 +158,7 @@ class Turn:
 
     def _run(self, principal: Principal, request: ResponsesRequest | TidegateError, create: Create) -> None:
         session = self._session
-        exchange = self._exchange = Exchange(
+        exchange = self._exchange = Exchange.of(
             session.gateway, self, _Read(request), principal, session.fields, self._request_id, session.client
         )
         if session.socket.paused:
