@@ -534,7 +534,7 @@ def refuse_unsupported(
     sentences that say what would be right. Raises UnsupportedParameter, and InvalidRequest for a member that a provider could
     take for another one."""
     names = "".join(members)
-    if not (names.islower() and names.isascii()) and destination.endpoint != "gemini":
+    if not (names.isascii() and names == names.lower()) and destination.endpoint != "gemini":
         _refuse_lookalikes(members)
     if destination.refuses.isdisjoint(members) and not found:
         return ()

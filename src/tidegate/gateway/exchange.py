@@ -250,13 +250,17 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _admit(self, body: bytes | Form) -> bool:
         """Whether the request can go on at once; else an errand goes on with it."""
-        snapshot = self._snapshot
-        account = self._account
+        snapshot, account, dialect = self._snapshot, self._account, self._dialect
         principal = account.principal
-        own, others = take_models(body) if isinstance(body, bytes) else (body, ())
-        request = self._parse(own)
+        request: AnyRequest
+        others: Sequence[str] = ()
+        if isinstance(body, bytes):
+            own, others = take_models(body)
+            request, size, most_bytes = dialect.parse(own), text_bytes(body), len(body)
+        else:
+            request, size, most_bytes = cast("FormDialect", dialect).parse_form(body), body.text_bytes, 0
         self._request = request
-        if self._dialect.seals:
+        if dialect.seals:
             cast("SealedRequest", request).envelopes = self._gateway.envelopes(principal)
         if end_user := request.end_user:
             account.named(end_user)
@@ -303,9 +307,9 @@ class Exchange(msgspec.Struct, eq=False):
             created_at=int(time.time()),
             wall_clock=_unix_time,
             profile=profile,
-            request_bytes=text_bytes(body) if isinstance(body, bytes) else body.text_bytes,
-            most_bytes=len(body) if isinstance(body, bytes) else 0,
-            request_id=self._account.request_id,
+            request_bytes=size,
+            most_bytes=most_bytes,
+            request_id=account.request_id,
         )
         keeper = self._gateway.keeper
         if keeper is not None and isinstance(body, bytes) and not self._keep(keeper, request, body, grace_s):
@@ -360,8 +364,10 @@ class Exchange(msgspec.Struct, eq=False):
         if self._stream is not None and self._snapshot.continues(self._account.model) and has_text(self._dialect):
             self._build_bridge(cast("BridgedRequest", request), continuable)
             return
+        operation = self._dialect.operation
         for path in self._plan:
-            if self._translates_to(path, request) is not None:
+            may_translate = operation or path.bridge is not None or path.emulation is not None
+            if may_translate and self._translates_to(path, request) is not None:
                 self._build_bridge(cast("BridgedRequest", request))
                 break
 
@@ -372,12 +378,6 @@ class Exchange(msgspec.Struct, eq=False):
         if name in snapshot.default_models:
             return snapshot.default_models[name]
         return self._account.principal.model or snapshot.default_model
-
-    def _parse(self, body: bytes | Form) -> AnyRequest:
-        """Raises InvalidRequest."""
-        if isinstance(body, bytes):
-            return self._dialect.parse(body)
-        return cast("FormDialect", self._dialect).parse_form(body)
 
     def _build_bridge(
         self, request: BridgedRequest, build: Callable[[BridgedRequest, Call, Envelopes], Bridge] = Bridge
@@ -483,12 +483,8 @@ class Exchange(msgspec.Struct, eq=False):
     def ask_first(self) -> None:
         """Begin the attempts."""
         self._path = self._account.path = self._plan[0]  # an answer names it, even if nobody may be asked
-        plan, self._plan = self._plan, self._snapshot.allowed(self._plan, self._gateway.loop.time())
-        if len(plan) > len(self._plan):
-            resting = errors.UpstreamRateLimited("It has asked not to be called for a while.")
-            for path in plan:
-                if path not in self._plan:
-                    self.passed_over(path, resting)
+        if self._gateway.router.health.has_notes:
+            self._pass_over_resting()
         path, bridge, request = self._plan[0], self._bridge, self._request
         if bridge is not None and request is not None and self._call.most_bytes >= LONG_BYTES:
             dialect = self._translates_to(path, request)
@@ -497,6 +493,14 @@ class Exchange(msgspec.Struct, eq=False):
                 self.wait_for(work, partial(self._on_translated, path))
                 return
         self.ask(path)
+
+    def _pass_over_resting(self) -> None:
+        plan, self._plan = self._plan, self._snapshot.allowed(self._plan, self._gateway.loop.time())
+        if len(plan) > len(self._plan):
+            resting = errors.UpstreamRateLimited("It has asked not to be called for a while.")
+            for path in plan:
+                if path not in self._plan:
+                    self.passed_over(path, resting)
 
     def _on_translated(self, path: Path, failed: errors.TidegateError | None) -> None:
         with self.carrying_on():

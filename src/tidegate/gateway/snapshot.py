@@ -217,7 +217,7 @@ class Snapshot:
         only makes it worse, as their limits count refused requests as well. Raises UpstreamRateLimited where none is left.
         """
         health = self.router.health
-        if not health.has_notes or not health.troubled(now):
+        if not health.troubled(now):
             return plan
         waits = [
             health.wait(one.destination.provider, one.destination.model, one.upstream.credentials, now) for one in plan
