@@ -8,6 +8,7 @@ import pytest
 from tidegate.dialects import extent
 from tidegate.dialects.extent import IMAGE_TOKENS, Extent, is_remarkable, reads, reads_more, surcharge, text_bytes
 from tidegate.gateway.dialects import CLIENT_DIALECTS
+from tidegate.wire.errors import InvalidRequest
 
 TEXT = [{"role": "user", "content": "Hi"}]
 
@@ -123,6 +124,90 @@ def test_what_costs_more_than_the_list_price_is_seen(body: str, member: str | No
 def test_one_search_finds_all_that_may_cost_more_than_text(name: str) -> None:
     assert is_remarkable(f'{{"messages": [{{"{name}": 1}}]}}'.encode())
     assert is_remarkable(f'{{"messages": [{{"type": "{name}"}}]}}'.encode())
+
+
+@pytest.mark.security("SEC-API4-BOUND")
+@pytest.mark.parametrize(
+    "name", sorted({*extent._KEYS, *extent._RUN_KEYS, *extent._LISTED, *extent._TYPES, *extent._RUN_TYPES} - {"shell"})
+)
+@pytest.mark.parametrize("letters", ["plain", "escaped"])
+def test_nothing_that_may_cost_more_than_text_is_taken_for_plain(name: str, letters: str) -> None:
+    said = {"role": "user", "content": "Hi"}
+    bodies: list[tuple[str, Any]] = [
+        ("/v1/chat/completions", {"messages": TEXT, name: {}}),
+        ("/v1/chat/completions", {"messages": [{**said, name: {}}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": name, name: {}}]}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", name: {}}]}]}),
+        ("/v1/chat/completions", {"messages": TEXT, "tools": [{"type": name}]}),
+        ("/v1/chat/completions", {"messages": TEXT, "tools": [{"type": "function", "function": {"name": "f"}, name: {}}]}),
+        ("/v1/chat/completions", {"messages": TEXT, "tools": [{"type": "function", "function": {"name": "f", name: {}}}]}),
+        ("/v1/responses", {"input": "Hi", name: {}}),
+        ("/v1/responses", {"input": [{"type": name}]}),
+        ("/v1/responses", {"input": [{**said, name: {}}]}),
+        ("/v1/responses", {"input": [{"role": "user", "content": [{"type": name}]}]}),
+        ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi", name: {}}]}]}),
+        ("/v1/responses", {"input": "Hi", "tools": [{"type": name}]}),
+        ("/v1/responses", {"input": "Hi", "tools": [{"type": "function", "name": "f", name: {}}]}),
+    ]  # fmt: skip
+    for path, body in bodies:
+        text = json.dumps({"model": "m", **body})
+        if letters == "escaped":
+            text = text.replace(f'"{name}"', f'"\\u{ord(name[0]):04x}{name[1:]}"')
+        try:
+            request = dialect(path).parse(text.encode())
+        except InvalidRequest:
+            continue
+        assert request.is_remarkable, text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [*TEXT, {"role": "assistant", "content": "用户", "refusal": None}]}),
+        (
+            "/v1/chat/completions",
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": 'an "image_url"'}]},
+                    {
+                        "role": "assistant",
+                        "tool_calls": [
+                            {"id": "c", "type": "function", "function": {"name": "file_search", "arguments": "{}"}}
+                        ],
+                    },
+                    {"role": "tool", "tool_call_id": "c", "content": "a file"},
+                ],
+                "tools": [
+                    {"type": "function", "function": {"name": "file_search", "parameters": {"input_file": "mcp"}}}
+                ],
+            },
+        ),
+        ("/v1/responses", {"input": 'an "image_url"', "reasoning": {"effort": "low"}}),
+        (
+            "/v1/responses",
+            {
+                "input": [
+                    {"role": "user", "content": [{"type": "input_text", "text": "用户"}]},
+                    {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "AAAA"},
+                    {"type": "function_call", "call_id": "c", "name": "file_search", "arguments": "{}"},
+                    {"type": "function_call_output", "call_id": "c", "output": "a file"},
+                    {
+                        "type": "message",
+                        "role": "assistant",
+                        "content": [{"type": "output_text", "text": "Hi", "annotations": []}],
+                    },
+                ],
+                "tools": [
+                    {"type": "function", "name": "file_search", "parameters": {"type": "object"}, "strict": True}
+                ],
+            },
+        ),
+    ],
+)
+def test_text_and_functions_of_the_clients_are_plain(path: str, body: Any) -> None:
+    request = dialect(path).parse(json.dumps({"model": "m", **body}, ensure_ascii=False).encode())
+    assert not request.is_remarkable
+    assert request.reads() == 0
 
 
 def test_one_search_passes_plain_text_by() -> None:

@@ -15,7 +15,7 @@ from msgspec import inspect
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
 
-__all__ = ["WORDS", "convert", "invalid", "missing", "nearest", "parse", "too_deep", "unknown"]
+__all__ = ["WORDS", "convert", "invalid", "missing", "nearest", "parse", "parse_plain", "too_deep", "unknown"]
 
 T = TypeVar("T")
 
@@ -40,6 +40,16 @@ _NOUNS = {
     "object": "an object",
     "null": "null",
 }
+
+
+def parse_plain(body: bytes, using: msgspec.json.Decoder[T]) -> T | None:
+    """The body, if it is one of those that `using` knows; else None, and nothing is said of why."""
+    try:
+        if not body.isascii():
+            jsonio.check_utf8(body)
+        return using.decode(body)
+    except (jsonio.InvalidJSON, *jsonio.UNREADABLE):
+        return None
 
 
 def parse(

@@ -11,7 +11,7 @@ from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, Received, refuse_unsupported
 from tidegate.dialects.envelope import PREFIX
 from tidegate.dialects.extent import Extent, is_remarkable
-from tidegate.dialects.validation import invalid, missing, parse
+from tidegate.dialects.validation import invalid, missing, parse, parse_plain
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
 
@@ -100,43 +100,36 @@ class ChatBody(msgspec.Struct):
     ) = None
 
 
-class _PlainPart(msgspec.Struct, forbid_unknown_fields=True):
+class _PlainPart(ContentPart, forbid_unknown_fields=True):
     type: Literal["text"]
-    text: str
 
 
-class _PlainCall(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    arguments: str
+class _PlainFunction(Function, forbid_unknown_fields=True):
+    pass
 
 
-class _PlainToolCall(msgspec.Struct, forbid_unknown_fields=True):
-    id: str
-    type: Literal["function"]
-    function: _PlainCall
+class _PlainToolCall(ToolCall, forbid_unknown_fields=True):
+    type: Literal["function"] | None = None
+    function: _PlainFunction | None = None
 
 
-class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True):
-    role: str
-    content: str | list[_PlainPart] | None = None
-    name: str | None = None
+class _PlainMessage(Message, forbid_unknown_fields=True):
+    content: str | list[_PlainPart] | None = None  # type: ignore[assignment]
+    tool_calls: list[_PlainToolCall] | None = None  # type: ignore[assignment]
     refusal: str | None = None
-    tool_calls: list[_PlainToolCall] | None = None
-    tool_call_id: str | None = None
     function_call: None = None
     audio: None = None
 
 
-class _PlainFunction(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
+class _PlainToolFunction(ToolFunction, forbid_unknown_fields=True):
     description: str | None = None
     parameters: msgspec.Raw = jsonio.NULL
     strict: bool | None = None
 
 
-class _PlainTool(msgspec.Struct, forbid_unknown_fields=True):
+class _PlainTool(Tool, forbid_unknown_fields=True):
     type: Literal["function"]
-    function: _PlainFunction
+    function: _PlainToolFunction | None = None
 
 
 class _PlainBody(ChatBody, forbid_unknown_fields=True, kw_only=True):
@@ -230,7 +223,7 @@ class ChatDialect(OpenAIErrors):
     body_type = ChatBody
 
     def parse(self, body: bytes) -> ChatRequest:
-        typed = _read_plain(body) or parse(body, _decoder)
+        typed = parse_plain(body, _plain) or parse(body, _decoder)
         if typed.stream_options is not None and not typed.stream:
             raise invalid("stream_options", "it is only allowed when 'stream' is true.")
         for index, tool in enumerate(typed.tools or ()):
@@ -246,15 +239,6 @@ class ChatDialect(OpenAIErrors):
                     if part.type == "text" and part.text is None:
                         raise missing(f"messages[{index}].content[{place}].text")
         return ChatRequest(body, typed)
-
-
-def _read_plain(body: bytes) -> _PlainBody | None:
-    try:
-        if not body.isascii():
-            jsonio.check_utf8(body)
-        return _plain.decode(body)
-    except (jsonio.InvalidJSON, *jsonio.UNREADABLE):
-        return None
 
 
 class _Detail(msgspec.Struct):

@@ -31,6 +31,7 @@ from tidegate.wire.errors import InvalidRequest, NotFound
 __all__ = [
     "ID_NEEDED",
     "ITEM_ID_LIMIT",
+    "ContentPart",
     "InputItem",
     "PromptBody",
     "PromptRequest",
@@ -148,7 +149,12 @@ class PromptRequest(Generic[Asked]):
     @property
     def is_remarkable(self) -> bool:
         """Whether it may be other than text at the list price; what it builds on counts as well."""
-        return is_remarkable(self._body) or (self._history is not None and is_remarkable(bytes(self._history)))
+        return self.has_remarkable_body or (self._history is not None and is_remarkable(bytes(self._history)))
+
+    @property
+    def has_remarkable_body(self) -> bool:
+        """The same of what was sent with it."""
+        return is_remarkable(self._body)
 
     @property
     def references(self) -> References | None:
