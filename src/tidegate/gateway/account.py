@@ -132,8 +132,6 @@ class Account(msgspec.Struct, eq=False):
     def _reserve(
         self, request: AnyRequest, gate: Gate, call: Call, plan: "Sequence[Path]", user: Scope | None
     ) -> "Coroutine[Any, Any, Reservation] | None":
-        scopes = self.principal.scopes if user is None else (*self.principal.scopes, user)
-        queue = self._gateway.stream_queue
         extent = request.extent
         tokens = estimated_tokens(extent, call) if gate.tokens and not self.free else 0
         cost_nano = 0
@@ -145,9 +143,16 @@ class Account(msgspec.Struct, eq=False):
                 costs = [0] * len(plan)
             else:
                 costs = text_nano(self._gateway.prices, plan, request, extent, call, self.admitted_at)
-            costs = self._costs = self._most_nano(request, extent, call, plan) if costs is None else costs
+                if costs is None:
+                    costs = self._most_nano(request, extent, call, plan)
+            self._costs = costs
             cost_nano = max(costs)
-        held = queue.reserve(gate, scopes, tokens, cost_nano) if queue.most else gate.reserve(tokens, cost_nano)
+        queue = self._gateway.stream_queue
+        if queue.most:
+            scopes = self.principal.scopes if user is None else (*self.principal.scopes, user)
+            held = queue.reserve(gate, scopes, tokens, cost_nano)
+        else:
+            held = gate.reserve(tokens, cost_nano)
         if isinstance(held, CoroutineType):
             return held
         self.reservation = cast("Reservation", held)
@@ -283,8 +288,9 @@ class Account(msgspec.Struct, eq=False):
         charges, usage = self.charges, self.usage
         if charges:
             usage = charges[0].usage
-            for charge in charges[1:]:
-                usage = usage.plus(charge.usage)
+            if len(charges) > 1:
+                for charge in charges[1:]:
+                    usage = usage.plus(charge.usage)
             self.usage = usage
         gateway = self._gateway
         gateway.ledger.settle(self)
