@@ -8,6 +8,7 @@ import pytest
 from tests.support.api import Api
 from tests.support.canned import Canned, json_answer
 from tests.support.running import Running
+from tests.support.sockets import Socket
 
 ALL, SOME = "key-all-0123456789abcdef0123456789ab", "key-some-0123456789abcdef0123456789a"
 TOML = f"""
@@ -79,6 +80,15 @@ def test_the_next_name_of_the_list_answers_and_no_provider_sees_the_list(
     assert "models" not in api.sent
     assert "models" not in reply.content.decode("latin-1")
     assert api.gateway.usage(reply.request_id)["model"] == "closed/m"
+
+
+def test_over_a_websocket_no_provider_sees_the_list_either(gateway: Running) -> None:
+    with Socket(gateway, headers={"authorization": f"Bearer {ALL}"}) as client:
+        response = client.response("closed/m", input="over the socket", models=["sim/echo?status=503", "second/echo"])
+    assert response["output"][0]["content"][0]["text"] == "over the socket"
+    sent = [one.body for one in gateway.sim.requests if b"over the socket" in one.body]
+    assert len(sent) == 2
+    assert not any(b"models" in body for body in sent)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -424,6 +424,11 @@ class Dialect(Protocol):
     def relayed(self) -> tuple[bytes, ...]:
         """The client's headers, in lower case, that a provider of the same dialect gets as they are."""
 
+    def parse_plain(self, body: bytes) -> Request | None:
+        """The request, if it is one of the most usual kind: text and functions of the client's, and no member but the
+        documented ones. Such a body need not be searched for anything, which on a long one takes longer than to decode it.
+        Raises InvalidRequest."""
+
     def parse(self, body: bytes) -> Request:
         """Decode and validate. Raises InvalidRequest."""
 
@@ -464,7 +469,14 @@ class Events:
         """The pings of most APIs are no events that would have a number."""
 
 
-class OpenAIErrors:
+class NothingPlain:
+    """A dialect that takes no body for plain."""
+
+    def parse_plain(self, body: bytes) -> Request | None:
+        return None
+
+
+class OpenAIErrors(NothingPlain):
     """What OpenAI's APIs have in common: how they report errors, and that the body says all."""
 
     operation = ""

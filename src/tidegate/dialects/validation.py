@@ -22,6 +22,9 @@ T = TypeVar("T")
 WORDS = "words"
 """In the `extra` of a `Meta`: says in words what is expected, where a range of numbers would tell nobody."""
 
+PLAIN_BYTES = 256 * 1024
+"""What is longer holds up the loop long enough when it is decoded once."""
+
 _type_info = cache(inspect.type_info)
 _SEGMENT = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 _GOT = re.compile(r", got `(?P<got>[^`]+)`$")
@@ -43,7 +46,10 @@ _NOUNS = {
 
 
 def parse_plain(body: bytes, using: msgspec.json.Decoder[T]) -> T | None:
-    """The body, if it is one of those that `using` knows; else None, and nothing is said of why."""
+    """The body, if it is one of those that `using` knows and not too long to be decoded twice; else None, and nothing is said
+    of why."""
+    if len(body) > PLAIN_BYTES:
+        return None
     try:
         if not body.isascii():
             jsonio.check_utf8(body)

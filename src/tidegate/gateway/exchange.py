@@ -252,11 +252,14 @@ class Exchange(msgspec.Struct, eq=False):
         """Whether the request can go on at once; else an errand goes on with it."""
         snapshot, account, dialect = self._snapshot, self._account, self._dialect
         principal = account.principal
-        request: AnyRequest
+        request: AnyRequest | None
         others: Sequence[str] = ()
         if isinstance(body, bytes):
-            own, others = take_models(body)
-            request, size, most_bytes = dialect.parse(own), text_bytes(body), len(body)
+            size, most_bytes = text_bytes(body), len(body)
+            request = dialect.parse_plain(body)
+            if request is None:
+                own, others = take_models(body)
+                request = dialect.parse(own)
         else:
             request, size, most_bytes = cast("FormDialect", dialect).parse_form(body), body.text_bytes, 0
         self._request = request

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.access.keys import Principal
 from tidegate.dialects.dialect import JSON
+from tidegate.dialects.models import take_models
 from tidegate.dialects.responses import ResponsesDialect
 from tidegate.dialects.responses.request import ResponsesRequest, parse_request
 from tidegate.dialects.responses.state import Ground
@@ -36,6 +37,9 @@ class _Read(ResponsesDialect):
 
     def __init__(self, request: ResponsesRequest | TidegateError) -> None:
         self._request = request
+
+    def parse_plain(self, body: bytes) -> None:
+        """It is not read once more."""
 
     def parse(self, body: bytes) -> ResponsesRequest:
         """The request. Raises what was wrong with it."""
@@ -97,7 +101,8 @@ class Turn:
         try:
             create = read_create(message)
             self._previous = create.previous
-            outcome = parse_request(create.body, generates=create.generates)
+            own, _ = take_models(create.body)  # the exchange finds them once more
+            outcome = parse_request(own, generates=create.generates)
             self._find(outcome, create)
         except TidegateError as error:
             outcome = error

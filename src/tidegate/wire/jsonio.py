@@ -191,7 +191,10 @@ def one_line(data: bytes) -> bytes:
 
 def may_escape_letters(data: bytes) -> bool:
     """Whether a name in it may be written with escapes in place of its letters, so that a search would miss it: `\\u006d` is m."""
-    return _BACKSLASH in data and _ESCAPED_LETTER.search(data) is not None
+    if _BACKSLASH not in data:
+        return False
+    at = data.find(b"\\u00")  # a tenth of the time that the expression takes
+    return at >= 0 and _ESCAPED_LETTER.search(data, at) is not None
 
 
 def absent() -> msgspec.Raw:

@@ -222,8 +222,14 @@ class ChatDialect(OpenAIErrors):
     media_param = "messages"
     body_type = ChatBody
 
+    def parse_plain(self, body: bytes) -> ChatRequest | None:
+        typed = parse_plain(body, _plain)
+        return None if typed is None else self._checked(body, typed)
+
     def parse(self, body: bytes) -> ChatRequest:
-        typed = parse_plain(body, _plain) or parse(body, _decoder)
+        return self._checked(body, parse(body, _decoder))
+
+    def _checked(self, body: bytes, typed: ChatBody) -> ChatRequest:
         if typed.stream_options is not None and not typed.stream:
             raise invalid("stream_options", "it is only allowed when 'stream' is true.")
         for index, tool in enumerate(typed.tools or ()):

@@ -2,7 +2,7 @@
 
 from urllib.parse import parse_qs, unquote
 
-from tidegate.dialects.dialect import Endpoint
+from tidegate.dialects.dialect import Endpoint, NothingPlain
 from tidegate.dialects.gemini.answer import error_body
 from tidegate.dialects.gemini.counting import GeminiCountBody, GeminiCountRequest, parse_count
 from tidegate.dialects.gemini.embeddings import GeminiEmbeddingsRequest, parse_embeddings
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-class GeminiDialect:
+class GeminiDialect(NothingPlain):
     """See :class:`tidegate.dialects.dialect.Dialect`."""
 
     name: Endpoint = "gemini"

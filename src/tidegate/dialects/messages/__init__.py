@@ -1,6 +1,6 @@
 """Anthropic Messages (`POST /v1/messages`), as clients and as providers speak it."""
 
-from tidegate.dialects.dialect import Endpoint
+from tidegate.dialects.dialect import Endpoint, NothingPlain
 from tidegate.dialects.messages.counting import CountBody, CountRequest, parse_count
 from tidegate.dialects.messages.failures import error_body, error_type
 from tidegate.dialects.messages.request import MessagesBody, MessagesRequest, parse_request
@@ -21,7 +21,7 @@ OVERLOADED = 529
 """Anthropic's own status for a service that is overloaded (protocol §5.3)."""
 
 
-class _Anthropic:
+class _Anthropic(NothingPlain):
     """What the endpoints of this API have in common."""
 
     name: Endpoint = "messages"

@@ -3,7 +3,7 @@
 from tidegate.dialects.dialect import Endpoint, OpenAIErrors
 from tidegate.dialects.responses.compact import CompactBody, CompactRequest, parse_compact
 from tidegate.dialects.responses.input_tokens import InputTokensBody, InputTokensRequest, parse_input_tokens
-from tidegate.dialects.responses.request import ResponsesBody, ResponsesRequest, parse_request
+from tidegate.dialects.responses.request import ResponsesBody, ResponsesRequest, parse_plain_request, parse_request
 
 __all__ = [
     "CompactBody",
@@ -29,6 +29,9 @@ class ResponsesDialect(_Responses):
 
     path = "/v1/responses"
     body_type = ResponsesBody
+
+    def parse_plain(self, body: bytes) -> ResponsesRequest | None:
+        return parse_plain_request(body)
 
     def parse(self, body: bytes) -> ResponsesRequest:
         return parse_request(body)

@@ -33,6 +33,7 @@ __all__ = [
     "ToolChoice",
     "check_text",
     "check_tools",
+    "parse_plain_request",
     "parse_request",
 ]
 
@@ -124,21 +125,33 @@ class _PlainSummary(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _PlainItem(InputItem, forbid_unknown_fields=True):
-    type: Literal["message", "function_call", "function_call_output", "reasoning"] | None = None
+    type: (
+        Literal[
+            "message",
+            "function_call",
+            "function_call_output",
+            "custom_tool_call",
+            "custom_tool_call_output",
+            "reasoning",
+        ]
+        | None
+    ) = None
     content: str | list[_PlainPart] | None = None  # type: ignore[assignment]
     summary: list[_PlainSummary] | None = None
     name: str | None = None
     arguments: str | None = None
+    input: str | None = None
     output: str | None = None
     status: str | None = None
     phase: str | None = None
 
 
 class _PlainTool(Tool, forbid_unknown_fields=True):
-    type: Literal["function"]
+    type: Literal["function", "custom"]
     description: str | None = None
     parameters: msgspec.Raw = jsonio.NULL
     strict: bool | None = None
+    format: msgspec.Raw = jsonio.NULL
 
 
 class _PlainBody(ResponsesBody, forbid_unknown_fields=True, kw_only=True):
@@ -303,9 +316,18 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
             )
 
 
+def parse_plain_request(body: bytes) -> ResponsesRequest | None:
+    """See :class:`tidegate.dialects.dialect.Dialect`."""
+    typed = parse_plain(body, _plain)
+    return None if typed is None else _checked(body, typed, generates=True)
+
+
 def parse_request(body: bytes, *, generates: bool = True) -> ResponsesRequest:
     """Decode and validate. A request that generates nothing needs no input. Raises InvalidRequest."""
-    typed = parse_plain(body, _plain) or parse(body, _decoder)
+    return _checked(body, parse(body, _decoder), generates=generates)
+
+
+def _checked(body: bytes, typed: ResponsesBody, *, generates: bool) -> ResponsesRequest:
     if (
         generates
         and typed.input is None
