@@ -67,6 +67,10 @@ def _cpu(runner: Runner, work: Work, zh: str, *, peers: bool = False) -> Job:
     return Job(lines=lines, measure=measure, peers=peers)
 
 
+PACES = (1000, 3000, 6000)
+"""Requests per second at which both servers do the same work."""
+
+
 def _requests(runner: Runner) -> list[Line]:
     jobs = []
     for dialect in DIALECTS:
@@ -75,12 +79,18 @@ def _requests(runner: Runner) -> list[Line]:
         work = Work(name=title, unit="request", dialect=dialect, provider=provider, budget="request")
         jobs.append(_cpu(runner, work, title, peers=dialect == "chat"))
     stored = Work(name="Responses, stored", unit="request", dialect="responses", store=True)
-    paced = Work(name="chat, 1,000/s", unit="request", dialect="chat", rate=1000, budget="request")
     headers = Work(name="chat, the SDK's headers", unit="request", dialect="chat", sdk_headers=True)
     large = Work(name="chat, 60 KB", unit="request", dialect="chat", extra_bytes=60_000)
     jobs += [
         _cpu(runner, stored, "Responses，存储"),
-        _cpu(runner, paced, "chat，每秒 1,000 次"),
+        *(
+            _cpu(
+                runner,
+                Work(name=f"chat, {rate:,}/s", unit="request", dialect="chat", rate=rate, budget="request"),
+                f"chat，每秒 {rate:,} 次",
+            )
+            for rate in PACES
+        ),
         _cpu(runner, headers, "chat，SDK 的请求头"),
         _cpu(runner, large, "chat，60 KB"),
     ]
