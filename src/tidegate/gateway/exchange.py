@@ -315,7 +315,12 @@ class Exchange(msgspec.Struct, eq=False):
             request_id=account.request_id,
         )
         keeper = self._gateway.keeper
-        if keeper is not None and isinstance(body, bytes) and not self._keep(keeper, request, body, grace_s):
+        if (
+            keeper is not None
+            and isinstance(body, bytes)
+            and keeper.may_keep(request, headers, grace_s)
+            and not self._keep(keeper, request, body, grace_s)
+        ):
             return False
         return self._open(request)
 
@@ -495,7 +500,7 @@ class Exchange(msgspec.Struct, eq=False):
                 work = asyncio.to_thread(bridge.prepare, dialect, path.destination)
                 self.wait_for(work, partial(self._on_translated, path))
                 return
-        self.ask(path)
+        self._ask_covered(path)  # what was reserved covers the first attempt
 
     def _pass_over_resting(self) -> None:
         plan, self._plan = self._plan, self._snapshot.allowed(self._plan, self._gateway.loop.time())

@@ -89,6 +89,14 @@ class Keeper:
 
     # -- a request comes ----------------------------------------------------------------------------------------
 
+    def may_keep(self, request: AnyRequest, headers: Mapping[bytes, bytes], grace_s: float | None) -> bool:
+        """Whether there may be anything to keep or to look up: see :meth:`plan`, which knows."""
+        return (
+            isinstance(request, PromptRequest)
+            or b"idempotency-key" in headers
+            or bool(self._grace_s if grace_s is None else grace_s)
+        )
+
     def plan(
         self,
         request: AnyRequest,
@@ -109,8 +117,6 @@ class Keeper:
         is_prompt = isinstance(request, PromptRequest)
         if grace_s is None:
             grace_s = self._grace_s
-        if not is_prompt and not grace_s and key is None:
-            return NOTHING
         if is_prompt and not all(path.destination.gateway_state for path in paths):
             return NOTHING  # the provider holds the state
         quota_of = "" if key is None else principal.key_id
