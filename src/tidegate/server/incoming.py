@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from tidegate.gateway.snapshot import Snapshot
     from tidegate.server.app import Application
 
-__all__ = ["Incoming", "Judge", "body_too_large", "not_kept_in_time", "offers_websocket", "request_id"]
+__all__ = [
+    "Incoming",
+    "Judge",
+    "body_too_large",
+    "not_kept_in_time",
+    "offers_websocket",
+    "request_id",
+    "request_ids",
+]
 
 COLD_BODY_LIMIT = 64 * 1024
 """Largest body of a request that is not relayed: nothing there reads one, and nobody has shown a key yet."""
@@ -69,7 +77,7 @@ _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 
-_request_ids = IdSupply(b"req_", 16)
+request_ids = IdSupply(b"req_", 16)
 
 
 class Peer(Protocol):
@@ -173,15 +181,16 @@ class Judge:
         self._principal: Principal | None = None
         self._limit = 0
 
-    def decide(self, incoming: Incoming) -> None:
-        """Decide, and note it in `incoming`. Raises TidegateError."""
+    def decide(self, incoming: Incoming) -> bool:
+        """Decide, and note it in `incoming`. Raises TidegateError. Returns whether nothing in the head was unusual: then it
+        will be decided in the same way again while the snapshot stands."""
         headers = incoming.headers
         fields = incoming.fields = dict(headers)
         if len(fields) != len(headers):
             _refuse_repetition(headers)
             _join_lists(headers, fields)
         usual = _UNUSUAL.isdisjoint(fields)
-        incoming.request_id = _request_ids.take() if usual else request_id(fields.get(b"x-request-id"))
+        incoming.request_id = request_ids.take() if usual else request_id(fields.get(b"x-request-id"))
         settings = self._settings
         if (
             usual
@@ -204,6 +213,7 @@ class Judge:
             raise body_too_large(incoming, settings)
         if not usual:
             _read_expectation(incoming, fields)
+        return usual
 
     def _decide_anew(self, incoming: Incoming, fields: dict[bytes, bytes], *, usual: bool) -> int:
         """Returns the largest body that is taken."""
@@ -242,7 +252,8 @@ class Judge:
             fields, given, client=self._peer.client, endpoint=dialect.name
         )
         limit = int(self._settings.max_upload if dialect.takes_form else self._settings.max_body)
-        if usual and version == "1.1" and url == incoming.url:
+        # Targets are not compared in constant time: one that holds a key is not remembered.
+        if usual and version == "1.1" and url == incoming.url and given is None:
             self._snapshot = snapshot
             self._url = url
             self._host = host or b""
@@ -292,7 +303,7 @@ def request_id(given: bytes | None) -> bytes:
     """The client's own id if it is fit for headers and logs, else a new one."""
     if given is not None and _SANE_REQUEST_ID.fullmatch(given):
         return given
-    return _request_ids.take()
+    return request_ids.take()
 
 
 def offers_websocket(fields: dict[bytes, bytes]) -> bool:

@@ -18,6 +18,7 @@ from tidegate.server.incoming import (
     offers_websocket,
     request_id,
 )
+from tidegate.server.usual import UsualHead
 from tidegate.wire import errors
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ BODY_RATE_FLOOR = 1024
 CHUNK_OVERHEAD = 8
 """Most bytes on the wire per byte of body. Chunks of one byte take six; beyond that it is extensions or trailers, which
 nobody needs and which would go round the cap on the body (CVE-2024-22019)."""
+
+
+TRIES = 4
+"""How many heads in a row are remembered in vain: from then on a client whose heads all differ costs nothing more."""
 
 
 class Receiver(Protocol):
@@ -60,22 +65,28 @@ class Reader:
 
     __slots__ = (
         "_app",
+        "_begins",
         "_counts_head",
         "_headers",
         "_judge",
         "_loop",
         "_max_head",
+        "_missing",
         "_offered",
         "_parser",
         "_receiver",
         "_settings",
+        "_tries",
+        "_usual",
         "deaf",
         "heard_at",
         "incoming",
         "refuses",
     )
 
-    def __init__(self, receiver: Receiver, app: "Application", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, receiver: Receiver, app: "Application", loop: asyncio.AbstractEventLoop, *, tries: int = TRIES
+    ) -> None:
         self._receiver = receiver
         self._app = app
         self._settings = app.gateway.snapshot.config.server
@@ -88,6 +99,15 @@ class Reader:
         self._offered = False
         self._headers: list[tuple[bytes, bytes]] | None = None
         """Where header fields go while the head is not complete."""
+        self._begins = b""
+        """The read that the head begins with that is being parsed."""
+        self._usual: UsualHead | None = None
+        """The head of the last request, if the next may have the same. Only while it is set may a request go past the
+        parser, which has then read nothing after the end of that one."""
+        self._tries = tries
+        """How many more heads are remembered before one comes again."""
+        self._missing = 0
+        """Bytes of the body that are still to come past the parser."""
         self.incoming: Incoming | None = None
         """The request that is not complete yet."""
         self.deaf = False
@@ -98,14 +118,29 @@ class Reader:
 
     def feed(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
-        parser = self._parser
-        if self.deaf or parser is None:
+        if self.deaf or self._parser is None:
             return
         size = len(data)
         incoming = self.incoming
         if incoming is not None:
             incoming.wire_bytes += size
-        self._counts_head = incoming is not None or size > self._max_head
+            self._counts_head = True
+            if self._missing:
+                data = self._read_body(data)
+        else:
+            self._counts_head = size > self._max_head
+            usual = self._usual
+            if usual is None:
+                self._begins = data
+            else:
+                data = self._read_usual(usual, data)
+        if data:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        parser = self._parser
+        if self.deaf or parser is None:  # by the answer to what came before in the same read
+            return
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -115,14 +150,43 @@ class Reader:
             if not self.deaf:
                 self._refuse(errors.AmbiguousRequest(f"The request is not valid HTTP/1.1: {error}."))
             return
+        finally:
+            self._begins = b""
         if self.incoming is not None:
             self._check_unparsed(self.incoming)
+
+    # -- past the parser (see `UsualHead`) ------------------------------------------------------------------------
+
+    def _read_usual(self, usual: UsualHead, data: bytes) -> bytes:
+        """Read the request at the beginning of `data`, if its head is the usual one. Returns what is left to parse."""
+        if not self.refuses and usual.snapshot is self._app.gateway.snapshot:
+            found = usual.begin(data, self.heard_at)
+            if found is not None:
+                incoming, end = found
+                self._tries = TRIES
+                if end > len(data):
+                    self.incoming = incoming
+                    self._missing = end - len(data)
+                else:
+                    self._receiver.receive(incoming)
+                return data[end:]
+        self._begins = data
+        return data
+
+    def _read_body(self, data: bytes) -> bytes:
+        """Read what was missing of the body. Returns what is left to parse."""
+        body = data[: self._missing]
+        self._missing -= len(body)
+        self.on_body(body)
+        if not self._missing:
+            self.on_message_complete()
+        return data[len(body) :]
 
     def stop(self) -> None:
         """Take no further request."""
         self.deaf = True
         incoming = self.incoming
-        self.incoming = self._headers = None
+        self.incoming = self._headers = self._usual = None
         if incoming is not None:
             incoming.let_go()
             if incoming.held_since:
@@ -200,7 +264,8 @@ class Reader:
     def on_headers_complete(self) -> None:
         incoming = self.incoming
         parser = self._parser
-        self._headers = None
+        self._headers = self._usual = None
+        read, self._begins = self._begins, b""
         if incoming is None or parser is None:
             return
         incoming.method = parser.get_method()
@@ -212,11 +277,14 @@ class Reader:
             self._offered = True
             return
         try:
-            self._judge.decide(incoming)
+            is_usual = self._judge.decide(incoming)
             if self.refuses:
                 raise errors.ShuttingDown
             if incoming.dialect is not None and incoming.dialect.takes_form:
                 incoming.form = FormReader(incoming.fields.get(b"content-type"), self._app.spools, self)
+            elif is_usual and read and self._tries:
+                self._tries -= 1
+                self._usual = UsualHead.of(read, incoming, self._app.gateway.snapshot, self._max_head)
         except errors.TidegateError as refusal:
             self._refuse(refusal)
         except Exception as bug:
