@@ -441,3 +441,22 @@ def test_a_failure_that_passes_is_overcome_by_the_sdk_alone(gateway: Running, en
     with openai.OpenAI(base_url=gateway.url, api_key="unused", max_retries=2) as client:
         client._calculate_retry_timeout = lambda *_: 0.01  # type: ignore[method-assign]
         assert call(client, endpoint, f"sim/echo?status=503&times=2&message={endpoint}").model.startswith("echo")
+
+
+def test_requests_on_one_connection_are_each_answered_by_their_own(gateway: Running) -> None:
+    """Their heads are the same but for the length, and head and body come in two writes."""
+    texts = ["", "x", "é" * 40, "long " * 400, "x", "10 characters" * 10_000]
+    open_before = gateway.call(lambda: set(gateway.server.server_state.connections))
+    with openai.OpenAI(base_url=gateway.url, api_key="unused", max_retries=0, timeout=20) as client:
+        for text in texts:
+            said: Any = [{"role": "user", "content": text}]
+            answer = client.chat.completions.create(model="sim/echo", messages=said)
+            assert answer.choices[0].message.content == text
+            streamed = client.chat.completions.create(model="sim/echo", messages=said, stream=True)
+            assert "".join(one.choices[0].delta.content or "" for one in streamed if one.choices) == text
+        answers = [client.responses.create(model="sim/echo", input=text or "y").output_text for text in texts]
+        assert answers == [text or "y" for text in texts]
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(model="sim/echo", messages=[])
+        open_now = gateway.call(lambda: set(gateway.server.server_state.connections))
+    assert len(open_now - open_before) == 1

@@ -122,18 +122,15 @@ class Reader:
             return
         size = len(data)
         incoming = self.incoming
+        self._counts_head = incoming is not None or size > self._max_head
         if incoming is not None:
             incoming.wire_bytes += size
-            self._counts_head = True
             if self._missing:
                 data = self._read_body(data)
+        elif self._usual is not None:
+            data = self._read_usual(self._usual, data)
         else:
-            self._counts_head = size > self._max_head
-            usual = self._usual
-            if usual is None:
-                self._begins = data
-            else:
-                data = self._read_usual(usual, data)
+            self._begins = data
         if data:
             self._parse(data)
 
@@ -154,33 +151,6 @@ class Reader:
             self._begins = b""
         if self.incoming is not None:
             self._check_unparsed(self.incoming)
-
-    # -- past the parser (see `UsualHead`) ------------------------------------------------------------------------
-
-    def _read_usual(self, usual: UsualHead, data: bytes) -> bytes:
-        """Read the request at the beginning of `data`, if its head is the usual one. Returns what is left to parse."""
-        if not self.refuses and usual.snapshot is self._app.gateway.snapshot:
-            found = usual.begin(data, self.heard_at)
-            if found is not None:
-                incoming, end = found
-                self._tries = TRIES
-                if end > len(data):
-                    self.incoming = incoming
-                    self._missing = end - len(data)
-                else:
-                    self._receiver.receive(incoming)
-                return data[end:]
-        self._begins = data
-        return data
-
-    def _read_body(self, data: bytes) -> bytes:
-        """Read what was missing of the body. Returns what is left to parse."""
-        body = data[: self._missing]
-        self._missing -= len(body)
-        self.on_body(body)
-        if not self._missing:
-            self.on_message_complete()
-        return data[len(body) :]
 
     def stop(self) -> None:
         """Take no further request."""
@@ -236,6 +206,33 @@ class Reader:
         """What has come so far will not be answered any more."""
         if self.incoming is not None:
             self._refuse(errors.ShuttingDown())
+
+    # -- past the parser (see `UsualHead`) ----------------------------------------------------------------------
+
+    def _read_usual(self, usual: UsualHead, data: bytes) -> bytes:
+        """Read the request at the beginning of `data`, if its head is the usual one. Returns what is left to parse."""
+        if not self.refuses and usual.snapshot is self._app.gateway.snapshot:
+            found = usual.begin(data, self.heard_at)
+            if found is not None:
+                incoming, end = found
+                self._tries = TRIES
+                if end > len(data):
+                    self.incoming = incoming
+                    self._missing = end - len(data)
+                else:
+                    self._receiver.receive(incoming)
+                return data[end:]
+        self._begins = data
+        return data
+
+    def _read_body(self, data: bytes) -> bytes:
+        """Read what was missing of the body. Returns what is left to parse."""
+        body = data[: self._missing]
+        self._missing -= len(body)
+        self.on_body(body)
+        if not self._missing:
+            self.on_message_complete()
+        return data[len(body) :]
 
     # -- parser callbacks ---------------------------------------------------------------------------------------
 
