@@ -449,8 +449,9 @@ class Connection(asyncio.Protocol):
     def finished(self) -> None:
         """The running answer is complete: the next request, or rest, or the end."""
         self._running = None
-        if self._request is not None:
-            self._request.let_go()
+        request = self._request
+        if request is not None and request.form is not None:
+            request.let_go()
         if self._transport is None:
             return
         if not self.keep_alive or (self._reader.deaf and not self._queue):
@@ -550,7 +551,9 @@ class Connection(asyncio.Protocol):
         incoming = self._reader.incoming
         if incoming is None or self._running is not None or self._queue:
             return
-        self._wheel.watch(self, self._reader.deadline(incoming))
+        until = self._reader.deadline(incoming)
+        if self.look_at > until:
+            self._wheel.watch(self, until)
         if incoming.expects_continue:
             incoming.expects_continue = False
             if not incoming.body_bytes:

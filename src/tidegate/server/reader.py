@@ -5,7 +5,8 @@ into a parsing error; a request that is refused makes the reader deaf instead of
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
@@ -36,6 +37,8 @@ CHUNK_OVERHEAD = 8
 """Most bytes on the wire per byte of body. Chunks of one byte take six; beyond that it is extensions or trailers, which
 nobody needs and which would go round the cap on the body (CVE-2024-22019)."""
 
+_NOWHERE: Final[deque[tuple[bytes, bytes]]] = deque(maxlen=0)
+"""Takes everything and keeps nothing."""
 
 TRIES = 4
 """How many heads in a row are remembered in vain: from then on a client whose heads all differ costs nothing more."""
@@ -97,8 +100,9 @@ class Reader:
         self._loop = loop
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._offered = False
-        self._headers: list[tuple[bytes, bytes]] | None = None
-        """Where header fields go while the head is not complete."""
+        self._headers: list[tuple[bytes, bytes]] | deque[tuple[bytes, bytes]] = _NOWHERE
+        """Where fields go: into the request while its head is not complete. What comes later is a trailer, which must not
+        pass as a header (RFC 9110 §6.5.1)."""
         self._begins = b""
         """The read that the head begins with that is being parsed."""
         self._usual: UsualHead | None = None
@@ -156,7 +160,8 @@ class Reader:
         """Take no further request."""
         self.deaf = True
         incoming = self.incoming
-        self.incoming = self._headers = self._usual = None
+        self.incoming = self._usual = None
+        self._headers = _NOWHERE
         if incoming is not None:
             incoming.let_go()
             if incoming.held_since:
@@ -252,16 +257,15 @@ class Reader:
             self._count_head(incoming, len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        headers = self._headers
-        if headers is not None:  # else it is a trailer, which must not pass as a header (RFC 9110 §6.5.1)
-            headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value))
         if self._counts_head and self.incoming is not None:
             self._count_head(self.incoming, len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
         incoming = self.incoming
         parser = self._parser
-        self._headers = self._usual = None
+        self._headers = _NOWHERE
+        self._usual = None
         read, self._begins = self._begins, b""
         if incoming is None or parser is None:
             return
