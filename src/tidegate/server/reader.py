@@ -122,7 +122,7 @@ class Reader:
 
     def feed(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
-        if self.deaf or self._parser is None:
+        if self.deaf:
             return
         size = len(data)
         incoming = self.incoming
