@@ -130,7 +130,7 @@ class Reader:
         if incoming is not None:
             incoming.wire_bytes += size
             if self._missing:
-                data = self._read_body(data)
+                data = self._read_body(incoming, data)
         elif self._usual is not None:
             data = self._read_usual(self._usual, data)
         else:
@@ -230,13 +230,14 @@ class Reader:
         self._begins = data
         return data
 
-    def _read_body(self, data: bytes) -> bytes:
+    def _read_body(self, incoming: Incoming, data: bytes) -> bytes:
         """Read what was missing of the body. Returns what is left to parse."""
         body = data[: self._missing]
         self._missing -= len(body)
         self.on_body(body)
         if not self._missing:
-            self.on_message_complete()
+            self.incoming = None
+            self._receiver.receive(incoming)
         return data[len(body) :]
 
     # -- parser callbacks ---------------------------------------------------------------------------------------
