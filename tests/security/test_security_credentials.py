@@ -38,7 +38,7 @@ async def attempt(stage: Stage, request: Any) -> Answer:
         request,
         answer,
         Clocks(connect=5, first_event=5, idle=5, total=5),
-        begun_at=stage.loop.time(),
+        stage.loop.time() + 5,
         wait_for_event=False,
     )
     answer.attempt.start()
@@ -91,7 +91,7 @@ def test_of_two_origins_only_the_own_one_takes_a_request(own: str, other: str) -
     mine, theirs = made(own), made(other)
     if mine is None or theirs is None:
         return
-    head = mine.request("chat", b"{}", stream=True)[0]
+    head = mine.request("chat", b"{}", stream=True).head
     assert head.startswith(mine.pool.host_line, head.find(b"\r\n"))
     assert head.lower().count(b"\r\nhost:") == 1
     assert head.count(CANARY.encode()) == 1

@@ -16,12 +16,13 @@ import uvloop
 from tidegate.config.schema import ProviderConfig
 from tidegate.config.secret import Secret
 from tidegate.upstream.attempt import Attempt
-from tidegate.upstream.connection import Clocks, Headers
+from tidegate.upstream.connection import Clocks
 from tidegate.upstream.egress import Resolver
+from tidegate.upstream.head import Headers, fields_of
 from tidegate.upstream.provider import MAX_CONNECTIONS, Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire import errors
-from tidegate.wire.forms import Part, Upload
+from tidegate.wire.forms import Upload
 
 T = TypeVar("T")
 
@@ -222,9 +223,9 @@ class Answer:
         self.on_end: Callable[[], None] | None = None
         self._over = asyncio.Event()
 
-    def upstream_head(self, status: int, headers: Headers) -> None:
+    def upstream_head(self, status: int, head: bytes) -> None:
         self._expect(not self.status and not self.bodies, "a second head")
-        self.status, self.headers = status, headers
+        self.status, self.headers = status, fields_of(head)
         if self.on_head is not None:
             self.on_head()
 
@@ -326,7 +327,6 @@ class Stage:
         """Starts an attempt; the answer has it as `attempt`."""
         answer = answer or Answer()
         clocks = Clocks(connect=connect, first_event=first_event, idle=idle, total=total)
-        sent: Sequence[Part]
         if isinstance(body, bytes):
             sent = self.upstream.request("chat", body, stream=stream)
         else:
@@ -337,7 +337,7 @@ class Stage:
             sent,
             answer,
             clocks,
-            begun_at=self.loop.time(),
+            self.loop.time() + clocks.longest,
             wait_for_event=stream,
         )
         answer.attempt.start()

@@ -27,7 +27,7 @@ def upstream(base_url: str = "http://h/v1", *, kind: str = "openai-compatible", 
 
 def head_of(one: Upstream, *, stream: bool = True) -> tuple[str, dict[str, str]]:
     """Request line and fields; a field that stands twice fails."""
-    head, _, rest = one.request("chat", b"{}", stream=stream)[0].decode("latin-1").partition("\r\n\r\n")
+    head, _, rest = one.request("chat", b"{}", stream=stream).head.decode("latin-1").partition("\r\n\r\n")
     assert rest == "{}"
     line, *lines = head.split("\r\n")
     fields: dict[str, str] = {}
@@ -66,7 +66,7 @@ def test_an_address_becomes_host_and_target(base_url: str, host: str, target: st
 
 def test_a_key_goes_where_its_provider_looks_for_it() -> None:
     one = upstream("https://api.anthropic.com/v1", kind="anthropic", credentials=[Secret(CANARY)])
-    head = one.request("messages", b"{}", stream=True)[0].decode("latin-1")
+    head = one.request("messages", b"{}", stream=True).head.decode("latin-1")
     assert head.startswith("POST /v1/messages HTTP/1.1\r\n")
     assert f"\r\nx-api-key: {CANARY}\r\n" in head
     assert "\r\nanthropic-version: 2023-06-01\r\n" in head
@@ -125,7 +125,7 @@ def test_no_header_can_smuggle(name: str, value: str) -> None:
         one = upstream(headers={name: Secret(value)})
     except ProviderUnusable:
         return
-    raw = one.request("chat", b"{}", stream=True)[0]
+    raw = one.request("chat", b"{}", stream=True).head
     assert raw.count(b"\r\n\r\n") == 1
     assert raw.replace(b"\r\n", b"").count(b"\n") == 0
     assert raw.replace(b"\r\n", b"").count(b"\r") == 0
@@ -138,7 +138,7 @@ def test_no_credential_can_smuggle(credential: str) -> None:
         one = upstream(credentials=(Secret(credential),))
     except ProviderUnusable:
         return
-    raw = one.request("chat", b"{}", stream=True)[0]
+    raw = one.request("chat", b"{}", stream=True).head
     assert raw.replace(b"\r\n", b"").count(b"\n") == 0
 
 
@@ -146,7 +146,7 @@ def test_no_credential_can_smuggle(credential: str) -> None:
 @given(st.text(max_size=30))
 def test_no_path_can_smuggle(path: str) -> None:
     one = upstream(paths={"chat": f"/{path}"})
-    head = one.request("chat", b"{}", stream=True)[0]
+    head = one.request("chat", b"{}", stream=True).head
     line = head.split(b"\r\n", 1)[0]
     assert line.count(b" ") == 2
     assert line.startswith(b"POST /v1/")
@@ -166,7 +166,7 @@ def test_credentials_take_turns() -> None:
     assert one.credentials == 3
     assert [one.turn() for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
     for stream in (True, False):
-        sent = [one.request("chat", b"{}", stream=stream, credential=at)[0] for at in range(3)]
+        sent = [one.request("chat", b"{}", stream=stream, credential=at).head for at in range(3)]
         assert [b"Bearer key-%c\r\n" % letter in head for letter, head in zip(b"abc", sent, strict=True)] == [True] * 3
 
 
@@ -177,15 +177,18 @@ def test_a_provider_without_credentials_has_one_way_to_be_called() -> None:
 def test_a_small_body_travels_with_its_head_and_a_large_one_is_not_copied() -> None:
     one = upstream()
     small = one.request("chat", b"x" * 1000, stream=True)
-    assert len(small) == 1
+    assert not small.rest
     large = b"x" * 100_000
-    head, body = one.request("chat", large, stream=True)
+    sent = one.request("chat", large, stream=True)
+    (body,) = sent.rest
     assert body is large
-    assert head.endswith(b"content-length: 100000\r\n\r\n")
+    assert sent.head.endswith(b"content-length: 100000\r\n\r\n")
 
 
 def test_a_get_has_no_body() -> None:
-    (raw,) = upstream(credentials=(Secret(CANARY),)).get("/models")
+    sent = upstream(credentials=(Secret(CANARY),)).get("/models")
+    raw = sent.head
+    assert not sent.rest
     assert raw.startswith(b"GET /v1/models HTTP/1.1\r\nhost: h\r\n")
     assert raw.endswith(b"\r\n\r\n")
     assert b"content-" not in raw
@@ -266,11 +269,11 @@ def test_fetch_gives_up_in_time_at_the_cap_and_when_it_is_cancelled() -> None:
 
 def test_a_path_may_name_the_model_and_the_method() -> None:
     one = upstream(kind="gemini", credentials=(Secret(CANARY),))
-    streamed = one.request("gemini", b"{}", stream=True, model="gemini-3-flash")[0].decode()
+    streamed = one.request("gemini", b"{}", stream=True, model="gemini-3-flash").head.decode()
     assert streamed.startswith("POST /v1/models/gemini-3-flash:streamGenerateContent?alt=sse HTTP/1.1\r\n")
     assert f"\r\nx-goog-api-key: {CANARY}\r\n" in streamed
     assert "authorization" not in streamed
-    whole = one.request("gemini", b"{}", stream=False, model="gemini-3-flash")[0].decode()
+    whole = one.request("gemini", b"{}", stream=False, model="gemini-3-flash").head.decode()
     assert whole.startswith("POST /v1/models/gemini-3-flash:generateContent HTTP/1.1\r\n")
 
 
@@ -286,7 +289,7 @@ def test_a_path_may_name_the_model_and_the_method() -> None:
     ],
 )
 def test_a_models_name_cannot_leave_its_place_in_the_path(model: str, target: str) -> None:
-    raw = upstream(kind="gemini").request("gemini", b"{}", stream=False, model=model)[0].decode()
+    raw = upstream(kind="gemini").request("gemini", b"{}", stream=False, model=model).head.decode()
     assert raw.startswith(f"POST /v1/models/{target}:generateContent HTTP/1.1\r\n")
 
 
@@ -295,6 +298,6 @@ def test_heads_for_ever_new_models_are_not_kept_for_ever() -> None:
     for number in range(3 * HEADS_KEPT):
         one.request("gemini", b"{}", stream=False, model=f"m{number}")
     one.request("gemini", b"{}", stream=False, model="x" * (MODEL_KEPT + 1))
-    kept = vars(one)["_posts"]
+    kept = vars(one)["_named"]
     assert 0 < len(kept) <= HEADS_KEPT
-    assert all(len(model) <= MODEL_KEPT for _, _, model, _ in kept)
+    assert all(len(model) <= MODEL_KEPT for _, _, _, model in kept)

@@ -59,14 +59,14 @@ from tidegate.gateway.recourse import Recourse
 from tidegate.gateway.router import Trial
 from tidegate.gateway.snapshot import Path, Snapshot
 from tidegate.gateway.tenant import tenant_of
-from tidegate.gateway.told import rate_limits, wait_told
+from tidegate.gateway.told import content_type, rate_limits, wait_told
 from tidegate.routing.retry import verdict
 from tidegate.upstream.attempt import Attempt
-from tidegate.upstream.connection import Clocks, Headers
+from tidegate.upstream.connection import Clocks
 from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors, jsonio
 from tidegate.wire.events import Usage
-from tidegate.wire.forms import Form, Part, Upload
+from tidegate.wire.forms import Form, Upload
 
 if TYPE_CHECKING:
     from tidegate.dialects.codec import UpstreamDialect
@@ -646,7 +646,6 @@ class Exchange(msgspec.Struct, eq=False):
             clocks = self._lowered(clocks, self._total_s)
         upstream = path.upstream
         endpoint, model = path.destination.endpoint, path.destination.model
-        sent: Sequence[Part]
         if isinstance(body, bytes):
             sent = upstream.request(
                 endpoint,
@@ -665,8 +664,8 @@ class Exchange(msgspec.Struct, eq=False):
             sent,
             self,
             clocks,
-            begun_at=self._received_at,
-            wait_for_event=streams,
+            self._received_at + clocks.longest,
+            streams,
         )
         attempt.start()
 
@@ -766,20 +765,12 @@ class Exchange(msgspec.Struct, eq=False):
 
     # -- what the upstream says ---------------------------------------------------------------------------------
 
-    def upstream_head(self, status: int, headers: Headers) -> None:
+    def upstream_head(self, status: int, head: bytes) -> None:
         try:
             self._status = status
-            content_type = b""
-            limited = False
-            for name, value in headers:
-                if name == b"content-type":
-                    content_type = value
-                elif name.startswith(b"x-ratelimit-"):
-                    limited = True
-            if limited:
-                self._limits = rate_limits(headers)
+            self._limits = rate_limits(head)
             if status >= 400:
-                self._retry_after = wait_told(headers)
+                self._retry_after = wait_told(head)
             # An answer without content type, or with an odd one, is still read as the stream that was asked for; only
             # JSON and HTML are certainly none.
             stream = self._stream
@@ -787,11 +778,13 @@ class Exchange(msgspec.Struct, eq=False):
                 stream is None
                 or status != 200
                 or self._whole
-                or content_type.startswith((b"application/json", b"text/html", b"application/problem+json"))
+                or (kind := content_type(head)).startswith(
+                    (b"application/json", b"text/html", b"application/problem+json")
+                )
             ):
                 self._collected = []
             else:
-                stream.head(content_type)
+                stream.head(kind)
             if self._paused and self._attempt is not None:
                 self._attempt.pause()
         except Exception as bug:

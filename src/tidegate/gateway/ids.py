@@ -30,9 +30,8 @@ class IdSupply:
         self._ready.clear()
 
     def _fill(self) -> None:
-        prefix, digits = self._prefix, 2 * self._size
-        block = binascii.hexlify(os.urandom(BATCH * self._size))
-        self._ready = [prefix + block[at : at + digits] for at in range(0, len(block), digits)]
+        digits = binascii.hexlify(os.urandom(BATCH * self._size), b" ", self._size)
+        self._ready = (self._prefix + digits.replace(b" ", b" " + self._prefix)).split()
 
 
 def following(fresh: str, previous: str, digits: int) -> str:

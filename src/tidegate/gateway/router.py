@@ -5,6 +5,8 @@ import random
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, get_args
 
+import msgspec
+
 from tidegate.config.schema import Config
 from tidegate.gateway.slots import Slots
 from tidegate.routing import retry
@@ -73,12 +75,9 @@ class Router:
     def begin(self, path: "Path", affinity: str, outcomes: Attempts) -> "Trial":
         """An attempt goes to this deployment, in a slot of its provider that is held for it. How it ends is counted in
         `outcomes`."""
-        upstream = path.upstream
-        credential = 0
-        if upstream.credentials > 1:
-            credential = self._credential(path, affinity)
+        now = self._loop.time()
+        credential = self._credential(path, affinity, now) if path.upstream.credentials > 1 else 0
         health = self.health
-        now = self.now()
         if health.has_notes and health.troubled(now):
             health.begin(path.destination.provider, path.destination.model, now)
         path.load.running += 1
@@ -182,7 +181,7 @@ class Router:
             unfit,
         )
 
-    def _credential(self, path: "Path", affinity: str) -> int:
+    def _credential(self, path: "Path", affinity: str, now: float) -> int:
         upstream = path.upstream
         count = upstream.credentials
         if affinity:
@@ -190,25 +189,21 @@ class Router:
         else:
             first = upstream.turn()
             order = [(first + at) % count for at in range(count)]
-        now = self.now()
         if not self.health.has_notes or not self.health.troubled(now):
             return order[0]
         return self.health.credential(path.destination.provider, path.destination.model, order, now)
 
 
-class Trial:
+class Trial(msgspec.Struct, eq=False):
     """One attempt as routing sees it: reported on once, in whatever way it ends."""
 
-    __slots__ = ("_begun_at", "_ended", "_heard", "_outcomes", "_router", "credential", "path")
-
-    def __init__(self, router: Router, path: "Path", credential: int, begun_at: float, outcomes: Attempts) -> None:
-        self._router = router
-        self.path = path
-        self.credential = credential
-        self._begun_at = begun_at
-        self._outcomes = outcomes
-        self._heard = False
-        self._ended = False
+    _router: Router
+    path: "Path"
+    credential: int
+    _begun_at: float
+    _outcomes: Attempts
+    _heard: bool = False
+    _ended: bool = False
 
     def heard(self) -> None:
         """The first event of a stream is there."""
@@ -261,6 +256,7 @@ class Trial:
             return False
         self._ended = True
         self._outcomes[outcome] += 1
-        self.path.load.running -= 1
-        self.path.slots.give_back()
+        path = self.path
+        path.load.running -= 1
+        path.slots.give_back()
         return True

@@ -2,36 +2,44 @@
 
 import email.utils
 import math
+import re
 import time
 
-from tidegate.upstream.connection import Headers
+from tidegate.upstream.head import field, fields_of, last_of
 
-__all__ = ["rate_limits", "wait_told"]
+__all__ = ["content_type", "rate_limits", "wait_told"]
 
 RETRY_AFTER_LIMIT_S = 3600.0
 
 RATE_LIMIT_FIELDS_BYTES = 4096
 """Most bytes of a provider's rate-limit headers that are passed on."""
 
+_CONTENT_TYPE = field(rb"content-type")
+_RATE_LIMIT = re.compile(rb"\nx-(ratelimit-[^:]*):[ \t]*([^\r]*)", re.IGNORECASE)
 
-def rate_limits(headers: Headers) -> bytes:
+
+def content_type(head: bytes) -> bytes:
+    """As the provider gave it; empty where it gave none."""
+    return last_of(head, _CONTENT_TYPE)
+
+
+def rate_limits(head: bytes) -> bytes:
     """The header lines with which the client gets the provider's rate limits, as many as there is room for."""
     room = RATE_LIMIT_FIELDS_BYTES
     lines = []
-    for name, value in headers:
-        if name.startswith(b"x-ratelimit-"):
-            line = b"x-upstream-%b: %b\r\n" % (name[2:], value)
-            room -= len(line)
-            if room < 0:
-                break
-            lines.append(line)
+    for name, value in _RATE_LIMIT.findall(head):
+        line = b"x-upstream-%b: %b\r\n" % (name.lower(), value)
+        room -= len(line)
+        if room < 0:
+            break
+        lines.append(line)
     return b"".join(lines)
 
 
-def wait_told(headers: Headers) -> float | None:
+def wait_told(head: bytes) -> float | None:
     """Seconds after which the provider wants to be asked again. Milliseconds, where it gives them, are exact."""
     found: float | None = None
-    for name, value in headers:
+    for name, value in fields_of(head):
         if name == b"retry-after" and found is None:
             found = _retry_after(value)
         elif name == b"retry-after-ms":

@@ -1,22 +1,24 @@
 """One attempt: a request sent to one provider, its clocks, and a close that nothing can skip."""
 
 import asyncio
-import math
-from collections.abc import Sequence
 
-from tidegate.upstream.connection import Clocks, Connection, Headers, Receiver
+import msgspec
+
+from tidegate.upstream.connection import Clocks, Connection, Receiver
 from tidegate.upstream.encoding import BodyDecoder, decoder_for
+from tidegate.upstream.outgoing import Request
 from tidegate.upstream.pool import Pool
 from tidegate.wire import errors
-from tidegate.wire.forms import Part
 
 __all__ = ["STALE_S", "Attempt"]
 
 STALE_S = 1.0
 """How long after the request a close may come that was already under way when it was sent: a round trip, with some to spare."""
 
+_FORGOTTEN = Request(b"", b"")
 
-class Attempt:
+
+class Attempt(msgspec.Struct, eq=False):
     """Sends `request` over a connection of `pool` and tells `receiver` what comes back.
 
     The receiver hears `upstream_head` at most once, then bodies, then exactly one of `upstream_end` and
@@ -26,52 +28,28 @@ class Attempt:
     One that is closed later has had it read, and what follows is for the routing to decide. Every error names the provider.
     """
 
-    __slots__ = (
-        "_clocks",
-        "_connection",
-        "_decoder",
-        "_done",
-        "_loop",
-        "_opening",
-        "_paused",
-        "_pool",
-        "_receiver",
-        "_request",
-        "_total_at",
-        "_wait_for_event",
-    )
-
-    def __init__(
-        self,
-        pool: Pool,
-        loop: asyncio.AbstractEventLoop,
-        request: Sequence[Part],
-        receiver: Receiver,
-        clocks: Clocks,
-        *,
-        begun_at: float,
-        wait_for_event: bool,
-    ) -> None:
-        """`begun_at` is the loop time from which the total clock counts."""
-        self._pool = pool
-        self._loop = loop
-        self._request = request
-        self._receiver = receiver
-        self._clocks = clocks
-        self._total_at = math.inf if clocks.total is None else begun_at + clocks.total
-        self._wait_for_event = wait_for_event
-        self._connection: Connection | None = None
-        self._opening: asyncio.Task[None] | None = None
-        self._decoder: BodyDecoder | None = None
-        self._paused = False
-        self._done = False
+    pool: Pool
+    loop: asyncio.AbstractEventLoop
+    request: Request
+    receiver: Receiver
+    clocks: Clocks
+    total_at: float
+    """Loop time at which the total clock ends; infinite where it is off."""
+    wait_for_event: bool
+    """The first-event clock runs, until :meth:`saw_event`. Otherwise only the total clock runs until the head has come
+    (design §9, non-streaming calls)."""
+    _connection: Connection | None = None
+    _opening: asyncio.Task[None] | None = None
+    _decoder: BodyDecoder | None = None
+    _paused: bool = False
+    _done: bool = False
 
     def start(self) -> None:
-        connection = self._pool.take()
+        connection = self._connection = self.pool.take()
         if connection is None:
             self._open()
         else:
-            self._use(connection)
+            connection.send(self)
 
     @property
     def sent(self) -> bool:
@@ -85,8 +63,7 @@ class Attempt:
 
     def saw_event(self) -> None:
         """The first event has come: from now on the idle clock runs."""
-        if self._connection is not None:
-            self._connection.saw_event()
+        self.wait_for_event = False
 
     def pause(self) -> None:
         self._paused = True
@@ -119,58 +96,53 @@ class Attempt:
     # -- opening ------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._opening = self._loop.create_task(self._open_and_send())
+        self._opening = self.loop.create_task(self._open_and_send())
 
     async def _open_and_send(self) -> None:
-        seconds = self._clocks.connect
+        seconds = self.clocks.connect
         clock = "connect"
-        left = self._total_at - self._loop.time()
+        left = self.total_at - self.loop.time()
         if left < seconds:
             seconds, clock = left, "total"
         try:
             async with asyncio.timeout(seconds):
-                connection = await self._pool.open()
+                connection = await self.pool.open()
         except TimeoutError:
-            limit = self._clocks.total if clock == "total" else self._clocks.connect
+            limit = self.clocks.total if clock == "total" else self.clocks.connect
             self._failed(errors.UpstreamTimeout(f"no connection within {limit:g} s ({clock} clock).", clock))
         except errors.TidegateError as error:
             self._failed(error)
         except Exception as bug:
             # Nobody waits for this task: an exception that left it would leave the receiver waiting for ever.
-            self._loop.call_exception_handler({"message": "opening a connection failed", "exception": bug})
+            self.loop.call_exception_handler({"message": "opening a connection failed", "exception": bug})
             self._failed(errors.Internal("The gateway failed to open a connection; its log has the details."))
         else:
             self._opening = None
             if self._done:
                 connection.abort()
-            else:
-                self._use(connection)
-
-    def _use(self, connection: Connection) -> None:
-        self._connection = connection
-        if self._paused:
-            connection.pause()
-        # Chunks go straight to the receiver; an encoded body makes a detour through `upstream_body`.
-        deliver = self._receiver.upstream_body
-        connection.send(self._request, self, deliver, self._clocks, self._total_at, wait_for_event=self._wait_for_event)
+                return
+            self._connection = connection
+            if self._paused:
+                connection.pause()
+            connection.send(self)
 
     # -- what the connection tells ------------------------------------------------------------------------------
 
-    def upstream_head(self, status: int, headers: Headers) -> None:
-        self._request = []  # it will not be sent again, and it may be large
+    def upstream_head(self, status: int, head: bytes, *, coded: bool) -> None:
+        """`coded`: the head names a content coding."""
+        self.request = _FORGOTTEN  # it will not be sent again, and it may be large
         if status == 407:
             self._break(errors.UpstreamUnreachable("the proxy refused the request with status 407."))
             return
-        connection = self._connection
-        if connection is not None and connection.encoded:
+        if coded:
             try:
-                self._decoder = decoder_for(headers)
+                self._decoder = decoder_for(head)
             except errors.ProviderError as error:
                 self._break(error)
                 return
-            if self._decoder is not None:
-                connection.deliver = self.upstream_body
-        self._receiver.upstream_head(status, headers)
+            if self._decoder is not None and self._connection is not None:
+                self._connection.deliver = self.upstream_body  # instead of straight to the receiver
+        self.receiver.upstream_head(status, head)
 
     def upstream_body(self, data: bytes) -> None:
         assert self._decoder is not None
@@ -180,7 +152,7 @@ class Attempt:
             self._break(error)
             return
         if plain:
-            self._receiver.upstream_body(plain)
+            self.receiver.upstream_body(plain)
 
     def upstream_end(self) -> None:
         if self._done:
@@ -189,7 +161,7 @@ class Attempt:
             self._failed(errors.UpstreamBroken("its compressed answer was cut."))
             return
         self._done = True
-        self._receiver.upstream_end()
+        self.receiver.upstream_end()
 
     def upstream_failed(self, error: errors.TidegateError) -> None:
         connection = self._connection
@@ -197,7 +169,7 @@ class Attempt:
             connection is not None
             and connection.used
             and connection.fresh
-            and self._loop.time() < connection.started_at + STALE_S
+            and self.loop.time() < connection.started_at + STALE_S
             and not isinstance(error, errors.UpstreamTimeout | errors.InsufficientStorage)
             and not self._done
         ):
@@ -216,5 +188,5 @@ class Attempt:
         if not self._done:
             self._done = True
             if not isinstance(error, errors.Internal | errors.InsufficientStorage):
-                error.message = f"Provider '{self._pool.name}': {error.message}"
-            self._receiver.upstream_failed(error)
+                error.message = f"Provider '{self.pool.name}': {error.message}"
+            self.receiver.upstream_failed(error)

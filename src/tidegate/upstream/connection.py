@@ -7,21 +7,22 @@ receiver that is told of them.
 import asyncio
 import math
 import ssl
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import httptools
 
+from tidegate.upstream.head import CODED, LENGTH, WRAPPED, head_of, rest_of
 from tidegate.upstream.outgoing import Outgoing
 from tidegate.upstream.tls import Tls
 from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors
-from tidegate.wire.forms import Part
 
 if TYPE_CHECKING:
+    from tidegate.upstream.attempt import Attempt
     from tidegate.upstream.pool import Pool
 
-__all__ = ["HEADER_LIMIT", "Clocks", "Connection", "Headers", "Receiver"]
+__all__ = ["HEADER_LIMIT", "Clocks", "Connection", "Receiver"]
 
 HEADER_LIMIT = 64 * 1024
 """Most bytes of response header fields, and of anything else that is not body."""
@@ -32,21 +33,30 @@ DRAIN_LIMIT_S = 1.0
 LOOK_S = 3600.0
 """How often a connection is looked at whose clocks are all off."""
 
-Headers = list[tuple[bytes, bytes]]
-"""Header fields in the order they came, names in lower case."""
+# How far an exchange has come; they are compared by order.
+_IDLE: Final = 0
+"""There is none: whatever comes now was not asked for."""
+_SENT: Final = 1
+"""The request is under way, and no head has begun, or only interim ones have come."""
+_HEAD: Final = 2
+_BODY: Final = 3
+"""The head is there, and all of it is fit to be used."""
+_ENDED: Final = 4
 
 
 class Clocks:
     """The deadlines of a call, in seconds; None switches a clock off. `total` counts from the start of the request, so
     that its attempts share it."""
 
-    __slots__ = ("connect", "first_event", "idle", "shortest", "total")
+    __slots__ = ("connect", "first_event", "idle", "longest", "shortest", "total")
 
     def __init__(self, *, connect: float, first_event: float | None, idle: float | None, total: float | None) -> None:
         self.connect = connect
         self.first_event = first_event
         self.idle = idle
         self.total = total
+        self.longest = math.inf if total is None else total
+        """`total` as a number."""
         self.shortest = min(clock for clock in (first_event, idle, LOOK_S) if clock is not None)
         """The clock among those that start anew while an answer comes which runs out first."""
 
@@ -54,7 +64,8 @@ class Clocks:
 class Receiver(Protocol):
     """Who is told of an answer. No method may raise."""
 
-    def upstream_head(self, status: int, headers: Headers) -> None: ...
+    def upstream_head(self, status: int, head: bytes) -> None:
+        """`head` is for the functions of :mod:`tidegate.upstream.head`."""
 
     def upstream_body(self, data: bytes) -> None: ...
 
@@ -70,13 +81,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_awaited",
         "_dry_bytes",
-        "_ended",
-        "_final_head",
-        "_head_bytes",
+        "_head",
         "_head_since",
-        "_headers",
         "_keep_alive",
         "_loop",
         "_may_write",
@@ -84,129 +91,99 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_pieces",
         "_pool",
+        "_stage",
         "_status",
         "_transport",
         "_until_eof",
-        "awaiting_first_event",
-        "clocks",
+        "attempt",
         "closed",
         "deliver",
         "draining_until",
-        "encoded",
-        "fresh",
         "idle_until",
         "last_read",
         "look_at",
         "on_body",
         "paused",
-        "receiver",
         "started_at",
-        "total_at",
-        "used",
     )
 
     def __init__(self, pool: "Pool", loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self._loop = loop
         self._transport: asyncio.Transport | None = None
+        self._stage = _IDLE
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append
-        self._headers: Headers = []
-        self._head_bytes = 0
-        """Bytes of the reads that brought any of the head: no less than it has. Trailers are added."""
-        self._dry_bytes = 0
-        """Bytes since the last of the body: head, chunk framing, trailers."""
+        self._head = b""
+        """What came of the head, and after it in the same read; nothing once the head is complete."""
         self._head_since = 0.0
+        self._dry_bytes = 0
+        """Bytes of the reads since the last of the body: head, chunk framing, trailers."""
         self._status = 0
-        self._final_head = False
         self._keep_alive = False
         self._until_eof = False
-        self._ended = False
+        """The answer ends with its connection; it is the last one then."""
         self._may_write = True
         self._outgoing: Outgoing | None = None
         """What is left to send of the request; None once the transport has all of it."""
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         """One for all answers of the connection. It refers to its callbacks, and they to it, until the end."""
-        self._awaited = False
-        """An answer, or the rest of one, is to come."""
-        self.receiver: Receiver | None = None
+        self.attempt: Attempt | None = None
+        """Who waits for the answer."""
         self.deliver: Callable[[bytes], None] = _drop
-        self.clocks: Clocks | None = None
-        self.total_at = math.inf
-        self.awaiting_first_event = False
+        """Where its body goes."""
         self.started_at = 0.0
         self.last_read = 0.0
         self.paused = False
-        self.fresh = True
-        """True while not one byte of the present answer has come."""
-        self.used = False
         self.closed = False
-        self.encoded = False
-        """The answer's head names a content coding."""
         self.draining_until = 0.0
         self.idle_until = 0.0
+        """Loop time at which it is closed if nobody takes it from the pool; 0 before it was in there."""
         self.look_at = UNWATCHED
 
     # -- what an attempt does with it ---------------------------------------------------------------------------
 
-    def send(
-        self,
-        request: Sequence[Part],
-        receiver: Receiver,
-        deliver: Callable[[bytes], None],
-        clocks: Clocks,
-        total_at: float,
-        *,
-        wait_for_event: bool,
-    ) -> None:
-        """Start an exchange: `deliver` is given the body, `receiver` is told of everything else. The first part of
-        `request` is its head, and names the origin that this connection leads to, or nothing is sent (P8).
-
-        `wait_for_event` arms the first-event clock until :meth:`saw_event`; without it only the total clock, which ends
-        at loop time `total_at`, runs until the head has come (design §9, non-streaming calls).
-        """
-        self.fresh = True
-        self.started_at = now = self._loop.time()
-        head = request[0]
-        assert isinstance(head, bytes)
-        if not head.startswith(self._pool.host_line, head.find(b"\r\n")):
+    def send(self, attempt: "Attempt") -> None:
+        """Start an exchange: the attempt's receiver is given the body, the attempt itself is told of everything else. The
+        head of its request names the origin that this connection leads to, or nothing is sent (P8)."""
+        self.started_at = self.last_read = now = self._loop.time()
+        self._stage = _SENT
+        self._dry_bytes = 0
+        request, transport = attempt.request, self._transport
+        if request.host_line is not self._pool.host_line and not request.names(self._pool.host_line):
             # Its credential belongs to that other origin. Whatever mistake of ours led here ends here.
             self._shut()
-            receiver.upstream_failed(errors.Internal("The request was made for another origin, and was not sent."))
+            attempt.upstream_failed(errors.Internal("The request was made for another origin, and was not sent."))
             return
-        transport = self._transport
         if transport is None or transport.is_closing():  # closed, and the loop has not told us yet
             self._shut()
-            receiver.upstream_failed(errors.UpstreamBroken("closed the connection."))
+            attempt.upstream_failed(errors.UpstreamBroken("closed the connection."))
             return
-        self.receiver = receiver
-        self.deliver = deliver
-        self.clocks = clocks
-        self.total_at = total_at
-        self.awaiting_first_event = wait_for_event
-        self.last_read = now
-        self._awaited = True
-        self._headers = []
-        self._head_bytes = self._dry_bytes = self._status = 0
-        self._head_since = 0.0
-        self._final_head = self._ended = self._until_eof = False
-        transport.write(head)
-        if len(request) > 1:
-            outgoing = Outgoing(request[1:])
+        self.attempt = attempt
+        self.deliver = attempt.receiver.upstream_body
+        transport.write(request.head)
+        if request.rest:
+            outgoing = Outgoing(request.rest)
             if not outgoing.done:
                 self._outgoing = outgoing
                 self._send_more()
         # From now on there is a look at least once in the shortest clock (see `check`). Whatever starts a clock anew in
         # between leaves the next look in time, so that only this place and `release` ask for one.
-        look_at = now + clocks.shortest
-        if look_at > total_at:
-            look_at = total_at
+        look_at = now + attempt.clocks.shortest
+        if look_at > attempt.total_at:
+            look_at = attempt.total_at
         if self.look_at > look_at:
             self._pool.wheel.watch(self, look_at)
 
-    def saw_event(self) -> None:
-        """The first event is there: from now on the idle clock runs."""
-        self.awaiting_first_event = False
+    @property
+    def used(self) -> bool:
+        """Whether it has carried an exchange before."""
+        return self.idle_until > 0
+
+    @property
+    def fresh(self) -> bool:
+        """Whether not one byte of the present answer has come."""
+        return self._stage == _SENT and not self._dry_bytes
 
     def pause(self) -> None:
         """Stop reading: the client does not keep up."""
@@ -219,15 +196,15 @@ class Connection(asyncio.Protocol):
             self.paused = False
             # Silence was ours as long as we did not read.
             now = self.last_read = self._loop.time()
-            if self.awaiting_first_event:
+            if self.attempt is not None and self.attempt.wait_for_event:
                 self.started_at = now
             self._transport.resume_reading()
 
     def release(self) -> None:
         """The receiver has all it needs. Reuse the connection if the rest of the answer ends soon, else close it."""
-        self.receiver = None
+        self.attempt = None
         self.deliver = _drop
-        if self._ended or self.closed:
+        if self._stage == _ENDED or self.closed:
             return
         if self._outgoing is not None:
             self._shut()  # nobody keeps the rest of the request
@@ -237,8 +214,8 @@ class Connection(asyncio.Protocol):
         self._pool.wheel.watch(self, self.draining_until)
 
     def abort(self) -> None:
-        """Close at once, whatever is under way; the receiver hears nothing more."""
-        self.receiver = None
+        """Close at once, whatever is under way; the attempt hears nothing more."""
+        self.attempt = None
         self.deliver = _drop
         self._shut()
 
@@ -255,13 +232,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_read = self._loop.time()
-        self.fresh = False
-        parser = self._parser
-        if parser is None or not self._awaited:
+        parser, stage = self._parser, self._stage
+        if parser is None or stage == _IDLE:
             self._shut()  # bytes that nobody asked for: an answer to nothing cannot be told from one to our next request
             return
-        if not self._final_head:
-            self._head_bytes += len(data)
+        if stage < _BODY:
+            self._head += data
         problem: errors.TidegateError | None = None
         try:
             parser.feed_data(data)
@@ -270,12 +246,14 @@ class Connection(asyncio.Protocol):
         pieces = self._pieces
         if pieces:
             self._dry_bytes = 0
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
+            body = pieces.pop()
+            if pieces:
+                body = b"".join((*pieces, body))
+                pieces.clear()
             self.deliver(body)
-        elif not self._ended:
+        elif self._stage != _ENDED:
             self._on_dry_read(len(data))
-        if self._ended:
+        if self._stage == _ENDED:
             if problem is not None:
                 self._keep_alive = False  # what follows the answer makes nothing wrong but the connection
             self._finish()
@@ -283,8 +261,8 @@ class Connection(asyncio.Protocol):
             self._fail(problem)
 
     def eof_received(self) -> bool:
-        if self._awaited and self._until_eof and not self.closed and self._closed_on_purpose():
-            self._ended = True
+        if self._stage == _BODY and self._until_eof and not self.closed and self._closed_on_purpose():
+            self._stage = _ENDED
             self._finish()
         else:
             self._closed_by_peer(None)
@@ -337,60 +315,47 @@ class Connection(asyncio.Protocol):
     def _refused(self) -> bool:
         """The answer has come before its request was sent, and is an error: the rest would be for nothing (RFC 9112
         §9.6)."""
-        return self._final_head and self._status >= 400
+        return self._stage >= _BODY and self._status >= 400
 
     # -- parser callbacks ---------------------------------------------------------------------------------------
 
+    # There is none for a field: nothing is called for those that nobody reads. See `tidegate.upstream.head`.
+
     def on_message_begin(self) -> None:
-        if self._ended:
+        if self._stage == _ENDED:
             raise errors.UpstreamBroken("sent a second answer to one request.")
+        self._stage = _HEAD
         self._head_since = self.last_read
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._final_head:
-            self._headers.append((name.lower(), value))
-            return
-        # A trailer field, which nothing here asked for (RFC 9110 §6.5.1).
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > HEADER_LIMIT:
-            raise _head_too_long()
-
     def on_headers_complete(self) -> None:
-        assert self._parser is not None
-        if self._head_bytes > HEADER_LIMIT:
-            self._head_bytes = sum(len(name) + len(value) + 4 for name, value in self._headers)
-            if self._head_bytes > HEADER_LIMIT:
-                raise _head_too_long()
-        status = self._parser.get_status_code()
-        self._status = status
+        parser = self._parser
+        assert parser is not None
+        self._status = status = parser.get_status_code()
         if status < 200:
             if status < 100:
                 raise errors.UpstreamBroken(f"answered with the impossible status {status:03}.")
             return
-        self._final_head = True
-        self._keep_alive = self._parser.should_keep_alive()
-        self.encoded = False
-        length_known = status in (204, 304)
-        for name, value in self._headers:
-            if name == b"content-length":
-                length_known = True
-            elif name == b"transfer-encoding":
-                length_known = True
-                if value.strip().lower() != b"chunked":  # RFC 9112 §7: we offered no other coding in TE
-                    raise errors.UpstreamBroken("answered in a transfer coding other than chunked.")
-            elif name == b"content-encoding":
-                self.encoded = True
-        self._until_eof = not length_known
-        receiver = self.receiver
-        if receiver is not None:
-            receiver.upstream_head(status, self._headers)
+        head = head_of(self._head)
+        self._head = b""
+        if len(head) > HEADER_LIMIT:
+            raise _head_too_long()
+        coded = CODED.search(head) is not None
+        if coded and WRAPPED.search(head) is not None:  # RFC 9112 §7: we offered no other coding in TE
+            raise errors.UpstreamBroken("answered in a transfer coding other than chunked.")
+        self._stage = _BODY
+        self._keep_alive = parser.should_keep_alive()
+        if not self._keep_alive:
+            self._until_eof = status not in (204, 304) and LENGTH.search(head) is None
+        attempt = self.attempt
+        if attempt is not None:
+            attempt.upstream_head(status, head, coded=coded)
 
     def on_message_complete(self) -> None:
-        if self._final_head:
-            self._ended = True
+        if self._stage == _BODY:
+            self._stage = _ENDED
         else:  # an interim answer (RFC 9110 §15.2)
-            self._headers = []
-            self._head_since = 0.0
+            self._stage = _SENT
+            self._head = rest_of(self._head)
 
     def _on_dry_read(self, size: int) -> None:
         """A read brought neither body nor end. An endless line would otherwise grow in the parser unseen."""
@@ -398,7 +363,7 @@ class Connection(asyncio.Protocol):
         if self._dry_bytes > HEADER_LIMIT:
             self._fail(
                 errors.UpstreamBroken(f"sent more than {HEADER_LIMIT} bytes of chunk framing.")
-                if self._final_head
+                if self._stage >= _BODY
                 else _head_too_long()
             )
 
@@ -420,54 +385,51 @@ class Connection(asyncio.Protocol):
         """The wheel's look: fire the first clock that has run out."""
         if self.closed:
             return None
-        if not self._awaited:
+        if self._stage == _IDLE:
             if now >= self.idle_until:
                 self._shut()
                 return None
             return self.idle_until
-        if self.receiver is None:
+        attempt = self.attempt
+        if attempt is None:
             if now >= self.draining_until:
                 self._shut()
                 return None
             return self.draining_until
-        due = self._deadline()
+        due = self._deadline(attempt)
         if due > now:
             # A clock that starts anew after this look runs at least as long as the shortest one.
-            assert self.clocks is not None
-            return min(due, now + self.clocks.shortest)
-        self._fail(self._timeout(now))
+            return min(due, now + attempt.clocks.shortest)
+        self._fail(self._timeout(attempt, now))
         return None
 
-    def _deadline(self) -> float:
+    def _deadline(self, attempt: "Attempt") -> float:
         """Loop time at which the first clock runs out, as things stand."""
-        clocks = self.clocks
-        assert clocks is not None
-        due = self.total_at
+        clocks, due = attempt.clocks, attempt.total_at
         if self.paused:
             return due
-        if self.awaiting_first_event or (self._outgoing is not None and not self._final_head):
+        if attempt.wait_for_event or (self._outgoing is not None and self._stage < _BODY):
             if clocks.first_event is not None:
                 due = min(due, self.started_at + clocks.first_event)
         elif clocks.idle is not None:
-            if self._final_head:
+            if self._stage >= _BODY:
                 due = min(due, self.last_read + clocks.idle)
-            elif self._head_since:
+            elif self._stage == _HEAD:
                 # A head comes in one piece. Byte by byte it would renew the gap for ever, and no clock but the total
                 # one, which can be off, would see it.
                 due = min(due, self._head_since + clocks.idle)
         return due
 
-    def _timeout(self, now: float) -> errors.TidegateError:
-        clocks = self.clocks
-        assert clocks is not None
-        if now >= self.total_at:
+    def _timeout(self, attempt: "Attempt", now: float) -> errors.TidegateError:
+        clocks = attempt.clocks
+        if now >= attempt.total_at:
             return errors.UpstreamTimeout(f"no complete answer within {clocks.total:g} s (total clock).", "total")
         outgoing = self._outgoing
         if outgoing is not None and outgoing.fetching:
             return errors.InsufficientStorage(
                 f"The upload cannot be read again: the disk gave nothing for {clocks.first_event:g} s (first_event clock)."
             )
-        if self.awaiting_first_event or (outgoing is not None and not self._final_head):
+        if attempt.wait_for_event or (outgoing is not None and self._stage < _BODY):
             if outgoing is not None:
                 return errors.UpstreamTimeout(
                     f"took no more of the request for {clocks.first_event:g} s (first_event clock).", "first_event"
@@ -475,37 +437,36 @@ class Connection(asyncio.Protocol):
             return errors.UpstreamTimeout(
                 f"no event within {clocks.first_event:g} s (first_event clock).", "first_event"
             )
-        if not self._final_head:
+        if self._stage < _BODY:
             return errors.UpstreamTimeout(f"no complete head within {clocks.idle:g} s (idle clock).", "idle")
         return errors.UpstreamTimeout(f"silent for {clocks.idle:g} s (idle clock).", "idle")
 
     # -- endings ------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        """The answer has ended: the connection is free, then the receiver is told, who may take it again at once."""
+        """The answer has ended: the connection is free, then the attempt is told, whose receiver may take it again at
+        once."""
         if self.closed:
             return
-        receiver = self.receiver
-        self.receiver = None
+        attempt = self.attempt
+        self.attempt = None
         self.deliver = _drop
-        self._awaited = False
-        self.used = True
+        self._stage = _IDLE
         if self.paused:
             self.resume()
         transport = self._transport
         if (
             self._keep_alive
-            and not self._until_eof
-            and transport is not None
             # An answer to a request that is not wholly sent: the rest of it would stand before the next one.
             and self._outgoing is None
+            and transport is not None
             and not transport.get_write_buffer_size()
         ):
             self._pool.put(self)
         else:
             self._shut()
-        if receiver is not None:
-            receiver.upstream_end()
+        if attempt is not None:
+            attempt.upstream_end()
 
     def _closed_on_purpose(self) -> bool:
         """False when TLS ended without close_notify: anybody may have cut an answer that ends with its connection
@@ -519,18 +480,17 @@ class Connection(asyncio.Protocol):
         self._fail(errors.UpstreamBroken(f"closed the connection before its answer was complete{reason}."))
 
     def _fail(self, error: errors.TidegateError) -> None:
-        receiver = self.receiver
-        self.receiver = None
+        attempt = self.attempt
+        self.attempt = None
         self.deliver = _drop
         self._shut()
-        if receiver is not None:
-            receiver.upstream_failed(error)
+        if attempt is not None:
+            attempt.upstream_failed(error)
 
     def _shut(self) -> None:
         if self.closed:
             return
         self.closed = True
-        self._awaited = False
         self._parser = None
         self._outgoing = None
         self._pool.wheel.forget(self)

@@ -2,7 +2,7 @@
 
 import zlib
 
-from tidegate.upstream.connection import Headers
+from tidegate.upstream.head import field
 from tidegate.wire import errors
 
 __all__ = ["RATIO_LIMIT", "BodyDecoder", "decoder_for"]
@@ -13,6 +13,7 @@ RATIO_LIMIT = 200
 _FREE_BYTES = 1024 * 1024
 _STEP_BYTES = 256 * 1024
 _GZIP, _ZLIB, _RAW = 31, 15, -15
+_CODING = field(rb"content-encoding")
 _WINDOW = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": _ZLIB}
 
 
@@ -66,15 +67,14 @@ class BodyDecoder:
         return plain
 
 
-def decoder_for(headers: Headers) -> BodyDecoder | None:
+def decoder_for(head: bytes) -> BodyDecoder | None:
     """The decoder that `content-encoding` asks for; None for identity. Raises UpstreamBroken for codings we lack."""
     codings: list[bytes] = []
-    for name, value in headers:
-        if name == b"content-encoding":
-            for part in value.split(b","):
-                coding = part.strip().lower()
-                if coding not in (b"", b"identity"):
-                    codings.append(coding)
+    for value in _CODING.findall(head):
+        for part in value.split(b","):
+            coding = part.strip().lower()
+            if coding not in (b"", b"identity"):
+                codings.append(coding)
     if not codings:
         return None
     window = _WINDOW.get(codings[0])

@@ -5,7 +5,9 @@ import asyncio
 import msgspec
 
 from tidegate.upstream.attempt import Attempt
-from tidegate.upstream.connection import Clocks, Headers
+from tidegate.upstream.connection import Clocks
+from tidegate.upstream.head import Headers, fields_of
+from tidegate.upstream.outgoing import Request
 from tidegate.upstream.pool import Pool
 from tidegate.wire import errors
 
@@ -26,12 +28,12 @@ class Fetched(msgspec.Struct, frozen=True):
         return next((value for one, value in reversed(self.headers) if one == name), b"")
 
 
-async def fetch(pool: Pool, request: list[bytes], *, timeout_s: float, body_limit: int = BODY_LIMIT) -> Fetched:
+async def fetch(pool: Pool, request: Request, *, timeout_s: float, body_limit: int = BODY_LIMIT) -> Fetched:
     """Send `request` and return what comes back. Raises TidegateError."""
     loop = asyncio.get_running_loop()
     answer = _Answer(loop, body_limit)
     clocks = Clocks(connect=timeout_s, first_event=None, idle=timeout_s, total=timeout_s)
-    attempt = Attempt(pool, loop, request, answer, clocks, begun_at=loop.time(), wait_for_event=False)
+    attempt = Attempt(pool, loop, request, answer, clocks, loop.time() + timeout_s, wait_for_event=False)
     answer.attempt = attempt
     attempt.start()
     try:
@@ -52,9 +54,9 @@ class _Answer:
         self._headers: Headers = []
         self._body = bytearray()
 
-    def upstream_head(self, status: int, headers: Headers) -> None:
+    def upstream_head(self, status: int, head: bytes) -> None:
         self._status = status
-        self._headers = headers
+        self._headers = fields_of(head)
 
     def upstream_body(self, data: bytes) -> None:
         self._body += data

@@ -16,6 +16,7 @@ from tidegate import __version__
 from tidegate.upstream.addresses import refusal
 from tidegate.upstream.egress import Resolver, Route, system_resolver, tls_context
 from tidegate.upstream.fetch import Fetched, fetch
+from tidegate.upstream.outgoing import Request
 from tidegate.upstream.pool import Pool
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire import errors
@@ -143,7 +144,10 @@ class MediaFetcher:
         )
         try:
             return await fetch(
-                pool, [head.encode("ascii")], timeout_s=self._policy.timeout_s, body_limit=self._policy.max_bytes
+                pool,
+                Request(b"", head.encode("ascii")),
+                timeout_s=self._policy.timeout_s,
+                body_limit=self._policy.max_bytes,
             )
         except errors.TidegateError as error:
             failure = _refused if isinstance(error, _Forbidden) else _failed

@@ -1,16 +1,36 @@
-"""What is left to send of one request, in pieces that fit a transport's buffer."""
+"""A request, and what is left to send of one, in pieces that fit a transport's buffer."""
 
 from collections.abc import Callable, Sequence
+
+import msgspec
 
 from tidegate.wire.errors import TidegateError
 from tidegate.wire.forms import Part
 
-__all__ = ["PIECE_BYTES", "Outgoing"]
+__all__ = ["PIECE_BYTES", "Outgoing", "Request"]
 
 PIECE_BYTES = 256 * 1024
 """A longer request goes out in pieces of this size: TLS would encrypt, and hold a second time, all of it at once."""
 
 Piece = bytes | memoryview
+
+
+class Request(msgspec.Struct, frozen=True):
+    """All that is sent in one exchange: the head, perhaps with the body in the same piece, and the rest."""
+
+    host_line: bytes
+    """The pool's, if the head was made with it; its identity tells that. Whoever makes a head in another way leaves it
+    empty."""
+    head: bytes
+    rest: Sequence[Part] = ()
+
+    def names(self, host_line: bytes) -> bool:
+        """Whether this line is where a host is to be: behind the first one."""
+        return self.head.startswith(host_line, self.head.find(b"\r\n"))
+
+    def __repr__(self) -> str:
+        """Without the credential that is in it (P8)."""
+        return f"{type(self).__name__}({len(self.head)} bytes)"
 
 
 class Outgoing:

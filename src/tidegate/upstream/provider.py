@@ -14,10 +14,11 @@ from tidegate.config.schema import ProviderConfig
 from tidegate.dialects.dialect import Destination, Endpoint
 from tidegate.providers.record import Provider
 from tidegate.upstream.egress import Resolver, Route, tls_context
+from tidegate.upstream.outgoing import Request
 from tidegate.upstream.pool import Pool
 from tidegate.upstream.proxy import Proxy, proxy_from_environment
 from tidegate.upstream.wheel import Wheel
-from tidegate.wire.forms import Part, Upload
+from tidegate.wire.forms import Upload
 
 __all__ = ["MAX_CONNECTIONS", "ProviderUnusable", "Upstream"]
 
@@ -108,7 +109,10 @@ class Upstream:
         self._fixed = [self._fields(credential) for credential in credentials or [None]]
         self._operators = frozenset(header.lower().encode("latin-1") for header in config.headers)
         self._naming = frozenset(endpoint for endpoint, path in self.record.paths.items() if "{model}" in path)
-        self._posts: dict[tuple[Endpoint, bool, str, str], list[bytes]] = {}
+        self._posts: dict[tuple[Endpoint, bool, str], list[bytes]] = {}
+        """The heads of requests, up to the length of their body, by endpoint and operation, of paths that name no model."""
+        self._named: dict[tuple[Endpoint, bool, str, str], list[bytes]] = {}
+        """Those of paths that do: as many as may be kept."""
 
     def request(
         self,
@@ -120,47 +124,44 @@ class Upstream:
         operation: str = "",
         relayed: Sequence[tuple[bytes, bytes]] = (),
         credential: int = 0,
-    ) -> list[bytes]:
+    ) -> Request:
         """A POST to `endpoint`, head and body, with the credential in that position. `model` is for paths that name it,
         `operation` comes behind the path; where that names a method, it is the method. `relayed` are header fields of the client, fit to be sent: they replace those
         that every call to the provider has, but not the operator's."""
-        head = self._head(endpoint, model, operation, credential, stream=stream)
-        size = len(body)
+        heads = self._posts.get((endpoint, stream, operation)) or self._posting(endpoint, stream, operation, model)
+        head = heads[credential]
         if relayed:
             head = self._with(head, relayed)
+        size = len(body)
         if size < JOINED_BYTES:
-            return [b"%b%d\r\n\r\n%b" % (head, size, body)]
-        return [b"%b%d\r\n\r\n" % (head, size), body]
+            return Request(self.pool.host_line, b"%b%d\r\n\r\n%b" % (head, size, body))
+        return Request(self.pool.host_line, b"%b%d\r\n\r\n" % (head, size), (body,))
 
     def upload(
         self, endpoint: Endpoint, body: Upload, *, stream: bool, model: str = "", credential: int = 0
-    ) -> Sequence[Part]:
+    ) -> Request:
         """The same with a body in parts, whose answer may be of any type unless it streams."""
-        head = self._head(endpoint, model, "", credential, stream=stream)
+        heads = self._posts.get((endpoint, stream, "")) or self._posting(endpoint, stream, "", model)
+        head = heads[credential]
         fields = {b"content-type: ": body.content_type, **({} if stream else {b"accept: ": b"*/*"})}
         first, host, *lines = head.split(b"\r\n")
         kept = (line for line in lines if not line.startswith(tuple(fields)))
         head = b"\r\n".join((first, host, *(name + value for name, value in fields.items()), *kept))
-        return [b"%b%d\r\n\r\n" % (head, body.size), *body.parts]
+        return Request(self.pool.host_line, b"%b%d\r\n\r\n" % (head, body.size), body.parts)
 
     def turn(self) -> int:
         """The position of the credential whose turn it is."""
         return next(self._turns)
-
-    def _head(self, endpoint: Endpoint, model: str, operation: str, credential: int, *, stream: bool) -> bytes:
-        key = (endpoint, stream, model if endpoint in self._naming else "", operation)
-        heads = self._posts.get(key) or self._posting(key)
-        return heads[credential]
 
     def path_of(self, destination: Destination) -> str:
         """The path, as the provider sees it, of requests that go there."""
         path = self.record.paths[destination.endpoint].partition(":{method}")[0]
         return self._base_path + path.replace("{model}", destination.model)
 
-    def get(self, path: str) -> list[bytes]:
+    def get(self, path: str) -> Request:
         """A GET of `path` below the base URL."""
         heads = self._heads("GET", path, "application/json")
-        return [heads[next(self._turns)] + b"\r\n"]
+        return Request(self.pool.host_line, heads[next(self._turns)] + b"\r\n")
 
     @property
     def proxy(self) -> Proxy | None:
@@ -177,50 +178,53 @@ class Upstream:
         """Close idle connections; running exchanges end by themselves."""
         self.pool.close()
 
-    def _posting(self, key: tuple[Endpoint, bool, str, str]) -> list[bytes]:
+    def _posting(self, endpoint: Endpoint, stream: bool, operation: str, model: str) -> list[bytes]:
         """The heads of requests to one endpoint, up to the length of their body; kept, within limits."""
-        endpoint, stream, model, operation = key
         path = self.record.paths[endpoint]
         if endpoint not in self._naming:
-            path += operation
-        else:
-            method = "streamGenerateContent?alt=sse" if stream else operation.removeprefix(":") or "generateContent"
-            path = path.replace("{method}", method).replace("{model}", quote(model, safe=""))
-        accept = "*/*" if endpoint == "speech" else "text/event-stream" if stream else "application/json"
-        heads = [b"%bcontent-length: " % head for head in self._heads("POST", path, accept)]
+            heads = self._posts[endpoint, stream, operation] = self._post_heads(endpoint, stream, path + operation)
+            return heads
+        key = (endpoint, stream, operation, model)
+        kept = self._named.get(key)
+        if kept is not None:
+            return kept
+        method = "streamGenerateContent?alt=sse" if stream else operation.removeprefix(":") or "generateContent"
+        path = path.replace("{method}", method).replace("{model}", quote(model, safe=""))
+        heads = self._post_heads(endpoint, stream, path)
         if len(model) <= MODEL_KEPT:
-            if len(self._posts) >= HEADS_KEPT:
-                self._posts.clear()  # clients choose what models a path names
-            self._posts[key] = heads
+            if len(self._named) >= HEADS_KEPT:
+                self._named.clear()  # clients choose what models a path names
+            self._named[key] = heads
         return heads
+
+    def _post_heads(self, endpoint: Endpoint, stream: bool, path: str) -> list[bytes]:
+        accept = "*/*" if endpoint == "speech" else "text/event-stream" if stream else "application/json"
+        return [b"%bcontent-length: " % head for head in self._heads("POST", path, accept)]
 
     def _with(self, head: bytes, relayed: Iterable[tuple[bytes, bytes]]) -> bytes:
         """`head`, which ends where the length of the body is to stand, with fields of the client."""
-        first, *lines = head.split(b"\r\n")
+        first, host, *lines = head.split(b"\r\n")
         last = lines.pop()
         for name, value in relayed:
             if name not in self._operators:
                 prefix = name + b": "
                 lines = [line for line in lines if not line.startswith(prefix)]
                 lines.append(prefix + value)
-        return b"\r\n".join((first, *lines, last))
+        return b"\r\n".join((first, host, *lines, last))
 
     def _heads(self, method: str, path: str, accept: str) -> list[bytes]:
         """The head of a request with each of the credentials, without its last, empty line."""
         target = quote(self._base_path + path, safe=_TARGET)
         if self._proxy is not None and self._scheme == "http":  # RFC 9112 §3.2.2: absolute-form
             target = f"http://{self._authority}{target}"
-        ours = {
-            "host": self._authority,
-            "accept": accept,
-            "accept-encoding": "identity",
-        }
+        ours = {"accept": accept, "accept-encoding": "identity"}
         if method == "POST":
             ours["content-type"] = "application/json"
         heads = []
         for fixed in self._fixed:
             fields = "".join(f"{name}: {value}\r\n" for name, value in {**ours, **fixed}.items())
-            heads.append(f"{method} {target} HTTP/1.1\r\n{fields}".encode("latin-1"))
+            line = f"{method} {target} HTTP/1.1"
+            heads.append(line.encode("latin-1") + self.pool.host_line + fields.encode("latin-1"))
         return heads
 
     def _fields(self, credential: str | None) -> dict[str, str]:
