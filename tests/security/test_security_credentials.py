@@ -18,6 +18,7 @@ from tidegate.config.schema import ProviderConfig
 from tidegate.config.secret import Secret
 from tidegate.upstream.attempt import Attempt
 from tidegate.upstream.connection import Clocks
+from tidegate.upstream.outgoing import Request
 from tidegate.upstream.provider import ProviderUnusable, Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire import errors
@@ -71,7 +72,16 @@ def test_a_request_made_for_one_origin_is_not_written_to_another(warm: bool) -> 
             assert not heard
             assert (await theirs.fetch()).body == b"ok"
             assert CANARY.encode() not in b"".join(heard)
-            assert (await attempt(mine, mine.upstream.request("chat", b"{}", stream=False))).body == b"ok"
+            made = mine.upstream.request("chat", b"{}", stream=False)
+            assert CANARY not in repr(made)
+            assert (await attempt(mine, made)).body == b"ok"
+
+            # One whose maker does not say what it was made for is looked at.
+            unmarked = Request(b"", made.head)
+            answer = await attempt(theirs, unmarked)
+            assert "another origin" in (answer.error.message if answer.error else "")
+            assert CANARY.encode() not in b"".join(heard)
+            assert (await attempt(mine, unmarked)).body == b"ok"
 
     run(scenario)
 
@@ -91,7 +101,9 @@ def test_of_two_origins_only_the_own_one_takes_a_request(own: str, other: str) -
     mine, theirs = made(own), made(other)
     if mine is None or theirs is None:
         return
-    head = mine.request("chat", b"{}", stream=True).head
+    sent = mine.request("chat", b"{}", stream=True)
+    assert sent.host_line is mine.pool.host_line
+    head = sent.head
     assert head.startswith(mine.pool.host_line, head.find(b"\r\n"))
     assert head.lower().count(b"\r\nhost:") == 1
     assert head.count(CANARY.encode()) == 1

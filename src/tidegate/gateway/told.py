@@ -25,15 +25,13 @@ def content_type(head: bytes) -> bytes:
 
 def rate_limits(head: bytes) -> bytes:
     """The header lines with which the client gets the provider's rate limits, as many as there is room for."""
-    room = RATE_LIMIT_FIELDS_BYTES
-    lines = []
-    for name, value in _RATE_LIMIT.findall(head):
-        line = b"x-upstream-%b: %b\r\n" % (name.lower(), value)
-        room -= len(line)
-        if room < 0:
-            break
-        lines.append(line)
-    return b"".join(lines)
+    found = _RATE_LIMIT.findall(head)
+    if not found:
+        return b""
+    lines = b"".join([b"x-upstream-%b: %b\r\n" % (name.lower(), value) for name, value in found])
+    if len(lines) <= RATE_LIMIT_FIELDS_BYTES:
+        return lines
+    return lines[: lines.rfind(b"\n", 0, RATE_LIMIT_FIELDS_BYTES) + 1]
 
 
 def wait_told(head: bytes) -> float | None:

@@ -345,7 +345,7 @@ class Connection(asyncio.Protocol):
         self._stage = _BODY
         self._keep_alive = parser.should_keep_alive()
         if not self._keep_alive:
-            self._until_eof = status not in (204, 304) and LENGTH.search(head) is None
+            self._until_eof = LENGTH.search(head) is None
         attempt = self.attempt
         if attempt is not None:
             attempt.upstream_head(status, head, coded=coded)

@@ -30,29 +30,32 @@ class Watched(Protocol):
 class Wheel:
     """Calls `check` on each watched object no later than one bucket after the time it asked for."""
 
-    __slots__ = ("_armed_slot", "_buckets", "_due", "_loop", "_timer")
+    __slots__ = ("_armed_at", "_buckets", "_due", "_loop", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._buckets: dict[int, set[Watched]] = {}
-        self._due: list[int] = []
-        self._armed_slot = -1
+        self._buckets: dict[float, set[Watched]] = {}
+        """By the loop time of their look: the end of the bucket."""
+        self._due: list[float] = []
+        """The same times, as a heap."""
+        self._armed_at = UNWATCHED
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, item: Watched, at: float) -> None:
         """Look at `item` at loop time `at`. An earlier look that is already planned stays and serves for both."""
-        slot = int(at / BUCKET_S) + 1
+        at = _end_of_bucket(at)
         planned = item.look_at
-        if planned <= slot * BUCKET_S:
+        if planned <= at:
             return
         if planned != UNWATCHED:
-            self._buckets[round(planned / BUCKET_S)].discard(item)
-        self._place(item, slot)
+            self._buckets[planned].discard(item)
+        self._place(item, at)
 
     def forget(self, item: Watched) -> None:
         """Stop watching `item`; harmless when it is not watched."""
-        if item.look_at != UNWATCHED:
-            self._buckets[round(item.look_at / BUCKET_S)].discard(item)
+        planned = item.look_at
+        if planned != UNWATCHED:
+            self._buckets[planned].discard(item)
             item.look_at = UNWATCHED
 
     def close(self) -> None:
@@ -65,42 +68,42 @@ class Wheel:
         self._buckets.clear()
         self._due.clear()
 
-    def _place(self, item: Watched, slot: int) -> None:
-        item.look_at = slot * BUCKET_S
-        bucket = self._buckets.get(slot)
+    def _place(self, item: Watched, at: float) -> None:
+        item.look_at = at
+        bucket = self._buckets.get(at)
         if bucket is None:
-            self._buckets[slot] = {item}
-            heapq.heappush(self._due, slot)
+            self._buckets[at] = {item}
+            heapq.heappush(self._due, at)
         else:
             bucket.add(item)
-        if self._armed_slot < 0 or slot < self._armed_slot:
-            self._arm(slot)
+        if at < self._armed_at:
+            self._arm(at)
 
-    def _arm(self, slot: int) -> None:
+    def _arm(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._armed_slot = slot
-        self._timer = self._loop.call_at(slot * BUCKET_S, self._turn)
+        self._armed_at = at
+        self._timer = self._loop.call_at(at, self._turn)
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._armed_slot = -1
+        self._armed_at = UNWATCHED
 
     def _turn(self) -> None:
         self._timer = None
-        self._armed_slot = 0  # nothing is armed by what the checks below watch; the end of the turn does it once
+        self._armed_at = -math.inf  # nothing is armed by what the checks below watch; the end of the turn does it once
         now = self._loop.time()
-        current = int(now / BUCKET_S)
+        later = _end_of_bucket(now)
         due = self._due
-        while due and due[0] <= current:
-            slot = heapq.heappop(due)
+        while due and due[0] < later:
+            at = heapq.heappop(due)
             # A check may forget or move others of its own bucket: the bucket stays in place until it is empty.
-            bucket = self._buckets[slot]
+            bucket = self._buckets[at]
             while bucket:
-                self._look(bucket.pop(), now, current)
-            self._buckets.pop(slot, None)
+                self._look(bucket.pop(), now)
+            self._buckets.pop(at, None)
         # Buckets whose items were all forgotten need no timer.
         while due and not self._buckets[due[0]]:
             del self._buckets[heapq.heappop(due)]
@@ -109,7 +112,7 @@ class Wheel:
         else:
             self._disarm()
 
-    def _look(self, item: Watched, now: float, current: int) -> None:
+    def _look(self, item: Watched, now: float) -> None:
         item.look_at = UNWATCHED
         try:
             again = item.check(now)
@@ -118,4 +121,8 @@ class Wheel:
             self._loop.call_exception_handler({"message": f"{type(item).__name__}.check failed", "exception": bug})
             return
         if again is not None and item.look_at == UNWATCHED:
-            self._place(item, max(int(again / BUCKET_S), current) + 1)
+            self._place(item, _end_of_bucket(max(again, now)))
+
+
+def _end_of_bucket(at: float) -> float:
+    return (int(at / BUCKET_S) + 1) * BUCKET_S
