@@ -1,5 +1,6 @@
 """Our own headers, those of the provider that become ours, and those that never do."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.support.api import ENDPOINTS, Api
 from tests.support.canned import Canned, json_answer
 from tests.support.running import Running
+from tidegate.gateway.told import RATE_LIMIT_FIELDS_BYTES, rate_limits
 
 COMPLETION = {
     "id": "c",
@@ -102,6 +104,16 @@ def test_limits_of_the_provider_are_shown_as_the_providers(status: str) -> None:
     assert "x-ratelimit-limit-requests" not in headers
     assert "set-cookie" not in headers
     assert "server" not in headers
+
+
+@pytest.mark.security("SEC-API10-HEADERS")
+@pytest.mark.parametrize("size", [1, 50, 997, 5000])
+def test_of_more_limits_than_there_is_room_for_the_first_are_shown(size: int) -> None:
+    given = [b"x-ratelimit-%d: %b\r\n" % (number, b"v" * size) for number in range(300)]
+    shown = rate_limits(b"HTTP/1.1 200 OK\r\n" + b"".join(given))
+    fits = list(itertools.accumulate(b"x-upstream-" + line[2:] for line in given))
+    assert shown in (b"", *fits)
+    assert len(shown) <= RATE_LIMIT_FIELDS_BYTES < len(fits[shown.count(b"\r\n")])
 
 
 def test_limits_of_a_deployment_that_failed_are_not_those_of_the_next() -> None:

@@ -337,7 +337,7 @@ class Stage:
             sent,
             answer,
             clocks,
-            self.loop.time() + clocks.longest,
+            self.loop.time() + clocks.total_s,
             wait_for_event=stream,
         )
         answer.attempt.start()

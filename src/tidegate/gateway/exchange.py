@@ -664,7 +664,7 @@ class Exchange(msgspec.Struct, eq=False):
             sent,
             self,
             clocks,
-            self._received_at + clocks.longest,
+            self._received_at + clocks.total_s,
             streams,
         )
         attempt.start()

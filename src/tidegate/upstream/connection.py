@@ -48,15 +48,15 @@ class Clocks:
     """The deadlines of a call, in seconds; None switches a clock off. `total` counts from the start of the request, so
     that its attempts share it."""
 
-    __slots__ = ("connect", "first_event", "idle", "longest", "shortest", "total")
+    __slots__ = ("connect", "first_event", "idle", "shortest", "total", "total_s")
 
     def __init__(self, *, connect: float, first_event: float | None, idle: float | None, total: float | None) -> None:
         self.connect = connect
         self.first_event = first_event
         self.idle = idle
         self.total = total
-        self.longest = math.inf if total is None else total
-        """`total` as a number."""
+        self.total_s = math.inf if total is None else total
+        """`total`, infinite where it is off."""
         self.shortest = min(clock for clock in (first_event, idle, LOOK_S) if clock is not None)
         """The clock among those that start anew while an answer comes which runs out first."""
 
@@ -318,8 +318,7 @@ class Connection(asyncio.Protocol):
         return self._stage >= _BODY and self._status >= 400
 
     # -- parser callbacks ---------------------------------------------------------------------------------------
-
-    # There is none for a field: nothing is called for those that nobody reads. See `tidegate.upstream.head`.
+    # There is none for a field: most are read by nobody (see `tidegate.upstream.head`).
 
     def on_message_begin(self) -> None:
         if self._stage == _ENDED:
@@ -358,7 +357,7 @@ class Connection(asyncio.Protocol):
             self._head = rest_of(self._head)
 
     def _on_dry_read(self, size: int) -> None:
-        """A read brought neither body nor end. An endless line would otherwise grow in the parser unseen."""
+        """A read brought neither body nor end. An endless line would otherwise grow unseen."""
         self._dry_bytes += size
         if self._dry_bytes > HEADER_LIMIT:
             self._fail(

@@ -68,8 +68,7 @@ class Pool:
         if self.closing:
             connection.abort()
             return
-        idle_until = connection.last_read + IDLE_LIMIT_S
-        connection.idle_until = idle_until
+        connection.idle_until = idle_until = connection.last_read + IDLE_LIMIT_S
         self._idle[connection] = None
         if connection.look_at > idle_until:
             self.wheel.watch(connection, idle_until)
