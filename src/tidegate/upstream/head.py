@@ -2,8 +2,8 @@
 
 Providers send twenty or thirty fields, of which two or three matter here. The parser, which is strict, has accepted all
 of the head by then: every line ends with CRLF, none is folded, and no CR, LF or NUL stands in a name or a value
-(RFC 9112 §5). So a name is found behind LF, and its value goes as far as the next CR. How long the body is, and whether the
-connection goes on, is for the parser alone to say.
+(RFC 9112 §5). So a name is found behind LF, and its value goes as far as the next CR; a test holds what is found against
+what the parser has seen. How long the body is, and whether the connection goes on, is for the parser alone to say.
 """
 
 import re
