@@ -15,7 +15,7 @@ RATE_LIMIT_FIELDS_BYTES = 4096
 """Most bytes of a provider's rate-limit headers that are passed on."""
 
 _CONTENT_TYPE = field(rb"content-type")
-_RATE_LIMIT = re.compile(rb"\nx-(ratelimit-[^:]*):[ \t]*([^\r]*)", re.IGNORECASE)
+_RATE_LIMIT = re.compile(rb"\nx-(ratelimit-[^:\r\n]*):[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
 def content_type(head: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 Providers send twenty or thirty fields, of which two or three matter here. The parser, which is strict, has accepted all
 of the head by then: every line ends with CRLF, none is folded, and no CR, LF or NUL stands in a name or a value
-(RFC 9112 §5). So a name is found behind LF, and its value goes as far as the next CR; a test holds what is found against
+(RFC 9112 §5). So a name is found behind LF, and its value ends with the line; a test holds what is found against
 what the parser has seen. How long the body is, and whether the connection goes on, is for the parser alone to say.
 """
 
@@ -16,7 +16,7 @@ Headers = list[tuple[bytes, bytes]]
 
 def field(name: bytes) -> re.Pattern[bytes]:
     """What finds the values of the fields whose names match `name`, a pattern that has no groups."""
-    return re.compile(rb"\n(?:%b):[ \t]*([^\r]*)" % name, re.IGNORECASE)
+    return re.compile(rb"\n(?:%b):[ \t]*([^\r\n]*)" % name, re.IGNORECASE)
 
 
 CODED = re.compile(rb"\n(?:content-encoding:|transfer-encoding:(?![ \t]*chunked[ \t]*\r))", re.IGNORECASE)
@@ -28,7 +28,7 @@ WRAPPED = re.compile(rb"\ntransfer-encoding:(?![ \t]*chunked[ \t]*\r)", re.IGNOR
 LENGTH = re.compile(rb"\n(?:content-length|transfer-encoding):", re.IGNORECASE)
 """Finds what tells the end of a body; where there is nothing, it ends with its connection."""
 
-_ANY = re.compile(rb"\n([^:\r]+):[ \t]*([^\r]*)")
+_ANY = re.compile(rb"\n([^:\r\n]+):[ \t]*([^\r\n]*)")
 
 
 def head_of(data: bytes) -> bytes:
