@@ -5,6 +5,7 @@ middle of an answer and started again, and what it has left behind is searched t
 """
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from starlette.routing import Route
 from tests.support.forms import upload
 from tests.support.processes import free_port
 from tests.support.raw import Raw, get, post
-from tests.support.running import Running, wait_for
+from tests.support.running import SIM_ONLY, Running, wait_for
 from tests.upstream.stage import CANARY as STAGE_CANARY
 from tidegate.cli import main
 
@@ -321,3 +322,22 @@ def test_a_bug_of_ours_tells_nothing_either() -> None:
     for canary in (*SECRETS.values(), *TEXTS.values(), STAGE_CANARY):
         assert canary not in log
         assert canary not in answer.body.decode()
+
+
+def test_what_a_request_is_held_in_does_not_show_its_key() -> None:
+    secret = SECRETS["client key"]
+    toml = f'{SIM_ONLY}[[keys]]\nname = "app"\nsecret = "{secret}"\n'
+    with Running(toml) as gateway, Raw(gateway) as client:
+        body = b'{"model":"sim/lorem?chunks=50&gap=50","input":"Hi","stream":true}'
+        client.send(post(body, f"authorization: Bearer {secret}"))
+        assert client.response(head_only=True).status == 200
+
+        def shown() -> list[str]:
+            app = gateway.server.config.app
+            exchanges = list(app.gateway.exchanges)  # type: ignore[union-attr]
+            held = [one for one in gc.get_objects() if type(one).__name__ in ("Incoming", "Attempt", "Account")]
+            return [repr(one) for one in (*exchanges, *held)]
+
+        found = gateway.call(shown)
+        assert len(found) >= 4
+        assert not [one for one in found if secret in one]

@@ -158,6 +158,9 @@ class Exchange(msgspec.Struct, eq=False):
         account = Account(gateway, principal, request_id, endpoint, client, dialect.estimates, time.perf_counter())
         return cls(gateway, gateway.snapshot, downstream, dialect, headers, gateway.loop.time(), account)
 
+    def __repr__(self) -> str:
+        return f"<Exchange {self._account.request_id.decode('latin-1')}>"  # the headers hold the client's key (P8)
+
     # -- what the server calls ----------------------------------------------------------------------------------
 
     def run(self, body: bytes | Form) -> None:

@@ -143,6 +143,9 @@ class Incoming(msgspec.Struct):
             self.head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         return self.head_bytes
 
+    def __repr__(self) -> str:
+        return f"<Incoming {self.request_id.decode('latin-1')}>"  # its head holds the client's key (P8)
+
     def let_go(self) -> None:
         """Nobody will answer it, or it is answered: what was uploaded is needed no more."""
         form, self.form = self.form, None
