@@ -15,8 +15,9 @@ import msgspec
 
 from tidegate.access.rates import NANO
 from tidegate.storage.entry import unused
-from tidegate.storage.ledger import COUNTS, DIMENSIONS, HOUR_S, ReportRow, UsageFilter
+from tidegate.storage.ledger import DIMENSIONS, ReportRow, UsageFilter
 from tidegate.storage.records import Tenant, Usage
+from tidegate.storage.sums import COUNTS, HOUR_S
 from tidegate.wire import jsonio
 from tidegate.wire.errors import Forbidden, InvalidRequest
 

@@ -6,7 +6,7 @@ leaves open is settled as `interrupted` by whoever finds that it is gone. Sums a
 they never disagree with the rows.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, Final
@@ -17,6 +17,7 @@ from tidegate.storage import tenants
 from tidegate.storage.entry import UsageEntry
 from tidegate.storage.records import OpenUsage, Part, Tenant, Usage
 from tidegate.storage.statement import Row, Sql, Work
+from tidegate.storage.sums import HOUR_S, KEPT, SUMS, Place, Sums, kept_text
 from tidegate.wire import jsonio
 
 __all__ = [
@@ -30,20 +31,14 @@ __all__ = [
     "entries",
     "expire",
     "has_orphans",
-    "kept_text",
     "rebuild",
     "report",
     "settle",
     "write",
 ]
 
-HOUR_S: Final = 3600
-
 PROCESS_SHIFT: Final = 40
 """Bits of a row's number below those that name the process."""
-
-TEXT_BYTES: Final = 640
-"""Most bytes of a text from outside. The sums are found by three of them, and a row of an index has room for 2704."""
 
 DIMENSIONS: Final = (
     "hour",
@@ -109,7 +104,7 @@ class Entries(msgspec.Struct, frozen=True):
     behind: tuple[float, int] | None
 
 
-class _Detail(msgspec.Struct, kw_only=True, omit_defaults=True):
+class _Detail(msgspec.Struct, omit_defaults=True, gc=False):
     """What no report asks for, as JSON in one column."""
 
     request_id: str
@@ -126,10 +121,14 @@ class _Detail(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 _detail = jsonio.decoder(_Detail)
 
-_ENTRY: Final = (
+_COLUMNS: Final = (
+    "number",
+    "tenant",
     "key",
+    "key_id",
     "end_user",
     "model",
+    "provider",
     "deployment",
     "endpoint",
     "stream",
@@ -137,6 +136,9 @@ _ENTRY: Final = (
     "ending",
     "error",
     "attempts",
+    "response_id",
+    "admitted_at",
+    "settled_at",
     "duration_ms",
     "first_event_ms",
     "input_tokens",
@@ -147,13 +149,16 @@ _ENTRY: Final = (
     "audio_seconds",
     "characters",
     "estimated",
+    "cost_nano",
+    "detail",
 )
-"""Columns that are members of the entry. `_values` has them in this order."""
-_OTHERS: Final = ("number", "key_id", "provider", "response_id", "admitted_at", "settled_at", "cost_nano", "detail")
-_COLUMNS: Final = (*_OTHERS, *_ENTRY)
+"""In the order of the table: then SQLite need not sort the values of each row. `_values` has them in this order."""
+_ENTRY: Final = tuple([name for name in _COLUMNS if name in UsageEntry.__struct_fields__])
+"""Those of them that are members of the entry."""
+_CHANGED: Final = tuple([name for name in _COLUMNS if name not in ("number", "tenant", "admitted_at")])
+"""What the end of a request may change. By the time of its admission rows are found: an index that stays as it is."""
 _INSERT: Final = f"""
-    INSERT INTO ledger (tenant, {", ".join(_COLUMNS)})
-    VALUES (:tenant, {", ".join(f":{name}" for name in _COLUMNS)})
+    INSERT INTO ledger ({", ".join(_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
 """
 _SELECT: Final = f"""
     SELECT t.organization, t.project, {", ".join(f"l.{name}" for name in _COLUMNS)}
@@ -162,14 +167,14 @@ _SELECT: Final = f"""
 _WRITE = Sql(_INSERT)
 _LETTERS: Final = "abcdefghijklmnop"
 _WRITE_MANY = Sql(f"""
-    INSERT INTO ledger (tenant, {", ".join(_COLUMNS)})
-    VALUES {", ".join(f"({', '.join(f':{name}_{letter}' for name in ('tenant', *_COLUMNS))})" for letter in _LETTERS)}
+    INSERT INTO ledger ({", ".join(_COLUMNS)})
+    VALUES {", ".join(f"({', '.join(f':{name}_{letter}' for name in _COLUMNS)})" for letter in _LETTERS)}
 """)
 """As many rows as there are letters. Between two executions the driver lets other threads have the interpreter, and waits
 for it again: for one row each time costs more than the row."""
 _ADMIT = Sql(f"{_INSERT} ON CONFLICT (number) DO NOTHING")
 _SETTLE = Sql(f"""
-    {_INSERT} ON CONFLICT (number) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "number")}
+    {_INSERT} ON CONFLICT (number) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _CHANGED)}
     WHERE ledger.settled_at IS NULL RETURNING number
 """)
 _ORPHANS = Sql(f"""
@@ -190,59 +195,23 @@ _EXPIRE = Sql("""
     ) RETURNING number
 """)
 
-_KEPT: Final = ("key_id", "end_user", "model", "deployment", "endpoint", "ending")
-"""Dimensions of the sums, besides the hour and the tenant."""
-COUNTS: Final = (
-    "requests",
-    "attempts",
-    "estimated",
-    "unpriced",
-    "input_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "audio_seconds",
-    "characters",
-)
-"""What the sums tell of as it is."""
-_SUMS: Final = (*COUNTS, "duration_ms", "cost_nano")
-_USED: Final = COUNTS[COUNTS.index("input_tokens") :]
-"""Those of them that belong to where it was used, like the cost; all else is the request's, and stands where it ended."""
-_ADD = Sql(f"""
-    INSERT INTO usage_hours (hour, tenant, key, provider, {", ".join((*_KEPT, *_SUMS))})
-    VALUES (:hour, :tenant, :key, :provider, {", ".join(f":{name}" for name in (*_KEPT, *_SUMS))})
-    ON CONFLICT (hour, tenant, {", ".join(_KEPT)})
-    DO UPDATE SET key = excluded.key, {", ".join(f"{name} = usage_hours.{name} + excluded.{name}" for name in _SUMS)}
-""")
-_Group = tuple[Any, ...]
-_Sums = dict[_Group, list[Any]]
-"""By group: the name of the key, the provider, and `_SUMS`."""
 _FIRST = Sql("""
     SELECT l.admitted_at FROM ledger l WHERE l.admitted_at >= :since ORDER BY l.admitted_at LIMIT 1
 """)
 _SEVERAL = Sql(f"""
-    {_SELECT}, l.tenant FROM ledger l JOIN tenants t ON t.number = l.tenant
+    {_SELECT} FROM ledger l JOIN tenants t ON t.number = l.tenant
     WHERE l.admitted_at >= :begin AND l.admitted_at < :behind AND l.settled_at IS NOT NULL AND l.attempts > 1
 """)
 _FORGET_HOUR = Sql("DELETE FROM usage_hours WHERE hour = :hour")
 _SUM_HOUR = Sql(f"""
-    INSERT INTO usage_hours (hour, tenant, key, provider, {", ".join((*_KEPT, *_SUMS))})
-    SELECT :hour, l.tenant, max(l.key), min(l.provider), {", ".join(f"l.{name}" for name in _KEPT)},
+    INSERT INTO usage_hours (hour, tenant, key, provider, {", ".join((*KEPT, *SUMS))})
+    SELECT :hour, l.tenant, max(l.key), min(l.provider), {", ".join(f"l.{name}" for name in KEPT)},
         count(*), sum(l.attempts), sum(l.estimated), sum(CASE WHEN l.cost_nano IS NULL THEN 1 ELSE 0 END),
-        {", ".join(f"sum(l.{name})" for name in _SUMS[4:-1])}, coalesce(sum(l.cost_nano), 0)
+        {", ".join(f"sum(l.{name})" for name in SUMS[4:-1])}, coalesce(sum(l.cost_nano), 0)
     FROM ledger l
     WHERE l.admitted_at >= :begin AND l.admitted_at < :behind AND l.settled_at IS NOT NULL
-    GROUP BY l.tenant, {", ".join(f"l.{name}" for name in _KEPT)}
+    GROUP BY l.tenant, {", ".join(f"l.{name}" for name in KEPT)}
 """)
-
-
-def kept_text(text: str) -> str:
-    """Text from outside as it is kept. PostgreSQL takes no U+0000, and no long text in the key of a table: nobody may be
-    spared an entry by either."""
-    if "\0" in text:
-        text = text.replace("\0", "\ufffd")
-    return text if len(text) <= TEXT_BYTES // 4 else text.encode()[:TEXT_BYTES].decode(errors="ignore")
 
 
 # -- writing ----------------------------------------------------------------------------------------------------
@@ -250,29 +219,41 @@ def kept_text(text: str) -> str:
 
 def admit(usages: Sequence[Usage]) -> Work[None]:
     """Write rows at admission. One that is there already stays as it is."""
-    numbers = yield from tenants.enrol_all([usage.tenant for usage in usages])
-    yield _ADMIT.many([_values(numbers[usage.tenant], usage) for usage in usages])
+    sums = Sums((yield from _numbers(usages)))
+    yield _ADMIT.many([_values(sums.of(usage), usage) for usage in usages])
 
 
 def write(usages: Sequence[Usage]) -> Work[None]:
     """Write rows that are admitted and settled at once, and add them to the sums. Their numbers are new."""
-    numbers = yield from tenants.enrol_all([usage.tenant for usage in usages])
-    rows = [_values(numbers[usage.tenant], usage) for usage in usages]
+    sums = Sums((yield from _numbers(usages)))
+    rows = []
+    for usage in usages:
+        place = sums.of(usage)
+        rows.append(_values(place, usage))
+        sums.add(place, usage)
     group = len(_LETTERS)
     whole = len(rows) - len(rows) % group
     if whole:
         yield _WRITE_MANY.many([tuple(chain(*rows[at : at + group])) for at in range(0, whole, group)])
     if whole < len(rows):
         yield _WRITE.many(rows[whole:])
-    yield from _add(usages, numbers)
+    yield from sums.write()
 
 
 def settle(usages: Sequence[Usage]) -> Work[None]:
     """Complete rows, each once, and add them to the sums; one that was not admitted is written whole."""
-    numbers = yield from tenants.enrol_all([usage.tenant for usage in usages])
-    rows = yield _SETTLE.many([_values(numbers[usage.tenant], usage) for usage in usages])
+    sums = Sums((yield from _numbers(usages)))
+    rows = yield _SETTLE.many([_values(sums.of(usage), usage) for usage in usages])
     fresh = {number for (number,) in rows}
-    yield from _add([usage for usage in usages if usage.number in fresh], numbers)
+    for usage in usages:
+        if usage.number in fresh:
+            sums.add(sums.of(usage), usage)
+    yield from sums.write()
+
+
+def _numbers(usages: Sequence[Usage]) -> Work[dict[Tenant, int]]:
+    """Those of the tenants."""
+    return (yield from tenants.enrol_all([usage.tenant for usage in usages]))
 
 
 def has_orphans() -> Work[bool]:
@@ -304,122 +285,48 @@ def rebuild(since: float) -> Work[float | None]:
     begin, behind = float(hour * HOUR_S), float((hour + 1) * HOUR_S)
     yield _FORGET_HOUR(hour=hour)
     yield _SUM_HOUR(hour=hour, begin=begin, behind=behind)
-    sums: _Sums = {}
-    for row in (yield _SEVERAL(begin=begin, behind=behind)):
-        usage = _usage(row)
-        if usage.parts:
-            _share(sums, _group(usage, row[-1]), usage)
-    yield from _write_sums(sums)
+    usages = [usage for row in (yield _SEVERAL(begin=begin, behind=behind)) if (usage := _usage(row)).parts]
+    sums = Sums((yield from _numbers(usages)))
+    for usage in usages:
+        sums.share(sums.of(usage), usage)
+    yield from sums.write()
     return behind
 
 
-def _add(usages: Iterable[Usage], numbers: Mapping[Tenant, int]) -> Work[None]:
-    sums: _Sums = {}
-    for usage in usages:
-        entry = usage.entry
-        group = _group(usage, numbers[usage.tenant])
-        found = sums.get(group)
-        if found is None:
-            found = sums[group] = [entry.key, usage.provider, *[0] * len(_SUMS)]
-        found[2] += 1
-        found[3] += entry.attempts
-        found[4] += entry.estimated
-        if usage.cost_nano is None:
-            found[5] += 1
-        else:
-            found[14] += usage.cost_nano
-        found[6] += entry.input_tokens
-        found[7] += entry.cached_tokens
-        found[8] += entry.cache_write_tokens
-        found[9] += entry.output_tokens
-        found[10] += entry.reasoning_tokens
-        found[11] += entry.audio_seconds
-        found[12] += entry.characters
-        found[13] += entry.duration_ms
-        if usage.parts:
-            _share(sums, group, usage)
-    yield from _write_sums(sums)
-
-
-def _group(usage: Usage, tenant: int) -> _Group:
-    """Of which sums a row is a part: the hour, the tenant, and `_KEPT`."""
+def _values(place: Place, usage: Usage) -> tuple[Any, ...]:
+    """In the order of `_COLUMNS`."""
     entry = usage.entry
-    return (
-        int(usage.admitted_at // HOUR_S),
-        tenant,
-        usage.key_id,
-        kept_text(entry.end_user),
-        kept_text(entry.model),
-        kept_text(entry.deployment),
-        entry.endpoint,
-        entry.ending,
+    error = entry.error
+    detail = _Detail(
+        entry.request_id,
+        entry.client,
+        entry.cache_write_1h_tokens,
+        entry.input_audio_tokens,
+        entry.input_image_tokens,
+        entry.output_audio_tokens,
+        entry.output_image_tokens,
+        usage.prices,
+        usage.tags,
+        usage.parts,
     )
-
-
-def _share(sums: _Sums, group: _Group, usage: Usage) -> None:
-    """Move what was used at other deployments than the last one, of whose `group` the row is, to theirs."""
-    hour, tenant, key_id, end_user, model, last, endpoint, ending = group
-    for part in usage.parts:
-        deployment = kept_text(part.deployment)
-        if deployment == last:
-            continue
-        theirs = (hour, tenant, key_id, end_user, model, deployment, endpoint, ending)
-        moved = [0] * len(_SUMS)
-        for name in _USED:
-            moved[_SUMS.index(name)] = getattr(part, name)
-        if usage.cost_nano is not None:
-            moved[-1] = part.cost_nano or 0
-        for place, provider, sign in ((group, usage.provider, -1), (theirs, part.provider, 1)):
-            found = sums.setdefault(place, [usage.entry.key, provider, *[0] * len(_SUMS)])
-            for at, value in enumerate(moved, 2):
-                found[at] += sign * value
-
-
-def _write_sums(sums: _Sums) -> Work[None]:
-    if sums:
-        # In one order, so that two processes never wait for each other.
-        names = ("hour", "tenant", *_KEPT, "key", "provider", *_SUMS)
-        places = [names.index(name) for name in _ADD.names]
-        rows = [(*group, *sums[group]) for group in sorted(sums)]
-        yield _ADD.many([tuple([row[place] for place in places]) for row in rows])
-
-
-def _values(tenant: int, usage: Usage) -> tuple[Any, ...]:
-    """In the order of `_INSERT`."""
-    entry = usage.entry
     return (
-        tenant,
         usage.number,
+        place.tenant,
+        entry.key,
         usage.key_id,
+        place.end_user,
+        place.model,
         usage.provider,
+        place.deployment,
+        entry.endpoint,
+        1 if entry.stream else 0,
+        entry.status,
+        entry.ending,
+        kept_text(error) if error else "",
+        entry.attempts,
         usage.response_id,
         usage.admitted_at,
         usage.settled_at,
-        usage.cost_nano,
-        jsonio.encode(
-            _Detail(
-                request_id=entry.request_id,
-                client=entry.client,
-                cache_write_1h_tokens=entry.cache_write_1h_tokens,
-                input_audio_tokens=entry.input_audio_tokens,
-                input_image_tokens=entry.input_image_tokens,
-                output_audio_tokens=entry.output_audio_tokens,
-                output_image_tokens=entry.output_image_tokens,
-                prices=usage.prices,
-                tags=usage.tags,
-                parts=usage.parts,
-            )
-        ),
-        entry.key,
-        kept_text(entry.end_user),
-        kept_text(entry.model),
-        kept_text(entry.deployment),
-        entry.endpoint,
-        int(entry.stream),
-        entry.status,
-        entry.ending,
-        kept_text(entry.error),
-        entry.attempts,
         entry.duration_ms,
         entry.first_event_ms,
         entry.input_tokens,
@@ -429,7 +336,9 @@ def _values(tenant: int, usage: Usage) -> tuple[Any, ...]:
         entry.reasoning_tokens,
         entry.audio_seconds,
         entry.characters,
-        int(entry.estimated),
+        1 if entry.estimated else 0,
+        usage.cost_nano,
+        bytearray(jsonio.encode(detail)),  # of bytes SQLite's driver asks each time whether they are to be adapted
     )
 
 
@@ -491,7 +400,7 @@ def report(by: Sequence[str], since: float, until: float, only: UsageFilter, lim
         ReportRow(
             by=tuple(str(value) for value in row[:count]),
             # One engine adds whole numbers up to decimals.
-            **{name: _REAL.get(name, int)(value) for name, value in zip(_SUMS, row[count:], strict=True)},
+            **{name: _REAL.get(name, int)(value) for name, value in zip(SUMS, row[count:], strict=True)},
         )
         for row in rows
     ]
@@ -515,7 +424,7 @@ def _report(by: tuple[str, ...], only: tuple[str, ...]) -> Sql:
     ordered = [_expression(name) for name in by if name in ("hour", "day")]
     order = ordered or ["sum(u.cost_nano) DESC", "sum(u.requests) DESC", *chosen]
     return Sql(f"""
-        SELECT {"".join(f"{one}, " for one in chosen)}{", ".join(f"coalesce(sum(u.{name}), 0)" for name in _SUMS)}
+        SELECT {"".join(f"{one}, " for one in chosen)}{", ".join(f"coalesce(sum(u.{name}), 0)" for name in SUMS)}
         FROM usage_hours u JOIN tenants t ON t.number = u.tenant
         WHERE u.hour >= :first AND u.hour < :behind{"".join(f" AND {_expression(name)} = :{name}" for name in only)}
         {"GROUP BY " + ", ".join(chosen) if chosen else ""} ORDER BY {", ".join(order)} LIMIT :count

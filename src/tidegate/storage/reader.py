@@ -13,6 +13,7 @@ from tidegate.storage.opening import open_engine, sqlite_path
 from tidegate.storage.records import StorageUnusable
 from tidegate.storage.spent import Level, Spent, spent
 from tidegate.storage.statement import ROWS, Work
+from tidegate.storage.sums import HOUR_S
 from tidegate.storage.writer import Settings
 
 __all__ = ["Reader", "rebuild"]
@@ -77,7 +78,7 @@ async def rebuild(
 ) -> int:
     """Make the sums of all hours anew that still have all their entries; how many. `age_s` is how old entries become."""
     # Of the first hours some entries may have expired.
-    count, since = 0, 0.0 if age_s is None else time.time() - age_s + 2 * ledger.HOUR_S
+    count, since = 0, 0.0 if age_s is None else time.time() - age_s + 2 * HOUR_S
     while (behind := await execute(partial(ledger.rebuild, since))) is not None:
         count, since = count + 1, behind
     return count

@@ -2,8 +2,8 @@
 
 from typing import Final, Literal
 
-from tidegate.storage.ledger import HOUR_S, kept_text
 from tidegate.storage.statement import Sql, Work
+from tidegate.storage.sums import HOUR_S, kept_text
 
 __all__ = ["Level", "Spent", "spent"]
 
