@@ -4,13 +4,17 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 
 from tests.support.api import ENDPOINTS, Api
 from tests.support.running import Running, wait_for
+from tidegate.access.keys import Principal
+from tidegate.gateway.account import Account
 from tidegate.sim.faults import FAULTS
+from tidegate.wire.events import Usage
 
 TOML = """
 [server]
@@ -128,3 +132,34 @@ def _sum(metrics: str, name: str, label: str = "") -> Counter[str]:
             last = re.findall(r'(?:status|ending)="([^"]*)"', labels)
             found[last[0] if last else ""] += int(float(value))
     return +found
+
+
+def test_every_figure_has_its_own_name_in_the_entry() -> None:
+    principal = Principal(key="app", organization="acme", project="harbour")
+    given: dict[str, Any] = {name: at for at, name in enumerate(Usage.__struct_fields__, 2) if name != "estimated"}
+    usage = Usage(**given)
+    account = Account(cast("Any", None), principal, b"req_1", "chat", "10.0.0.1", False, 5.0)
+    account.usage, account.model, account.end_user, account.error = usage, "m", "ada", "e"
+    account.first_event_at, account.ended_at, account.status, account.attempts = 6.0, 7.0, 200, 3
+    members = msgspec.structs.asdict(account.row().entry)
+    figures = {"audio_seconds" if name == "seconds" else name: getattr(usage, name) for name in usage.__struct_fields__}
+    assert members == figures | {
+        "request_id": "req_1",
+        "endpoint": "chat",
+        "status": 200,
+        "ending": "open",
+        "duration_ms": 2000.0,
+        "first_event_ms": 1000.0,
+        "stream": False,
+        "key": "app",
+        "organization": "acme",
+        "project": "harbour",
+        "end_user": "ada",
+        "model": "m",
+        "deployment": "",
+        "attempts": 3,
+        "cost": None,
+        "error": "e",
+        "client": "10.0.0.1",
+        "failed": (),
+    }

@@ -309,16 +309,53 @@ class Account(msgspec.Struct, eq=False):
 
     def row(self) -> LedgerRow:
         """The row in the ledger, without its price."""
-        return self._row(self._entry(self.usage), self.settled_at)
+        return self._row(self.usage, self.settled_at)
 
     def open_row(self) -> LedgerRow:
         """The row while the request runs."""
-        usage = NO_USAGE if self.free else estimated_usage(self._request_bytes, 0)
-        row = self._row(self._entry(usage), None)
+        row = self._row(NO_USAGE if self.free else estimated_usage(self._request_bytes, 0), None)
         return row if self.path is None else self._gateway.ledger.priced(row, self.path.destination)
 
-    def _row(self, entry: UsageEntry, settled_at: float | None) -> LedgerRow:
+    def _row(self, usage: Usage, settled_at: float | None) -> LedgerRow:
         principal, path = self.principal, self.path
+        begun, first, ended = self.started_at, self.first_event_at, self.ended_at
+        if path is None:
+            deployment = provider = ""
+        else:
+            deployment, provider = path.name, path.destination.provider
+        # By their places, in the order of the class: by name it takes three times as long.
+        entry = UsageEntry(
+            self.request_id.decode("latin-1"),
+            self.endpoint,
+            self.status,
+            self.ending,
+            _milliseconds(ended - begun) if ended else 0.0,
+            _milliseconds(first - begun) if first else None,
+            self.streams,
+            principal.key,
+            principal.organization,
+            principal.project,
+            self.end_user,
+            self.model,
+            deployment,
+            self.attempts,
+            usage.input_tokens,
+            usage.cached_tokens,
+            usage.cache_write_tokens,
+            usage.output_tokens,
+            usage.reasoning_tokens,
+            usage.cache_write_1h_tokens,
+            usage.input_audio_tokens,
+            usage.input_image_tokens,
+            usage.output_audio_tokens,
+            usage.output_image_tokens,
+            usage.seconds,
+            usage.characters,
+            usage.estimated,
+            error=self.error,
+            client=self.client,
+            failed=self.failed,
+        )
         return LedgerRow(
             number=self.number,
             tenant=tenant_of(principal),
@@ -326,45 +363,9 @@ class Account(msgspec.Struct, eq=False):
             settled_at=settled_at,
             entry=entry,
             key_id=principal.key_id or principal.key,
-            provider="" if path is None else path.destination.provider,
+            provider=provider,
             response_id=self.answer_id,
             tags=principal.tags,
-        )
-
-    def _entry(self, usage: Usage) -> UsageEntry:
-        principal, path = self.principal, self.path
-        begun, first, ended = self.started_at, self.first_event_at, self.ended_at
-        return UsageEntry(
-            request_id=self.request_id.decode("latin-1"),
-            endpoint=self.endpoint,
-            status=self.status,
-            ending=self.ending,
-            duration_ms=_milliseconds(ended - begun) if ended else 0.0,
-            first_event_ms=_milliseconds(first - begun) if first else None,
-            stream=self.streams,
-            key=principal.key,
-            organization=principal.organization,
-            project=principal.project,
-            end_user=self.end_user,
-            model=self.model,
-            deployment="" if path is None else path.name,
-            attempts=self.attempts,
-            input_tokens=usage.input_tokens,
-            cached_tokens=usage.cached_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            output_tokens=usage.output_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            cache_write_1h_tokens=usage.cache_write_1h_tokens,
-            input_audio_tokens=usage.input_audio_tokens,
-            input_image_tokens=usage.input_image_tokens,
-            output_audio_tokens=usage.output_audio_tokens,
-            output_image_tokens=usage.output_image_tokens,
-            audio_seconds=usage.seconds,
-            characters=usage.characters,
-            estimated=usage.estimated,
-            error=self.error,
-            client=self.client,
-            failed=self.failed,
         )
 
 

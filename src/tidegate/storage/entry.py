@@ -1,5 +1,7 @@
 """The usage entry: one for each request, whatever happened. It is a line of the log, and a row of the ledger."""
 
+from typing import Any
+
 import msgspec
 
 __all__ = ["FailedAttempt", "UsageEntry", "unused"]
@@ -18,11 +20,16 @@ class FailedAttempt(msgspec.Struct, frozen=True, gc=False):
         return f"{self.deployment}: {self.error} ({self.reason})"
 
 
-class UsageEntry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+def _figure(factory: type[int]) -> Any:
+    """A member that the log line always has: only those are left out that are the default itself."""
+    return msgspec.field(default_factory=factory)
+
+
+class UsageEntry(msgspec.Struct, omit_defaults=True, gc=False):
     """What a request was, who made it, how it ended, what it used and what that cost. Written once, when the request is
     settled. In the ledger it stands from the admission on: `open` while the request runs, `interrupted` when that never ended.
 
-    Members with a default are left out of the log line when they say nothing; figures are always in it.
+    Members are left out of the log line when they say nothing; figures are always in it.
     """
 
     request_id: str
@@ -34,7 +41,7 @@ class UsageEntry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     duration_ms: float
     first_event_ms: float | None = None
     """Until the first event for the client; for an answer in one body, until that."""
-    stream: bool
+    stream: bool = _figure(bool)
     key: str = ""
     organization: str = "default"
     project: str = ""
@@ -42,12 +49,12 @@ class UsageEntry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     model: str = ""
     """The name that the client sent."""
     deployment: str = ""
-    attempts: int
-    input_tokens: int
-    cached_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
+    attempts: int = _figure(int)
+    input_tokens: int = _figure(int)
+    cached_tokens: int = _figure(int)
+    cache_write_tokens: int = _figure(int)
+    output_tokens: int = _figure(int)
+    reasoning_tokens: int = _figure(int)
     cache_write_1h_tokens: int = 0
     input_audio_tokens: int = 0
     input_image_tokens: int = 0
@@ -57,7 +64,7 @@ class UsageEntry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Length of the audio, where the provider counts that instead of tokens."""
     characters: int = 0
     """Of the text to be spoken."""
-    estimated: bool
+    estimated: bool = _figure(bool)
     cost: float | None = None
     """In US dollars; none where a price is unknown."""
     error: str = ""
@@ -77,14 +84,6 @@ def unused(
         status=status,
         ending=ending,
         duration_ms=0.0,
-        stream=False,
-        attempts=0,
-        input_tokens=0,
-        cached_tokens=0,
-        cache_write_tokens=0,
-        output_tokens=0,
-        reasoning_tokens=0,
-        estimated=False,
         error=error,
         client=client,
     )
