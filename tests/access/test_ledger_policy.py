@@ -1,7 +1,9 @@
 """What is charged for each way in which a request can end (docs/en/usage-and-prices.md), in every API."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,13 @@ PAIRS = [(api, upstream) for api in ASK for upstream in UPSTREAMS if api != "com
 
 
 @pytest.fixture(scope="module")
-def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
-    with Running(LEDGER.replace("{data}", str(tmp_path_factory.mktemp("data")))) as gateway:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def books(folder: Path) -> Iterator[Books]:
+    with Running(LEDGER.replace("{data}", str(folder))) as gateway:
         found = Books(gateway)
         yield found
         found.close()
@@ -38,6 +45,22 @@ def test_a_whole_answer_costs_what_the_provider_counts(books: Books, api: str, u
         assert (row.tenant.organization, row.tenant.project, row.entry.key) == ("default", "harbour", "app")
         assert row.entry.duration_ms > 0
         assert row.entry.first_event_ms is not None
+
+
+@pytest.mark.fault("FAULT-KILLED")
+def test_the_row_of_a_request_is_there_while_it_runs_also_when_no_other_does(books: Books, folder: Path) -> None:
+    model = "sim/lorem?chunks=90&gap=20"
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    books.settled()
+
+    def row() -> list[Any]:
+        with closing(sqlite3.connect(folder / "tidegate.db")) as database:  # asking the gateway would have it written
+            return database.execute("SELECT ending, settled_at FROM ledger WHERE model = ?", (model,)).fetchall()
+
+    with books.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        said = answer.iter_bytes()
+        next(said)
+        assert wait_for(row, 0.5) == [("open", None)]
 
 
 @pytest.mark.fault("FAULT-USAGE")

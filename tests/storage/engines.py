@@ -1,5 +1,7 @@
 """Engines that fail when they are told to: put between the storage and a real one."""
 
+import asyncio
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -24,6 +26,10 @@ class Watched:
         """Nothing arrives."""
         self.loses_answers = 0
         """So many transactions are committed, and then the connection breaks."""
+        self.delay_s = 0.0
+        """So much longer a transaction takes."""
+        self.begun: list[float] = []
+        """When each transaction began, by the monotonic clock."""
 
     @property
     def commits(self) -> int:
@@ -32,6 +38,8 @@ class Watched:
     async def write(self, work: Callable[[], Work[T]], *, sync: bool) -> T:
         if self.is_down:
             raise Unavailable("out of order")
+        self.begun.append(time.monotonic())
+        await asyncio.sleep(self.delay_s)
         result = await self._engine.write(work, sync=sync)
         self.syncs.append(sync)
         if self.loses_answers:

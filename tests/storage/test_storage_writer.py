@@ -85,6 +85,22 @@ def test_a_steady_stream_of_writes_is_committed_every_fiftieth_of_a_second_at_mo
     run(scenario)
 
 
+def test_what_becomes_due_while_another_batch_is_committed_is_the_next(sqlite: Place) -> None:
+    async def scenario() -> None:
+        async with sqlite.watch(flush_s=0.2) as (storage, engine):
+            engine.begun.clear()
+            engine.delay_s = 0.4
+            made = storage.put_run(new_run())
+            await asyncio.sleep(0.25)
+            storage.append_segment(made, 0, 0, b"x")  # due while the first batch is committed
+            await asyncio.sleep(0.3)
+            storage.append_segment(made, 1, 1, b"x")
+            await until(lambda: len(engine.begun) == 2)
+            assert engine.begun[1] - engine.begun[0] < 0.5
+
+    run(scenario)
+
+
 def test_waiting_for_one_run_puts_everything_before_it_on_the_disk(place: Place) -> None:
     async def scenario() -> None:
         async with place.watch(flush_s=0.02) as (storage, engine):

@@ -9,8 +9,7 @@ their rows stand open until then.
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -39,6 +38,9 @@ GATHER_S: Final = 0.02
 GATHERED: Final = 64
 """So many at once are written down without further waiting: that holds the loop for less than a millisecond."""
 
+YOUNG_S: Final = 0.005
+"""What has run for less when a batch is written is left to the next one: most of it has ended by then, and is written once."""
+
 
 class Charge(NamedTuple):
     """What one deployment was asked for and will charge for."""
@@ -56,6 +58,8 @@ class Entered(Protocol):
     """Of its row; 0 where it has none."""
     is_written: bool
     """The row has been given to the database."""
+    started_at: float
+    """By the performance counter."""
     admitted_at: float
     """Seconds since 1970."""
     charges: list[Charge]
@@ -85,7 +89,7 @@ class Ledger:
         """What runs of which the database has no row yet."""
         self._ended: list[Entered] = []
         self._timer: asyncio.Handle | None = None
-        self._waiting: deque[Entered] = deque()
+        self._waiting: list[Entered] = []
         self.is_kept = storage is not None
         """Whether there is a database to keep rows in."""
         if storage is not None:
@@ -102,12 +106,10 @@ class Ledger:
 
     def admit(self, entered: Entered) -> None:
         """Have a row for a request, and its number. Raises StorageUnavailable."""
-        storage = self._storage
-        if storage is None:
-            return
-        admitted = self._admitted
-        entered.number = number = storage.expect_usage(len(admitted))
-        admitted[number] = entered
+        if self._storage is not None:
+            admitted = self._admitted
+            entered.number = number = self._storage.expect_usage(len(admitted))
+            admitted[number] = entered
 
     def priced(self, usage: Usage, deployment: Deployed) -> Usage:
         """A row with what its figures cost at this deployment."""
@@ -144,6 +146,8 @@ class Ledger:
         gathered.append(ended)
         if self._timer is None:
             self._timer = self._loop.call_later(GATHER_S, self.flush)
+            if self._storage is not None:
+                self._storage.expect_batch()
         elif len(gathered) == GATHERED:
             self._timer.cancel()
             self._timer = self._loop.call_soon(self.flush)
@@ -154,49 +158,74 @@ class Ledger:
             self._timer.cancel()
             self._timer = None
         gathered, self._ended = self._ended, []
-        for ended in gathered:
-            if self.is_loading and len(self._waiting) < MOST_WAITING and self._lacks_price(ended):
-                self._waiting.append(ended)
-            else:
-                self._settle(ended)
+        if self.is_loading:
+            gathered = [ended for ended in gathered if not self._waits(ended)]
+        self._settle(gathered)
 
-    def _before_batch(self) -> None:
-        """Write down what has ended, and what still runs."""
+    def _before_batch(self) -> float | None:
+        """Write down what has ended, and what still runs. In how many seconds the next batch is due for what is left."""
         self.flush()
         storage, admitted = self._storage, self._admitted
-        if storage is not None and admitted:
-            self._admitted = {}
-            for number, entered in admitted.items():
+        if storage is None or not admitted:
+            return None
+        young = self._admitted = {}
+        now = oldest = time.perf_counter()
+        for number, entered in admitted.items():
+            if now - entered.started_at < YOUNG_S:
+                young[number] = entered
+                oldest = min(oldest, entered.started_at)
+            else:
                 entered.is_written = True
                 storage.admit_usage(number, entered.open_row)
+        return oldest + storage.settings.flush_s - now if young else None
 
     def loaded(self) -> None:
         """The catalogue is there, or will not come: settle what waited for it."""
         self.is_loading = False
-        while self._waiting:
-            self._settle(self._waiting.popleft())
+        waiting, self._waiting = self._waiting, []
+        self._settle(waiting)
+
+    def _waits(self, ended: Entered) -> bool:
+        """Whether it is settled when the catalogue is there."""
+        waits = len(self._waiting) < MOST_WAITING and self._lacks_price(ended)
+        if waits:
+            self._waiting.append(ended)
+        return waits
 
     def _lacks_price(self, ended: Entered) -> bool:
         return any(self.prices.of(charge.deployment, ended.admitted_at) is None for charge in ended.charges)
 
-    def _settle(self, ended: Entered) -> None:
+    def _settle(self, gathered: Iterable[Entered]) -> None:
         """A mistake in one row must not keep the others from being written."""
-        try:
-            usage = ended.row()
-            if ended.priced is None:
-                self._price(usage, ended.charges)
-            else:
-                usage.cost_nano, usage.prices = ended.priced
-                if ended.charges[0].name != usage.entry.deployment:
-                    usage.parts = (_part(ended.charges[0], usage.cost_nano),)
-            usage.entry.cost = None if usage.cost_nano is None else usage.cost_nano / NANO
-            storage = self._storage
-            if storage is not None and usage.number:
-                self._admitted.pop(usage.number, None)
-                storage.settle_usage(usage, whole=not ended.is_written)
-            self._done(usage)
-        except Exception:
-            get_logger().exception("exchange_failed")
+        storage, admitted = self._storage, self._admitted
+        fresh: list[Usage] = []
+        for ended in gathered:
+            try:
+                usage = self._row(ended)
+                if storage is not None:
+                    if ended.is_written:
+                        storage.settle_usage(usage)
+                    elif ended.number:
+                        admitted.pop(ended.number, None)
+                        fresh.append(usage)
+                self._done(usage)
+            except Exception:
+                get_logger().exception("exchange_failed")
+        if storage is not None and fresh:
+            storage.write_usages(fresh)
+
+    def _row(self, ended: Entered) -> Usage:
+        """The row of what has ended, with its price."""
+        usage = ended.row()
+        if ended.priced is None:
+            self._price(usage, ended.charges)
+        else:
+            usage.cost_nano, usage.prices = ended.priced
+            if ended.charges[0].name != usage.entry.deployment:
+                usage.parts = (_part(ended.charges[0], usage.cost_nano),)
+        if usage.cost_nano is not None:
+            usage.entry.cost = usage.cost_nano / NANO
+        return usage
 
     def _price(self, usage: Usage, charges: list[Charge]) -> None:
         cost: int | None = 0

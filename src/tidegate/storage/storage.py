@@ -101,8 +101,9 @@ class Storage:
         self.estimate: Estimate | None = None
         """How ledger entries are settled whose process is gone; without it they stay open."""
         self._is_strict = settings.when_unavailable == "fail_closed"
-        self.before_batch: Callable[[], None] | None = None
-        """Called before a batch is written that is due: what is queued now is still in it."""
+        self.before_batch: Callable[[], float | None] | None = None
+        """Called before a batch is written that is due: what is queued now is still in it. In how many seconds the next one is
+        due, where something was left for that."""
         self.on_cancel: Callable[[str], None] | None = None
         """Told the id of a run of this process that another process was asked to cancel, or to delete."""
         self.on_taken: Callable[[str], None] | None = None
@@ -111,7 +112,7 @@ class Storage:
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(engine, self, settings, self._loop)
         self._numbers = self._spare = range(0)
-        self._usages = 0
+        self._last_usage = 0
         self._reserving: asyncio.Task[None] | None = None
         self._live: dict[str, Run] = {}
         self._pending: dict[str, int] = {}
@@ -490,25 +491,34 @@ class Storage:
 
     def usage_number(self) -> int:
         """The number of a new ledger entry, which no other has, in any process."""
-        self._usages += 1
-        return (self.process << ledger.PROCESS_SHIFT) + self._usages
+        self._last_usage += 1
+        return self._last_usage
 
     def expect_usage(self, before: int) -> int:
         """The number of a new ledger entry that will be there when the next batch is written, besides `before` others that come
         then. Raises StorageUnavailable when there is no room for it and the mode is `fail_closed`."""
         if not before:
-            self._writer.touch()
+            self._writer.expect()
         if self._is_strict and not self._writer.has_room(before + 1):
             raise StorageUnavailable("The storage of this gateway is full; usage cannot be recorded. Try again later.")
-        return self.usage_number()
+        self._last_usage += 1
+        return self._last_usage
+
+    def expect_batch(self) -> None:
+        """Have what is queued by then written with a batch that is due as if it had been queued now."""
+        self._writer.expect()
 
     def admit_usage(self, number: int, entry: Callable[[], Usage]) -> None:
         """Queue the ledger entry of a request that is under way."""
         self._writer.admit(number, entry)
 
-    def settle_usage(self, usage: Usage, *, whole: bool = False) -> None:
-        """Queue the completion of an entry; the first one counts. `whole`: it was never queued before."""
-        self._writer.settle(usage, whole=whole)
+    def settle_usage(self, usage: Usage) -> None:
+        """Queue the completion of an entry; the first one counts."""
+        self._writer.settle(usage)
+
+    def write_usages(self, usages: Sequence[Usage]) -> None:
+        """Queue entries that are complete, and were never queued before."""
+        self._writer.write(usages)
 
     async def usage_report(
         self, by: Sequence[str], since: float, until: float, only: UsageFilter, *, limit: int
@@ -591,9 +601,8 @@ class Storage:
 
     # -- for the writer -----------------------------------------------------------------------------------------
 
-    def gather(self) -> None:
-        if self.before_batch is not None:
-            self.before_batch()
+    def gather(self) -> float | None:
+        return None if self.before_batch is None else self.before_batch()
 
     async def reborn(self) -> None:
         """This process was taken for dead: enter it anew. Its runs that others knew of belong to them now."""
@@ -604,9 +613,7 @@ class Storage:
             yield from idempotency.adopt(former, number)
             return number
 
-        self.process = await self._engine.write(enter, sync=True)
-        self._news.process = self.process
-        await self._engine.appear(self.process)
+        await self._appear(await self._engine.write(enter, sync=True))
         for run in list(self._live.values()):
             if run.begun <= self._writer.committed:
                 self._writer.disown(run)
@@ -672,6 +679,12 @@ class Storage:
         self._log.error("storage_damaged", reason=str(error))
         return Internal("Stored content cannot be read.")
 
+    async def _appear(self, process: int) -> None:
+        """From now on this process has that number."""
+        self.process = self._news.process = process
+        self._last_usage = process << ledger.PROCESS_SHIFT
+        await self._engine.appear(process)
+
     async def _start(self) -> None:
         settings = self.settings
 
@@ -680,10 +693,9 @@ class Storage:
             number = yield from processes.register(_process_name(), settings.lease_s)
             return number, (yield from processes.reserve(2 * BLOCK))
 
-        self.process, numbers = await self._engine.write(enter, sync=True)
+        process, numbers = await self._engine.write(enter, sync=True)
         self._numbers, self._spare = numbers[:BLOCK], numbers[BLOCK:]
-        self._news.process = self.process
-        await self._engine.appear(self.process)
+        await self._appear(process)
         await self._round.close_orphans()
         self._engine.listen(self._news.hear)
         self._keeper = self._loop.create_task(self._round.keep())

@@ -217,8 +217,9 @@ class Owner(Protocol):
     process: int
     keyring: Keyring
 
-    def gather(self) -> None:
-        """Called before a batch is closed that is due: what else belongs into it is to be added now."""
+    def gather(self) -> float | None:
+        """Called before a batch is closed that is due: what else belongs into it is to be added now. In how many seconds the
+        next one is due, where something was left for that."""
         ...
 
     def forget(self, run: Run) -> None:
@@ -248,6 +249,8 @@ class Writer:
         self._closed: deque[Batch] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._is_due = False
+        """The time of the open batch came while the one before was still committed."""
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
         self.committed = 0
@@ -289,11 +292,11 @@ class Writer:
         self.queued += size
         return True
 
-    def added(self, size: int) -> int:
-        """Called after a write was put into the open batch. The number of the batch."""
+    def added(self, size: int, writes: int = 1) -> int:
+        """Called after writes were put into the open batch. The number of the batch."""
         batch = self.open
         batch.size += size
-        batch.writes += 1
+        batch.writes += writes
         number = batch.number
         if batch.size >= BATCH_BYTES or batch.writes >= BATCH_WRITES:
             self._close_batch()
@@ -310,8 +313,8 @@ class Writer:
         self.queued += USAGE_BYTES
         self.added(USAGE_BYTES)
 
-    def settle(self, usage: Usage, *, whole: bool = False) -> None:
-        """Queue the completion of a ledger entry; `whole` of one that was never queued before."""
+    def settle(self, usage: Usage) -> None:
+        """Queue the completion of a ledger entry."""
         batch, number = self.open, usage.number
         if batch.admissions.pop(number, None) is not None:
             batch.whole[number] = usage  # admitted in the same batch: one row is enough
@@ -319,9 +322,22 @@ class Writer:
         if self._has_no_room():
             return
         if number not in batch.whole and number not in batch.settlements:
-            (batch.whole if whole else batch.settlements)[number] = usage
+            batch.settlements[number] = usage
             self.queued += USAGE_BYTES
             self.added(USAGE_BYTES)
+
+    def write(self, usages: Sequence[Usage]) -> None:
+        """Queue ledger entries that are settled and were never queued before, as many as there is room for."""
+        room = max(0, (self._room - self.queued) // USAGE_BYTES)
+        if len(usages) > room:
+            self.note_full()
+            self.lost_usage += len(usages) - room
+            usages = usages[:room]
+        if usages:
+            self.open.whole.update({usage.number: usage for usage in usages})
+            size = USAGE_BYTES * len(usages)
+            self.queued += size
+            self.added(size, len(usages))
 
     def has_room(self, usages: int) -> bool:
         """Whether so many ledger entries could be queued."""
@@ -347,6 +363,10 @@ class Writer:
     def touch(self) -> None:
         """Have a batch, so that the lease is renewed."""
         self.added(0)
+
+    def expect(self) -> None:
+        """Have a batch begin as if something had been queued now."""
+        self._arm(self._settings.flush_s)
 
     def note_full(self) -> None:
         """Tell, once for each time that it happens, that the spool has no room."""
@@ -476,6 +496,7 @@ class Writer:
 
     def _on_timer(self) -> None:
         self._timer = None
+        self._is_due = True
         self._start()
 
     def _start(self) -> None:
@@ -510,12 +531,16 @@ class Writer:
         pause = BACKOFF_S[0]
         while True:
             if not self._closed:
-                if self._timer is not None and not self._is_closing:
+                if self._timer is not None and not self._is_due and not self._is_closing:
                     return  # the open batch is not due
-                self._owner.gather()
-                if not self._has_work:
+                self._is_due = False
+                due_s = self._owner.gather()
+                if self._has_work:
+                    self._close_batch()
+                if due_s is not None and not self._is_closing:
+                    self._arm(due_s)
+                if not self._closed:
                     return
-                self._close_batch()
             batch = self._closed[0]
             try:
                 await self._commit(batch)
