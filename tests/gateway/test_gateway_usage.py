@@ -138,7 +138,8 @@ def test_every_figure_has_its_own_name_in_the_entry() -> None:
     principal = Principal(key="app", organization="acme", project="harbour")
     given: dict[str, Any] = {name: at for at, name in enumerate(Usage.__struct_fields__, 2) if name != "estimated"}
     usage = Usage(**given)
-    account = Account(cast("Any", None), principal, b"req_1", "chat", "10.0.0.1", False, 5.0)
+    account = Account(cast("Any", None), principal, b"req_1", "chat", "10.0.0.1", free=False)
+    account.started_at = 5.0
     account.usage, account.model, account.end_user, account.error = usage, "m", "ada", "e"
     account.first_event_at, account.ended_at, account.status, account.attempts = 6.0, 7.0, 200, 3
     members = msgspec.structs.asdict(account.row().entry)

@@ -5,8 +5,6 @@ import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
 from tidegate.access.keys import Principal
 from tidegate.access.ledger import Charge
 from tidegate.access.limits import Gate, Reservation
@@ -39,58 +37,98 @@ NO_USAGE = Usage()
 _UNANSWERED = frozenset({"cancelled", "failed", "refused"})
 
 
-class Account(msgspec.Struct, eq=False):
+class Account:
     """See the module. The ledger asks for the row when there are several to write: nobody waits for it."""
 
-    _gateway: "Gateway"
-    principal: Principal
-    request_id: bytes
-    endpoint: str
-    client: str
-    free: bool
-    """Whatever is asked, no provider charges for it."""
-    started_at: float
-    """This and the next two by the performance counter; 0 of what was not yet."""
-    first_event_at: float = 0.0
-    ended_at: float = 0.0
-    model: str = ""
-    end_user: str = ""
-    streams: bool = False
-    path: Path | None = None
-    """Where the last attempt went."""
-    attempts: int = 0
-    failed: tuple[FailedAttempt, ...] = ()
-    """Those of them that failed."""
-    number: int = 0
-    """Of its row in the ledger; 0 while it has none."""
-    is_written: bool = False
-    """The database has been given that row."""
-    answer_id: str = ""
-    admitted_at: float = 0.0
-    settled_at: float = 0.0
-    _request_bytes: int = 0
-    reservation: Reservation | None = None
-    _gate: Gate | None = None
-    _plan: "Sequence[Path]" = ()
-    _costs: list[int] | None = None
-    """What an attempt at each deployment of the plan costs at most, where a budget holds."""
-    _allowance: Allowance | None = None
-    charges: list[Charge] = []
-    """What was used so far, by each attempt that is over."""
-    _asked: bool = False
-    """The present attempt is not among them."""
-    _before: Usage = NO_USAGE
-    """What the present attempt used before its provider paused."""
-    _turns: tuple[Usage, ...] = ()
-    """The same, each time that the provider was asked by itself."""
-    usage: Usage = NO_USAGE
-    """What the whole request used, once it is settled."""
-    priced: tuple[int | None, jsonio.Raw] | None = None
-    """Where a budget had to know the price before the ledger did."""
-    is_settled: bool = False
-    status: int = 0
-    ending: str = "open"
-    error: str = ""
+    __slots__ = (
+        "_allowance",
+        "_asked",
+        "_before",
+        "_costs",
+        "_gate",
+        "_gateway",
+        "_plan",
+        "_request_bytes",
+        "_turns",
+        "admitted_at",
+        "answer_id",
+        "attempts",
+        "charges",
+        "client",
+        "end_user",
+        "ended_at",
+        "ending",
+        "endpoint",
+        "error",
+        "failed",
+        "first_event_at",
+        "free",
+        "is_settled",
+        "is_written",
+        "model",
+        "number",
+        "path",
+        "priced",
+        "principal",
+        "request_id",
+        "reservation",
+        "settled_at",
+        "started_at",
+        "status",
+        "streams",
+        "usage",
+    )
+
+    def __init__(
+        self, gateway: "Gateway", principal: Principal, request_id: bytes, endpoint: str, client: str, *, free: bool
+    ) -> None:
+        """`free`: whatever is asked, no provider charges for it."""
+        self._gateway = gateway
+        self.principal = principal
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.client = client
+        self.free = free
+        self.started_at = time.perf_counter()
+        self.first_event_at = 0.0
+        self.ended_at = 0.0
+        self.model = ""
+        self.end_user = ""
+        self.streams = False
+        self.path: Path | None = None
+        """Where the last attempt went."""
+        self.attempts = 0
+        self.failed: tuple[FailedAttempt, ...] = ()
+        """Those of them that failed."""
+        self.number = 0
+        """Of its row in the ledger; 0 while it has none."""
+        self.is_written = False
+        """The database has been given that row."""
+        self.answer_id = ""
+        self.admitted_at = self.settled_at = 0.0
+        self._request_bytes = 0
+        self.reservation: Reservation | None = None
+        self._gate: Gate | None = None
+        self._plan: Sequence[Path] = ()
+        self._costs: list[int] | None = None
+        """What an attempt at each deployment of the plan costs at most, where a budget holds."""
+        self._allowance: Allowance | None = None
+        self.charges: list[Charge] = []
+        """What was used so far, by each attempt that is over."""
+        self._asked = False
+        """The present attempt is not among them."""
+        self._before = NO_USAGE
+        """What the present attempt used before its provider paused."""
+        self._turns: tuple[Usage, ...] = ()
+        """The same, each time that the provider was asked by itself."""
+        self.usage = NO_USAGE
+        """What the whole request used, once it is settled."""
+        self.priced: tuple[int | None, jsonio.Raw] | None = None
+        """Where a budget had to know the price before the ledger did."""
+        self.is_settled = False
+        self.status = 0
+        self.ending = "open"
+        self.error = ""
 
     # -- admission ----------------------------------------------------------------------------------------------
 

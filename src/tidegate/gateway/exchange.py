@@ -96,55 +96,48 @@ T = TypeVar("T")
 _response_ids = IdSupply(b"resp_", 24)
 
 
-class Exchange(msgspec.Struct, eq=False):
+class Exchange:
     """See the module. Made when the head of a request is there; :meth:`run` starts it when the body is."""
 
-    _gateway: "Gateway"
-    _snapshot: Snapshot
-    _downstream: Downstream
-    _dialect: Dialect
-    _headers: Mapping[bytes, bytes]
-    _received_at: float
-    """Loop time."""
-    _account: Account
-    _request: AnyRequest | None = None
-    """None while there is none, and when no other attempt will need it."""
-    _call: Call = cast("Call", None)
-    _plan: list[Path] = []
-    _affinity: str = ""
-    _total_s: float | None = None
-    """The total clock that the client asks for."""
-    _others: Sequence[str] = ()
-    """Names that the request has besides `model`, to fall back on."""
-    _stream: Stream | None = None
-    _bridge: Bridge | None = None
-    _errand: Errand[Any] | None = None
-    _keeping: Keeping | None = None
-    _dropped: tuple[str, ...] = ()
-    _path: Path | None = None
-    _trial: Trial | None = None
-    _turn: Callable[[], None] | None = None
-    """What follows as soon as the provider has a slot for it."""
-    _recourse: Recourse | None = None
-    """Made when an attempt fails: few do."""
-    _attempt: Attempt | None = None
-    _status: int = 0
-    """Of the answer to this attempt, as the four that follow; 0 before it is there."""
-    _collected: list[bytes] | None = None
-    _collected_bytes: int = 0
-    _retry_after: float | None = None
-    _limits: bytes = b""
-    _heard: bool = False
-    _prepares: bool = False
-    _started: bool = False
-    _paused: bool = False
-    _mute_since: float = 0.0
-    """When the provider first said something of which the client has heard nothing; 0 if nothing of that kind came."""
-    look_at: float = UNWATCHED
+    __slots__ = (
+        "_account",
+        "_affinity",
+        "_attempt",
+        "_bridge",
+        "_call",
+        "_collected",
+        "_collected_bytes",
+        "_dialect",
+        "_downstream",
+        "_dropped",
+        "_errand",
+        "_gateway",
+        "_headers",
+        "_heard",
+        "_keeping",
+        "_limits",
+        "_mute_since",
+        "_others",
+        "_path",
+        "_paused",
+        "_plan",
+        "_prepares",
+        "_received_at",
+        "_recourse",
+        "_request",
+        "_retry_after",
+        "_snapshot",
+        "_started",
+        "_status",
+        "_stream",
+        "_total_s",
+        "_trial",
+        "_turn",
+        "look_at",
+    )
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         gateway: "Gateway",
         downstream: Downstream,
         dialect: Dialect,
@@ -152,11 +145,45 @@ class Exchange(msgspec.Struct, eq=False):
         headers: Mapping[bytes, bytes],
         request_id: bytes,
         client: str,
-    ) -> "Exchange":
-        """That of a request whose head is there."""
+    ) -> None:
+        self._gateway = gateway
+        self._snapshot: Snapshot = gateway.snapshot
+        self._downstream = downstream
+        self._dialect = dialect
+        self._headers = headers
+        self._received_at = gateway.loop.time()
         endpoint = dialect.name + dialect.operation
-        account = Account(gateway, principal, request_id, endpoint, client, dialect.estimates, time.perf_counter())
-        return cls(gateway, gateway.snapshot, downstream, dialect, headers, gateway.loop.time(), account)
+        self._account = Account(gateway, principal, request_id, endpoint, client, free=dialect.estimates)
+        self._request: AnyRequest | None = None
+        """None while there is none, and when no other attempt will need it."""
+        self._affinity = ""
+        self._others: Sequence[str] = ()
+        """Names that the request has besides `model`, to fall back on."""
+        self._stream: Stream | None = None
+        self._bridge: Bridge | None = None
+        self._errand: Errand[Any] | None = None
+        self._keeping: Keeping | None = None
+        self._dropped: tuple[str, ...] = ()
+        self._path: Path | None = None
+        self._trial: Trial | None = None
+        self._turn: Callable[[], None] | None = None
+        """What follows as soon as the provider has a slot for it."""
+        self._recourse: Recourse | None = None
+        """Made when an attempt fails: few do."""
+        self._attempt: Attempt | None = None
+        self._status = 0
+        """Of the answer to this attempt, as the five that follow; 0 before it is there."""
+        self._collected: list[bytes] | None = None
+        self._collected_bytes = 0
+        self._retry_after: float | None = None
+        self._limits = b""
+        self._heard = False
+        self._prepares = False
+        self._started = False
+        self._paused = False
+        self._mute_since = 0.0
+        """When the provider first said something of which the client has heard nothing; 0 if nothing of that kind came."""
+        self.look_at = UNWATCHED
 
     def __repr__(self) -> str:
         return f"<Exchange {self._account.request_id.decode('latin-1')}>"  # the headers hold the client's key (P8)

@@ -292,7 +292,7 @@ class Connection(asyncio.Protocol):
     def _exchange(self, incoming: Incoming) -> Exchange:
         assert incoming.dialect is not None
         assert incoming.principal is not None
-        exchange = self._running = Exchange.of(
+        exchange = self._running = Exchange(
             self._gateway,
             self,
             incoming.dialect,

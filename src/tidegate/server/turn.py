@@ -163,7 +163,7 @@ class Turn:
 
     def _run(self, principal: Principal, request: ResponsesRequest | TidegateError, create: Create) -> None:
         session = self._session
-        exchange = self._exchange = Exchange.of(
+        exchange = self._exchange = Exchange(
             session.gateway, self, _Read(request), principal, session.fields, self._request_id, session.client
         )
         if session.socket.paused:
