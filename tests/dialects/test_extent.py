@@ -120,7 +120,7 @@ def test_what_costs_more_than_the_list_price_is_seen(body: str, member: str | No
     sorted({*extent._KEYS, *extent._RUN_KEYS, *extent._LISTED, *extent._TYPES, *extent._RUN_TYPES} - {"shell"}),
     # The client itself runs a shell, unless its environment is a container.
 )
-def test_one_search_finds_all_that_may_cost_more_than_text(name: str) -> None:
+def test_a_search_finds_all_that_may_cost_more_than_text(name: str) -> None:
     assert is_remarkable(f'{{"messages": [{{"{name}": 1}}]}}'.encode())
     assert is_remarkable(f'{{"messages": [{{"type": "{name}"}}]}}'.encode())
 
@@ -213,7 +213,7 @@ def test_a_member_that_asks_for_more_is_never_plain(path: str, name: str) -> Non
     assert dialect(path).parse_plain(f'{{"model": "m", {asked}, "{name}": ["a"]}}'.encode()) is None
 
 
-def test_one_search_passes_plain_text_by() -> None:
+def test_the_searches_pass_plain_text_by() -> None:
     assert not is_remarkable(json.dumps({"model": "m", "messages": TEXT, "tools": [], "temperature": 1}).encode())
 
 
@@ -243,6 +243,27 @@ IMAGE = [{"role": "user", "content": [{"type": "input_image", "image_url": "http
 )
 def test_each_use_of_a_tool_that_the_provider_runs_reads_everything_anew(body: Any, times: int | None) -> None:
     assert reads(json.dumps(body).encode()) == times
+
+
+@pytest.mark.security("SEC-API4-BOUND")
+@pytest.mark.parametrize(
+    "text", ["fileid://file-fe-1", "See fileid://file-fe-1,fileid://file-fe-2", "\\u0066ileid://x", "fileid:\\/\\/x"]
+)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", '{"messages": [{"role": "system", "content": "%s"}]}'),
+        ("/v1/chat/completions", '{"messages": [{"role": "system", "content": [{"type": "text", "text": "%s"}]}], "x": 1}'),
+        ("/v1/responses", '{"input": "Hi", "instructions": "%s"}'),
+        ("/v1/messages", '{"max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}], "system": "%s"}'),
+    ],
+)  # fmt: skip
+def test_a_text_may_stand_for_files_that_lie_with_the_provider(path: str, body: str, text: str) -> None:
+    given = (body % text).replace("{", '{"model": "m", ', 1).encode()
+    spoken = dialect(path)
+    request = spoken.parse_plain(given) or spoken.parse(given)
+    assert request.is_remarkable
+    assert request.reads() == 1
 
 
 PIXELS = "iVBORw0KGgo" + "Ab9/" * 100_000

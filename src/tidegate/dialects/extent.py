@@ -16,6 +16,7 @@ __all__ = [
     "SPOKEN_TOKENS",
     "Extent",
     "is_remarkable",
+    "may_name_files",
     "reads",
     "reads_more",
     "said_bytes",
@@ -67,10 +68,20 @@ _TYPES: Final = (
 )  # fmt: skip
 
 
+_FILE: Final = "fileid://"
+"""Before the id of a file within a text, which Qwen-Long reads in its stead
+(https://help.aliyun.com/en/model-studio/long-context-qwen-long)."""
+
+
+def may_name_files(body: bytes) -> bool:
+    """Whether a text in it may stand for files that lie with the provider."""
+    return body.find(b"fileid:") >= 0 or jsonio.may_escape_letters(body)
+
+
 def reads_more(body: bytes) -> bool:
     """Whether a request may make the provider read more tokens than its body has bytes: it holds or names images, audio
     or files, or offers tools that the provider itself runs. In doubt it does."""
-    if _SUSPECT.search(body) is None and not jsonio.may_escape_letters(body):
+    if _SUSPECT.search(body) is None and not may_name_files(body):
         return False
     return _points_elsewhere(jsonio.anything(body))
 
@@ -91,6 +102,8 @@ def _points_elsewhere(value: Any) -> bool:
             waiting.extend(one.values())
         elif isinstance(one, list):
             waiting.extend(one)
+        elif isinstance(one, str) and _FILE in one:
+            return True
     return False
 
 
@@ -214,8 +227,8 @@ charges less."""
 
 def is_remarkable(body: bytes) -> bool:
     """Whether a request may be one of which :func:`reads` or :func:`surcharge` have something to say: most are not, and
-    one search tells."""
-    return _REMARKABLE.search(body) is not None or jsonio.may_escape_letters(body)
+    two searches tell."""
+    return _REMARKABLE.search(body) is not None or may_name_files(body)
 
 
 def surcharge(body: bytes) -> str | None:

@@ -110,8 +110,8 @@ def most_nano(
 def text_nano(
     prices: Prices, plan: Sequence[Path], request: AnyRequest, extent: Extent, call: Call, at: float
 ) -> list[int] | None:
-    """As :func:`most_nano` of a request that is nothing but text, where all is known that it takes; else None. Most are like
-    that, and this is the short way."""
+    """As :func:`most_nano` of a request that is nothing but text, where all is known that it takes, and no provider may add what
+    it holds; else None. Most are like that, and this is the short way."""
     if request.is_remarkable or extent.input_tokens is not None or extent.seconds or extent.characters:
         return None
     size = max(call.request_bytes, call.most_bytes) + FRAME_TOKENS
@@ -119,7 +119,7 @@ def text_nano(
     for path in plan:
         destination = path.destination
         output, price = _output(extent, destination), prices.of(destination, at)
-        if output is None or price is None:
+        if output is None or price is None or not destination.gateway_state:
             return None
         most = destination.max_input_tokens
         cost = price.upper_bound_nano(size if most is None or size < most else most, output)

@@ -10,7 +10,7 @@ from tidegate.dialects.chat.encoder import ChatEncoder, chat_answer
 from tidegate.dialects.choices import ChoicesStream, complete_choices
 from tidegate.dialects.dialect import Answer, Call, Destination, Endpoint, OpenAIErrors, Received, refuse_unsupported
 from tidegate.dialects.envelope import PREFIX
-from tidegate.dialects.extent import Extent, is_remarkable
+from tidegate.dialects.extent import Extent, is_remarkable, may_name_files
 from tidegate.dialects.validation import invalid, missing, parse, parse_plain
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
@@ -166,7 +166,7 @@ class ChatRequest(Received[ChatBody]):
 
     @property
     def is_remarkable(self) -> bool:
-        return not isinstance(self.typed, _PlainBody) and is_remarkable(self._body)
+        return may_name_files(self._body) if isinstance(self.typed, _PlainBody) else is_remarkable(self._body)
 
     @property
     def extent(self) -> Extent:

@@ -114,6 +114,7 @@ class PromptRequest(Generic[Asked]):
         self._before = 0
         """How many items of that were not sent with the request, but come before its own."""
         self._before_bytes = 0
+        """How much longer `input` is by all that."""
         self.dropped: tuple[str, ...] = ()
         self.envelopes: Envelopes | None = None
         self.ground: Ground | None = None
@@ -138,9 +139,14 @@ class PromptRequest(Generic[Asked]):
         return self._members
 
     def reads(self) -> int | None:
-        """See :func:`tidegate.dialects.extent.reads`; what the request builds on counts as well."""
+        """See :func:`tidegate.dialects.extent.reads`; what the request builds on counts as well, and may be anything where it
+        lies with the provider."""
         times = reads(self._body)
-        return 1 if times == 0 and self._history is not None and reads_more(bytes(self._history)) else times
+        if times != 0:
+            return times
+        if self._history is None:
+            return 0 if self.references is None else 1
+        return 1 if reads_more(bytes(self._history)) else 0
 
     def surcharge(self) -> str | None:
         """The member that makes it dearer than the list price."""
@@ -178,10 +184,11 @@ class PromptRequest(Generic[Asked]):
         if self.ground is not None:
             history = (*(self.ground.history or ()), *history)
             found = {**found, **self.ground.named}
-        whole = with_history(self.members.get("input"), self.typed, history, found)
+        given = self.members.get("input", jsonio.EMPTY)
+        whole = with_history(given, self.typed, history, found)
         self._history = whole
         self._before = len(history)
-        self._before_bytes = sum(map(len, history))
+        self._before_bytes = max(0, len(whole) - len(given))
         self.typed.input = jsonio.decode(whole, _input)
         check_pairs(self.typed.input)
 
@@ -197,7 +204,7 @@ class PromptRequest(Generic[Asked]):
 
     def settle(self) -> int:
         """Nothing will be looked up any more: what is at hand takes effect, if that is all. Returns how many bytes of items
-        come before the request's own. Raises as `resolve` does."""
+        were not sent with the request: its history, and those for which references stood. Raises as `resolve` does."""
         if self.ground is not None and self._history is None and self.references is None:
             self.resolve((), {})
         return self._before_bytes

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.extent import Extent
+from tidegate.dialects.extent import Extent, may_name_files
 from tidegate.dialects.responses.answer import complete
 from tidegate.dialects.responses.canonical import canonical_request, read_tool_names
 from tidegate.dialects.responses.chat_body import as_chat_completion
@@ -185,7 +185,14 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
 
     @property
     def has_remarkable_body(self) -> bool:
-        return not isinstance(self.typed, _PlainBody) and super().has_remarkable_body
+        return may_name_files(self._body) if isinstance(self.typed, _PlainBody) else super().has_remarkable_body
+
+    def reads(self) -> int | None:
+        """See :func:`tidegate.dialects.extent.reads`. A template may have tools that the provider runs."""
+        if self.typed.prompt is None:
+            return super().reads()
+        most = self.typed.max_tool_calls
+        return None if most is None else 1 + most
 
     @property
     def wants_stop(self) -> bool:
