@@ -46,8 +46,9 @@ NOTHING: Final = Extent(output_tokens=0)
 """Of a request that no tokens are made for."""
 
 _SUSPECT: Final = re.compile(
-    rb'"(?:a(?:udio|dvisor)|b(?:rowser_|uiltin_)|c(?:o(?:ntainer|de|mputer)|ached)|document|en(?:terprise|able_)|file|google|'
-    rb"i(?:mage|n(?:put_|line))|local_shell|mcp|plugins|retrieval|search_|tool_search|url|video|web_)"
+    rb'"(?:a(?:udio|dvisor)|b(?:rowser_|uiltin_)|c(?:o(?:llections_|ntainer|de|mputer)|ached)|d(?:ata_?[sS]ources|ocument)|'
+    rb"en(?:terprise|able_)|file|google|i(?:2i_|mage|n(?:put_|line))|local_shell|mcp|openrouter:|plugins|retrieval|search_|"
+    rb"t(?:2i_|ool_search)|url|video|web_|x_search)"
 )
 """Begins of the words that :func:`_points_elsewhere` looks for. All begin with one letter, which makes it several times as
 fast; what begins with the same one is told apart behind it, which takes a third off."""
@@ -55,7 +56,7 @@ fast; what begins with the same one is told apart behind it, which takes a third
 _KEYS: Final = frozenset(
     {
         "audio_url", "cachedContent", "cached_content", "codeExecution", "code_execution", "enable_search",
-        "enterpriseWebSearch", "enterprise_web_search", "fileData",
+        "dataSources", "data_sources", "enterpriseWebSearch", "enterprise_web_search", "fileData",
         "fileSearch", "file_data", "file_id", "file_search", "file_url", "googleMaps", "googleSearch",
         "googleSearchRetrieval", "google_maps", "google_search", "google_search_retrieval", "image_url", "inlineData",
         "inline_data", "input_audio", "mcp_servers", "plugins", "search_parameters", "urlContext", "url_context", "video_url",
@@ -63,8 +64,9 @@ _KEYS: Final = frozenset(
     }
 )  # fmt: skip
 _TYPES: Final = (
-    "advisor", "audio", "browser_", "builtin_function", "code_", "computer", "container", "document", "file", "image", "input_audio", "input_file", "input_image",
-    "input_video", "local_shell", "mcp", "retrieval", "tool_search", "video", "web_fetch", "web_search",
+    "advisor", "audio", "browser_", "builtin_function", "code_", "collections_search", "computer", "container", "document", "file",
+    "i2i_search", "image", "input_audio", "input_file", "input_image", "input_video", "local_shell", "mcp", "openrouter:",
+    "retrieval", "t2i_search", "tool_search", "video", "web_", "x_search",
 )  # fmt: skip
 
 
@@ -109,15 +111,15 @@ def _points_elsewhere(value: Any) -> bool:
 
 _RUN_KEYS: Final = frozenset(
     {
-        "codeExecution", "code_execution", "enable_search", "enterpriseWebSearch", "enterprise_web_search", "fileSearch",
-        "file_search", "googleMaps", "googleSearch", "googleSearchRetrieval", "google_maps", "google_search",
+        "codeExecution", "code_execution", "dataSources", "data_sources", "enable_search", "enterpriseWebSearch",
+        "enterprise_web_search", "fileSearch", "file_search", "googleMaps", "googleSearch", "googleSearchRetrieval", "google_maps", "google_search",
         "google_search_retrieval", "mcp_servers", "plugins", "search_parameters", "urlContext", "url_context",
         "web_search_options",
     }
 )  # fmt: skip
 _RUN_TYPES: Final = (
-    "advisor", "browser_", "builtin_function", "code_", "file_search", "image_generation", "mcp", "retrieval", "shell",
-    "tool_search", "web_fetch", "web_search",
+    "advisor", "browser_", "builtin_function", "code_", "collections_search", "file_search", "i2i_search", "image_generation",
+    "mcp", "openrouter:", "retrieval", "shell", "t2i_search", "tool_search", "web_", "x_search",
 )  # fmt: skip
 """Tools that the provider runs by itself, in the midst of an answer."""
 
