@@ -119,6 +119,7 @@ class Credit:
         "gate",
         "is_open",
         "limiter",
+        "lines",
         "places",
         "requests",
         "settled_cost",
@@ -142,9 +143,10 @@ class Credit:
         self.settled_tokens = 0
         self.settled_cost = 0
         self.is_open = True
-        self.told: tuple[bytes, int, int] = (b"", 0, 0)
-        """The header lines with what remains left open; and what remained of requests and of tokens before the credit was
-        taken, less what was taken: -1 of what no line tells."""
+        self.lines = b""
+        """The header lines with what remains left open."""
+        self.told: list[tuple[int, int, Meter]] = []
+        """Of what they tell, in their order: the kind, the limit, and the meter."""
         self._taken = taken[REQUESTS]
         self._all_places = 1 + places
 
@@ -178,12 +180,12 @@ class Credit:
             account.streams -= self.places
 
     def fields(self) -> bytes:
-        lines, requests, tokens = self.told
-        if requests < 0:
-            return lines if tokens < 0 else lines % (tokens + self.tokens)
-        if tokens < 0:
-            return lines % (requests + self.requests)
-        return lines % (requests + self.requests, tokens + self.tokens)
+        """What it has left remains, beside what its meters do."""
+        remaining = [
+            max(0, limit - meter.used + (self.requests if kind == REQUESTS else self.tokens))
+            for kind, limit, meter in self.told
+        ]
+        return self.lines % tuple(remaining)
 
 
 class _Drawn(msgspec.Struct, gc=False):
@@ -215,8 +217,7 @@ class _Drawn(msgspec.Struct, gc=False):
         credit.settled_cost += cost
 
     def fields(self) -> bytes:
-        credit = self.credit
-        return credit.fields() if credit.is_open else credit.gate.fields()
+        return self.credit.gate.fields()
 
 
 class _Costs:
@@ -379,13 +380,11 @@ class MemoryGate:
         until = min([until, *(now + day.until - wall for day, _, _ in self.calendars)])
         credit = self.credit = Credit(self, cells, taken, more, places, until)
         self.limiter.credits.add(credit)
-        lines, left = b"", [-1, -1]
         for (kind, _), found in zip(self.told, remaining, strict=True):
             if found is not None:
-                limit, least, meter = found
-                lines += limit_line(kind, limit, meter.reset(wall if isinstance(meter, Calendar) else now))
-                left[kind] = least - taken[kind]
-        credit.told = lines, left[REQUESTS], left[TOKENS]
+                limit, _, meter = found
+                credit.lines += limit_line(kind, limit, meter.reset(wall if isinstance(meter, Calendar) else now))
+                credit.told.append((kind, limit, meter))
         return _Drawn(credit, tokens, cost_nano)
 
     @staticmethod
