@@ -8,6 +8,7 @@ import pytest
 from tidegate.dialects import extent
 from tidegate.dialects.extent import IMAGE_TOKENS, Extent, is_remarkable, reads, reads_more, surcharge, text_bytes
 from tidegate.gateway.dialects import CLIENT_DIALECTS
+from tidegate.wire.errors import InvalidRequest
 
 TEXT = [{"role": "user", "content": "Hi"}]
 
@@ -217,6 +218,30 @@ def test_a_member_that_asks_for_more_is_never_plain(path: str, name: str) -> Non
     asked = '"messages": [{"role": "user", "content": "Hi"}]' if path.endswith("completions") else '"input": "Hi"'
     assert dialect(path).parse_plain(f'{{"model": "m", {asked}}}'.encode()) is not None
     assert dialect(path).parse_plain(f'{{"model": "m", {asked}, "{name}": ["a"]}}'.encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", b'{"messages": [{"role": "user", "content": "Hi"}], "tool_choice": {"type": "x", "y": "%b"}}'),
+        (
+            "/v1/chat/completions",
+            b'{"messages": [{"role": "user", "content": "Hi"}], "tools": [{"type": "function", "function": {"name": "f", "parameters": "%b"}}]}',
+        ),
+        ("/v1/responses", b'{"input": "Hi", "text": {"format": {"type": "json_schema", "name": "x", "schema": {"x": "%b"}}}}'),
+        ("/v1/responses", b'{"input": "Hi", "tools": [{"type": "custom", "name": "f", "format": "%b"}]}'),
+    ],
+)  # fmt: skip
+def test_a_body_is_plain_only_if_it_is_utf8_to_the_end_and_not_too_long_to_be_read_twice(
+    path: str, body: bytes
+) -> None:
+    assert dialect(path).parse_plain(body % "é".encode()) is not None
+    for wrong in (b"\xe9", b"\xed\xa0\x80", b"\xff" * 3):
+        assert dialect(path).parse_plain(body % wrong) is None
+        with pytest.raises(InvalidRequest, match="not valid UTF-8"):
+            dialect(path).parse(body % wrong)
+    assert dialect(path).parse_plain(body % (b"a" * 300_000)) is None
+    assert dialect(path).parse(body % (b"a" * 300_000)).reads() == 0
 
 
 def test_the_searches_pass_plain_text_by() -> None:
