@@ -34,9 +34,23 @@ def test_they_reach_the_client_and_not_the_journal(keeping: Running, provider: s
             assert [event["sequence_number"] for event in rest.events] == list(range(last + 1, len(kept)))
 
 
+MIXED = """
+[providers.other]
+kind = "openai-compatible"
+base_url = "http://127.0.0.1:9/v1"
+speaks = ["chat"]
+[models.mixed]
+target = "lab/m"
+fallback = ["other/m"]
+"""
+
+
 @pytest.mark.parametrize("store", [True, False])
-def test_many_of_them_in_one_read_leave_nothing_behind(tmp_path: Path, store: bool) -> None:
-    """Also beside the beginning and the end of an answer, and where the stream itself is what is kept."""
+@pytest.mark.parametrize("model", ["lab/m", "mixed"])
+@pytest.mark.parametrize("reads", [1, 2])
+def test_many_of_them_in_one_read_leave_nothing_behind(tmp_path: Path, store: bool, model: str, reads: int) -> None:
+    """Also beside the beginning and the end of an answer, where the stream itself is what is kept, and where another provider
+    of the plan is asked in another dialect."""
     response = {"id": "resp_1", "object": "response", "status": "in_progress", "model": "m", "output": []}
     item: dict[str, Any] = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
     item["content"] = [{"type": "output_text", "text": "ebb", "annotations": []}]
@@ -59,14 +73,15 @@ def test_many_of_them_in_one_read_leave_nothing_behind(tmp_path: Path, store: bo
         KEEPALIVE,
         {"type": "response.completed", "response": {**response, "status": "completed", "output": [item]}},
     ]
-    with Canned(sse_answer(*said, named=True)) as provider:
-        toml = provider.toml("lab", "openai-compatible", 'speaks = ["responses"]')
+    begin, delta, end = sse_answer(*said, named=True).partition(b"event: response.output_text.delta")
+    with Canned(begin + delta + end if reads == 1 else (begin, delta + end)) as provider:
+        toml = provider.toml("lab", "openai-compatible", 'speaks = ["responses"]') + MIXED
         with (
             Running(f"[server]\nport = 0\ndata_dir = {json.dumps(str(tmp_path))}\n" + toml) as gateway,
             Api(gateway) as api,
         ):
             headers = {} if store else {"tidegate-resume-grace": "5s"}
-            first = api.ask("responses", "lab/m", stream=True, store=store, headers=headers)
+            first = api.ask("responses", model, stream=True, store=store, headers=headers)
             path = f"/v1/responses/{first.events[0]['response']['id']}?stream=true"
             if not store:
                 path = f"/v1/streams/{first.headers['tidegate-stream']}"

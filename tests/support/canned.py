@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,9 +30,10 @@ def sse_answer(*frames: bytes | dict[str, Any], named: bool = False) -> bytes:
 
 
 class Canned:
-    """`with Canned(answer, …) as provider:` — each request gets the next answer, the last one again and again."""
+    """`with Canned(answer, …) as provider:` — each request gets the next answer, the last one again and again. The pieces of a
+    tuple go out a moment apart."""
 
-    def __init__(self, *answers: bytes) -> None:
+    def __init__(self, *answers: bytes | tuple[bytes, ...]) -> None:
         self._answers = answers
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._run, name="canned")
@@ -42,7 +44,7 @@ class Canned:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
 
-    def say(self, *answers: bytes) -> None:
+    def say(self, *answers: bytes | tuple[bytes, ...]) -> None:
         """What the next requests get."""
         self._answers = answers
         self.requests.clear()
@@ -87,4 +89,8 @@ class Canned:
             body += connection.recv(65536)
         answer = self._answers[min(len(self.requests), len(self._answers) - 1)]
         self.requests.append(json.loads(body) if body.startswith(b"{") else body or None)
-        connection.sendall(answer)
+        first, *others = answer if isinstance(answer, tuple) else (answer,)
+        connection.sendall(first)
+        for piece in others:
+            time.sleep(0.05)
+            connection.sendall(piece)
