@@ -154,6 +154,15 @@ def test_nothing_that_may_cost_more_than_text_is_taken_for_plain(name: str, lett
         ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi", name: {}}]}]}),
         ("/v1/responses", {"input": "Hi", "tools": [{"type": name}]}),
         ("/v1/responses", {"input": "Hi", "tools": [{"type": "function", "name": "f", name: {}}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", name: {}}]}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", name: {}}}]}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "assistant", "function_call": {"name": "f", name: {}}}]}),
+        ("/v1/chat/completions", {"messages": TEXT, "functions": [{"name": "f", name: {}}]}),
+        ("/v1/responses", {"input": "Hi", name: "x"}),
+        ("/v1/responses", {"input": "Hi", "prompt": {"id": "pmpt_1", name: {}}}),
+        ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi", name: "x"}]}]}),
+        ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "output_text", "text": "", "annotations": [{"type": name}]}]}]}),
+        ("/v1/responses", {"input": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "x", name: {}}]}]}),
     ]  # fmt: skip
     for path, body in bodies:
         text = json.dumps({"model": "m", **body})
