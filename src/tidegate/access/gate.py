@@ -145,8 +145,8 @@ class Credit:
         self.is_open = True
         self.lines = b""
         """The header lines with what remains left open."""
-        self.told: list[tuple[int, int, Meter]] = []
-        """Of what they tell, in their order: the kind, the limit, and the meter."""
+        self.told: list[tuple[int, Meter] | None] = []
+        """What they tell of requests and of tokens: the limit, and its meter."""
         self._taken = taken[REQUESTS]
         self._all_places = 1 + places
 
@@ -180,12 +180,18 @@ class Credit:
             account.streams -= self.places
 
     def fields(self) -> bytes:
-        """What it has left remains, beside what its meters do."""
-        remaining = [
-            max(0, limit - meter.used + (self.requests if kind == REQUESTS else self.tokens))
-            for kind, limit, meter in self.told
-        ]
-        return self.lines % tuple(remaining)
+        """What it has left remains, as what its meters leave does."""
+        requests, tokens = self.told
+        remaining: tuple[int, ...] = ()
+        if requests is not None:
+            limit, meter = requests
+            left = limit - meter.used + self.requests
+            remaining = (left if left > 0 else 0,)
+        if tokens is not None:
+            limit, meter = tokens
+            left = limit - meter.used + self.tokens
+            remaining += (left if left > 0 else 0,)
+        return self.lines % remaining
 
 
 class _Drawn(msgspec.Struct, gc=False):
@@ -217,7 +223,9 @@ class _Drawn(msgspec.Struct, gc=False):
         credit.settled_cost += cost
 
     def fields(self) -> bytes:
-        return self.credit.gate.fields()
+        credit = self.credit
+        gate = credit.gate
+        return credit.fields() if credit.is_open and gate.monotonic() < credit.until else gate.fields()
 
 
 class _Costs:
@@ -381,10 +389,12 @@ class MemoryGate:
         credit = self.credit = Credit(self, cells, taken, more, places, until)
         self.limiter.credits.add(credit)
         for (kind, _), found in zip(self.told, remaining, strict=True):
-            if found is not None:
-                limit, _, meter = found
-                credit.lines += limit_line(kind, limit, meter.reset(wall if isinstance(meter, Calendar) else now))
-                credit.told.append((kind, limit, meter))
+            if found is None:
+                credit.told.append(None)
+                continue
+            limit, _, meter = found
+            credit.lines += limit_line(kind, limit, meter.reset(wall if isinstance(meter, Calendar) else now))
+            credit.told.append((limit, meter))
         return _Drawn(credit, tokens, cost_nano)
 
     @staticmethod
@@ -445,13 +455,12 @@ class MemoryGate:
         return refusal(one, self.fields())
 
     def fields(self) -> bytes:
-        clock = self.limiter.clock
-        now = clock.monotonic()
+        now = self.monotonic()
         if self.credit is not None:
             if now < self.credit.until:
                 return self.credit.fields()
             self.credit.close()
-        wall = clock.wall() if self.calendars else 0.0
+        wall = self.limiter.clock.wall() if self.calendars else 0.0
         lines = b""
         for kind, meters in self.told:
             found = self._tightest(meters, now, wall)
