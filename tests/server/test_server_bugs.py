@@ -21,8 +21,10 @@ class BrokenTable(dict[bytes, Dialect]):
 
 
 class BrokenParse(ResponsesDialect):
-    def parse(self, body: bytes) -> Any:
+    def parse_plain(self, body: bytes) -> Any:
         raise RuntimeError("broken parse")
+
+    parse = parse_plain
 
 
 class BrokenRequest(ResponsesDialect):
@@ -30,6 +32,9 @@ class BrokenRequest(ResponsesDialect):
 
     def __init__(self, broken: str) -> None:
         self.broken = broken
+
+    def parse_plain(self, body: bytes) -> None:
+        return None
 
     def parse(self, body: bytes) -> Any:
         return _Broken(super().parse(body), self.broken)
