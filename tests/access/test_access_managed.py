@@ -174,6 +174,23 @@ def test_an_expired_key_is_refused(gateway: Running, admin: Admin) -> None:
     assert ask(gateway, made["key"]).status == 200
 
 
+@pytest.mark.security("SEC-API2-REVOKED")
+def test_a_key_expires_to_the_moment_also_on_a_connection_that_it_has_used(gateway: Running, admin: Admin) -> None:
+    ends = int(time.time()) + 2
+    made = admin.make("passing", expires_at=ends)
+    late: list[float] = []
+    with Api(gateway, authorization=f"Bearer {made['key']}") as api:
+        while (begun := time.time()) < ends + 0.5:
+            status = api.ask("chat", "sim/echo").status
+            if status == 200:
+                late += [begun] if begun >= ends else []
+            else:
+                assert status == 401
+                assert time.time() >= ends
+                break
+    assert not late, "an expired key was served"
+
+
 @pytest.mark.security("SEC-API1-OBJECT")
 def test_projects_and_organizations_do_not_see_each_others_responses(gateway: Running, admin: Admin) -> None:
     admin.post("/organizations", {"name": "acme"})

@@ -155,9 +155,12 @@ class KeyRing:
             raise InvalidKey(f"You did not provide an API key. {_HINT}")
         digest = hashlib.sha256(key).digest()
         principal = self._known.get(digest) or self._find(key, digest)
-        if principal.expires_at is not None and self._clock() >= principal.expires_at:
+        if self.has_expired(principal):
             raise InvalidKey("The API key that you provided has expired.")
         return principal
+
+    def has_expired(self, principal: Principal) -> bool:
+        return principal.expires_at is not None and self._clock() >= principal.expires_at
 
     def authenticate_admin(self, headers: Mapping[bytes, bytes]) -> AdminRow | Principal:
         """Who sends a request to the admin API: an admin, or the holder of a virtual key. Raises InvalidKey, also in open

@@ -255,8 +255,10 @@ class Judge:
             fields, given, client=self._peer.client, endpoint=dialect.name
         )
         limit = int(self._settings.max_upload if dialect.takes_form else self._settings.max_body)
-        # Targets are not compared in constant time: one that holds a key is not remembered.
-        if usual and version == "1.1" and url == incoming.url and given is None:
+        # Targets are not compared in constant time: one that holds a key is not remembered. Nor is a key that expires: the
+        # snapshot may change only some time after that.
+        lasts = given is None and incoming.principal.expires_at is None
+        if usual and lasts and version == "1.1" and url == incoming.url:
             self._snapshot = snapshot
             self._url = url
             self._host = host or b""

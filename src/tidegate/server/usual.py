@@ -34,6 +34,7 @@ class UsualHead:
         "_after",
         "_before",
         "_dialect",
+        "_expires",
         "_fields",
         "_headers",
         "_limit",
@@ -56,6 +57,7 @@ class UsualHead:
         self._limit = incoming.body_limit
         self._dialect = incoming.dialect
         self._principal = incoming.principal
+        self._expires = incoming.principal is not None and incoming.principal.expires_at is not None
         self.snapshot = snapshot
         """By which it was judged."""
 
@@ -95,6 +97,7 @@ class UsualHead:
             length > self._limit
             or not compare_digest(read[:start], self._before)
             or not compare_digest(read[at:body_at], after)
+            or (self._expires and self._has_expired())
         ):
             return None
         headers = self._headers.copy()
@@ -118,3 +121,7 @@ class UsualHead:
             request_id=request_ids.take(),
         )
         return incoming, end
+
+    def _has_expired(self) -> bool:
+        """Whether the key has: the snapshot changes only some time after that."""
+        return self._principal is not None and self.snapshot.keys.has_expired(self._principal)
