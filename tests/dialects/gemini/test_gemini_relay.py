@@ -123,6 +123,21 @@ def test_usage_is_estimated_when_google_gave_none() -> None:
     assert stream.usage() == Usage(input_tokens=100, output_tokens=3, estimated=True)
 
 
+@pytest.mark.parametrize("unread", [0, 1, 12])
+@pytest.mark.parametrize("told", [1, 8, 9, 30])
+def test_of_figures_with_every_chunk_the_last_that_can_be_read_count(told: int, unread: int) -> None:
+    stream = relay()
+    for number in range(1, told + 1):
+        figures = {"promptTokenCount": 7, "candidatesTokenCount": number}
+        stream.feed(frames({**said("a" * 8), "usageMetadata": figures}))
+    for _ in range(unread):
+        stream.feed(frames({**said("b" * 8), "usageMetadata": {"promptTokenCount": "many"}}))
+    usage = stream.usage()
+    assert (usage.input_tokens, usage.estimated) == (7, unread > 0)
+    assert usage.output_tokens == told + 2 * unread  # eight bytes are two tokens
+    assert stream.usage() == usage
+
+
 @pytest.mark.parametrize(
     ("told", "output"), [({"promptTokenCount": 7}, 12), ({"promptTokenCount": 7, "candidatesTokenCount": 5}, 5 + 10)]
 )

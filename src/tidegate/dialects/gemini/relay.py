@@ -27,6 +27,9 @@ class _Names(msgspec.Struct, rename="camel"):
     response_id: str | None = None
 
 
+TOLD = 8
+"""So many figures wait until one of them is read: it takes longer than all else with a chunk."""
+
 _chunk = jsonio.decoder(Chunk[Candidate[_Part]])
 _names = jsonio.decoder(_Names)
 
@@ -34,7 +37,7 @@ _names = jsonio.decoder(_Names)
 class _Reader:
     """What the chunks of one answer have said so far."""
 
-    __slots__ = ("_choices", "_counted", "_finished", "_provider", "_seen", "_usage", "size", "status")
+    __slots__ = ("_choices", "_counted", "_finished", "_provider", "_seen", "_told", "_usage", "size", "status")
 
     def __init__(self, provider: str, choices: int) -> None:
         self._provider = provider
@@ -45,6 +48,9 @@ class _Reader:
         self._usage: Usage | None = None
         self._counted = 0
         """What was said when those figures came."""
+        self._told: list[tuple[msgspec.Raw, int]] = []
+        """Figures that came after them, each with what was said by then. Google sends some with every chunk, and only the last
+        that can be read counts."""
         self.size = 0
 
     @property
@@ -54,6 +60,7 @@ class _Reader:
     def usage(self, asked: int) -> Usage:
         """The provider's figures; of an answer that is not complete those so far, with an estimate where nobody has counted
         what was said. `asked` is the size of the request in bytes."""
+        self._read_told()
         told = self._usage
         if told is None:
             return estimated_usage(asked, self.size)
@@ -75,12 +82,22 @@ class _Reader:
             raise from_error_object(chunk.error, self._provider)
         for candidate in chunk.candidates or ():
             self._read_candidate(candidate)
-        if chunk.usage_metadata and (usage := read_usage(chunk.usage_metadata)) is not None:
-            self._usage, self._counted = usage, self.size
+        if chunk.usage_metadata:
+            self._told.append((chunk.usage_metadata, self.size))
+            if len(self._told) > TOLD:
+                self._read_told()
         feedback = chunk.prompt_feedback
         if feedback is not None and is_ending(feedback.block_reason) and not chunk.candidates:
             self._finished.update(range(self._choices))
             self.status = "incomplete"
+
+    def _read_told(self) -> None:
+        for metadata, size in reversed(self._told):
+            usage = read_usage(metadata)
+            if usage is not None:
+                self._usage, self._counted = usage, size
+                break
+        self._told.clear()
 
     def _read_candidate(self, candidate: Candidate[_Part]) -> None:
         index = candidate.index or 0
