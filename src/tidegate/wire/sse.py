@@ -163,11 +163,14 @@ def _parse(raw: bytes) -> Frame:
 
 
 def _parse_usual(raw: bytes) -> Frame | None:
-    """The frame, if `raw` is one whole frame of the two shapes that nearly every frame has; no lines are split then."""
+    """The frame, if `raw` is one whole frame of the three shapes that nearly every frame has; no lines are split then."""
     last = len(raw) - 2
     if raw.startswith(b"data: "):
-        if raw.find(b"\n") == last and raw[-1] == 10 and _CR not in raw:
+        end = raw.find(b"\n")
+        if end == last and raw[-1] == 10 and _CR not in raw:
             return Frame(raw, b"", raw[6:last])
+        if end == last - 1 and raw.find(b"\r") == last - 2 and raw.endswith(b"\r\n\r\n"):  # Google's
+            return Frame(raw, b"", raw[6 : last - 2])
     elif raw.startswith(b"event: "):
         line = raw.find(b"\n")
         if (
