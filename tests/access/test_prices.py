@@ -14,6 +14,7 @@ from tidegate.access.catalogue import Catalogue, Clause, ListedModel, Period, Pr
 from tidegate.access.ledger import interrupted
 from tidegate.access.prices import Prices
 from tidegate.access.rates import FREE, Price, Rates
+from tidegate.access.reports import csv_lines, entry_object
 from tidegate.config.load import load
 from tidegate.dialects.dialect import Endpoint
 from tidegate.storage.entry import UsageEntry
@@ -279,6 +280,12 @@ def test_an_interrupted_request_is_priced_by_its_own_snapshot() -> None:
     assert found.cost_nano == cost(price, input_tokens=100, output_tokens=40)
     unpriced = msgspec.structs.replace(row, cost_nano=None, prices=jsonio.NULL)
     assert interrupted(OpenUsage(usage=unpriced, last_sequence=None)).cost_nano is None
+    for one in row, found:  # nobody knows what the client saw, nor how long it waited
+        shown = entry_object(one)
+        assert (shown["status"], shown["duration_ms"]) == (None, None)
+        assert (
+            csv_lines(("status", "duration_ms", "ending"), [shown], head=False) == f",,{one.entry.ending}\r\n".encode()
+        )
 
 
 def test_the_package_gives_the_prices_of_what_is_asked_for_and_nothing_else() -> None:

@@ -169,6 +169,26 @@ def tidegate(folder: Path, *arguments: str, status: int = 0) -> str:
     return done.stdout if status == 0 else done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--only", "organization=nope"), "There is no organization 'nope', and nothing was used under that name"),
+        (("--only", "project=nope", "--csv"), "There is no project 'nope', and nothing"),
+        (("--only", "project=nope", "--json"), "There is no project 'nope', and nothing"),
+        (("--only", "project=nope", "--entries"), "There is no project 'nope', and nothing"),
+    ],
+)
+def test_a_name_that_nobody_bears_is_no_empty_report(
+    books: Books, folder: Path, given: tuple[str, ...], words: str
+) -> None:
+    assert words in tidegate(folder, *given, status=2)
+
+
+def test_whoever_is_there_and_used_nothing_has_an_empty_report(books: Books, folder: Path) -> None:
+    assert "Nothing was used" in tidegate(folder, "--only", "organization=default", "--only", "model=other")
+    assert "Nothing was used" in tidegate(folder, "--only", "project=harbour", "--only", "model=other")
+
+
 def test_the_command_line_reports_while_the_gateway_runs(books: Books, folder: Path) -> None:
     text = tidegate(folder, "--by", "project,deployment", "--from", "1d")
     assert "lab/echo" in text

@@ -281,6 +281,37 @@ def test_a_key_of_an_unknown_organization_blames_the_organization(callers: Calle
 
 
 @pytest.mark.parametrize(
+    ("query", "param", "message"),
+    [
+        ("organization=nope", "organization", "There is no organization 'nope'."),
+        ("project=nope", "project", "There is no project 'nope'."),
+        (
+            "organization=default&project=nope",
+            "project",
+            "There is no project 'nope' in the organization 'default'.",
+        ),
+    ],
+)
+def test_the_keys_of_nobody_are_no_empty_list(callers: Callers, query: str, param: str, message: str) -> None:
+    answer = callers["owner"].get(f"{PREFIX}/keys?{query}")
+    assert (answer.status_code, error(answer)["param"], error(answer)["message"]) == (404, param, message)
+
+
+def test_an_organization_without_keys_has_an_empty_list_and_a_deleted_one_its_revoked_keys(callers: Callers) -> None:
+    owner = callers["owner"]
+    assert owner.post(f"{PREFIX}/organizations", json={"name": "brief"}).status_code == 201
+    assert owner.post(f"{PREFIX}/organizations/brief/projects", json={"name": "p"}).status_code == 201
+    assert owner.get(f"{PREFIX}/keys?organization=brief&project=p").json()["data"] == []
+    made = owner.post(f"{PREFIX}/keys", json={"name": "k", "organization": "brief", "project": "p"}).json()
+    assert owner.post(f"{PREFIX}/keys/{made['id']}/revoke").status_code == 200
+    assert owner.delete(f"{PREFIX}/organizations/brief/projects/p").status_code == 200
+    assert owner.delete(f"{PREFIX}/organizations/brief").status_code == 200
+    found = owner.get(f"{PREFIX}/keys?organization=brief&revoked=true").json()["data"]
+    assert [one["id"] for one in found] == [made["id"]]
+    assert owner.get(f"{PREFIX}/keys?organization=brief").status_code == 404
+
+
+@pytest.mark.parametrize(
     ("query", "param"),
     [
         ("limit=0", "limit"),

@@ -61,7 +61,7 @@ from tidegate.telemetry.log import get_logger
 from tidegate.wire import jsonio
 from tidegate.wire.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
 
-__all__ = ["HOUSE", "Actor", "Administration"]
+__all__ = ["HOUSE", "Actor", "Administration", "nobody_named"]
 
 WATCH_S: Final = 0.5
 """How often the version in the database is looked at: a change through another process holds here within that."""
@@ -290,7 +290,8 @@ class Administration:
     # -- keys ---------------------------------------------------------------------------------------------------
 
     async def keys(self, organization: str, project: str, *, revoked: bool, after: str | None, limit: int) -> Page[Key]:
-        """A page of the keys, newest first. Empty names stand for all. Raises NotFound when `after` is no key."""
+        """A page of the keys, newest first. Empty names stand for all. Raises NotFound when `after` is no key, and for names
+        that nobody bears."""
         before = NEWEST
         if after is not None:
             row = await self._storage.look(partial(access.key, after)) if _is_id(after, _KEY_ID) else None
@@ -300,6 +301,10 @@ class Administration:
         rows = await self._storage.look(
             partial(access.keys, organization, project, revoked=revoked, before=before, count=limit + 1)
         )
+        if not rows:  # what was deleted may still have revoked keys
+            error = nobody_named(self.directory, self._file_projects(), organization, project)
+            if error is not None:
+                raise error
         shown = [self._key(row, await self._texts(row)) for row in rows[:limit]]
         return _as_page(shown, "id", has_more=len(rows) > limit)
 
@@ -656,12 +661,26 @@ def _check_addresses(addresses: Sequence[str]) -> None:
             ) from None
 
 
+def nobody_named(
+    directory: Directory, file_projects: frozenset[str], organization: str, project: str
+) -> NotFound | None:
+    """The error for a list that is asked of an organization or project that is not there: an empty list would hide that its
+    name is misspelt. Empty names stand for all; keys in the configuration belong to `file_projects`."""
+    if organization and organization not in {row.name for row in directory.organizations()}:
+        return _no_organization(organization)
+    projects = {row.name for row in directory.projects(organization)}
+    if organization in ("", DEFAULT):
+        projects |= file_projects
+    return _no_project(organization, project) if project and project not in projects else None
+
+
 def _no_organization(name: str) -> NotFound:
     return NotFound(f"There is no organization '{name}'.", param="organization")
 
 
 def _no_project(organization: str, name: str) -> NotFound:
-    return NotFound(f"There is no project '{name}' in the organization '{organization}'.", param="project")
+    where = f" in the organization '{organization}'" if organization else ""
+    return NotFound(f"There is no project '{name}'{where}.", param="project")
 
 
 def _no_key(id_: str) -> NotFound:

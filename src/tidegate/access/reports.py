@@ -162,7 +162,8 @@ def _report_row(by: Sequence[str], row: ReportRow) -> dict[str, Any]:
 
 
 def entry_object(row: Usage) -> dict[str, Any]:
-    """A row of the ledger as an object. Its cost is null while it is unknown."""
+    """A row of the ledger as an object. What nobody knows is null: the cost, and of what has not ended, or whose gateway died,
+    the status that the client saw and how long it took."""
     entry = row.entry
     return {
         "id": str(row.number),
@@ -177,7 +178,7 @@ def entry_object(row: Usage) -> dict[str, Any]:
         "deployment": entry.deployment,
         "endpoint": entry.endpoint,
         "stream": entry.stream,
-        "status": entry.status,
+        "status": entry.status or None,
         "ending": entry.ending,
         "error": entry.error,
         "attempts": entry.attempts,
@@ -185,7 +186,7 @@ def entry_object(row: Usage) -> dict[str, Any]:
         "client": entry.client,
         "admitted_at": _iso(row.admitted_at),
         "settled_at": None if row.settled_at is None else _iso(row.settled_at),
-        "duration_ms": entry.duration_ms,
+        "duration_ms": entry.duration_ms or None,
         "first_event_ms": entry.first_event_ms,
         "input_tokens": entry.input_tokens,
         "cached_tokens": entry.cached_tokens,

@@ -143,8 +143,9 @@ def keys_update(
         members[each] = empty[each]
 
     async def work(administration: "Administration", actor: "Actor") -> Any:
+        change = validation.convert(members, KeyChange)
         found = await administration.find_key(key)
-        return await administration.change_key(actor, found.id, validation.convert(members, KeyChange))
+        return await administration.change_key(actor, found.id, change)
 
     print_one(manage(path, work), as_json)
 
@@ -167,9 +168,9 @@ def keys_rotate(key: str, overlap: str, path: str | None, as_json: bool) -> None
     rotation = {"overlap_seconds": int(seconds(overlap, "--overlap"))}
 
     async def work(administration: "Administration", actor: "Actor") -> Any:
+        overlap_s = validation.convert(rotation, Rotation).overlap_seconds
         found = await administration.find_key(key)
-        seconds = validation.convert(rotation, Rotation).overlap_seconds
-        return await administration.rotate_key(actor, found.id, seconds)
+        return await administration.rotate_key(actor, found.id, overlap_s)
 
     print_one(manage(path, work), as_json)
 

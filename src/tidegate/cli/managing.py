@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tidegate.wire.errors import InvalidRequest
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from tidegate.access.administration import Actor, Administration
+    from tidegate.wire.errors import TidegateError
 
 __all__ = [
     "F",
@@ -47,13 +50,13 @@ Work = Callable[["Administration", "Actor"], Awaitable[T]]
 
 
 class _Refused(click.ClickException):
-    """What was asked cannot be done; with `--json` the message is an object, as the admin API would send it."""
+    """What was asked cannot be done (1), or was asked wrongly (2, as click has it); with `--json` the message is an object,
+    as the admin API would send it."""
 
-    exit_code = 1
-
-    def __init__(self, message: str, body: bytes) -> None:
-        super().__init__(message)
-        self._body = body
+    def __init__(self, error: "TidegateError") -> None:
+        super().__init__(error.message)
+        self.exit_code = 2 if isinstance(error, InvalidRequest) else 1
+        self._body = error.body()
         self._as_json = bool(click.get_current_context().params.get("as_json"))
 
     def show(self, file: Any = None) -> None:
@@ -102,7 +105,7 @@ def manage(path: str | None, work: Work[T]) -> T:
     except TidegateError as error:
         if not click.get_current_context().params.get("as_json"):  # then the object stands alone
             say_database(config)
-        raise _Refused(error.message, error.body()) from None
+        raise _Refused(error) from None
     except (KeyUnusable, StorageUnusable) as error:
         raise cli.UsageError(str(error)) from None
     say_database(config)

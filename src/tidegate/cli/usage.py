@@ -91,7 +91,26 @@ def usage(
 
 async def _run_entries(config: "Config", query: "Query", limit: int | None, *, rebuild: bool) -> None:
     async with _reader(config, rebuild=rebuild) as reader:
+        if not (await reader.usage_entries(query.since, query.until, query.only, limit=1)).rows:
+            await _check_names(config, reader, query)
         await _print_entries(reader, query, limit, as_csv=query.format == "csv")
+
+
+async def _check_names(config: "Config", reader: "Reader", query: "Query") -> None:
+    """Nothing was used. Raises UsageError where that is no wonder, since nobody has the name that was asked for."""
+    from functools import partial
+
+    from tidegate.access.administration import nobody_named
+    from tidegate.access.directory import Directory
+    from tidegate.cli import UsageError
+    from tidegate.storage import access
+
+    directory = Directory()
+    directory.apply(await reader.look(partial(access.changes, 0)))
+    projects = frozenset(key.project for key in config.keys)
+    error = nobody_named(directory, projects, query.only.organization or "", query.only.project or "")
+    if error is not None:
+        raise UsageError(f"{error.message.removesuffix('.')}, and nothing was used under that name in this time.")
 
 
 async def _run_report(config: "Config", query: "Query", *, as_json: bool, rebuild: bool) -> None:
@@ -99,6 +118,8 @@ async def _run_report(config: "Config", query: "Query", *, as_json: bool, rebuil
 
     async with _reader(config, rebuild=rebuild) as reader:
         rows = await reader.usage_report(query.by, query.since, query.until, query.only, limit=query.limit + 1)
+        if not any(row.requests for row in rows):
+            await _check_names(config, reader, query)
         if query.format == "csv":
             shown = reports.report_rows(query, rows[: query.limit])
             _write(reports.csv_lines(reports.report_columns(query), shown, head=True))

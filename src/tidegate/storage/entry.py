@@ -35,7 +35,7 @@ class UsageEntry(msgspec.Struct, omit_defaults=True, gc=False):
     request_id: str
     endpoint: str
     status: int
-    """HTTP status that the client saw; 499 when it left before one was sent."""
+    """HTTP status that the client saw; 499 when it left before one was sent, and 0 where nobody knows."""
     ending: str
     """completed, incomplete, failed, refused, cancelled, repeated, client_gone, interrupted or open."""
     duration_ms: float
