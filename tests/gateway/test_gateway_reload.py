@@ -166,14 +166,16 @@ def test_a_key_that_was_taken_out_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def _free_local_port() -> int | None:
-    for port in local_ports():
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    return None
+    return next(filter(_is_free, local_ports()), None)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def test_a_server_on_a_usual_local_port_is_found_and_becomes_the_default() -> None:
@@ -317,6 +319,27 @@ def test_the_gateway_does_not_find_itself_however_often_it_looks(monkeypatch: py
         providers = gateway.call(lambda: gateway.server._parts.config.providers)
         assert not [name for name, one in providers.items() if f":{port}/" in one.base_url]
         assert all(one["owned_by"] in providers for one in api.get("/v1/models").json["data"])
+
+
+def test_two_gateways_on_one_machine_do_not_take_each_other_for_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.server.discovery.PAUSES_S", (0.02,))
+    ports = [port for port in dict.fromkeys(local_ports()) if _is_free(port)][:2]
+    if len(ports) < 2:
+        pytest.skip("every usual port is taken on this machine")
+    one, other = (Running(None, command_line={"server.port": port}) for port in ports)
+
+    def told() -> list[str]:
+        lines = [*one.log_lines, *other.log_lines]  # a process has one log
+        return sorted(line["base_url"] for line in lines if line["event"] == "local_gateway_left_out")
+
+    with one, other:
+        seen = sorted(f"http://127.0.0.1:{port}/v1" for port in ports)
+        assert wait_for(lambda: told() == seen), told()
+        time.sleep(0.1)
+        assert told() == seen, "it is told once, however often it is seen"
+        for gateway in one, other:
+            providers = gateway.server._parts.config.providers
+            assert not [name for name, found in providers.items() if found.base_url in seen]
 
 
 def test_the_pauses_between_looks_grow_and_the_last_one_stays() -> None:

@@ -50,12 +50,12 @@ Work = Callable[["Administration", "Actor"], Awaitable[T]]
 
 
 class _Refused(click.ClickException):
-    """What was asked cannot be done (1), or was asked wrongly (2, as click has it); with `--json` the message is an object,
-    as the admin API would send it."""
+    """What was asked cannot be done; with `--json` the message is an object, as the admin API would send it."""
+
+    exit_code = 1
 
     def __init__(self, error: "TidegateError") -> None:
         super().__init__(error.message)
-        self.exit_code = 2 if isinstance(error, InvalidRequest) else 1
         self._body = error.body()
         self._as_json = bool(click.get_current_context().params.get("as_json"))
 
@@ -64,6 +64,12 @@ class _Refused(click.ClickException):
             click.echo(self._body.decode(), err=True)
         else:
             super().show(file)
+
+
+class _Mistaken(_Refused):
+    """It was asked wrongly."""
+
+    exit_code = 2
 
 
 def manage(path: str | None, work: Work[T]) -> T:
@@ -105,7 +111,7 @@ def manage(path: str | None, work: Work[T]) -> T:
     except TidegateError as error:
         if not click.get_current_context().params.get("as_json"):  # then the object stands alone
             say_database(config)
-        raise _Refused(error) from None
+        raise (_Mistaken if isinstance(error, InvalidRequest) else _Refused)(error) from None
     except (KeyUnusable, StorageUnusable) as error:
         raise cli.UsageError(str(error)) from None
     say_database(config)

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,7 @@ from tidegate.wire import jsonio
 from tidegate.wire.errors import ModelNotFound, TidegateError
 
 __all__ = [
+    "GATEWAY",
     "LIST_TIMEOUT_S",
     "Model",
     "fetch_listing",
@@ -25,6 +27,9 @@ __all__ = [
 ]
 
 LIST_TIMEOUT_S = 5.0
+
+GATEWAY: Final = b"tidegate-gateway"
+"""The header of our own list by which another gateway on the same machine knows it from an engine's."""
 
 _LAST_SECOND = 253_402_300_799
 """Of the year 9999: later ones are no dates."""
@@ -70,14 +75,20 @@ class _List(msgspec.Struct):
 _list = jsonio.decoder(_List)
 
 
-async def fetch_listing(upstream: Upstream, *, quiet: bool = False) -> tuple[Model, ...] | None:
-    """The provider's own list; None, and a log line unless `quiet`, when it gives none."""
+async def fetch_listing(
+    upstream: Upstream, *, quiet: bool = False, on_gateway: Callable[[], None] | None = None
+) -> tuple[Model, ...] | None:
+    """The provider's own list; None, and a log line unless `quiet`, when it gives none. With `on_gateway`, the list of another
+    Tidegate is none, and that is told instead."""
     log = get_logger()
     report = log.debug if quiet else log.info
     try:
         answer = await fetch(upstream.pool, upstream.get(upstream.record.models_path), timeout_s=LIST_TIMEOUT_S)
         if answer.status != 200:
             report("model_list_unavailable", provider=upstream.name, status=answer.status)
+            return None
+        if on_gateway is not None and answer.header(GATEWAY):
+            on_gateway()
             return None
         return read_listing(answer.body, upstream.name)
     except TidegateError as error:

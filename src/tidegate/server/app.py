@@ -19,7 +19,7 @@ from tidegate.dialects.messages import error_body as anthropic_error
 from tidegate.dialects.validation import too_deep
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.gateway.gateway import Gateway
-from tidegate.gateway.models import find, listing_for
+from tidegate.gateway.models import GATEWAY, find, listing_for
 from tidegate.server.conversations import Conversations
 from tidegate.server.cycle import AsgiApp, Receive, Scope, Send
 from tidegate.server.model_lists import anthropic_list, entry, google_entry, google_list, openai_list
@@ -212,7 +212,9 @@ class Application:
             return _json(google_list(found, request.query_params))
         if "anthropic-version" in request.headers:
             return _json(anthropic_list(found, request.query_params))
-        return _json(openai_list(found))
+        answer = _json(openai_list(found))
+        answer.headers[GATEWAY.decode()] = "true"
+        return answer
 
     async def _model(self, request: Request) -> Response:
         if gemini_at(request.scope["raw_path"]) is not None:

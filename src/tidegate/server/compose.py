@@ -211,6 +211,8 @@ class Lifespan:
         self._tasks: set[asyncio.Task[None]] = set()
         self._administration: Administration | None = None
         self._first_key: str | None = None
+        self._gateways: set[int] = set()
+        """The ports of this machine where another gateway was seen."""
         self._admin_port: int | None = None
         self._listening = False
         self._reload_wanted = False
@@ -398,7 +400,7 @@ class Lifespan:
         if self._admin_port is not None:
             own.append(self._admin_port)
         before = self.config
-        config = await discover(before, self.gateway.wheel, own_ports=own)
+        config = await discover(before, self.gateway.wheel, own_ports=own, gateways=self._gateways)
         if config is not before:
             self.gateway.add_provider(config)
             self.config = config

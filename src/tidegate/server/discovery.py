@@ -13,6 +13,7 @@ from tidegate.dialects.failure import lacks_path
 from tidegate.gateway.models import Model, fetch_listing
 from tidegate.providers.discovery import local_ports, recognise
 from tidegate.providers.record import Provider
+from tidegate.telemetry.log import get_logger
 from tidegate.upstream.fetch import fetch
 from tidegate.upstream.provider import Upstream
 from tidegate.upstream.wheel import Wheel
@@ -32,13 +33,23 @@ def pauses() -> Iterator[float]:
     return chain(PAUSES_S, repeat(PAUSES_S[-1]))
 
 
-async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int]) -> Config:
+async def discover(config: Config, wheel: Wheel, *, own_ports: Collection[int], gateways: set[int]) -> Config:
     """`config` with a provider for every local server that lists models, beside those that it has. No credential is sent,
-    and none of our own ports is asked (design §9)."""
+    and none of our own ports is asked (design §9). Nor is another Tidegate taken for an engine, which would do the same with
+    us; `gateways` are the ports where one was seen, and each that is new is told in the log."""
     loop = asyncio.get_running_loop()
     taken = {provider.base_url for provider in config.providers.values()}
     ports = [port for port in local_ports() if port not in own_ports and _base_url(port) not in taken]
-    found = await asyncio.gather(*(_probe(port, loop, wheel) for port in ports))
+    seen: set[int] = set()
+    found = await asyncio.gather(*(_probe(port, loop, wheel, seen) for port in ports))
+    for port in sorted(seen - gateways):
+        get_logger().info(
+            "local_gateway_left_out",
+            base_url=_base_url(port),
+            hint="Another Tidegate is no model server. To send requests on to it, name it in a configuration file.",
+        )
+    gateways.clear()
+    gateways.update(seen)
     added: dict[str, ProviderConfig] = {}
     defaults = config.defaults
     default = defaults.model
@@ -117,12 +128,15 @@ async def _spoken(
     return None
 
 
-async def _probe(port: int, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> tuple[Model, ...] | None:
-    """What the server on `port` lists; None when nothing there lists models."""
+async def _probe(
+    port: int, loop: asyncio.AbstractEventLoop, wheel: Wheel, gateways: set[int]
+) -> tuple[Model, ...] | None:
+    """What the server on `port` lists; None when nothing there lists models, or it is one of our own kind, which adds its port
+    to `gateways`."""
     upstream = _upstream(port, loop, wheel)
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            return await fetch_listing(upstream, quiet=True)
+            return await fetch_listing(upstream, quiet=True, on_gateway=lambda: gateways.add(port))
     except TimeoutError:
         return None
     finally:

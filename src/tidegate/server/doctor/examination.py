@@ -114,7 +114,7 @@ async def _with_local_servers(config: Config, wheel: Wheel) -> Config:
     """As the gateway does it: without a file, servers on this machine are providers too."""
     if not config.automatic:
         return config
-    return await discover(config, wheel, own_ports=[config.server.port])
+    return await discover(config, wheel, own_ports=[config.server.port], gateways=set())
 
 
 def _check_named(config: Config, only: Collection[str]) -> None:
