@@ -363,12 +363,12 @@ class Watch:
         them; a prompt of which it counted nothing is estimated."""
         told = self._usage
         if told is None:
-            return estimated_usage(self._call.request_bytes, self._bytes)
+            return estimated_usage(self._call, self._bytes)
         whole = not told.estimated and (self.finished or self._bytes == self._counted)
         if whole and told.input_tokens:
             return told
         since = 0 if whole else estimate_tokens(self._bytes - self._counted)
-        prompt = told.input_tokens or estimate_tokens(self._call.request_bytes)
+        prompt = told.input_tokens or self._call.prompt_tokens()
         return msgspec.structs.replace(
             told, input_tokens=prompt, output_tokens=told.output_tokens + since, estimated=True
         )

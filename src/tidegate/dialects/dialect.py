@@ -7,6 +7,7 @@ import msgspec
 
 from tidegate.dialects.extent import Extent, is_remarkable, reads, surcharge
 from tidegate.dialects.profile import Profile
+from tidegate.dialects.prompt_size import prompt_tokens
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest, TidegateError, UnsupportedParameter
 from tidegate.wire.events import Usage, estimate_tokens
@@ -194,6 +195,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Size of the request body as it is, where that is more."""
     request_id: bytes = b""
     """The gateway's own, which some dialects repeat in an error within a stream."""
+    short_body: bytes = b""
+    """The request body where it is JSON, and so short that an estimate has to look into it."""
+
+    def prompt_tokens(self) -> int:
+        """About how many tokens the provider reads, for when it has not counted them."""
+        body = self.short_body
+        if not body:
+            return estimate_tokens(self.request_bytes)
+        return prompt_tokens(body) + estimate_tokens(self.request_bytes - len(body))
 
 
 class AnyRequest(Protocol):
@@ -618,8 +628,6 @@ def says_nothing(name: str, value: msgspec.Raw) -> bool:
     return any(given == one and isinstance(given, bool) == isinstance(one, bool) for one in neutral)
 
 
-def estimated_usage(request_bytes: int, output_bytes: int) -> Usage:
+def estimated_usage(call: Call, output_bytes: int) -> Usage:
     """Usage when no provider gave it."""
-    return Usage(
-        input_tokens=estimate_tokens(request_bytes), output_tokens=estimate_tokens(output_bytes), estimated=True
-    )
+    return Usage(input_tokens=call.prompt_tokens(), output_tokens=estimate_tokens(output_bytes), estimated=True)

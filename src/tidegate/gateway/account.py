@@ -10,7 +10,7 @@ from tidegate.access.ledger import Charge
 from tidegate.access.limits import Gate, Reservation
 from tidegate.access.scopes import Scope, end_user_scope
 from tidegate.config.limits import NO_LIMITS
-from tidegate.dialects.dialect import AnyRequest, Call, estimated_usage
+from tidegate.dialects.dialect import AnyRequest, Call
 from tidegate.dialects.extent import Extent
 from tidegate.dialects.transcription.request import TranscriptionRequest
 from tidegate.gateway.allowance import Allowance
@@ -20,7 +20,7 @@ from tidegate.gateway.tenant import tenant_of
 from tidegate.storage.entry import FailedAttempt, UsageEntry
 from tidegate.storage.records import Usage as LedgerRow
 from tidegate.wire import errors, jsonio
-from tidegate.wire.events import Usage
+from tidegate.wire.events import Usage, estimate_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -351,7 +351,7 @@ class Account:
 
     def open_row(self) -> LedgerRow:
         """The row while the request runs."""
-        row = self._row(NO_USAGE if self.free else estimated_usage(self._request_bytes, 0), None)
+        row = self._row(NO_USAGE if self.free else _read(self._request_bytes), None)
         return row if self.path is None else self._gateway.ledger.priced(row, self.path.destination)
 
     def _row(self, usage: Usage, settled_at: float | None) -> LedgerRow:
@@ -405,6 +405,12 @@ class Account:
             response_id=self.answer_id,
             tags=principal.tags,
         )
+
+
+def _read(request_bytes: int) -> Usage:
+    """What a provider has read at least, by the size of the request alone: the row of each request that runs for a while has it,
+    and few are ever settled by it."""
+    return Usage(input_tokens=estimate_tokens(request_bytes), estimated=True)
 
 
 def _milliseconds(seconds: float) -> float:

@@ -40,6 +40,7 @@ from tidegate.dialects.extent import said_bytes, text_bytes
 from tidegate.dialects.failure import from_status, lacks_path, no_stream
 from tidegate.dialects.models import MODEL_NAME_LIMIT, take_models
 from tidegate.dialects.profile import PROFILES
+from tidegate.dialects.prompt_size import SHORT_BYTES
 from tidegate.dialects.responses.prompt import PromptRequest
 from tidegate.dialects.validation import invalid, missing, too_deep
 from tidegate.gateway.account import Account
@@ -286,12 +287,14 @@ class Exchange:
         others: Sequence[str] = ()
         if isinstance(body, bytes):
             size, most_bytes = text_bytes(body), len(body)
+            short_body = body if most_bytes <= SHORT_BYTES else b""
             request = dialect.parse_plain(body)
             if request is None:
                 own, others = take_models(body)
                 request = dialect.parse(own)
         else:
             request, size, most_bytes = cast("FormDialect", dialect).parse_form(body), body.text_bytes, 0
+            short_body = b""
         self._request = request
         if dialect.seals:
             cast("SealedRequest", request).envelopes = self._gateway.envelopes(principal)
@@ -343,6 +346,7 @@ class Exchange:
             request_bytes=size,
             most_bytes=most_bytes,
             request_id=account.request_id,
+            short_body=short_body,
         )
         keeper = self._gateway.keeper
         if (
@@ -1167,7 +1171,7 @@ class Exchange:
             usage = self._spent(error)
         except Exception as bug:  # a stream that is in disorder may not know what it used
             self._log_bug(bug)
-            usage = estimated_usage(self._call.request_bytes, 0)
+            usage = estimated_usage(self._call, 0)
         account.lose(usage)
 
     def _spent(self, error: errors.TidegateError) -> Usage | None:
@@ -1180,12 +1184,11 @@ class Exchange:
             return before
         left = not isinstance(error, errors.ProviderError) or isinstance(error, errors.UpstreamTimeout)
         stream = self._stream
-        asked = self._call.request_bytes
         if not status or stream is None or self._collected_bytes:
             said = self._collected_bytes
             if not left and not (said and isinstance(error, errors.UpstreamBroken)):
                 return before
-            guess = estimated_usage(asked, said_bytes(self._collected or (), said) if said else 0)
+            guess = estimated_usage(self._call, said_bytes(self._collected or (), said) if said else 0)
             return guess if before is None else before.plus(guess)
         usage = stream.usage()
         if before is not None:

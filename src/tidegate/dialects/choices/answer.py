@@ -184,7 +184,7 @@ def _looked_through(body: bytes, call: Call, destination: Destination, kind: Kin
     if odd:
         whole = jsonio.encode(mended(jsonio.members(whole), fallback, carrier))
     if usage is None:
-        usage = estimated_usage(call.request_bytes, size)
+        usage = estimated_usage(call, size)
         whole = jsonio.encode({**jsonio.members(whole), "usage": usage.as_chat()})
     elif not is_whole_usage(answer.usage):
         whole = jsonio.encode({**jsonio.members(whole), "usage": whole_usage(answer.usage)})

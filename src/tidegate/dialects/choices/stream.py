@@ -81,7 +81,7 @@ class ChoicesStream(Relay):
         return sse.encode(error.body())
 
     def usage(self) -> Usage:
-        return self._usage or estimated_usage(self._call.request_bytes, self._delta_bytes)
+        return self._usage or estimated_usage(self._call, self._delta_bytes)
 
     def hand_over(self) -> jsonio.Members:
         """How the chunks so far have begun, for a :class:`ChoicesEncoder` to go on with."""

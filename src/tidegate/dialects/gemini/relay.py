@@ -57,13 +57,13 @@ class _Reader:
     def complete(self) -> bool:
         return len(self._finished) >= max(self._choices, len(self._seen))
 
-    def usage(self, asked: int) -> Usage:
+    def usage(self, call: Call) -> Usage:
         """The provider's figures; of an answer that is not complete those so far, with an estimate where nobody has counted
-        what was said. `asked` is the size of the request in bytes."""
+        what was said."""
         self._read_told()
         told = self._usage
         if told is None:
-            return estimated_usage(asked, self.size)
+            return estimated_usage(call, self.size)
         uncounted = self.size - self._counted if told.output_tokens else self.size
         if self.complete or not uncounted:
             return told
@@ -154,7 +154,7 @@ class GeminiRelay(Relay):
         return self._framing.frame(error_body(error)) + self._framing.end()
 
     def usage(self) -> Usage:
-        return self._reader.usage(self._call.request_bytes)
+        return self._reader.usage(self._call)
 
     # -- one frame ----------------------------------------------------------------------------------------------
 
@@ -189,4 +189,4 @@ def complete_answer(body: bytes, call: Call, destination: Destination, *, choice
     reader.read(body)
     if not reader.complete:
         raise WireError("the provider's answer has no finish reason")
-    return Answer(body, reader.usage(call.request_bytes), reader.status)
+    return Answer(body, reader.usage(call), reader.status)

@@ -92,7 +92,7 @@ class MessagesStream(Relay):
         figures = self._figures
         if figures.complete(counted=self._counted):
             return figures.usage()
-        guess = estimated_usage(self._call.request_bytes, self._delta_bytes)
+        guess = estimated_usage(self._call, self._delta_bytes)
         return figures.completed(guess, counted=self._counted)
 
     # -- one frame ----------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def complete(body: bytes, call: Call, destination: Destination) -> Answer:
     counted = figures.read(whole.usage)
     if figures.complete(counted=counted):
         return Answer(body, figures.usage(), _status(whole.stop_reason))
-    guess = estimated_usage(call.request_bytes, sum(map(len, whole.content)))
+    guess = estimated_usage(call, sum(map(len, whole.content)))
     usage = figures.completed(guess, counted=counted)
     mended = jsonio.encode({**jsonio.members(body), "usage": _mended(whole.usage, usage)})
     return Answer(mended, usage, _status(whole.stop_reason))

@@ -111,7 +111,7 @@ class CompactRequest(PromptRequest[CompactBody]):
             members["created_at"] = jsonio.raw(call.created_at)
             if self.envelopes is not None:
                 members["output"] = sealed_output(members["output"], self.envelopes, destination)
-        usage = read_usage_object(found.usage) or estimated_usage(call.request_bytes, sum(map(len, found.output)))
+        usage = read_usage_object(found.usage) or estimated_usage(call, sum(map(len, found.output)))
         return Answer(jsonio.encode(members), usage, "completed")
 
     # -- by a summary -------------------------------------------------------------------------------------------

@@ -673,7 +673,7 @@ class ResponsesEncoder:
             self._out.append(sse.DONE)
 
     def _used(self) -> Usage:
-        return self._usage or estimated_usage(self._call.request_bytes, self._size)
+        return self._usage or estimated_usage(self._call, self._size)
 
     def _output(self) -> msgspec.Raw:
         return msgspec.Raw(b"[%b]" % b",".join(self._finished[at] for at in sorted(self._finished)))

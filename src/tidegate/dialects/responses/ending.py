@@ -79,7 +79,7 @@ def finish(
     """
     output = _with_annotations(_output(upstream.get("output", jsonio.NULL), sent_items))
     usage = read_usage_object(upstream.get("usage", jsonio.NULL)) or estimated_usage(
-        call.request_bytes, output_bytes or _spoken(output)
+        call, output_bytes or _spoken(output)
     )
     if status == "completed" and is_cut(usage, envelope, destination):
         status = "incomplete"

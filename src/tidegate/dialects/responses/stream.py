@@ -197,7 +197,7 @@ class ResponsesStream(Events):
         return self.hand_over(), message_id, self._items.finished
 
     def usage(self) -> Usage:
-        return self._usage or estimated_usage(self._call.request_bytes, self._delta_bytes)
+        return self._usage or estimated_usage(self._call, self._delta_bytes)
 
     # -- one read -----------------------------------------------------------------------------------------------
 

@@ -123,7 +123,7 @@ def transcript(body: bytes, call: Call, destination: Destination) -> tuple[str, 
             case _:
                 pass  # thoughts, and what else is no transcript
     text = "".join(pieces)
-    return text, usage or estimated_usage(call.request_bytes, len(text.encode()))
+    return text, usage or estimated_usage(call, len(text.encode()))
 
 
 def _media_type(file: Blob) -> str:

@@ -177,7 +177,7 @@ class TranscriptionRequest:
             return self._in_text(body, call, destination)
         found = read_transcript(body, destination.provider)
         assert found.text is not None
-        usage = found.counted() or estimated_usage(call.request_bytes, len(found.text.encode()))
+        usage = found.counted() or estimated_usage(call, len(found.text.encode()))
         return Answer(body, usage, "completed")
 
     def _in_text(self, body: bytes, call: Call, destination: Destination) -> Answer:
@@ -193,7 +193,7 @@ class TranscriptionRequest:
             text.decode()
         except UnicodeDecodeError:
             raise WireError("the provider's answer is not valid UTF-8") from None
-        return Answer(text, usage or estimated_usage(call.request_bytes, len(text)), "completed", TEXT)
+        return Answer(text, usage or estimated_usage(call, len(text)), "completed", TEXT)
 
     @staticmethod
     def _is_json(body: bytes) -> bool:

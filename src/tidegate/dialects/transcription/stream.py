@@ -106,7 +106,7 @@ class TranscriptStream(Relay):
         return sse.encode(error.body())
 
     def usage(self) -> Usage:
-        return self._usage or estimated_usage(self._call.request_bytes, self._spoken_bytes)
+        return self._usage or estimated_usage(self._call, self._spoken_bytes)
 
     # -- frames -------------------------------------------------------------------------------------------------
 
