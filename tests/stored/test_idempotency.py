@@ -24,7 +24,7 @@ from tidegate.storage.crypto import Keyring
 from tidegate.storage.records import Tenant
 from tidegate.storage.sqlite import SQLiteEngine
 from tidegate.storage.storage import Settings, Storage
-from tidegate.wire.errors import Internal, StorageUnavailable, TidegateError
+from tidegate.wire.errors import IdempotencyConflict, Internal, StorageUnavailable, TidegateError
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/responses": {"input": "hi"},
@@ -125,6 +125,25 @@ def test_who_waits_for_an_answer_of_this_gateway_asks_the_database_nothing(tmp_p
             answers = await asyncio.wait_for(asyncio.gather(*waiting), 5)
             assert answers == [Repeat("resp_1", b"answer", b"application/json")] * 2
             assert engine.reads == counts[1]
+
+    asyncio.run(scene())
+
+
+def test_an_answer_from_before_an_upgrade_is_given_again_and_another_body_is_still_refused(tmp_path: Path) -> None:
+    """A gateway of before took the name of the dialect for what the address says."""
+
+    async def scene() -> None:
+        async with watched(tmp_path) as (_, _, keeper):
+            [before] = claims_of("resp_1")
+            assert await take(keeper, before) is None
+            Claimed(Client(), keeper, before).respond(200, b"", b"answer", b"application/json")
+            address = "/v1/chat/completions"
+            same = claim_named(b"key", TENANT, "app", address, b"{}", "resp_2", streams=False, dialect="chat")
+            assert await take(keeper, same) == Repeat("resp_1", b"answer", b"application/json")
+            for body, dialect in (b"{ }", "chat"), (b"{}", ""), (b"{}", "completions"):
+                other = claim_named(b"key", TENANT, "app", address, body, "resp_3", streams=False, dialect=dialect)
+                with pytest.raises(IdempotencyConflict):
+                    await take(keeper, other)
 
     asyncio.run(scene())
 

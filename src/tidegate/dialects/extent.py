@@ -211,10 +211,10 @@ def said_bytes(pieces: Iterable[bytes], size: int) -> int:
     return sum(len(found[1]) for found in _SAID.finditer(b"".join(pieces)))
 
 
-_DEARER: Final = re.compile(rb'"(?:s(?:ervice_?[tT]ier|peed)|inference_geo)"')
-"""The names of :data:`_LISTED`. A search from quote to quote passes over long texts quickly."""
+_DEARER: Final = re.compile(rb'"(?:s(?:ervice_?[tT]ier|peed)|inference_geo|mode)"')
+"""The names of :data:`_LISTED`, and the one in `reasoning`. A search from quote to quote passes over long texts quickly."""
 
-_REMARKABLE: Final = re.compile(_SUSPECT.pattern[:-1] + rb"|s(?:ervice_?[tT]ier|peed)\"|inference_geo\")")
+_REMARKABLE: Final = re.compile(_SUSPECT.pattern[:-1] + rb"|s(?:ervice_?[tT]ier|peed)\"|inference_geo\"|mode\")")
 """Both of the above in one search."""
 
 _LISTED: Final = {
@@ -241,4 +241,9 @@ def surcharge(body: bytes) -> str | None:
     for name, listed in _LISTED.items():
         if name in members and (given := jsonio.string(members[name])) is not None and given not in listed:
             return name
+    # In its pro mode a model works on a question several times over, as often as it likes, and each time is charged
+    # (https://developers.openai.com/api/docs/guides/reasoning).
+    reasoning = jsonio.anything(members["reasoning"]) if "reasoning" in members else None
+    if isinstance(reasoning, dict) and reasoning.get("mode") not in (None, "standard"):
+        return "reasoning.mode"
     return None

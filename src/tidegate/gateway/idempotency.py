@@ -39,6 +39,9 @@ class Claim(msgspec.Struct, frozen=True):
     run_id: str
     streams: bool
     """Whether the client asked for a stream."""
+    former: bytes = b""
+    """The digest by which an earlier version may have taken the key for the same request: its keys hold for a day beyond
+    an upgrade."""
 
 
 class Repeat(msgspec.Struct, frozen=True):
@@ -50,17 +53,29 @@ class Repeat(msgspec.Struct, frozen=True):
 
 
 def claim_named(
-    given: bytes, tenant: Tenant, key: str, address: str, body: bytes, run_id: str, *, streams: bool
+    given: bytes,
+    tenant: Tenant,
+    key: str,
+    address: str,
+    body: bytes,
+    run_id: str,
+    *,
+    streams: bool,
+    dialect: str = "",
 ) -> Claim:
-    """The claim that the header `given` makes. `address` is where `body` was sent: in some APIs it says what is asked for.
-    Raises InvalidRequest."""
+    """The claim that the header `given` makes. `address` is where `body` was sent: in some APIs it says what is asked for, and in
+    the others there is one for each `dialect`, which stood in its place before. Raises InvalidRequest."""
     if not _NAME.fullmatch(given):
         raise InvalidRequest(
             "The header 'Idempotency-Key' must be 1 to 255 printable ASCII characters without spaces.",
             code="invalid_idempotency_key",
         )
-    digest = hashlib.sha256(address.encode() + b"\0" + body).digest()
-    return Claim(tenant, key, given.decode("ascii"), digest, run_id, streams)
+    former = _digest(dialect, body) if dialect else b""
+    return Claim(tenant, key, given.decode("ascii"), _digest(address, body), run_id, streams, former)
+
+
+def _digest(where: str, body: bytes) -> bytes:
+    return hashlib.sha256(where.encode() + b"\0" + body).digest()
 
 
 def not_stored() -> StorageUnavailable:
@@ -121,7 +136,7 @@ async def take(keeper: "Keeper", claim: Claim) -> Repeat | None:
         if found.is_new:
             claims.hold(claim.run_id)
             return None
-        if found.digest != claim.digest:
+        if found.digest not in (claim.digest, claim.former):
             raise IdempotencyConflict(
                 f"The idempotency key '{claim.name}' was used for another request. Take a new key for a new request."
             )

@@ -131,7 +131,8 @@ class Keeper:
                 run = self._stream_only(principal, dialect, model, paths, is_claimed=key is not None)
             claim = None
             if key is not None:
-                claim = self._claim(key, principal, address, body, call, run, streams=request.wants_stream)
+                own = "" if ":" in address else dialect  # such an address, of Google's API, names the model
+                claim = self._claim(key, principal, address, body, call, run, own, streams=request.wants_stream)
             references = request.references if isinstance(request, PromptRequest) else None
             return Plan(run=run, references=references, claim=claim, quota_of=quota_of, grace_s=grace_s)
         typed = request.typed
@@ -148,7 +149,7 @@ class Keeper:
             run = self._stream_only(principal, dialect, model, paths, is_claimed=key is not None)
         claim = None
         if key is not None:
-            claim = self._claim(key, principal, address, body, call, run, streams=bool(typed.stream))
+            claim = self._claim(key, principal, address, body, call, run, dialect, streams=bool(typed.stream))
         return Plan(
             run=run,
             references=request.references,
@@ -179,11 +180,13 @@ class Keeper:
         body: bytes,
         call: Call,
         run: Recording | None,
+        dialect: str,
         *,
         streams: bool,
     ) -> Claim:
         run_id = call.response_id if run is None else run.public_id
-        return claim_named(key, tenant_of(principal), principal.key_id, address, body, run_id, streams=streams)
+        tenant = tenant_of(principal)
+        return claim_named(key, tenant, principal.key_id, address, body, run_id, streams=streams, dialect=dialect)
 
     def _response(
         self, request: ResponsesRequest, call: Call, principal: Principal, model: str, paths: Sequence[Path]
