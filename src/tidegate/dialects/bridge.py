@@ -531,11 +531,15 @@ class BridgedStream(Events):
             return self._native.fail(error)
         held, self._held = self._held, b""
         if self._watch is not None:
+            self._watch.pass_on(self._decoder.unreported())
             encoder.encode([self._watch.report()])
         return held + encoder.fail(error)
 
     def usage(self) -> Usage:
-        return self._native.usage() if self._watch is None or self._decoder is None else self._watch.usage()
+        if self._watch is None or self._decoder is None:
+            return self._native.usage()
+        self._watch.pass_on(self._decoder.unreported())
+        return self._watch.usage()
 
     def _of_native(self, out: bytes) -> bytes:
         self.outcome = self._native.outcome
@@ -547,12 +551,13 @@ class BridgedStream(Events):
         watch, encoder = self._watch, self._encoder
         assert watch is not None
         assert encoder is not None
+        assert self._decoder is not None
         if not events or self.outcome is not None:
             return b""
         if isinstance(events[-1], Paused):
             events = self._bridge.paused(events)
         if self._stops is not None:
-            events = self._stops.feed(events)
+            events = self._stops.feed([*events, *self._decoder.unreported()])
             watch.count(self._stops.unsaid())
         try:
             out = encoder.encode(watch.pass_on(events, ended=self._stops is not None and self._stops.cut))

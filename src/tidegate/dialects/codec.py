@@ -102,6 +102,10 @@ class StreamDecoder(Protocol):
         """The provider's message has ended. The last event is an ending, unless one came before: `Finished` only if the
         answer was complete."""
 
+    def unreported(self) -> list[Event]:
+        """A report of the figures that came last, while no event has them: some providers send them with every chunk, and
+        they are told when more is said without, and before the ending. Nothing was said since they came."""
+
 
 class StreamEncoder(Protocol):
     """Canonical events in, whole frames of the client's dialect out. Trusts the laws of `wire.events`, and that a

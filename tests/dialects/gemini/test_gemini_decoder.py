@@ -12,7 +12,7 @@ from tests.dialects.common import bytewise, split
 from tests.dialects.gemini.samples import USAGE, asked, candidate, chunk, decode, deployment, end, frames, said
 from tidegate.dialects.codec import Collector
 from tidegate.dialects.gemini import GeminiUpstream
-from tidegate.dialects.gemini.decoder import decode_answer
+from tidegate.dialects.gemini.decoder import GeminiDecoder, decode_answer
 from tidegate.wire import jsonio
 from tidegate.wire.errors import (
     TidegateError,
@@ -92,6 +92,10 @@ def text(events: list[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
+def reports(events: list[Event]) -> list[Usage]:
+    return [event.usage for event in events if isinstance(event, UsageReport)]
+
+
 def failure(events: list[Event]) -> TidegateError:
     last = events[-1]
     assert isinstance(last, Failed)
@@ -143,10 +147,55 @@ def test_usage_counts_thoughts_as_output_and_tool_results_as_input() -> None:
         "cachedContentTokenCount": 8.0,
         "totalTokenCount": 38,
     }
-    events = decode([frames(said("a", usageMetadata={"promptTokenCount": 10}), chunk(usageMetadata=usage), end())])
-    reports = [event.usage for event in events if isinstance(event, UsageReport)]
-    assert reports[1] == Usage(input_tokens=13, output_tokens=25, cached_tokens=8, reasoning_tokens=20)
-    assert reports[-1] == Usage(input_tokens=7, output_tokens=5)  # cumulative: the last one counts
+    last = chunk(candidate(finishReason="STOP"), usageMetadata=usage)
+    told = Usage(input_tokens=13, output_tokens=25, cached_tokens=8, reasoning_tokens=20)
+    assert reports(decode([frames(said("a", usageMetadata={"promptTokenCount": 10}), last)])) == [told]
+
+
+def test_of_figures_with_every_chunk_the_last_are_reported_that_can_be_read() -> None:
+    """They are cumulative."""
+    counted = {"promptTokenCount": 10, "candidatesTokenCount": 1}
+    unreadable: list[Any] = [
+        {"promptTokenCount": "many"},
+        {"promptTokenCount": -1},
+        {"candidatesTokenCount": 0},
+        [],
+        None,
+    ]
+    chunks = [said("a", usageMetadata=counted), said("b", usageMetadata={**counted, "candidatesTokenCount": 2})]
+    reported = [Usage(input_tokens=10, output_tokens=2)]
+    for figures in unreadable:
+        last = chunk(candidate({"text": "c"}, finishReason="STOP"), usageMetadata=figures)
+        events = decode([frames(*chunks, last)])
+        assert (text(events), reports(events)) == ("abc", reported)
+    assert reports(decode([frames(*chunks, end())])) == [Usage(input_tokens=7, output_tokens=5)]
+
+
+@pytest.mark.parametrize("again", [{}, {"usageMetadata": {"promptTokenCount": 10}}])
+def test_figures_are_reported_before_more_is_said_that_they_do_not_count(again: dict[str, Any]) -> None:
+    first = said("a", usageMetadata={"promptTokenCount": 10})
+    assert decode([frames(first, said("b", **again), end())]) == [
+        Started("gemini-3-flash"),
+        TextDelta("a"),
+        UsageReport(Usage(input_tokens=10)),
+        TextDelta("b"),
+        UsageReport(Usage(input_tokens=7, output_tokens=5)),
+        ChoiceEnd("stop"),
+        Finished(),
+    ]
+
+
+def test_figures_of_a_broken_stream_are_reported_before_the_failure_and_whenever_somebody_asks() -> None:
+    decoder = GeminiDecoder(deployment(), asked())
+    for number in range(1, 4):
+        chunks = frames(said("a", usageMetadata={"promptTokenCount": 10, "candidatesTokenCount": number}))
+        assert decoder.feed(chunks)[-1] == TextDelta("a")
+        told = [UsageReport(Usage(input_tokens=10, output_tokens=number))]
+        assert decoder.unreported() == decoder.unreported() == told
+    *events, last = decoder.eof()
+    assert events == told
+    assert isinstance(last, Failed)
+    assert decoder.unreported() == []
 
 
 def test_odd_usage_does_not_cost_the_answer() -> None:

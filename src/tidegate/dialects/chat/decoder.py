@@ -31,7 +31,7 @@ from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.sources import Spoken, moved
 from tidegate.dialects.tiers import served
-from tidegate.dialects.usage import read_usage
+from tidegate.dialects.usage import UsageObject, read_usage
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, UpstreamBroken, WireError
 from tidegate.wire.events import (
@@ -151,6 +151,8 @@ class ChatDecoder:
         self._ended = False
         self._id = ""
         self._usage: Usage | None = None
+        self._unreported = False
+        """No event has it yet, and nothing was said since it came."""
         self._citations = jsonio.EMPTY
         self._call_count = 0
         self._held = 0
@@ -180,6 +182,13 @@ class ChatDecoder:
             else:
                 self._fail(self._broken("the stream ended without a finish reason"), out)
         return out
+
+    def unreported(self) -> list[Event]:
+        return [UsageReport(self._usage)] if self._unreported and self._usage is not None else []
+
+    def _report(self, out: list[Event]) -> None:
+        out += self.unreported()
+        self._unreported = False
 
     def _take_tail(self, tail: sse.Frame, out: list[Event]) -> bool:
         """A last frame without its blank line counts when it can be read. Whether it ended the answer."""
@@ -244,6 +253,9 @@ class ChatDecoder:
         out += served(data)
 
     def _take(self, chunk: Chunk, out: list[Event]) -> None:
+        usage = None if chunk.usage is None else self._news(chunk.usage)
+        if self._unreported and usage is None:
+            self._report(out)  # before more is said, of which these figures know nothing
         for place, choice in enumerate(chunk.choices or ()):
             index = choice.index
             if index is None or index < 0:
@@ -270,11 +282,14 @@ class ChatDecoder:
                         voice.stopped_by = matched
         if chunk.citations:
             self._citations = chunk.citations
-        if chunk.usage is not None:
-            usage = read_usage(chunk.usage)
-            if usage is not None and usage != self._usage:
-                self._usage = usage
-                out.append(UsageReport(usage))
+        if usage is not None:
+            self._usage = usage
+            self._unreported = True
+
+    def _news(self, given: UsageObject) -> Usage | None:
+        """The figures, where they are others than so far."""
+        usage = read_usage(given)
+        return None if usage == self._usage else usage
 
     def _reason(self, given: str) -> Reason:
         """The canonical reason. Raises UpstreamBroken for one that reports a break, and for one that nobody here knows: it
@@ -571,6 +586,7 @@ class ChatDecoder:
         self._finish(out)
 
     def _finish(self, out: list[Event]) -> None:
+        self._report(out)
         try:
             for _, voice in sorted(self._voices.items()):
                 self._end_voice(voice, out)
@@ -609,6 +625,7 @@ class ChatDecoder:
 
     def _fail(self, error: TidegateError, out: list[Event]) -> None:
         self._ended = True
+        self._report(out)
         out.append(Failed(error))
 
     def _broken(self, why: str) -> UpstreamBroken:
@@ -631,6 +648,7 @@ class ChatDecoder:
                 entry.index = number
         self._start(chunk, body, out)
         self._take(chunk, out)
+        self._report(out)
         for _, voice in sorted(self._voices.items()):
             self._end_voice(voice, out)
         out.append(Finished())

@@ -1,10 +1,10 @@
 """What an answer of Google's API says beside its content: why it ended, what it used, what went wrong."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
-from tidegate.dialects.usage import MOST_TOKENS, credible
+from tidegate.dialects.usage import MOST_TOKENS
 from tidegate.wire import jsonio
 from tidegate.wire.errors import (
     CallerError,
@@ -17,7 +17,7 @@ from tidegate.wire.errors import (
 )
 from tidegate.wire.events import Reason, Usage
 
-__all__ = ["CANDIDATE_LIMIT", "ending", "error_body", "is_ending", "read_usage", "usage_metadata"]
+__all__ = ["CANDIDATE_LIMIT", "Figures", "ending", "error_body", "is_ending", "read_usage", "usage_metadata"]
 
 CANDIDATE_LIMIT: Final = 128
 """More candidates than any request can ask for."""
@@ -55,75 +55,67 @@ class _Share(msgspec.Struct, gc=False, rename="camel"):
     token_count: float | None = None
 
 
-class _Figures(msgspec.Struct, gc=False, rename="camel"):
-    """Floats, because some versions of proto JSON write whole numbers so."""
+_Count = Annotated[float, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+"""A float, because some versions of proto JSON write whole numbers so. What is beyond has not been counted."""
 
-    prompt_token_count: float | None = None
-    tool_use_prompt_token_count: float | None = None
-    candidates_token_count: float | None = None
-    thoughts_token_count: float | None = None
+
+class Figures(msgspec.Struct, gc=False, rename="camel"):
+    """`usageMetadata`, which Google sends with every chunk: all of it that is read before somebody asks what was used."""
+
+    prompt_token_count: _Count | None = None
+    tool_use_prompt_token_count: _Count | None = None
+    candidates_token_count: _Count | None = None
+    thoughts_token_count: _Count | None = None
     cached_content_token_count: float | None = None
+    prompt_tokens_details: msgspec.Raw = jsonio.EMPTY
+    cache_tokens_details: msgspec.Raw = jsonio.EMPTY
+    candidates_tokens_details: msgspec.Raw = jsonio.EMPTY
+
+    @property
+    def counted(self) -> bool:
+        """Whether anything was. Zeros are nothing: no prompt has no tokens."""
+        return bool(self.prompt_token_count or self.candidates_token_count or self.thoughts_token_count)
 
 
-class _Shares(msgspec.Struct, gc=False, rename="camel"):
-    prompt_tokens_details: list[_Share] = []
-    cache_tokens_details: list[_Share] = []
-    candidates_tokens_details: list[_Share] = []
+_shares = jsonio.decoder(list[_Share])
 
 
-_figures = jsonio.decoder(_Figures)
-_shares = jsonio.decoder(_Shares)
-_NO_SHARES: Final = _Shares()
-
-
-def read_usage(metadata: msgspec.Raw) -> Usage | None:
-    """The figures of `usageMetadata`; None when there are none. What cannot be read must not cost the answer.
+def read_usage(figures: Figures) -> Usage:
+    """What the figures say.
 
     Google counts thoughts beside the candidates' tokens, and what tools brought into the prompt beside the prompt's
     (protocol §5.3).
     """
-    try:
-        found = _figures.decode(metadata)
-    except jsonio.UNREADABLE:
-        return None
-    if not (found.prompt_token_count or found.candidates_token_count or found.thoughts_token_count):
-        return None  # zeros are none either: no prompt has no tokens
-    if not all(
-        map(
-            credible,
-            (
-                found.prompt_token_count,
-                found.tool_use_prompt_token_count,
-                found.candidates_token_count,
-                found.thoughts_token_count,
-            ),
-        )
-    ):
-        return None
-    thoughts = _count(found.thoughts_token_count)
-    try:
-        shares = _shares.decode(metadata)
-    except jsonio.UNREADABLE:
-        shares = _NO_SHARES
-    return Usage(
-        input_tokens=_count(found.prompt_token_count) + _count(found.tool_use_prompt_token_count),
-        output_tokens=_count(found.candidates_token_count) + thoughts,
-        cached_tokens=_count(found.cached_content_token_count),
-        reasoning_tokens=thoughts,
-        input_audio_tokens=_uncached(shares, "AUDIO"),
-        input_image_tokens=_uncached(shares, "IMAGE"),
-        output_audio_tokens=_share(shares.candidates_tokens_details, "AUDIO"),
-        output_image_tokens=_share(shares.candidates_tokens_details, "IMAGE"),
+    thoughts = _count(figures.thoughts_token_count)
+    given, cached, taken = (
+        _read_shares(one)
+        for one in (figures.prompt_tokens_details, figures.cache_tokens_details, figures.candidates_tokens_details)
     )
+    return Usage(
+        input_tokens=_count(figures.prompt_token_count) + _count(figures.tool_use_prompt_token_count),
+        output_tokens=_count(figures.candidates_token_count) + thoughts,
+        cached_tokens=_count(figures.cached_content_token_count),
+        reasoning_tokens=thoughts,
+        # What the prompt has of it beside what was read from a cache, which the prompt's details count too.
+        input_audio_tokens=max(0, _share(given, "AUDIO") - _share(cached, "AUDIO")),
+        input_image_tokens=max(0, _share(given, "IMAGE") - _share(cached, "IMAGE")),
+        output_audio_tokens=_share(taken, "AUDIO"),
+        output_image_tokens=_share(taken, "IMAGE"),
+    )
+
+
+def _read_shares(details: msgspec.Raw) -> list[_Share]:
+    """None where they cannot be read: that must not cost the figures."""
+    if not details:
+        return []
+    try:
+        return _shares.decode(details)
+    except jsonio.UNREADABLE:
+        return []
 
 
 def _share(shares: list[_Share], modality: str) -> int:
     return sum(_count(one.token_count) for one in shares if one.modality == modality)
-
-
-def _uncached(shares: _Shares, modality: str) -> int:
-    """What the prompt has of it beside what was read from a cache, which the prompt's details count too."""
-    return max(0, _share(shares.prompt_tokens_details, modality) - _share(shares.cache_tokens_details, modality))
 
 
 def usage_metadata(usage: Usage) -> msgspec.Raw:

@@ -9,8 +9,8 @@ import msgspec
 from tidegate.dialects.chat.unwrap import Unwrapper
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
-from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, ending, is_ending, read_usage
-from tidegate.dialects.gemini.chunk import Candidate, Chunk
+from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, Figures, ending, is_ending, read_usage
+from tidegate.dialects.gemini.chunk import Candidate, Chunk, without_figures
 from tidegate.dialects.gemini.grounding import Said, annotations
 from tidegate.dialects.gemini.searching import call_of, grounded_search, response_to, search_item
 from tidegate.wire import jsonio, sse
@@ -34,7 +34,6 @@ from tidegate.wire.events import (
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
-    Usage,
     UsageReport,
 )
 from tidegate.wire.items import CanonicalRequest, HostedTool, Tool
@@ -213,7 +212,8 @@ class GeminiDecoder:
         "_keep_text",
         "_sniffed",
         "_started",
-        "_usage",
+        "_told",
+        "_unreported",
         "_whole",
     )
 
@@ -231,13 +231,16 @@ class GeminiDecoder:
         self._started = False
         self._ended = False
         self._id = ""
-        self._usage: Usage | None = None
+        self._told: Figures | None = None
+        """The figures that came last."""
+        self._unreported = False
+        """No event has them yet, and nothing was said since they came."""
 
     def feed(self, data: bytes) -> list[Event]:
         if self._ended:
             return []
         if not self._sniffed:
-            data = self._sniff(data)
+            self._sniff(data)
         if self._body is not None:
             return self._buffer(data)
         out: list[Event] = []
@@ -260,6 +263,9 @@ class GeminiDecoder:
             self._read_frames([tail], out)
         return self._finish(out)
 
+    def unreported(self) -> list[Event]:
+        return [UsageReport(read_usage(self._told))] if self._unreported and self._told is not None else []
+
     def whole(self, body: bytes) -> list[Event]:
         """The events of an answer that came as one body: an object, or an array of chunks. Nothing else is fed."""
         out: list[Event] = []
@@ -269,14 +275,13 @@ class GeminiDecoder:
 
     # -- a body instead of frames -------------------------------------------------------------------------------
 
-    def _sniff(self, data: bytes) -> bytes:
+    def _sniff(self, data: bytes) -> None:
         """Without `alt=sse` Google streams the elements of one JSON array, and so it reports errors, too."""
         text = data.lstrip()
         if text:
             self._sniffed = True
             if text[:1] in (b"[", b"{"):
                 self._body = bytearray()
-        return data
 
     def _buffer(self, data: bytes) -> list[Event]:
         assert self._body is not None
@@ -313,8 +318,11 @@ class GeminiDecoder:
                 data.decode()
             chunk = _chunk.decode(data)
         except jsonio.UNREADABLE as error:
-            self._broken(f"a chunk of the answer cannot be read: {error}", out)
-            return
+            found = without_figures(data, _chunk)
+            if found is None:
+                self._broken(f"a chunk of the answer cannot be read: {error}", out)
+                return
+            chunk = found
         if chunk.error and not jsonio.is_null(chunk.error):
             self._fail(from_error_object(chunk.error, self._destination.provider), out)
             return
@@ -323,6 +331,11 @@ class GeminiDecoder:
             out.append(Started(chunk.model_version or ""))
         if chunk.response_id and not self._id:
             self._id = chunk.response_id
+        told = chunk.usage_metadata
+        if told is not None and (told == self._told or not told.counted):
+            told = None
+        if self._unreported and told is None:
+            self._report(out)  # before more is said, of which these figures know nothing
         try:
             for place, candidate in enumerate(chunk.candidates or ()):
                 self._read_candidate(place, candidate, data, out)
@@ -335,24 +348,26 @@ class GeminiDecoder:
         if feedback is not None and is_ending(feedback.block_reason) and not chunk.candidates:
             for choice in range(self._choices):
                 self._state(choice).reason = "SAFETY"
-        if chunk.usage_metadata:
-            usage = read_usage(chunk.usage_metadata)
-            if usage is not None and usage != self._usage:
-                self._usage = usage
-                out.append(UsageReport(usage))
+        if told is not None:
+            self._told = told
+            self._unreported = True
+
+    def _report(self, out: list[Event]) -> None:
+        out += self.unreported()
+        self._unreported = False
 
     def _state(self, choice: int) -> _CandidateState:
+        """Raises WireError for a candidate that there cannot be."""
         state = self._candidates.get(choice)
         if state is None:
+            if not 0 <= choice < CANDIDATE_LIMIT:
+                raise WireError(f"a chunk has a candidate with index {choice}")
             state = self._candidates[choice] = _CandidateState(keep_text=self._keep_text or self._whole)
         return state
 
     def _read_candidate(self, place: int, candidate: _Candidate, data: bytes, out: list[Event]) -> None:
-        choice = 0 if candidate.index is None else candidate.index
-        if not 0 <= choice < CANDIDATE_LIMIT:
-            self._broken(f"a chunk has a candidate with index {choice}", out)
-            return
-        state = self._state(choice)
+        choice = candidate.index or 0
+        state = self._candidates.get(choice) or self._state(choice)
         if candidate.content is not None and candidate.content.parts:
             logprobs = _read_logprobs(candidate.logprobs_result) if candidate.logprobs_result else None
             for number, part in enumerate(candidate.content.parts):
@@ -374,8 +389,9 @@ class GeminiDecoder:
             state.grounding = candidate.grounding_metadata
         if candidate.citation_metadata:
             state.citations = candidate.citation_metadata
-        if is_ending(candidate.finish_reason) and state.reason in ("", "STOP"):  # what is cut stays cut
-            state.reason = candidate.finish_reason or ""
+        reason = candidate.finish_reason
+        if reason is not None and is_ending(reason) and state.reason in ("", "STOP"):  # what is cut stays cut
+            state.reason = reason
             state.stop_message = candidate.finish_message or ""
 
     def _read_part(
@@ -562,6 +578,7 @@ class GeminiDecoder:
     def _finish(self, out: list[Event]) -> list[Event]:
         if self._ended:
             return out
+        self._report(out)
         finished = sum(bool(state.reason) for state in self._candidates.values())
         if finished < max(self._choices, len(self._candidates), 1):
             what = "its answer has no finish reason" if self._whole else "the stream ended without a finish reason"
@@ -594,6 +611,7 @@ class GeminiDecoder:
     def _fail(self, error: TidegateError, out: list[Event]) -> list[Event]:
         if not self._ended:
             self._ended = True
+            self._report(out)
             out.append(Failed(error))
         return out
 
@@ -613,7 +631,7 @@ def _is_chunk(data: bytes) -> bool:
     try:
         _chunk.decode(data)
     except jsonio.UNREADABLE:
-        return False
+        return without_figures(data, _chunk) is not None
     return True
 
 

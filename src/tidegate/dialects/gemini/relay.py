@@ -4,8 +4,8 @@ import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
 from tidegate.dialects.failure import from_error_object
-from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, ending, error_body, is_ending, read_usage
-from tidegate.dialects.gemini.chunk import Candidate, Chunk
+from tidegate.dialects.gemini.answer import CANDIDATE_LIMIT, Figures, ending, error_body, is_ending, read_usage
+from tidegate.dialects.gemini.chunk import Candidate, Chunk, without_figures
 from tidegate.dialects.gemini.framing import Framing
 from tidegate.dialects.relay import Relay
 from tidegate.wire import jsonio, sse
@@ -27,9 +27,6 @@ class _Names(msgspec.Struct, rename="camel"):
     response_id: str | None = None
 
 
-TOLD = 8
-"""So many figures wait until one of them is read: it takes longer than all else with a chunk."""
-
 _chunk = jsonio.decoder(Chunk[Candidate[_Part]])
 _names = jsonio.decoder(_Names)
 
@@ -37,7 +34,7 @@ _names = jsonio.decoder(_Names)
 class _Reader:
     """What the chunks of one answer have said so far."""
 
-    __slots__ = ("_choices", "_counted", "_finished", "_provider", "_seen", "_told", "_usage", "size", "status")
+    __slots__ = ("_choices", "_counted", "_finished", "_provider", "_seen", "_told", "size", "status")
 
     def __init__(self, provider: str, choices: int) -> None:
         self._provider = provider
@@ -45,12 +42,9 @@ class _Reader:
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self.status = "completed"
-        self._usage: Usage | None = None
+        self._told: Figures | None = None
         self._counted = 0
         """What was said when those figures came."""
-        self._told: list[tuple[msgspec.Raw, int]] = []
-        """Figures that came after them, each with what was said by then. Google sends some with every chunk, and only the last
-        that can be read counts."""
         self.size = 0
 
     @property
@@ -60,10 +54,9 @@ class _Reader:
     def usage(self, call: Call) -> Usage:
         """The provider's figures; of an answer that is not complete those so far, with an estimate where nobody has counted
         what was said."""
-        self._read_told()
-        told = self._usage
-        if told is None:
+        if self._told is None:
             return estimated_usage(call, self.size)
+        told = read_usage(self._told)
         uncounted = self.size - self._counted if told.output_tokens else self.size
         if self.complete or not uncounted:
             return told
@@ -77,27 +70,21 @@ class _Reader:
                 data.decode()
             chunk = _chunk.decode(data)
         except jsonio.UNREADABLE as error:
-            raise WireError(f"a chunk of the answer cannot be read: {error}") from None
+            found = without_figures(data, _chunk)
+            if found is None:
+                raise WireError(f"a chunk of the answer cannot be read: {error}") from None
+            chunk = found
         if chunk.error and not jsonio.is_null(chunk.error):
             raise from_error_object(chunk.error, self._provider)
         for candidate in chunk.candidates or ():
             self._read_candidate(candidate)
-        if chunk.usage_metadata:
-            self._told.append((chunk.usage_metadata, self.size))
-            if len(self._told) > TOLD:
-                self._read_told()
+        told = chunk.usage_metadata
+        if told is not None and told.counted:
+            self._told, self._counted = told, self.size
         feedback = chunk.prompt_feedback
         if feedback is not None and is_ending(feedback.block_reason) and not chunk.candidates:
             self._finished.update(range(self._choices))
             self.status = "incomplete"
-
-    def _read_told(self) -> None:
-        for metadata, size in reversed(self._told):
-            usage = read_usage(metadata)
-            if usage is not None:
-                self._usage, self._counted = usage, size
-                break
-        self._told.clear()
 
     def _read_candidate(self, candidate: Candidate[_Part]) -> None:
         index = candidate.index or 0
@@ -109,10 +96,11 @@ class _Reader:
                 text = part.text
                 if text:
                     self.size += len(text) if text.isascii() else len(text.encode())
-                self.size += len(bytes(part.function_call))
-        if not is_ending(candidate.finish_reason):
+                self.size += len(part.function_call)
+        given = candidate.finish_reason
+        if given is None or not is_ending(given):
             return
-        reason = ending(candidate.finish_reason or "", candidate.finish_message or "", self._provider)
+        reason = ending(given, candidate.finish_message or "", self._provider)
         if isinstance(reason, TidegateError):
             raise reason
         self._finished.add(index)

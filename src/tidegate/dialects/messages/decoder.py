@@ -206,6 +206,9 @@ class MessagesDecoder:
                 out = []
         return out if self._ended else out + self._broken("the stream ended without 'message_stop'")
 
+    def unreported(self) -> list[Event]:
+        return []
+
     def go_on(self) -> None:
         """After `Paused`: what comes next is another message of the provider, and the same answer."""
         self._frames = sse.FrameDecoder()

@@ -257,6 +257,9 @@ class ResponsesDecoder:
         self._broken("the stream ended without a terminal event")
         return self._taken()
 
+    def unreported(self) -> list[Event]:
+        return []
+
     def whole(self, upstream: jsonio.Members, status: str) -> list[Event]:
         """An answer in one body. Raises WireError."""
         self._start(upstream)

@@ -9,7 +9,7 @@ import msgspec
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.failure import from_error_object
 from tidegate.dialects.gemini.answer import ending, is_ending, read_usage
-from tidegate.dialects.gemini.chunk import Candidate, Chunk
+from tidegate.dialects.gemini.chunk import Candidate, Chunk, without_figures
 from tidegate.dialects.speech.source import Piece
 from tidegate.dialects.speech.wav import WavStart, open_head
 from tidegate.wire import jsonio, sse
@@ -141,13 +141,16 @@ class GeminiSource:
                 data.decode()
             chunk = _chunk.decode(data)
         except jsonio.UNREADABLE as error:
-            self._break(f"a chunk of the answer cannot be read: {error}")
-            return b""
+            found = without_figures(data, _chunk)
+            if found is None:
+                self._break(f"a chunk of the answer cannot be read: {error}")
+                return b""
+            chunk = found
         if chunk.error and not jsonio.is_null(chunk.error):
             self.failure = from_error_object(chunk.error, self._provider)
             return b""
-        if chunk.usage_metadata:
-            self.usage = read_usage(chunk.usage_metadata) or self.usage
+        if chunk.usage_metadata is not None and chunk.usage_metadata.counted:
+            self.usage = read_usage(chunk.usage_metadata)
         out = []
         for candidate in (chunk.candidates or ())[:1]:
             for part in (candidate.content.parts if candidate.content is not None else None) or ():
