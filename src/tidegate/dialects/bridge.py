@@ -514,6 +514,7 @@ class BridgedStream(Events):
     def finish(self) -> bytes:
         if self._decoder is None:
             return self._of_native(self._native.finish())
+        self._take_figures()  # of what comes with the end nothing is heard if it is none
         events = self._decoder.eof()
         return self._relay(events) if events and isinstance(events[-1], Finished) else b""
 
@@ -530,16 +531,21 @@ class BridgedStream(Events):
         if self._decoder is None or encoder is None:
             return self._native.fail(error)
         held, self._held = self._held, b""
+        self._take_figures()
         if self._watch is not None:
-            self._watch.pass_on(self._decoder.unreported())
             encoder.encode([self._watch.report()])
         return held + encoder.fail(error)
 
     def usage(self) -> Usage:
         if self._watch is None or self._decoder is None:
             return self._native.usage()
-        self._watch.pass_on(self._decoder.unreported())
+        self._take_figures()
         return self._watch.usage()
+
+    def _take_figures(self) -> None:
+        """Have the watch hear those that no event has yet."""
+        if self._watch is not None and self._decoder is not None:
+            self._watch.pass_on(self._decoder.unreported())
 
     def _of_native(self, out: bytes) -> bytes:
         self.outcome = self._native.outcome

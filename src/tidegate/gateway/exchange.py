@@ -851,7 +851,7 @@ class Exchange:
                     self._downstream.write(out)
                 else:
                     self._start(out)
-                if stream.committed and self._request is not None:
+                if self._request is not None and stream.committed:
                     self._request = None  # no other attempt will need it, and it may be large
                     if self._recourse is not None:
                         self._recourse.give_back_budget()

@@ -56,6 +56,9 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BLANKS = frozenset({b"", b"null", b"false", b'""', b"{}"})
 
 _encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+"""The JSON of a value; `Raw` values are copied as they are."""
+
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _anything = msgspec.json.Decoder()
@@ -153,11 +156,6 @@ def string(value: bytes | msgspec.Raw) -> str | None:
         return _string.decode(value)
     except UNREADABLE:
         return None
-
-
-def encode(value: Any) -> bytes:
-    """Encode `value`; `Raw` values are copied as they are."""
-    return _encoder.encode(value)
 
 
 def raw(value: Any) -> msgspec.Raw:

@@ -307,8 +307,7 @@ class GeminiDecoder:
             if self._ended:
                 return
             if frame.data:
-                if frame.data.strip() != b"[DONE]":  # proxies in front of Google add it
-                    self._read(frame.data, out)
+                self._read(frame.data, out)
             else:
                 out.append(Ping())
 
@@ -318,6 +317,8 @@ class GeminiDecoder:
                 data.decode()
             chunk = _chunk.decode(data)
         except jsonio.UNREADABLE as error:
+            if data.strip() == b"[DONE]":
+                return  # proxies in front of Google add it
             found = without_figures(data, _chunk)
             if found is None:
                 self._broken(f"a chunk of the answer cannot be read: {error}", out)
