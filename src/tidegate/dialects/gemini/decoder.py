@@ -304,10 +304,11 @@ class GeminiDecoder:
 
     def _read_frames(self, frames: list[sse.Frame], out: list[Event]) -> None:
         for frame in frames:
+            data = frame.data
             if self._ended:
                 return
-            if frame.data:
-                self._read(frame.data, out)
+            if data:
+                self._read(data, out)
             else:
                 out.append(Ping())
 
@@ -333,15 +334,13 @@ class GeminiDecoder:
         if chunk.response_id and not self._id:
             self._id = chunk.response_id
         told = chunk.usage_metadata
-        if told is not None and (told == self._told or not told.counted):
+        if told is None or told == self._told or not told.counted:
             told = None
-        if self._unreported and told is None:
-            self._report(out)  # before more is said, of which these figures know nothing
+            if self._unreported:
+                self._report(out)  # before more is said, of which those so far know nothing
         try:
             for place, candidate in enumerate(chunk.candidates or ()):
                 self._read_candidate(place, candidate, data, out)
-                if self._ended:
-                    return
         except WireError as error:
             self._broken(str(error), out)
             return
@@ -369,17 +368,17 @@ class GeminiDecoder:
     def _read_candidate(self, place: int, candidate: _Candidate, data: bytes, out: list[Event]) -> None:
         choice = candidate.index or 0
         state = self._candidates.get(choice) or self._state(choice)
-        if candidate.content is not None and candidate.content.parts:
+        content = candidate.content
+        if content is not None and content.parts:
             logprobs = _read_logprobs(candidate.logprobs_result) if candidate.logprobs_result else None
-            for number, part in enumerate(candidate.content.parts):
+            for number, part in enumerate(content.parts):
                 text = part.text
                 if state.texts is not None:
                     state.begin_part(part, first=number == 0)
                 if text and part.thought is not True and part.thought_signature is None:
                     # by far the most frequent part
-                    if state.reasoning_open or state.behind:
+                    if state.behind or not state.message_open:
                         self._close_reasoning(choice, state, "", "", out)
-                    if not state.message_open:
                         state.open_message()
                     state.said(text)
                     out.append(TextDelta(text, choice, logprobs))
