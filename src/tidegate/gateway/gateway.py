@@ -26,6 +26,7 @@ from tidegate.gateway.relisting import Relisting
 from tidegate.gateway.router import Router
 from tidegate.gateway.snapshot import Snapshot
 from tidegate.gateway.tenant import envelope_name
+from tidegate.gateway.turns import Turns
 from tidegate.storage.access import AdminRow
 from tidegate.storage.entry import UsageEntry
 from tidegate.storage.records import Part, Usage
@@ -40,6 +41,9 @@ from tidegate.wire.errors import InvalidKey, ShuttingDown
 __all__ = ["Gateway"]
 
 _ANSWERED = frozenset({"completed", "incomplete"})
+
+DEPARTURES = 16
+"""So many clients that have left are done with in one turn of the loop: that takes less than a millisecond."""
 
 PRICES_S = 5.0
 """How long a gateway that is told to stop waits for the prices that settled requests wait for."""
@@ -72,6 +76,8 @@ class Gateway:
         self.router = Router(loop, self.wheel, config, self.log)
         self.continuations = Continuations(self.log)
         self.exchanges: set[Exchange] = set()
+        self.departures = Turns(loop, DEPARTURES)
+        """Clients that have left, and whose exchanges end."""
         self.models: dict[str, tuple[Model, ...]] = {}
         self.draining = False
         """Told to stop: whoever asks learns it, and every answer is the last one on its connection."""

@@ -22,7 +22,6 @@ from tidegate.server.keeping import Keeping
 from tidegate.server.origin import cors_fields, preflight_fields
 from tidegate.server.reader import Reader
 from tidegate.server.refusal import refused
-from tidegate.server.turns import TURN_BYTES
 from tidegate.server.websocket import WebSocket
 from tidegate.upstream.wheel import UNWATCHED
 from tidegate.wire import errors
@@ -49,6 +48,10 @@ while it sends would reset the connection, and the answer would be lost with it 
 DRAIN_IDLE_S = 0.5
 """How long a connection stays open while draining on which something may be on its way: a request on a new one, or on one whose
 client has just had an answer; the rest of what was refused."""
+
+TURN_BYTES = 64 * 1024
+"""What an upload may bring without giving way, the whole of most forms. A socket that is full is read until it is empty,
+megabytes at a time, and ten of them would hold up everything else on the loop for tens of milliseconds."""
 
 _RESET = struct.pack("ii", 1, 0)
 """Linger on, for no time: closing sends a reset (socket(7))."""
@@ -141,13 +144,12 @@ class Connection(asyncio.Protocol):
             if incoming.form is not None and len(data) >= TURN_BYTES and not self._gives_way:
                 self._gives_way = True
                 self._pause_reading()
-                self._app.spools.turns.wait(self)
+                self._app.spools.turns.wait(self._read_on)
 
     def eof_received(self) -> bool:
         """The client will send no more. Like nginx, we take it as a departure: a closed socket looks the same, and
         waiting for a write to fail would let the upstream call run on (promise P6)."""
-        self._gone()
-        return False
+        return self._gone()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
@@ -244,7 +246,7 @@ class Connection(asyncio.Protocol):
         self._held = False
         self._resume_reading()
 
-    def take_turn(self) -> None:
+    def _read_on(self) -> None:
         self._gives_way = False
         self._resume_reading()
 
@@ -506,16 +508,26 @@ class Connection(asyncio.Protocol):
             incoming.let_go()
         self._queue.clear()
 
-    def _gone(self) -> None:
+    def _gone(self) -> bool:
+        """The client has left. Returns whether something runs for it: that ends, and the connection with it, when it has its
+        turn, as all clients may leave at once."""
         self._reader.stop()
         self._clear_queue()
+        if self._running is not None:
+            self._gateway.departures.wait(self._depart)
+            return True
+        if self._request is not None:
+            self._request.let_go()
+        return False
+
+    def _depart(self) -> None:
         running, self._running = self._running, None
         if running is not None:
             running.client_gone()
-            if self._transport is not None:
-                self._transport.abort()
         if self._request is not None:
             self._request.let_go()
+        if self._transport is not None:
+            self._transport.abort()
 
     # -- clocks -------------------------------------------------------------------------------------------------
 

@@ -181,7 +181,7 @@ class Session:
             lane.queue.clear()
         running, self._running = self._running, {}
         for turn in running:
-            turn.client_gone()
+            self.gateway.departures.wait(turn.client_gone)
 
     def lost(self) -> None:
         """There is no connection any more: it and the session let go of each other, so that both are gone at once."""

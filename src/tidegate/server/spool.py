@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tidegate.server.turns import Turns
+from tidegate.gateway.turns import Turns
 from tidegate.wire import errors
 from tidegate.wire.forms import Read, Then
 
@@ -71,7 +71,7 @@ class Spools:
         for thread in self._threads:
             thread.start()
         self._closed = False
-        self.turns = Turns(loop)
+        self.turns = Turns(loop, 1)
         self.open: set[Spool] = set()
         """Those that are not released."""
 

@@ -170,8 +170,13 @@ class WebSocket(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """No more can come, so that the client is taken as gone, with or without a close frame."""
+        self._gateway.departures.wait(self._depart)
+        return True
+
+    def _depart(self) -> None:
         self._leave()
-        return False
+        if self._transport is not None:
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is None:
