@@ -64,7 +64,7 @@ class Entered(Protocol):
     """Seconds since 1970."""
     charges: list[Charge]
     priced: tuple[int | None, jsonio.Raw] | None
-    """What :meth:`Ledger.cost` has found for the only charge; None where it was not asked."""
+    """What the only charge costs, if it was to the last deployment and something had to know that before; else None."""
 
     def row(self) -> Usage:
         """The row of what has ended, without a price."""
@@ -119,18 +119,9 @@ class Ledger:
         cost, shown = price.charge(_usage_of(usage.entry))
         return msgspec.structs.replace(usage, cost_nano=cost, prices=shown)
 
-    def cost(self, ended: Entered) -> int | None:
-        """What a request has cost in nano-dollars; None where that is unknown, or not known yet."""
-        charges = ended.charges
-        if len(charges) == 1 and not self.is_loading:
-            price = self.prices.of(charges[0].deployment, ended.admitted_at)
-            if price is not None:
-                ended.priced = price.charge(charges[0].usage)
-                return ended.priced[0]
-        return self.cost_of(charges, ended.admitted_at)
-
     def cost_of(self, charges: Sequence[Charge], at: float) -> int | None:
-        """The same of what was charged to a request that was admitted at that time."""
+        """What was charged to a request that was admitted at that time, in nano-dollars; None where that is unknown, or not
+        known yet."""
         total = 0
         for charge in charges:
             price = self.prices.of(charge.deployment, at)
@@ -221,8 +212,6 @@ class Ledger:
             self._price(usage, ended.charges)
         else:
             usage.cost_nano, usage.prices = ended.priced
-            if ended.charges[0].name != usage.entry.deployment:
-                usage.parts = (_part(ended.charges[0], usage.cost_nano),)
         if usage.cost_nano is not None:
             usage.entry.cost = usage.cost_nano / NANO
         return usage

@@ -70,13 +70,17 @@ class Prices:
 
     def of(self, deployment: Deployed, at: float) -> Price | None:
         """The price of a deployment at that time (seconds since 1970); None where it is unknown."""
+        return self.found(deployment, at)[0]
+
+    def found(self, deployment: Deployed, at: float) -> tuple[Price | None, float]:
+        """The same, and until when it holds."""
         key = (deployment.provider, deployment.model)
         found = self._found.get(key)
         if found is None or at >= found[1]:
             if len(self._found) >= _REMEMBERED:  # names come from clients, so that there is no end to them
                 self._found.clear()
             found = self._found[key] = self._find(*key, at)
-        return found[0]
+        return found
 
     def typical(self, deployment: Deployed, endpoint: Endpoint, at: float) -> float | None:
         """By which deployments compare: dollars for a million tokens, three read for each one written; of embeddings for a

@@ -17,13 +17,15 @@ import msgspec
 from tidegate.wire import jsonio
 from tidegate.wire.events import Usage
 
-__all__ = ["FREE", "NANO", "Price", "Rates", "dollars"]
+__all__ = ["FREE", "NANO", "PICO_PER_NANO", "UNKNOWN", "Price", "Rates", "Text", "dollars"]
 
 NANO: Final = 10**9
 """Nano-dollars in a dollar."""
 
-_PICO_PER_NANO: Final = 1000
+PICO_PER_NANO: Final = 1000
+_HALF_NANO: Final = PICO_PER_NANO // 2
 _PICO: Final = 10**12
+_NO_END: Final = 2**62
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -67,11 +69,17 @@ def _first(one: int | None, other: int | None) -> int | None:
     return other if one is None else one
 
 
-class _Plain(NamedTuple):
-    """Pico-dollars for a token of input, one of output, and the request."""
+class Text(NamedTuple):
+    """What text costs in pico-dollars: a token of input, one of output, and the request; up to so many input tokens that no
+    tier holds."""
 
-    usual: tuple[int, int, int]
-    most: tuple[int, int, int]
+    given: int
+    taken: int
+    fixed: int
+    up_to: int
+
+
+UNKNOWN: Final = Text(0, 0, 0, -1)
 
 
 class _Tier:
@@ -117,14 +125,14 @@ class _Tier:
         self._millisecond = rates.millisecond
         self._request = rates.request
 
-    def plain(self) -> "_Plain | None":
-        """What text costs, and what it costs at most; None where some of that is unknown."""
+    def text(self, up_to: int) -> tuple[Text, Text]:
+        """What text costs, and what it costs at most."""
         given, taken = self._given[-1], self._taken[-1]
         most_given, most_taken = self._dearest_given, self._dearest_taken
         if given is None or taken is None or most_given is None or most_taken is None:
-            return None
+            return UNKNOWN, UNKNOWN
         fixed = self._request or 0
-        return _Plain((given, taken, fixed), (most_given, most_taken, fixed))
+        return Text(given, taken, fixed, up_to), Text(most_given, most_taken, fixed, up_to)
 
     def cost_pico(self, usage: Usage) -> int | None:
         """None where something was used that has no rate, and nothing else that stands for it has one."""
@@ -198,7 +206,7 @@ def _times(count: int, rate: int | None) -> int | None:
 class Price:
     """The price of one deployment's work, and where it comes from."""
 
-    __slots__ = ("_base", "_plain", "_tiers", "source")
+    __slots__ = ("_base", "_text", "_tiers", "most", "source")
 
     def __init__(self, source: str, rates: Rates, tiers: Iterable[tuple[int, Rates]] = ()) -> None:
         """`tiers` hold for requests with more input tokens than the number before them; what they leave open is as in
@@ -206,8 +214,8 @@ class Price:
         self.source = source
         self._base = _Tier(0, rates, source)
         self._tiers = [_Tier(over, above.over(rates), source) for over, above in sorted(tiers, key=lambda one: -one[0])]
-        self._plain = None if self._tiers else self._base.plain()
-        """For most requests: text in, text out, and a price that does not depend on how much."""
+        self._text, self.most = self._base.text(self._tiers[-1].over if self._tiers else _NO_END)
+        """Of most requests: text in, text out, and no more of it than the price holds for."""
 
     @classmethod
     def shown(cls, prices: jsonio.Raw) -> "Price":
@@ -222,8 +230,8 @@ class Price:
 
     def charge(self, usage: Usage) -> tuple[int | None, jsonio.Raw]:
         """What that costs in nano-dollars, None where it is unknown; and the rates that were applied, as JSON."""
-        plain = self._plain
-        if plain is not None and not (
+        given, taken, fixed, up_to = self._text
+        if usage.input_tokens <= up_to and not (
             usage.cached_tokens
             or usage.cache_write_tokens
             or usage.reasoning_tokens
@@ -234,25 +242,23 @@ class Price:
             or usage.seconds
             or usage.characters
         ):
-            given, taken, fixed = plain.usual
             cost = usage.input_tokens * given + usage.output_tokens * taken + fixed
-            return (cost + _PICO_PER_NANO // 2) // _PICO_PER_NANO, self._base.snapshot
+            return (cost + _HALF_NANO) // PICO_PER_NANO, self._base.snapshot
         tier = self._base
         for one in self._tiers:  # the highest first
             if usage.input_tokens > one.over:
                 tier = one
                 break
         pico = tier.cost_pico(usage)
-        return None if pico is None else (pico + _PICO_PER_NANO // 2) // _PICO_PER_NANO, tier.snapshot
+        return None if pico is None else (pico + _HALF_NANO) // PICO_PER_NANO, tier.snapshot
 
     def upper_bound_nano(
         self, input_tokens: int, output_tokens: int, seconds: float = 0.0, characters: int = 0
     ) -> int | None:
         """More than this no request with at most so much can cost; None where that is unknown."""
-        plain = self._plain
-        if plain is not None and not (seconds or characters):
-            given, taken, fixed = plain.most
-            return -(-(input_tokens * given + output_tokens * taken + fixed) // _PICO_PER_NANO)
+        given, taken, fixed, up_to = self.most
+        if input_tokens <= up_to and not (seconds or characters):
+            return -(-(input_tokens * given + output_tokens * taken + fixed) // PICO_PER_NANO)
         most = self._base.most_pico(input_tokens, output_tokens, seconds, characters)
         for tier in self._tiers:
             if most is None:
@@ -262,7 +268,7 @@ class Price:
                 most = None if pico is None else max(most, pico)
         if most is None:
             return None
-        return -(-most // _PICO_PER_NANO)
+        return -(-most // PICO_PER_NANO)
 
 
 FREE: Final = Price("free", Rates(input=0, output=0, character=0, millisecond=0))

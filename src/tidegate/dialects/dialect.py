@@ -171,6 +171,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     traits: Traits = Traits()
     speech: Speech = Speech()
     quirks: Quirks = Quirks()
+    names_files: bool = True
+    """A text may name files that the model reads in its stead: see :func:`tidegate.dialects.extent.may_name_files`."""
 
     @property
     def reads_thoughts(self) -> bool:
@@ -232,10 +234,9 @@ class AnyRequest(Protocol):
     def extent(self) -> Extent:
         """How much it can use at most."""
 
-    @property
-    def is_remarkable(self) -> bool:
-        """Whether it may be other than text at the list price: then `reads` and `surcharge` tell. What the request builds on
-        counts where it was resolved."""
+    def is_remarkable(self, *, names_files: bool) -> bool:
+        """Whether it may be other than text at the list price: then `extent`, `reads` and `surcharge` tell. What the request
+        builds on counts where it was resolved. `names_files`: as :class:`Destination` has it."""
 
     def reads(self) -> int | None:
         """See :func:`tidegate.dialects.extent.reads`. What the request builds on counts where it was resolved."""
@@ -316,8 +317,7 @@ class Received(Generic[Body]):
     def affinity(self) -> str:
         return ""
 
-    @property
-    def is_remarkable(self) -> bool:
+    def is_remarkable(self, *, names_files: bool) -> bool:
         return is_remarkable(self._body)
 
     def reads(self) -> int | None:

@@ -78,8 +78,7 @@ class EmbeddingsRequest:
     def extent(self) -> Extent:
         return NOTHING
 
-    @property
-    def is_remarkable(self) -> bool:
+    def is_remarkable(self, *, names_files: bool) -> bool:
         return False
 
     def reads(self) -> int | None:

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tidegate.access.keys import Principal
 from tidegate.access.ledger import Charge
 from tidegate.access.limits import Gate, Reservation
-from tidegate.access.scopes import Scope, end_user_scope
+from tidegate.access.scopes import end_user_scope
 from tidegate.config.limits import NO_LIMITS
 from tidegate.dialects.dialect import AnyRequest, Call
 from tidegate.dialects.extent import Extent
@@ -142,59 +142,47 @@ class Account:
         """Set aside what the request may use, before anything is sent for it. What is to be awaited for that, if it is not
         done at once. Raises RateLimited, BudgetExhausted and CostUnbounded."""
         principal, gateway = self.principal, self._gateway
+        scopes = principal.scopes
         user = None
-        limits = principal.end_user_limits
-        if self.end_user and limits is not NO_LIMITS:
-            user = end_user_scope(principal.organization, principal.project, self.end_user, limits)
-        elif not principal.scopes:
+        if self.end_user and principal.end_user_limits is not NO_LIMITS:
+            user = end_user_scope(principal.organization, principal.project, self.end_user, principal.end_user_limits)
+        elif not scopes:
             return None
-        gate = gateway.limiter.gate(principal.scopes, user)
-        if gate.cost and isinstance(request, TranscriptionRequest) and not request.measured:
-            return self._measure(request, gate, call, plan, user)
-        return self._reserve(request, gate, call, plan, user)
+        gate = gateway.limiter.gate(scopes, user)
+        tokens = cost_nano = 0
+        if not self.free:
+            extent = request.extent
+            if gate.tokens:
+                tokens = estimated_tokens(extent, call)
+            if gate.cost:
+                self.admitted_at = call.created_at
+                costs = text_nano(gateway.prices, plan, request, extent, call)
+                if costs is None:
+                    if isinstance(request, TranscriptionRequest) and not request.measured:
+                        return self._measure(request, call, plan)
+                    costs = self._most_nano(request, extent, call, plan)
+                cost_nano = costs[0] if len(costs) == 1 else max(costs)
+                self._gate, self._plan, self._costs = gate, plan, costs
+        if gateway.stream_queue.most:
+            held = gateway.stream_queue.reserve(gate, scopes if user is None else (*scopes, user), tokens, cost_nano)
+        else:
+            held = gate.reserve(tokens, cost_nano)
+        if isinstance(held, CoroutineType):
+            return held
+        self.reservation = held  # type: ignore[assignment]  # a cast would be a call
+        return None
 
-    async def _measure(
-        self, request: TranscriptionRequest, gate: Gate, call: Call, plan: "Sequence[Path]", user: Scope | None
-    ) -> Reservation:
+    async def _measure(self, request: TranscriptionRequest, call: Call, plan: "Sequence[Path]") -> Reservation:
         """A budget has to know how long the recording lasts, and that takes a look into the file."""
         done: asyncio.Future[errors.TidegateError | None] = self._gateway.loop.create_future()
         request.measure(lambda error: None if done.done() else done.set_result(error))
         if (error := await done) is not None:
             raise error
-        held = self._reserve(request, gate, call, plan, user)
+        held = self.reserve(request, call, plan)
         if held is not None:
             return await held
         assert self.reservation is not None
         return self.reservation
-
-    def _reserve(
-        self, request: AnyRequest, gate: Gate, call: Call, plan: "Sequence[Path]", user: Scope | None
-    ) -> "Coroutine[Any, Any, Reservation] | None":
-        extent = request.extent
-        tokens = estimated_tokens(extent, call) if gate.tokens and not self.free else 0
-        cost_nano = 0
-        if gate.cost:
-            self.admitted_at = time.time()
-            self._gate, self._plan = gate, plan
-            costs: list[int] | None
-            if self.free:
-                costs = [0] * len(plan)
-            else:
-                costs = text_nano(self._gateway.prices, plan, request, extent, call, self.admitted_at)
-                if costs is None:
-                    costs = self._most_nano(request, extent, call, plan)
-            self._costs = costs
-            cost_nano = max(costs)
-        queue = self._gateway.stream_queue
-        if queue.most:
-            scopes = self.principal.scopes if user is None else (*self.principal.scopes, user)
-            held = queue.reserve(gate, scopes, tokens, cost_nano)
-        else:
-            held = gate.reserve(tokens, cost_nano)
-        if isinstance(held, CoroutineType):
-            return held
-        self.reservation = cast("Reservation", held)
-        return None
 
     def grow(self, request: AnyRequest, call: Call) -> None:
         """From now on attempts are sent more, `call` says how much: a budget has to cover that. Raises CostUnbounded and
@@ -338,10 +326,24 @@ class Account:
         if not self.attempts and (status >= 400 or ending in _UNANSWERED):  # nothing was sent on
             reservation.settle(0, 0, requests=0)
         else:
-            cost = None if self._costs is None else gateway.ledger.cost(self)
+            cost = None if self._costs is None else self._cost()
             reservation.settle(usage.input_tokens + usage.output_tokens if charges else 0, cost)
         if gateway.stream_queue.most:
             gateway.stream_queue.freed()
+
+    def _cost(self) -> int | None:
+        """What it has cost in nano-dollars; None where that is unknown, or not known yet."""
+        ledger, charges, path = self._gateway.ledger, self.charges, self.path
+        if (
+            len(charges) == 1
+            and path is not None
+            and charges[0].deployment is path.destination
+            and not ledger.is_loading
+            and (price := path.bound.price(ledger.prices, self.admitted_at)) is not None
+        ):
+            self.priced = priced = price.charge(charges[0].usage)
+            return priced[0]
+        return ledger.cost_of(charges, self.admitted_at)
 
     # -- what the ledger asks for -------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ import msgspec
 from tidegate.access.prices import Prices
 from tidegate.dialects.dialect import AnyRequest, Call, Destination
 from tidegate.dialects.extent import Extent
-from tidegate.dialects.messages.upstream import DEFAULT_MAX_TOKENS
 from tidegate.dialects.transcription.duration import READABLE
 from tidegate.gateway.snapshot import Path
 from tidegate.wire.errors import CostUnbounded
@@ -65,7 +64,7 @@ def most_nano(
                     param=FILE,
                     code="duration_unknown",
                 )
-            output_tokens = _output(extent, destination)
+            output_tokens = path.bound.output(extent.output_tokens, extent.choices)
             if output_tokens is None:
                 if not _is_free(prices, destination, at):
                     endless.append(path)
@@ -108,46 +107,27 @@ def most_nano(
 
 
 def text_nano(
-    prices: Prices, plan: Sequence[Path], request: AnyRequest, extent: Extent, call: Call, at: float
+    prices: Prices, plan: Sequence[Path], request: AnyRequest, extent: Extent, call: Call
 ) -> list[int] | None:
     """As :func:`most_nano` of a request that is nothing but text, where all is known that it takes, and no provider may add what
     it holds; else None. Most are like that, and this is the short way."""
-    if request.is_remarkable or extent.input_tokens is not None or extent.seconds or extent.characters:
-        return None
-    size = max(call.request_bytes, call.most_bytes) + FRAME_TOKENS
+    size, whole = call.request_bytes, call.most_bytes
+    most = (size if size > whole else whole) + FRAME_TOKENS
+    names_files = False
     costs = []
     for path in plan:
-        destination = path.destination
-        output, price = _output(extent, destination), prices.of(destination, at)
-        if output is None or price is None or not destination.gateway_state:
-            return None
-        most = destination.max_input_tokens
-        cost = price.upper_bound_nano(size if most is None or size < most else most, output)
+        cost = path.bound.nano(prices, call.created_at, most, extent.output_tokens, extent.choices)
         if cost is None:
             return None
         costs.append(cost)
-    return costs
+        if path.destination.names_files:
+            names_files = True
+    return None if request.is_remarkable(names_files=names_files) else costs
 
 
 def _is_free(prices: Prices, destination: Destination, at: float) -> bool:
     """Whether nothing that it does costs anything."""
     return prices.upper_bound_nano(destination, 1, 1, seconds=1, characters=1, at=at) == 0
-
-
-def _output(extent: Extent, destination: Destination) -> int | None:
-    """Most output tokens of the request; None where nobody has set a maximum."""
-    asked, most = extent.output_tokens, destination.max_output_tokens
-    if asked and destination.thinks_apart:
-        asked = None  # it says nothing of what the model thinks
-    if asked is None and most is None and destination.endpoint == "messages":
-        most = DEFAULT_MAX_TOKENS  # which is what it will be asked for
-    if asked is None:
-        if most is None:
-            return None
-        asked = most
-    elif most is not None:
-        asked = min(asked, most)
-    return asked * extent.choices
 
 
 def _output_unknown(paths: Sequence[Path], model: str, unpriced: Sequence[Path]) -> CostUnbounded:

@@ -17,6 +17,7 @@ from tidegate.gateway.dialects import UPSTREAM_DIALECTS
 from tidegate.gateway.fields import header_value
 from tidegate.gateway.router import Router
 from tidegate.gateway.slots import Slots
+from tidegate.gateway.textbound import TextBound
 from tidegate.providers import record as records
 from tidegate.providers.registry import REGISTRY
 from tidegate.routing.balance import Candidate, Load
@@ -59,6 +60,8 @@ class Path(msgspec.Struct, frozen=True):
     """What it has to do; shared by all paths to the deployment."""
     slots: Slots
     """Those of the provider."""
+    bound: TextBound
+    """What text costs there at most."""
 
 
 class Snapshot:
@@ -313,6 +316,7 @@ class Snapshot:
             traits=record.traits_of(deployment.model),
             speech=speech,
             quirks=record.quirks,
+            names_files=record.names_files_of(deployment.model),
         )
         name = header_value(deployment.name)
         return Path(
@@ -327,6 +331,7 @@ class Snapshot:
             b"tidegate-deployment: %b\r\ntidegate-attempts: " % name,
             self.router.loads.of(deployment.provider, deployment.model),
             self.router.slots(deployment.provider),
+            TextBound(destination),
         )
 
 

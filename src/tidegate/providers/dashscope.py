@@ -22,6 +22,7 @@ DASHSCOPE: Final = Provider(
     stores=True,
     # `max_tokens` limits the answer alone, `thinking_budget` the thoughts.
     thinks_apart=("*",),
+    names_files=("*",),
     default_model="qwen-plus",
     documentation="https://help.aliyun.com/en/model-studio/compatibility-of-openai-with-dashscope",
 )

@@ -137,6 +137,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """The same of the tokens that the model can read: its context window."""
     thinks_apart: tuple[str, ...] = ()
     """Patterns of upstream model names that think beside the request's maximum of output tokens, which does not count it."""
+    names_files: tuple[str, ...] = ("*qwen*",)
+    """Patterns of upstream model names that read the files which a text names: Alibaba's do, wherever they are called."""
     tool_rounds: tuple[tuple[str, int], ...] = ()
     """Patterns of upstream model names, and how often the model reads its prompt at most within one answer for tools that the
     provider runs."""
@@ -188,6 +190,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     def thinks_apart_of(self, model: str) -> bool:
         """Whether a maximum of output tokens leaves out what this upstream model thinks."""
         return any(fnmatchcase(model, pattern) for pattern in self.thinks_apart)
+
+    def names_files_of(self, model: str) -> bool:
+        """Whether a text may name files that this upstream model reads in its stead."""
+        return any(fnmatchcase(model.lower(), pattern) for pattern in self.names_files)
 
     def traits_of(self, model: str) -> Traits:
         """What this upstream model takes of the Messages API."""

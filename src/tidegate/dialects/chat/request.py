@@ -164,9 +164,10 @@ class ChatRequest(Received[ChatBody]):
     def affinity(self) -> str:
         return self.typed.prompt_cache_key or ""
 
-    @property
-    def is_remarkable(self) -> bool:
-        return may_name_files(self._body) if isinstance(self.typed, _PlainBody) else is_remarkable(self._body)
+    def is_remarkable(self, *, names_files: bool) -> bool:
+        if isinstance(self.typed, _PlainBody):
+            return names_files and may_name_files(self._body)
+        return is_remarkable(self._body)
 
     @property
     def extent(self) -> Extent:

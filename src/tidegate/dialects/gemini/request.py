@@ -74,8 +74,7 @@ class GeminiRequest:
             return Extent()
         return Extent(output_tokens=config.max_output_tokens, choices=config.candidate_count or 1)
 
-    @property
-    def is_remarkable(self) -> bool:
+    def is_remarkable(self, *, names_files: bool) -> bool:
         return is_remarkable(self._body)
 
     def reads(self) -> int | None:

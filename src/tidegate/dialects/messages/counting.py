@@ -65,8 +65,7 @@ class CountRequest:
         self.model = typed.model
         self.stream: bool | None = None
 
-    @property
-    def is_remarkable(self) -> bool:
+    def is_remarkable(self, *, names_files: bool) -> bool:
         return False
 
     def reads(self) -> int | None:

@@ -54,9 +54,8 @@ class SpeechRequest:
         characters = len(self.typed.input)
         return Extent(output_tokens=characters * SPOKEN_TOKENS, characters=characters)
 
-    @property
-    def is_remarkable(self) -> bool:
-        return False
+    def is_remarkable(self, *, names_files: bool) -> bool:
+        return True
 
     def reads(self) -> int | None:
         return 0

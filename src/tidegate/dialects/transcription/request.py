@@ -106,9 +106,8 @@ class TranscriptionRequest:
         tokens = math.ceil(seconds * TOKENS_PER_S)
         return Extent(output_tokens=tokens + LEAST_TOKENS, input_tokens=tokens + text, seconds=seconds)
 
-    @property
-    def is_remarkable(self) -> bool:
-        return False
+    def is_remarkable(self, *, names_files: bool) -> bool:
+        return True
 
     def reads(self) -> int | None:
         return 0
