@@ -114,12 +114,14 @@ class Credit:
     __slots__ = (
         "_all_places",
         "_taken",
+        "both",
         "cells",
         "cost",
         "gate",
         "is_open",
         "limiter",
         "lines",
+        "monotonic",
         "places",
         "requests",
         "settled_cost",
@@ -135,18 +137,22 @@ class Credit:
         """`taken` is what is reserved of each kind, and `left` what the first request leaves of it."""
         self.gate = gate
         self.limiter = gate.limiter
+        self.monotonic = gate.monotonic
         self.cells = cells
         self.requests, self.tokens, self.cost = left
         self.places = places
         """For how many requests that are under way at once, beside the first."""
         self.until = until
+        """When the second is over, or as soon as it is closed."""
         self.settled_tokens = 0
         self.settled_cost = 0
         self.is_open = True
         self.lines = b""
         """The header lines with what remains left open."""
-        self.told: list[tuple[int, Meter] | None] = []
-        """What they tell of requests and of tokens: the limit, and its meter."""
+        self.told: list[tuple[int, int, Meter]] = []
+        """What they tell of requests and of tokens: the kind, the limit and its meter."""
+        self.both: tuple[int, Meter, int, Meter] | None = None
+        """The same, where there are both: as usual."""
         self._taken = taken[REQUESTS]
         self._all_places = 1 + places
 
@@ -164,6 +170,7 @@ class Credit:
     def close(self) -> None:
         """Give back what is left."""
         self.is_open = False
+        self.until = -math.inf
         gate, limiter = self.gate, self.limiter
         gate.credit = None
         limiter.credits.discard(self)
@@ -181,17 +188,13 @@ class Credit:
 
     def fields(self) -> bytes:
         """What it has left remains, as what its meters leave does."""
-        requests, tokens = self.told
-        remaining: tuple[int, ...] = ()
-        if requests is not None:
-            limit, meter = requests
-            left = limit - meter.used + self.requests
-            remaining = (left if left > 0 else 0,)
-        if tokens is not None:
-            limit, meter = tokens
-            left = limit - meter.used + self.tokens
-            remaining += (left if left > 0 else 0,)
-        return self.lines % remaining
+        if self.both is not None:  # as below, without a loop
+            limit, meter, token_limit, token_meter = self.both
+            requests = limit - meter.used + self.requests
+            tokens = token_limit - token_meter.used + self.tokens
+            return self.lines % (requests if requests > 0 else 0, tokens if tokens > 0 else 0)
+        own = (self.requests, self.tokens)
+        return self.lines % tuple([max(0, limit - meter.used + own[kind]) for kind, limit, meter in self.told])
 
 
 class _Drawn(msgspec.Struct, gc=False):
@@ -208,11 +211,10 @@ class _Drawn(msgspec.Struct, gc=False):
         self.is_settled = True
         credit, reserved, dearest = self.credit, self.tokens, self.cost
         cost = dearest if cost_nano is None else cost_nano
-        gate = credit.gate
-        if not credit.is_open or (tokens > reserved and gate.tokens) or (cost > dearest and gate.cost):
+        if not credit.is_open or (tokens > reserved and credit.gate.tokens) or (cost > dearest and credit.gate.cost):
             if credit.is_open:
                 credit.lose()
-            _settle(gate, credit.cells, (1, reserved, dearest), (requests, tokens, cost))
+            _settle(credit.gate, credit.cells, (1, reserved, dearest), (requests, tokens, cost))
             return
         credit.places += 1
         if not requests:
@@ -224,8 +226,7 @@ class _Drawn(msgspec.Struct, gc=False):
 
     def fields(self) -> bytes:
         credit = self.credit
-        gate = credit.gate
-        return credit.fields() if credit.is_open and gate.monotonic() < credit.until else gate.fields()
+        return credit.fields() if credit.monotonic() < credit.until else credit.gate.fields()
 
 
 class _Costs:
@@ -389,12 +390,13 @@ class MemoryGate:
         credit = self.credit = Credit(self, cells, taken, more, places, until)
         self.limiter.credits.add(credit)
         for (kind, _), found in zip(self.told, remaining, strict=True):
-            if found is None:
-                credit.told.append(None)
-                continue
-            limit, _, meter = found
-            credit.lines += limit_line(kind, limit, meter.reset(wall if isinstance(meter, Calendar) else now))
-            credit.told.append((limit, meter))
+            if found is not None:
+                limit, _, meter = found
+                credit.lines += limit_line(kind, limit, meter.reset(wall if isinstance(meter, Calendar) else now))
+                credit.told.append((kind, limit, meter))
+        if len(credit.told) == len(self.told):
+            (_, limit, meter), (_, token_limit, token_meter) = credit.told
+            credit.both = (limit, meter, token_limit, token_meter)
         return _Drawn(credit, tokens, cost_nano)
 
     @staticmethod

@@ -28,8 +28,8 @@ SPOKEN_TOKENS: Final = 25
 """No character of a text takes longer to say than a second, and no model needs more tokens for a second of speech."""
 
 
-class Extent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """See the module."""
+class Extent(msgspec.Struct, frozen=True, gc=False):
+    """See the module. Made by place where there is one for each request: by name it takes longer."""
 
     output_tokens: int | None = None
     """Most tokens of one choice; None where only the model sets an end."""

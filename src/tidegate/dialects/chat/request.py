@@ -175,7 +175,7 @@ class ChatRequest(Received[ChatBody]):
         most, other = typed.max_completion_tokens, typed.max_tokens
         if most is None or (other is not None and other > most):
             most = other
-        return Extent(output_tokens=most, choices=typed.n or 1)
+        return Extent(most, typed.n or 1)
 
     def forward(self, destination: Destination) -> bytes:
         body = self._body

@@ -72,7 +72,7 @@ class GeminiRequest:
         config = self.typed.generation_config
         if config is None:
             return Extent()
-        return Extent(output_tokens=config.max_output_tokens, choices=config.candidate_count or 1)
+        return Extent(config.max_output_tokens, config.candidate_count or 1)
 
     def is_remarkable(self, *, names_files: bool) -> bool:
         return is_remarkable(self._body)

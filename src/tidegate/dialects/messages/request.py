@@ -152,7 +152,7 @@ class MessagesRequest(Received[MessagesBody]):
 
     @property
     def extent(self) -> Extent:
-        return Extent(output_tokens=self.typed.max_tokens)
+        return Extent(self.typed.max_tokens)
 
     def forward(self, destination: Destination) -> bytes:
         members = jsonio.members(self._body)

@@ -213,7 +213,7 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
 
     @property
     def extent(self) -> Extent:
-        return Extent(output_tokens=self.typed.max_output_tokens, choices=self.typed.n or 1)
+        return Extent(self.typed.max_output_tokens, self.typed.n or 1)
 
     def state_members(self) -> jsonio.Members:
         """Members of the response object that say what is kept, and what was built on."""
