@@ -221,7 +221,7 @@ def test_nothing_that_may_cost_more_than_text_is_taken_for_plain(name: str, lett
 )
 def test_text_and_functions_of_the_clients_are_plain(path: str, body: Any) -> None:
     request = dialect(path).parse_plain(json.dumps({"model": "m", **body}, ensure_ascii=False).encode())
-    assert not request.is_remarkable(names_files=True)
+    assert not request.is_remarkable(True)
     assert request.reads() == 0
 
 
@@ -309,7 +309,7 @@ def test_a_text_may_stand_for_files_that_lie_with_the_provider(path: str, body: 
     given = (body % text).replace("{", '{"model": "m", ', 1).encode()
     spoken = dialect(path)
     request = spoken.parse_plain(given) or spoken.parse(given)
-    assert request.is_remarkable(names_files=True)
+    assert request.is_remarkable(True)
     assert request.reads() == 1
 
 

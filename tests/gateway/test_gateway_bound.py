@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import msgspec
 import pytest
@@ -97,11 +97,11 @@ def known() -> list[Known]:
 
 
 @pytest.fixture(scope="module")
-def kept(known: list[Known]) -> Iterator[dict[str, list[Path]]]:
+def kept(known: list[Known]) -> dict[str, list[Path]]:
     return known[0].plans()
 
 
-def asked(body: dict[str, object], at: float) -> tuple[ChatRequest, Call]:
+def asked(body: Mapping[str, object], at: float) -> tuple[ChatRequest, Call]:
     text = json.dumps({"model": "m", **body}).encode()
     dialect = ChatDialect()
     request = dialect.parse_plain(text) or dialect.parse(text)

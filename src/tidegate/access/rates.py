@@ -10,7 +10,7 @@ The sum is rounded to nano-dollars once for each request, half up.
 import math
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -69,17 +69,11 @@ def _first(one: int | None, other: int | None) -> int | None:
     return other if one is None else one
 
 
-class Text(NamedTuple):
-    """What text costs in pico-dollars: a token of input, one of output, and the request; up to so many input tokens that no
-    tier holds."""
+Text = tuple[int, int, int, int]
+"""What text costs in pico-dollars: a token of input, one of output, and the request, together with what rounds the sum to
+nano-dollars; with up to so many input tokens that no tier holds. A tuple with names would be taken apart more slowly."""
 
-    given: int
-    taken: int
-    fixed: int
-    up_to: int
-
-
-UNKNOWN: Final = Text(0, 0, 0, -1)
+UNKNOWN: Final[Text] = (0, 0, 0, -1)
 
 
 class _Tier:
@@ -126,13 +120,14 @@ class _Tier:
         self._request = rates.request
 
     def text(self, up_to: int) -> tuple[Text, Text]:
-        """What text costs, and what it costs at most."""
+        """What text costs, rounded half up, and what it costs at most, rounded up."""
         given, taken = self._given[-1], self._taken[-1]
         most_given, most_taken = self._dearest_given, self._dearest_taken
         if given is None or taken is None or most_given is None or most_taken is None:
             return UNKNOWN, UNKNOWN
         fixed = self._request or 0
-        return Text(given, taken, fixed, up_to), Text(most_given, most_taken, fixed, up_to)
+        usual = (given, taken, fixed + _HALF_NANO, up_to)
+        return usual, (most_given, most_taken, fixed + PICO_PER_NANO - 1, up_to)
 
     def cost_pico(self, usage: Usage) -> int | None:
         """None where something was used that has no rate, and nothing else that stands for it has one."""
@@ -243,7 +238,7 @@ class Price:
             or usage.characters
         ):
             cost = usage.input_tokens * given + usage.output_tokens * taken + fixed
-            return (cost + _HALF_NANO) // PICO_PER_NANO, self._base.snapshot
+            return cost // PICO_PER_NANO, self._base.snapshot
         tier = self._base
         for one in self._tiers:  # the highest first
             if usage.input_tokens > one.over:
@@ -258,7 +253,7 @@ class Price:
         """More than this no request with at most so much can cost; None where that is unknown."""
         given, taken, fixed, up_to = self.most
         if input_tokens <= up_to and not (seconds or characters):
-            return -(-(input_tokens * given + output_tokens * taken + fixed) // PICO_PER_NANO)
+            return (input_tokens * given + output_tokens * taken + fixed) // PICO_PER_NANO
         most = self._base.most_pico(input_tokens, output_tokens, seconds, characters)
         for tier in self._tiers:
             if most is None:

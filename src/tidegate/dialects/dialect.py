@@ -234,7 +234,7 @@ class AnyRequest(Protocol):
     def extent(self) -> Extent:
         """How much it can use at most."""
 
-    def is_remarkable(self, *, names_files: bool) -> bool:
+    def is_remarkable(self, names_files: bool) -> bool:
         """Whether it may be other than text at the list price: then `extent`, `reads` and `surcharge` tell. What the request
         builds on counts where it was resolved. `names_files`: as :class:`Destination` has it."""
 
@@ -317,7 +317,7 @@ class Received(Generic[Body]):
     def affinity(self) -> str:
         return ""
 
-    def is_remarkable(self, *, names_files: bool) -> bool:
+    def is_remarkable(self, names_files: bool) -> bool:
         return is_remarkable(self._body)
 
     def reads(self) -> int | None:

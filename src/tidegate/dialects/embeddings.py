@@ -78,7 +78,7 @@ class EmbeddingsRequest:
     def extent(self) -> Extent:
         return NOTHING
 
-    def is_remarkable(self, *, names_files: bool) -> bool:
+    def is_remarkable(self, names_files: bool) -> bool:
         return False
 
     def reads(self) -> int | None:

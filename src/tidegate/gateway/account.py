@@ -326,13 +326,13 @@ class Account:
         if not self.attempts and (status >= 400 or ending in _UNANSWERED):  # nothing was sent on
             reservation.settle(0, 0, requests=0)
         else:
-            cost = None if self._costs is None else self._cost()
+            cost = None if self._costs is None else self._cost(usage)
             reservation.settle(usage.input_tokens + usage.output_tokens if charges else 0, cost)
         if gateway.stream_queue.most:
             gateway.stream_queue.freed()
 
-    def _cost(self) -> int | None:
-        """What it has cost in nano-dollars; None where that is unknown, or not known yet."""
+    def _cost(self, usage: Usage) -> int | None:
+        """What that has cost in nano-dollars; None where it is unknown, or not known yet."""
         ledger, charges, path = self._gateway.ledger, self.charges, self.path
         if (
             len(charges) == 1
@@ -341,7 +341,7 @@ class Account:
             and not ledger.is_loading
             and (price := path.bound.price(ledger.prices, self.admitted_at)) is not None
         ):
-            self.priced = priced = price.charge(charges[0].usage)
+            self.priced = priced = price.charge(usage)
             return priced[0]
         return ledger.cost_of(charges, self.admitted_at)
 

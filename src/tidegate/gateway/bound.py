@@ -12,7 +12,7 @@ from tidegate.dialects.extent import Extent
 from tidegate.dialects.transcription.duration import READABLE
 from tidegate.gateway.snapshot import Path
 from tidegate.wire.errors import CostUnbounded
-from tidegate.wire.events import Usage, estimate_tokens
+from tidegate.wire.events import BYTES_PER_TOKEN, Usage
 from tidegate.wire.forms import FILE
 
 __all__ = [
@@ -40,7 +40,7 @@ def estimated_tokens(extent: Extent, call: Call) -> int:
     output = extent.output_tokens
     if output is None:
         output = USUAL_OUTPUT_TOKENS
-    return estimate_tokens(call.request_bytes) + output * extent.choices
+    return -(-call.request_bytes // BYTES_PER_TOKEN) + output * extent.choices
 
 
 def most_nano(
@@ -122,7 +122,7 @@ def text_nano(
         costs.append(cost)
         if path.destination.names_files:
             names_files = True
-    return None if request.is_remarkable(names_files=names_files) else costs
+    return None if request.is_remarkable(names_files) else costs
 
 
 def _is_free(prices: Prices, destination: Destination, at: float) -> bool:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from tidegate.access.prices import Prices
-from tidegate.access.rates import PICO_PER_NANO, UNKNOWN, Price
+from tidegate.access.rates import PICO_PER_NANO, UNKNOWN, Price, Text
 from tidegate.dialects.dialect import Destination
 from tidegate.dialects.messages.upstream import DEFAULT_MAX_TOKENS
 
@@ -39,7 +39,7 @@ class TextBound:
         self._prices: Prices | None = None
         self._price: Price | None = None
         self._holds_until = 0.0
-        self._most = UNKNOWN
+        self._most: Text = UNKNOWN
 
     def price(self, prices: Prices, at: float) -> Price | None:
         """What `prices` has for the deployment at that time. It is looked up again only when that may be another."""
@@ -59,7 +59,7 @@ class TextBound:
             input_tokens = self._most_input
         given, taken, fixed, up_to = self._most
         if input_tokens <= up_to:
-            return -(-(input_tokens * given + output_tokens * taken + fixed) // PICO_PER_NANO)
+            return (input_tokens * given + output_tokens * taken + fixed) // PICO_PER_NANO
         if self._price is None or not self._destination.gateway_state:
             return None
         return self._price.upper_bound_nano(input_tokens, output_tokens)

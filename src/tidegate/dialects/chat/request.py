@@ -164,7 +164,7 @@ class ChatRequest(Received[ChatBody]):
     def affinity(self) -> str:
         return self.typed.prompt_cache_key or ""
 
-    def is_remarkable(self, *, names_files: bool) -> bool:
+    def is_remarkable(self, names_files: bool) -> bool:
         if isinstance(self.typed, _PlainBody):
             return names_files and may_name_files(self._body)
         return is_remarkable(self._body)

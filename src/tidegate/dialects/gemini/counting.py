@@ -77,7 +77,7 @@ class GeminiCountRequest:
         self.model: str | None = model or None
         self.stream: bool | None = None
 
-    def is_remarkable(self, *, names_files: bool) -> bool:
+    def is_remarkable(self, names_files: bool) -> bool:
         return False
 
     def reads(self) -> int | None:

@@ -74,7 +74,7 @@ class GeminiRequest:
             return Extent()
         return Extent(config.max_output_tokens, config.candidate_count or 1)
 
-    def is_remarkable(self, *, names_files: bool) -> bool:
+    def is_remarkable(self, names_files: bool) -> bool:
         return is_remarkable(self._body)
 
     def reads(self) -> int | None:

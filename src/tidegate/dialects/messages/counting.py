@@ -65,7 +65,7 @@ class CountRequest:
         self.model = typed.model
         self.stream: bool | None = None
 
-    def is_remarkable(self, *, names_files: bool) -> bool:
+    def is_remarkable(self, names_files: bool) -> bool:
         return False
 
     def reads(self) -> int | None:

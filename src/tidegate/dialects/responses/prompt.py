@@ -152,13 +152,13 @@ class PromptRequest(Generic[Asked]):
         """The member that makes it dearer than the list price."""
         return surcharge(self._body)
 
-    def is_remarkable(self, *, names_files: bool) -> bool:
+    def is_remarkable(self, names_files: bool) -> bool:
         """Whether it may be other than text at the list price; what it builds on counts as well."""
-        return self.has_remarkable_body(names_files=names_files) or (
+        return self.has_remarkable_body(names_files) or (
             self._history is not None and is_remarkable(bytes(self._history))
         )
 
-    def has_remarkable_body(self, *, names_files: bool) -> bool:
+    def has_remarkable_body(self, names_files: bool) -> bool:
         """The same of what was sent with it."""
         return is_remarkable(self._body)
 

@@ -183,10 +183,10 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
         self.left_out: list[bytes] = []
         """Tools that the provider of the present attempt is not told of: the response does not repeat them."""
 
-    def has_remarkable_body(self, *, names_files: bool) -> bool:
+    def has_remarkable_body(self, names_files: bool) -> bool:
         if isinstance(self.typed, _PlainBody):
             return names_files and may_name_files(self._body)
-        return super().has_remarkable_body(names_files=names_files)
+        return super().has_remarkable_body(names_files)
 
     def reads(self) -> int | None:
         """See :func:`tidegate.dialects.extent.reads`. A template may have tools that the provider runs."""

@@ -54,7 +54,7 @@ class SpeechRequest:
         characters = len(self.typed.input)
         return Extent(output_tokens=characters * SPOKEN_TOKENS, characters=characters)
 
-    def is_remarkable(self, *, names_files: bool) -> bool:
+    def is_remarkable(self, names_files: bool) -> bool:
         return True
 
     def reads(self) -> int | None:

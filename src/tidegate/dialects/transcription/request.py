@@ -106,7 +106,7 @@ class TranscriptionRequest:
         tokens = math.ceil(seconds * TOKENS_PER_S)
         return Extent(output_tokens=tokens + LEAST_TOKENS, input_tokens=tokens + text, seconds=seconds)
 
-    def is_remarkable(self, *, names_files: bool) -> bool:
+    def is_remarkable(self, names_files: bool) -> bool:
         return True
 
     def reads(self) -> int | None:
