@@ -5,13 +5,16 @@ import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from tidegate.access.keys import Principal
 from tidegate.access.ledger import Charge
 from tidegate.access.limits import Gate, Reservation
 from tidegate.access.scopes import end_user_scope
 from tidegate.config.limits import NO_LIMITS
-from tidegate.dialects.dialect import AnyRequest, Call
-from tidegate.dialects.extent import Extent
+from tidegate.dialects.continuation import ContinuableStream
+from tidegate.dialects.dialect import AnyRequest, Call, Stream, estimated_usage
+from tidegate.dialects.extent import Extent, said_bytes
 from tidegate.dialects.transcription.request import TranscriptionRequest
 from tidegate.gateway.allowance import Allowance
 from tidegate.gateway.bound import PRICE_UNKNOWN, estimated_tokens, most_nano, text_nano, within
@@ -259,11 +262,6 @@ class Account:
         self._before = used
 
     @property
-    def before(self) -> Usage | None:
-        """What the present attempt used before its provider paused; None where it did not."""
-        return None if self._before is NO_USAGE else self._before
-
-    @property
     def is_owed(self) -> bool:
         """Whether there is an attempt of which nothing is noted yet, and that its provider may charge for."""
         return self._asked and not self.free
@@ -281,6 +279,26 @@ class Account:
         self._asked = False
         if usage is not None and self.path is not None:
             self._charge(self.path, usage)
+
+    def break_off(
+        self,
+        error: errors.TidegateError,
+        call: Call,
+        sent: bool,
+        status: int,
+        stream: Stream | None,
+        said: "Sequence[bytes]",
+    ) -> None:
+        """The same of an attempt with `call` that ended with `error`. Whether the request was `sent`, and what came of it: the
+        `status`, 0 before there was one, and a `stream`, or what was `said` in another form."""
+        usage: Usage | None
+        try:
+            before = None if self._before is NO_USAGE else self._before
+            usage = _spent(error, call, sent, status, stream, said, before)
+        except Exception as bug:  # a stream that is in disorder may not know what it used
+            self._gateway.log.error("exchange_failed", exc_info=bug, request_id=self.request_id.decode("latin-1"))
+            usage = estimated_usage(call, 0)
+        self.lose(usage)
 
     def _charge(self, path: Path, usage: Usage) -> None:
         """Every time that the provider was asked has a price of its own, which may depend on how much that was."""
@@ -413,6 +431,34 @@ def _read(request_bytes: int) -> Usage:
     """What a provider has read at least, by the size of the request alone: the row of each request that runs for a while has it,
     and few are ever settled by it."""
     return Usage(input_tokens=estimate_tokens(request_bytes), estimated=True)
+
+
+def _spent(
+    error: errors.TidegateError,
+    call: Call,
+    sent: bool,
+    status: int,
+    stream: Stream | None,
+    said: "Sequence[bytes]",
+    before: Usage | None,
+) -> Usage | None:
+    """What the provider has counted counts, else an estimate of what it has read and said. A provider that failed before
+    it said anything charges for nothing; where we left it, it goes on with what it has read (docs, usage-and-prices)."""
+    if status not in (0, 200) or not (status or sent):
+        return before
+    left = not isinstance(error, errors.ProviderError) or isinstance(error, errors.UpstreamTimeout)
+    if not status or stream is None or said:
+        if not left and not (said and isinstance(error, errors.UpstreamBroken)):
+            return before
+        guess = estimated_usage(call, said_bytes(said, sum(map(len, said))) if said else 0)
+        return guess if before is None else before.plus(guess)
+    usage = stream.usage()
+    if before is not None:
+        return msgspec.structs.replace(usage, estimated=True)
+    spoke = stream.speaks if isinstance(stream, ContinuableStream) else stream.committed
+    if usage.estimated and not left and not spoke:
+        return None
+    return usage
 
 
 def _milliseconds(seconds: float) -> float:

@@ -33,10 +33,9 @@ from tidegate.dialects.dialect import (
     Stream,
     StreamingRequest,
     WholeRequest,
-    estimated_usage,
 )
 from tidegate.dialects.envelope import Envelopes
-from tidegate.dialects.extent import said_bytes, text_bytes
+from tidegate.dialects.extent import text_bytes
 from tidegate.dialects.failure import from_status, lacks_path, no_stream
 from tidegate.dialects.models import MODEL_NAME_LIMIT, take_models
 from tidegate.dialects.profile import PROFILES
@@ -1158,45 +1157,12 @@ class Exchange:
         except Exception as bug:  # a mistake in the books must not keep the answer from the client
             self._log_bug(bug)
 
-    # -- what was used ------------------------------------------------------------------------------------------
-
     def _charge(self, error: errors.TidegateError) -> None:
-        """The present attempt, if there is one, is over without the whole answer: note what its provider will charge for
-        all the same."""
-        account = self._account
-        if not account.is_owed:
-            return
-        usage: Usage | None
-        try:
-            usage = self._spent(error)
-        except Exception as bug:  # a stream that is in disorder may not know what it used
-            self._log_bug(bug)
-            usage = estimated_usage(self._call, 0)
-        account.lose(usage)
-
-    def _spent(self, error: errors.TidegateError) -> Usage | None:
-        """What the provider has counted counts, else an estimate of what it has read and said. A provider that failed
-        before it said anything charges for nothing; where we left it, it goes on with what it has read (docs,
-        usage-and-prices)."""
-        before = self._account.before
-        attempt, status = self._attempt, self._status
-        if status not in (0, 200) or not (status or (attempt is not None and attempt.sent)):
-            return before
-        left = not isinstance(error, errors.ProviderError) or isinstance(error, errors.UpstreamTimeout)
-        stream = self._stream
-        if not status or stream is None or self._collected_bytes:
-            said = self._collected_bytes
-            if not left and not (said and isinstance(error, errors.UpstreamBroken)):
-                return before
-            guess = estimated_usage(self._call, said_bytes(self._collected or (), said) if said else 0)
-            return guess if before is None else before.plus(guess)
-        usage = stream.usage()
-        if before is not None:
-            return msgspec.structs.replace(usage, estimated=True)
-        spoke = stream.speaks if isinstance(stream, ContinuableStream) else stream.committed
-        if usage.estimated and not left and not spoke:
-            return None
-        return usage
+        """The present attempt, if there is one, is over without the whole answer."""
+        if self._account.is_owed:
+            sent = self._attempt is not None and self._attempt.sent
+            said = self._collected if self._collected_bytes else None
+            self._account.break_off(error, self._call, sent, self._status, self._stream, said or ())
 
     @property
     def _whole(self) -> bool:
