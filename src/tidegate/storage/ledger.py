@@ -6,9 +6,9 @@ leaves open is settled as `interrupted` by whoever finds that it is gone. Sums a
 they never disagree with the rows.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -152,31 +152,65 @@ _COLUMNS: Final = (
     "cost_nano",
     "detail",
 )
-"""In the order of the table: then SQLite need not sort the values of each row. `_values` has them in this order."""
+"""In the order of the table: then SQLite need not sort the values of each row."""
+_ALIKE: Final = (
+    "tenant",
+    "key",
+    "key_id",
+    "end_user",
+    "model",
+    "provider",
+    "deployment",
+    "endpoint",
+    "stream",
+    "status",
+    "ending",
+    "error",
+    "attempts",
+    "audio_seconds",
+    "characters",
+    "estimated",
+)
+"""What most rows have the same as some others of their batch. To bind a value takes SQLite longer than to store it."""
+_OWN: Final = tuple([name for name in _COLUMNS if name not in _ALIKE])
+"""What each row has of its own."""
 _ENTRY: Final = tuple([name for name in _COLUMNS if name in UsageEntry.__struct_fields__])
 """Those of them that are members of the entry."""
 _CHANGED: Final = tuple([name for name in _COLUMNS if name not in ("number", "tenant", "admitted_at")])
 """What the end of a request may change. By the time of its admission rows are found: an index that stays as it is."""
-_INSERT: Final = f"""
-    INSERT INTO ledger ({", ".join(_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
-"""
+_LETTERS: Final = "abcdefghijklmnop"
+
+
+def _insert(groups: int = 1, rows: int = 1, behind: str = "") -> Sql:
+    """Write so many groups of so many rows. What the rows of a group have alike is given once, in front of what each has of its
+    own."""
+    names: list[str] = []
+    values = []
+    for group in _LETTERS[:groups]:
+        alike = {name: f"{name}_{group}" for name in _ALIKE}
+        names += alike.values()
+        for row in _LETTERS[:rows]:
+            own = {name: f"{name}_{group}_{row}" for name in _OWN}
+            names += own.values()
+            values.append(", ".join([f":{(alike.get(name) or own[name])}" for name in _COLUMNS]))
+    return Sql(f"INSERT INTO ledger ({', '.join(_COLUMNS)}) VALUES ({'), ('.join(values)}) {behind}", names)
+
+
 _SELECT: Final = f"""
     SELECT t.organization, t.project, {", ".join(f"l.{name}" for name in _COLUMNS)}
 """
 
-_WRITE = Sql(_INSERT)
-_LETTERS: Final = "abcdefghijklmnop"
-_WRITE_MANY = Sql(f"""
-    INSERT INTO ledger ({", ".join(_COLUMNS)})
-    VALUES {", ".join(f"({', '.join(f':{name}_{letter}' for name in _COLUMNS)})" for letter in _LETTERS)}
-""")
-"""As many rows as there are letters. Between two executions the driver lets other threads have the interpreter, and waits
-for it again: for one row each time costs more than the row."""
-_ADMIT = Sql(f"{_INSERT} ON CONFLICT (number) DO NOTHING")
-_SETTLE = Sql(f"""
-    {_INSERT} ON CONFLICT (number) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _CHANGED)}
+_GROUP: Final = 4
+_GROUPS: Final = (16, 4, 1)
+_WRITE: Final = {(groups, rows): _insert(groups, rows) for rows in (_GROUP, 1) for groups in _GROUPS}
+"""Many rows at once: between two executions the driver lets other threads have the interpreter, and waits for it again."""
+_ADMIT = _insert(behind="ON CONFLICT (number) DO NOTHING")
+_SETTLE = _insert(
+    behind=f"""
+    ON CONFLICT (number) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _CHANGED)}
     WHERE ledger.settled_at IS NULL RETURNING number
-""")
+"""
+)
 _ORPHANS = Sql(f"""
     {_SELECT}, r.last_sequence FROM ledger l JOIN tenants t ON t.number = l.tenant
     LEFT JOIN runs r ON r.id = l.response_id
@@ -225,19 +259,40 @@ def admit(usages: Sequence[Usage]) -> Work[None]:
 
 def write(usages: Sequence[Usage]) -> Work[None]:
     """Write rows that are admitted and settled at once, and add them to the sums. Their numbers are new."""
-    sums = Sums((yield from _numbers(usages)))
-    rows = []
+    alike: defaultdict[tuple[Any, ...], list[Usage]] = defaultdict(list)
     for usage in usages:
-        place = sums.of(usage)
-        rows.append(_values(place, usage))
-        sums.add(place, usage)
-    group = len(_LETTERS)
-    whole = len(rows) - len(rows) % group
-    if whole:
-        yield _WRITE_MANY.many([tuple(chain(*rows[at : at + group])) for at in range(0, whole, group)])
-    if whole < len(rows):
-        yield _WRITE.many(rows[whole:])
+        alike[_kind(usage)].append(usage)
+    kinds = list(alike.values())
+    sums = Sums((yield from tenants.enrol_all([rows[0].tenant for rows in kinds])))
+    grouped: list[Any] = []
+    single: list[Any] = []
+    for rows in kinds:
+        place = sums.of(rows[0])
+        sums.add(place, rows)
+        shared = _alike(place, rows[0])
+        whole = len(rows) - len(rows) % _GROUP
+        for at in range(0, whole, _GROUP):
+            grouped += shared
+            for usage in rows[at : at + _GROUP]:
+                grouped += _own(usage)
+        for usage in rows[whole:]:
+            single += shared
+            single += _own(usage)
+    yield from _write(grouped, _GROUP)
+    yield from _write(single, 1)
     yield from sums.write()
+
+
+def _write(values: list[Any], rows: int) -> Work[None]:
+    """Write the groups of so many rows whose values these are."""
+    width = len(_ALIKE) + rows * len(_OWN)
+    at = 0
+    for groups in _GROUPS:
+        step = groups * width
+        behind = len(values) - (len(values) - at) % step
+        if at < behind:
+            yield _WRITE[groups, rows].many([values[begin : begin + step] for begin in range(at, behind, step)])
+            at = behind
 
 
 def settle(usages: Sequence[Usage]) -> Work[None]:
@@ -247,7 +302,7 @@ def settle(usages: Sequence[Usage]) -> Work[None]:
     fresh = {number for (number,) in rows}
     for usage in usages:
         if usage.number in fresh:
-            sums.add(sums.of(usage), usage)
+            sums.add(sums.of(usage), [usage])
     yield from sums.write()
 
 
@@ -293,10 +348,62 @@ def rebuild(since: float) -> Work[float | None]:
     return behind
 
 
+def _kind(usage: Usage) -> tuple[Any, ...]:
+    """Rows that have the same are counted in the same place, and the same in the columns of `_ALIKE`."""
+    entry, tenant = usage.entry, usage.tenant
+    return (
+        usage.admitted_at // HOUR_S,
+        tenant.organization,
+        tenant.project,
+        entry.key,
+        usage.key_id,
+        entry.end_user,
+        entry.model,
+        usage.provider,
+        entry.deployment,
+        entry.endpoint,
+        entry.stream,
+        entry.status,
+        entry.ending,
+        entry.error,
+        entry.attempts,
+        entry.audio_seconds,
+        entry.characters,
+        entry.estimated,
+    )
+
+
 def _values(place: Place, usage: Usage) -> tuple[Any, ...]:
-    """In the order of `_COLUMNS`."""
+    """All of a row, as a group by itself."""
+    return (*_alike(place, usage), *_own(usage))
+
+
+def _alike(place: Place, usage: Usage) -> tuple[Any, ...]:
+    """In the order of `_ALIKE`."""
     entry = usage.entry
-    error = entry.error
+    return (
+        place.tenant,
+        entry.key,
+        usage.key_id,
+        place.end_user,
+        place.model,
+        usage.provider,
+        place.deployment,
+        entry.endpoint,
+        1 if entry.stream else 0,
+        entry.status,
+        entry.ending,
+        kept_text(entry.error),
+        entry.attempts,
+        entry.audio_seconds,
+        entry.characters,
+        1 if entry.estimated else 0,
+    )
+
+
+def _own(usage: Usage) -> tuple[Any, ...]:
+    """In the order of `_OWN`."""
+    entry = usage.entry
     detail = _Detail(
         entry.request_id,
         entry.client,
@@ -311,19 +418,6 @@ def _values(place: Place, usage: Usage) -> tuple[Any, ...]:
     )
     return (
         usage.number,
-        place.tenant,
-        entry.key,
-        usage.key_id,
-        place.end_user,
-        place.model,
-        usage.provider,
-        place.deployment,
-        entry.endpoint,
-        1 if entry.stream else 0,
-        entry.status,
-        entry.ending,
-        kept_text(error) if error else "",
-        entry.attempts,
         usage.response_id,
         usage.admitted_at,
         usage.settled_at,
@@ -334,9 +428,6 @@ def _values(place: Place, usage: Usage) -> tuple[Any, ...]:
         entry.cache_write_tokens,
         entry.output_tokens,
         entry.reasoning_tokens,
-        entry.audio_seconds,
-        entry.characters,
-        1 if entry.estimated else 0,
         usage.cost_nano,
         bytearray(jsonio.encode(detail)),  # of bytes SQLite's driver asks each time whether they are to be adapted
     )

@@ -1,6 +1,6 @@
 """The sums of the ledger by the hour, and what the rows of one transaction add to them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -73,24 +73,25 @@ class Place:
         self.has_moved = False
         """Something was counted elsewhere instead, or here."""
 
-    def add(self, usage: Usage) -> None:
-        """Count a settled row."""
-        entry = usage.entry
-        self.requests += 1
-        self.attempts += entry.attempts
-        self.estimated += entry.estimated
-        self.input_tokens += entry.input_tokens
-        self.cached_tokens += entry.cached_tokens
-        self.cache_write_tokens += entry.cache_write_tokens
-        self.output_tokens += entry.output_tokens
-        self.reasoning_tokens += entry.reasoning_tokens
-        self.audio_seconds += entry.audio_seconds
-        self.characters += entry.characters
-        self.duration_ms += entry.duration_ms
-        if usage.cost_nano is None:
-            self.unpriced += 1
-        else:
-            self.cost_nano += usage.cost_nano
+    def add(self, usages: Sequence[Usage]) -> None:
+        """Count settled rows."""
+        self.requests += len(usages)
+        for usage in usages:
+            entry = usage.entry
+            self.attempts += entry.attempts
+            self.estimated += entry.estimated
+            self.input_tokens += entry.input_tokens
+            self.cached_tokens += entry.cached_tokens
+            self.cache_write_tokens += entry.cache_write_tokens
+            self.output_tokens += entry.output_tokens
+            self.reasoning_tokens += entry.reasoning_tokens
+            self.audio_seconds += entry.audio_seconds
+            self.characters += entry.characters
+            self.duration_ms += entry.duration_ms
+            if usage.cost_nano is None:
+                self.unpriced += 1
+            else:
+                self.cost_nano += usage.cost_nano
 
     def move(self, name: str, count: float, other: "Place") -> None:
         """Count in `other` what is counted here."""
@@ -130,11 +131,12 @@ class Sums:
             place = self._found[dimensions] = self._at(group, entry.key, usage.provider)
         return place
 
-    def add(self, place: Place, usage: Usage) -> None:
-        """Count a row that is settled, where it belongs."""
-        place.add(usage)
-        if usage.parts:
-            self.share(place, usage)
+    def add(self, place: Place, usages: Sequence[Usage]) -> None:
+        """Count rows of one place that are settled, where each belongs."""
+        place.add(usages)
+        for usage in usages:
+            if usage.parts:
+                self.share(place, usage)
 
     def share(self, place: Place, usage: Usage) -> None:
         """Move what was used at other deployments than the last one, whose place is the row's, to theirs."""
