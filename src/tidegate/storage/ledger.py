@@ -9,6 +9,7 @@ they never disagree with the rows.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
+from string import ascii_lowercase
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from tidegate.storage import tenants
 from tidegate.storage.entry import UsageEntry
 from tidegate.storage.records import OpenUsage, Part, Tenant, Usage
-from tidegate.storage.statement import Row, Sql, Work
+from tidegate.storage.statement import Row, Sql, Work, fewest
 from tidegate.storage.sums import HOUR_S, KEPT, SUMS, Place, Sums, kept_text
 from tidegate.wire import jsonio
 
@@ -178,7 +179,6 @@ _ENTRY: Final = tuple([name for name in _COLUMNS if name in UsageEntry.__struct_
 """Those of them that are members of the entry."""
 _CHANGED: Final = tuple([name for name in _COLUMNS if name not in ("number", "tenant", "admitted_at")])
 """What the end of a request may change. By the time of its admission rows are found: an index that stays as it is."""
-_LETTERS: Final = "abcdefghijklmnop"
 
 
 def _insert(groups: int = 1, rows: int = 1, behind: str = "") -> Sql:
@@ -186,10 +186,10 @@ def _insert(groups: int = 1, rows: int = 1, behind: str = "") -> Sql:
     own."""
     names: list[str] = []
     values = []
-    for group in _LETTERS[:groups]:
+    for group in ascii_lowercase[:groups]:
         alike = {name: f"{name}_{group}" for name in _ALIKE}
         names += alike.values()
-        for row in _LETTERS[:rows]:
+        for row in ascii_lowercase[:rows]:
             own = {name: f"{name}_{group}_{row}" for name in _OWN}
             names += own.values()
             values.append(", ".join([f":{(alike.get(name) or own[name])}" for name in _COLUMNS]))
@@ -200,10 +200,8 @@ _SELECT: Final = f"""
     SELECT t.organization, t.project, {", ".join(f"l.{name}" for name in _COLUMNS)}
 """
 
-_GROUP: Final = 4
-_GROUPS: Final = (16, 4, 1)
-_WRITE: Final = {(groups, rows): _insert(groups, rows) for rows in (_GROUP, 1) for groups in _GROUPS}
-"""Many rows at once: between two executions the driver lets other threads have the interpreter, and waits for it again."""
+_WRITE: Final = {rows: (_insert(16, rows), _insert(4, rows), _insert(1, rows)) for rows in (4, 2, 1)}
+"""By how many rows a group has."""
 _ADMIT = _insert(behind="ON CONFLICT (number) DO NOTHING")
 _SETTLE = _insert(
     behind=f"""
@@ -262,37 +260,23 @@ def write(usages: Sequence[Usage]) -> Work[None]:
     alike: defaultdict[tuple[Any, ...], list[Usage]] = defaultdict(list)
     for usage in usages:
         alike[_kind(usage)].append(usage)
-    kinds = list(alike.values())
+    kinds = alike.values()
     sums = Sums((yield from tenants.enrol_all([rows[0].tenant for rows in kinds])))
-    grouped: list[Any] = []
-    single: list[Any] = []
+    found: dict[int, list[Any]] = {rows: [] for rows in _WRITE}
     for rows in kinds:
         place = sums.of(rows[0])
         sums.add(place, rows)
         shared = _alike(place, rows[0])
-        whole = len(rows) - len(rows) % _GROUP
-        for at in range(0, whole, _GROUP):
-            grouped += shared
-            for usage in rows[at : at + _GROUP]:
-                grouped += _own(usage)
-        for usage in rows[whole:]:
-            single += shared
-            single += _own(usage)
-    yield from _write(grouped, _GROUP)
-    yield from _write(single, 1)
+        at = 0
+        for size, values in found.items():
+            while at + size <= len(rows):
+                values += shared
+                for usage in rows[at : at + size]:
+                    values += _own(usage)
+                at += size
+    for size, values in found.items():
+        yield from fewest(_WRITE[size], values)
     yield from sums.write()
-
-
-def _write(values: list[Any], rows: int) -> Work[None]:
-    """Write the groups of so many rows whose values these are."""
-    width = len(_ALIKE) + rows * len(_OWN)
-    at = 0
-    for groups in _GROUPS:
-        step = groups * width
-        behind = len(values) - (len(values) - at) % step
-        if at < behind:
-            yield _WRITE[groups, rows].many([values[begin : begin + step] for begin in range(at, behind, step)])
-            at = behind
 
 
 def settle(usages: Sequence[Usage]) -> Work[None]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
-__all__ = ["ROWS", "Dialect", "Row", "Rows", "Sql", "Step", "Work"]
+__all__ = ["ROWS", "Dialect", "Row", "Rows", "Sql", "Step", "Work", "fewest"]
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -68,9 +68,22 @@ class Sql:
             raise TypeError(f"the statement takes {', '.join(self.names)}; it was given {', '.join(values)}")
         return Step(self, tuple([values[name] for name in self.names]), False)
 
-    def many(self, rows: Sequence[tuple[Any, ...]]) -> "Step":
+    def many(self, rows: Sequence[Row]) -> "Step":
         """One execution for each row of values, in the order of `names`; the rows that they return, together."""
         return Step(self, rows, True)
+
+
+def fewest(statements: Sequence[Sql], values: list[Any]) -> Work[None]:
+    """Execute statements of which each takes several rows, those with the most first and one for a single row last, as seldom
+    as `values`, those of all rows, can be written with them. Between two executions SQLite's driver lets other threads have the
+    interpreter, and waits for it again: for one row each time that takes longer than the row."""
+    at = 0
+    for sql in statements:
+        size = len(sql.names)
+        behind = len(values) - (len(values) - at) % size
+        if at < behind:
+            yield sql.many([values[begin : begin + size] for begin in range(at, behind, size)])
+            at = behind
 
 
 class Step(NamedTuple):

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
+from string import ascii_lowercase
 from typing import Any, Final
 
 from tidegate.storage.records import Tenant, Usage
-from tidegate.storage.statement import Sql, Work
+from tidegate.storage.statement import Sql, Work, fewest
 
 __all__ = ["COUNTS", "HOUR_S", "KEPT", "SUMS", "Place", "Sums", "kept_text"]
 
@@ -33,12 +34,20 @@ COUNTS: Final = (
 SUMS: Final = (*COUNTS, "duration_ms", "cost_nano")
 _USED: Final = COUNTS[COUNTS.index("input_tokens") :]
 """Those of them that belong to where it was used, like the cost; all else is the request's, and stands where it ended."""
-_ADD = Sql(f"""
-    INSERT INTO usage_hours (hour, tenant, {", ".join((*KEPT, "key", "provider", *SUMS))})
-    VALUES (:hour, :tenant, {", ".join(f":{name}" for name in (*KEPT, "key", "provider", *SUMS))})
-    ON CONFLICT (hour, tenant, {", ".join(KEPT)})
-    DO UPDATE SET key = excluded.key, {", ".join(f"{name} = usage_hours.{name} + excluded.{name}" for name in SUMS)}
-""")
+_COLUMNS: Final = ("hour", "tenant", *KEPT, "key", "provider", *SUMS)
+
+
+def _add(rows: int) -> Sql:
+    """Add to the sums of so many groups."""
+    groups = [", ".join([f":{name}_{letter}" for name in _COLUMNS]) for letter in ascii_lowercase[:rows]]
+    return Sql(f"""
+        INSERT INTO usage_hours ({", ".join(_COLUMNS)}) VALUES ({"), (".join(groups)})
+        ON CONFLICT (hour, tenant, {", ".join(KEPT)})
+        DO UPDATE SET key = excluded.key, {", ".join(f"{name} = usage_hours.{name} + excluded.{name}" for name in SUMS)}
+    """)
+
+
+_ADD: Final = (_add(16), _add(4), _add(1))
 _sums_of = attrgetter(*SUMS)
 
 Group = tuple[int, int, str, str, str, str, str, str]
@@ -106,30 +115,22 @@ class Sums:
     def __init__(self, numbers: Mapping[Tenant, int]) -> None:
         """`numbers` are those of the tenants."""
         self._numbers = numbers
-        self._found: dict[tuple[Any, ...], Place] = {}
-        """By the dimensions as the rows have them: most rows have the same as some other."""
         self._places: dict[Group, Place] = {}
 
     def of(self, usage: Usage) -> Place:
         """Where a row is counted."""
         entry = usage.entry
-        dimensions = (
-            usage.admitted_at // HOUR_S,
-            usage.tenant,
+        group = (
+            int(usage.admitted_at // HOUR_S),
+            self._numbers[usage.tenant],
             usage.key_id,
-            entry.end_user,
-            entry.model,
-            entry.deployment,
+            kept_text(entry.end_user),
+            kept_text(entry.model),
+            kept_text(entry.deployment),
             entry.endpoint,
             entry.ending,
         )
-        place = self._found.get(dimensions)
-        if place is None:
-            hour, tenant, key_id, end_user, model, deployment, endpoint, ending = dimensions
-            kept = kept_text(end_user), kept_text(model), kept_text(deployment)
-            group = (int(hour), self._numbers[tenant], key_id, *kept, endpoint, ending)
-            place = self._found[dimensions] = self._at(group, entry.key, usage.provider)
-        return place
+        return self._at(group, entry.key, usage.provider)
 
     def add(self, place: Place, usages: Sequence[Usage]) -> None:
         """Count rows of one place that are settled, where each belongs."""
@@ -154,8 +155,10 @@ class Sums:
     def write(self) -> Work[None]:
         """Add them, in one order, so that two processes never wait for each other."""
         places = [place for _, place in sorted(self._places.items()) if place.requests or place.has_moved]
-        if places:
-            yield _ADD.many([(*place.group, place.key, place.provider, *_sums_of(place)) for place in places])
+        values: list[Any] = []
+        for place in places:
+            values += (*place.group, place.key, place.provider, *_sums_of(place))
+        yield from fewest(_ADD, values)
 
     def _at(self, group: Group, key: str, provider: str) -> Place:
         place = self._places.get(group)
