@@ -115,6 +115,79 @@ def test_an_entry_comes_back_as_it_was_written(place: Place) -> None:
     run(scenario)
 
 
+def test_entries_of_one_batch_come_back_each_as_it_was_written(place: Place) -> None:
+    """Alike or not, and however many."""
+
+    async def scenario() -> None:
+        async with place.open() as storage:
+            numbers = [storage.usage_number() for _ in range(75)]
+            given = [usage(number, request_id=f"req_{number}", output_tokens=number % 97) for number in numbers]
+            for at, entry in enumerate(given[40:], 40):
+                entry.cost_nano, entry.entry.cost = None, None
+                if at % 3:
+                    entry.tenant, entry.entry.project = THEIRS, THEIRS.project
+            odd = {
+                "key": "web",
+                "end_user": "u1",
+                "model": "b",
+                "deployment": "sim/b",
+                "endpoint": "responses",
+                "stream": False,
+                "status": 502,
+                "ending": "failed",
+                "error": "upstream_error",
+                "attempts": 2,
+                "audio_seconds": 1.5,
+                "characters": 9,
+                "estimated": True,
+            }
+            for at, (name, value) in enumerate(odd.items(), 16):  # one in the window of those that are alike
+                setattr(given[at].entry, name, value)
+            given[14].key_id = "key_2"
+            given[15].provider, given[15].entry.deployment = "lab", "lab/a"
+            given[13].admitted_at += 3600
+            given[12].entry.attempts = 2
+            given[12].parts = (Part(deployment="sim/a", input_tokens=4, estimated=True, cost_nano=9),)
+            storage.write_usages(given)
+            assert sorted(await everything(storage), key=lambda one: one.number) == given
+            await check_sums(storage, place)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("name", ["key", "end_user", "model", "deployment", "endpoint", "ending", "error"])
+def test_one_entry_that_is_other_than_all_around_it_keeps_its_own_words(place: Place, name: str) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            given = [usage(storage.usage_number(), at=NOON + at) for at in range(48)]
+            setattr(given[20].entry, name, "other")
+            storage.write_usages(given)
+            assert await everything(storage) == given
+
+    run(scenario)
+
+
+def test_of_many_entries_each_is_admitted_and_settled_once(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            numbers = [storage.usage_number() for _ in range(40)]
+            for number in numbers:
+                admit(storage, usage(number, settled=False, ending="open"))
+            assert {row.entry.ending for row in await everything(storage)} == {"open"}
+            for number in numbers[:9]:
+                storage.settle_usage(usage(number, output_tokens=1))
+            await everything(storage)
+            for number in numbers:
+                storage.settle_usage(usage(number, output_tokens=2))
+            rows = await everything(storage)
+            assert [(row.number, row.entry.output_tokens) for row in rows] == [
+                (number, 1 if at < 9 else 2) for at, number in enumerate(numbers)
+            ]
+            await check_sums(storage, place)
+
+    run(scenario)
+
+
 @pytest.mark.security("SEC-API4-LEDGER")
 def test_an_entry_is_written_at_admission_and_settled_once(place: Place) -> None:
     async def scenario() -> None:

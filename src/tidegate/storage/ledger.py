@@ -6,7 +6,6 @@ leaves open is settled as `interrupted` by whoever finds that it is gone. Sums a
 they never disagree with the rows.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
 from string import ascii_lowercase
@@ -172,7 +171,7 @@ _ALIKE: Final = (
     "characters",
     "estimated",
 )
-"""What most rows have the same as some others of their batch. To bind a value takes SQLite longer than to store it."""
+"""What rows of one key, model and ending have the same. To bind a value takes SQLite longer than to store it."""
 _OWN: Final = tuple([name for name in _COLUMNS if name not in _ALIKE])
 """What each row has of its own."""
 _ENTRY: Final = tuple([name for name in _COLUMNS if name in UsageEntry.__struct_fields__])
@@ -200,15 +199,17 @@ _SELECT: Final = f"""
     SELECT t.organization, t.project, {", ".join(f"l.{name}" for name in _COLUMNS)}
 """
 
-_WRITE: Final = {rows: (_insert(16, rows), _insert(4, rows), _insert(1, rows)) for rows in (4, 2, 1)}
-"""By how many rows a group has."""
-_ADMIT = _insert(behind="ON CONFLICT (number) DO NOTHING")
-_SETTLE = _insert(
-    behind=f"""
+_SIZES: Final = (16, 4, 1)
+"""Rows that one statement writes."""
+_WINDOW: Final = _SIZES[0]
+_WRITE: Final = tuple([_insert(rows) for rows in _SIZES])
+_WRITE_ALIKE = _insert(rows=_WINDOW)
+_ADMIT: Final = tuple([_insert(rows, behind="ON CONFLICT (number) DO NOTHING") for rows in _SIZES])
+_KEEP_FIRST: Final = f"""
     ON CONFLICT (number) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _CHANGED)}
     WHERE ledger.settled_at IS NULL RETURNING number
 """
-)
+_SETTLE: Final = tuple([_insert(rows, behind=_KEEP_FIRST) for rows in _SIZES])
 _ORPHANS = Sql(f"""
     {_SELECT}, r.last_sequence FROM ledger l JOIN tenants t ON t.number = l.tenant
     LEFT JOIN runs r ON r.id = l.response_id
@@ -252,41 +253,40 @@ _SUM_HOUR = Sql(f"""
 def admit(usages: Sequence[Usage]) -> Work[None]:
     """Write rows at admission. One that is there already stays as it is."""
     sums = Sums((yield from _numbers(usages)))
-    yield _ADMIT.many([_values(sums.of(usage), usage) for usage in usages])
+    yield from fewest(_ADMIT, _values(sums, usages))
 
 
 def write(usages: Sequence[Usage]) -> Work[None]:
-    """Write rows that are admitted and settled at once, and add them to the sums. Their numbers are new."""
-    alike: defaultdict[tuple[Any, ...], list[Usage]] = defaultdict(list)
-    for usage in usages:
-        alike[_kind(usage)].append(usage)
-    kinds = alike.values()
-    sums = Sums((yield from tenants.enrol_all([rows[0].tenant for rows in kinds])))
-    found: dict[int, list[Any]] = {rows: [] for rows in _WRITE}
-    for rows in kinds:
-        place = sums.of(rows[0])
-        sums.add(place, rows)
-        shared = _alike(place, rows[0])
-        at = 0
-        for size, values in found.items():
-            while at + size <= len(rows):
-                values += shared
-                for usage in rows[at : at + size]:
-                    values += _own(usage)
-                at += size
-    for size, values in found.items():
-        yield from fewest(_WRITE[size], values)
+    """Write rows that are admitted and settled at once, and add them to the sums. Their numbers are new. They keep their order,
+    and are not sorted by what they have alike: numbers ascend, and a table that is not appended to has half empty pages."""
+    sums = Sums((yield from _numbers(usages)))
+    unlike: list[Any] = []
+    for at in range(0, len(usages), _WINDOW):
+        window = usages[at : at + _WINDOW]
+        first = window[0]
+        kind = _kind(first)
+        if len(window) < _WINDOW or any(_kind(usage) != kind for usage in window):
+            unlike += _values(sums, window, are_settled=True)
+            continue
+        yield from fewest(_WRITE, unlike)
+        place = sums.of(first)
+        unlike, alike = [], [*_alike(place, first)]
+        for usage in window:
+            sums.add(place, usage)
+            alike += _own(usage)
+        yield _WRITE_ALIKE.many([alike])
+    yield from fewest(_WRITE, unlike)
     yield from sums.write()
 
 
 def settle(usages: Sequence[Usage]) -> Work[None]:
     """Complete rows, each once, and add them to the sums; one that was not admitted is written whole."""
     sums = Sums((yield from _numbers(usages)))
-    rows = yield _SETTLE.many([_values(sums.of(usage), usage) for usage in usages])
+    rows = yield from fewest(_SETTLE, _values(sums, usages))
     fresh = {number for (number,) in rows}
     for usage in usages:
         if usage.number in fresh:
-            sums.add(sums.of(usage), [usage])
+            sums.add(sums.of(usage), usage)
     yield from sums.write()
 
 
@@ -357,9 +357,16 @@ def _kind(usage: Usage) -> tuple[Any, ...]:
     )
 
 
-def _values(place: Place, usage: Usage) -> tuple[Any, ...]:
-    """All of a row, as a group by itself."""
-    return (*_alike(place, usage), *_own(usage))
+def _values(sums: Sums, usages: Sequence[Usage], *, are_settled: bool = False) -> list[Any]:
+    """All of these rows, each as a group by itself. Those that are settled are added to the sums."""
+    values: list[Any] = []
+    for usage in usages:
+        place = sums.of(usage)
+        if are_settled:
+            sums.add(place, usage)
+        values += _alike(place, usage)
+        values += _own(usage)
+    return values
 
 
 def _alike(place: Place, usage: Usage) -> tuple[Any, ...]:

@@ -73,17 +73,20 @@ class Sql:
         return Step(self, rows, True)
 
 
-def fewest(statements: Sequence[Sql], values: list[Any]) -> Work[None]:
+def fewest(statements: Sequence[Sql], values: list[Any]) -> Work[Rows]:
     """Execute statements of which each takes several rows, those with the most first and one for a single row last, as seldom
-    as `values`, those of all rows, can be written with them. Between two executions SQLite's driver lets other threads have the
-    interpreter, and waits for it again: for one row each time that takes longer than the row."""
+    as `values`, those of all rows, can be written with them; the rows that they return, together. Between two executions SQLite's
+    driver lets other threads have the interpreter, and waits for it again: for one row each time that takes longer than the
+    row."""
+    found: Rows = []
     at = 0
     for sql in statements:
         size = len(sql.names)
         behind = len(values) - (len(values) - at) % size
         if at < behind:
-            yield sql.many([values[begin : begin + size] for begin in range(at, behind, size)])
+            found += yield sql.many([values[begin : begin + size] for begin in range(at, behind, size)])
             at = behind
+    return found
 
 
 class Step(NamedTuple):

@@ -1,6 +1,6 @@
 """The sums of the ledger by the hour, and what the rows of one transaction add to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import attrgetter
 from string import ascii_lowercase
 from typing import Any, Final
@@ -82,25 +82,24 @@ class Place:
         self.has_moved = False
         """Something was counted elsewhere instead, or here."""
 
-    def add(self, usages: Sequence[Usage]) -> None:
-        """Count settled rows."""
-        self.requests += len(usages)
-        for usage in usages:
-            entry = usage.entry
-            self.attempts += entry.attempts
-            self.estimated += entry.estimated
-            self.input_tokens += entry.input_tokens
-            self.cached_tokens += entry.cached_tokens
-            self.cache_write_tokens += entry.cache_write_tokens
-            self.output_tokens += entry.output_tokens
-            self.reasoning_tokens += entry.reasoning_tokens
-            self.audio_seconds += entry.audio_seconds
-            self.characters += entry.characters
-            self.duration_ms += entry.duration_ms
-            if usage.cost_nano is None:
-                self.unpriced += 1
-            else:
-                self.cost_nano += usage.cost_nano
+    def add(self, usage: Usage) -> None:
+        """Count a settled row."""
+        entry = usage.entry
+        self.requests += 1
+        self.attempts += entry.attempts
+        self.estimated += entry.estimated
+        self.input_tokens += entry.input_tokens
+        self.cached_tokens += entry.cached_tokens
+        self.cache_write_tokens += entry.cache_write_tokens
+        self.output_tokens += entry.output_tokens
+        self.reasoning_tokens += entry.reasoning_tokens
+        self.audio_seconds += entry.audio_seconds
+        self.characters += entry.characters
+        self.duration_ms += entry.duration_ms
+        if usage.cost_nano is None:
+            self.unpriced += 1
+        else:
+            self.cost_nano += usage.cost_nano
 
     def move(self, name: str, count: float, other: "Place") -> None:
         """Count in `other` what is counted here."""
@@ -115,29 +114,36 @@ class Sums:
     def __init__(self, numbers: Mapping[Tenant, int]) -> None:
         """`numbers` are those of the tenants."""
         self._numbers = numbers
+        self._found: dict[tuple[Any, ...], Place] = {}
+        """By the dimensions as the rows have them: most rows have the same as some other."""
         self._places: dict[Group, Place] = {}
 
     def of(self, usage: Usage) -> Place:
         """Where a row is counted."""
         entry = usage.entry
-        group = (
-            int(usage.admitted_at // HOUR_S),
-            self._numbers[usage.tenant],
+        dimensions = (
+            usage.admitted_at // HOUR_S,
+            usage.tenant,
             usage.key_id,
-            kept_text(entry.end_user),
-            kept_text(entry.model),
-            kept_text(entry.deployment),
+            entry.end_user,
+            entry.model,
+            entry.deployment,
             entry.endpoint,
             entry.ending,
         )
-        return self._at(group, entry.key, usage.provider)
+        place = self._found.get(dimensions)
+        if place is None:
+            hour, tenant, key_id, end_user, model, deployment, endpoint, ending = dimensions
+            kept = kept_text(end_user), kept_text(model), kept_text(deployment)
+            group = (int(hour), self._numbers[tenant], key_id, *kept, endpoint, ending)
+            place = self._found[dimensions] = self._at(group, entry.key, usage.provider)
+        return place
 
-    def add(self, place: Place, usages: Sequence[Usage]) -> None:
-        """Count rows of one place that are settled, where each belongs."""
-        place.add(usages)
-        for usage in usages:
-            if usage.parts:
-                self.share(place, usage)
+    def add(self, place: Place, usage: Usage) -> None:
+        """Count a row that is settled, where it belongs."""
+        place.add(usage)
+        if usage.parts:
+            self.share(place, usage)
 
     def share(self, place: Place, usage: Usage) -> None:
         """Move what was used at other deployments than the last one, whose place is the row's, to theirs."""
