@@ -123,7 +123,8 @@ def test_only_a_value_that_comes_again_has_a_number(module: ModuleType) -> None:
         text = sql.texts["sqlite"]
         places, numbers = len(re.findall(r"\?(?!\d)", text)), re.findall(r"\?(\d+)", text)
         assert places == len(sql.names), text
-        assert len(set(numbers)) <= 3, text
+        # Of the values that the rows of a window have alike, each is bound once in the place of sixteen times.
+        assert len(set(numbers)) <= (16 if sql is ledger._WRITE_ALIKE else 3), text
 
 
 @pytest.mark.security("SEC-INJ-SQL")

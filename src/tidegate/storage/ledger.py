@@ -172,27 +172,19 @@ _ALIKE: Final = (
     "estimated",
 )
 """What rows of one key, model and ending have the same. To bind a value takes SQLite longer than to store it."""
-_OWN: Final = tuple([name for name in _COLUMNS if name not in _ALIKE])
-"""What each row has of its own."""
 _ENTRY: Final = tuple([name for name in _COLUMNS if name in UsageEntry.__struct_fields__])
 """Those of them that are members of the entry."""
 _CHANGED: Final = tuple([name for name in _COLUMNS if name not in ("number", "tenant", "admitted_at")])
 """What the end of a request may change. By the time of its admission rows are found: an index that stays as it is."""
 
 
-def _insert(groups: int = 1, rows: int = 1, behind: str = "") -> Sql:
-    """Write so many groups of so many rows. What the rows of a group have alike is given once, in front of what each has of its
-    own."""
-    names: list[str] = []
-    values = []
-    for group in ascii_lowercase[:groups]:
-        alike = {name: f"{name}_{group}" for name in _ALIKE}
-        names += alike.values()
-        for row in ascii_lowercase[:rows]:
-            own = {name: f"{name}_{group}_{row}" for name in _OWN}
-            names += own.values()
-            values.append(", ".join([f":{(alike.get(name) or own[name])}" for name in _COLUMNS]))
-    return Sql(f"INSERT INTO ledger ({', '.join(_COLUMNS)}) VALUES ({'), ('.join(values)}) {behind}", names)
+def _insert(rows: int, behind: str = "", alike: Sequence[str] = ()) -> Sql:
+    """Write so many rows. What they have `alike` is given with the first of them."""
+    values = [
+        ", ".join([f":{name}" if name in alike else f":{name}_{letter}" for name in _COLUMNS])
+        for letter in ascii_lowercase[:rows]
+    ]
+    return Sql(f"INSERT INTO ledger ({', '.join(_COLUMNS)}) VALUES ({'), ('.join(values)}) {behind}")
 
 
 _SELECT: Final = f"""
@@ -203,13 +195,13 @@ _SIZES: Final = (16, 4, 1)
 """Rows that one statement writes."""
 _WINDOW: Final = _SIZES[0]
 _WRITE: Final = tuple([_insert(rows) for rows in _SIZES])
-_WRITE_ALIKE = _insert(rows=_WINDOW)
-_ADMIT: Final = tuple([_insert(rows, behind="ON CONFLICT (number) DO NOTHING") for rows in _SIZES])
+_WRITE_ALIKE = _insert(_WINDOW, alike=_ALIKE)
+_ADMIT: Final = tuple([_insert(rows, "ON CONFLICT (number) DO NOTHING") for rows in _SIZES])
 _KEEP_FIRST: Final = f"""
     ON CONFLICT (number) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _CHANGED)}
     WHERE ledger.settled_at IS NULL RETURNING number
 """
-_SETTLE: Final = tuple([_insert(rows, behind=_KEEP_FIRST) for rows in _SIZES])
+_SETTLE: Final = tuple([_insert(rows, _KEEP_FIRST) for rows in _SIZES])
 _ORPHANS = Sql(f"""
     {_SELECT}, r.last_sequence FROM ledger l JOIN tenants t ON t.number = l.tenant
     LEFT JOIN runs r ON r.id = l.response_id
@@ -270,8 +262,9 @@ def write(usages: Sequence[Usage]) -> Work[None]:
             continue
         yield from fewest(_WRITE, unlike)
         place = sums.of(first)
-        unlike, alike = [], [*_alike(place, first)]
-        for usage in window:
+        unlike, alike = [], [*_row(place, first)]
+        sums.add(place, first)
+        for usage in window[1:]:
             sums.add(place, usage)
             alike += _own(usage)
         yield _WRITE_ALIKE.many([alike])
@@ -358,21 +351,22 @@ def _kind(usage: Usage) -> tuple[Any, ...]:
 
 
 def _values(sums: Sums, usages: Sequence[Usage], *, are_settled: bool = False) -> list[Any]:
-    """All of these rows, each as a group by itself. Those that are settled are added to the sums."""
+    """All of these rows. Those that are settled are added to the sums."""
     values: list[Any] = []
     for usage in usages:
         place = sums.of(usage)
         if are_settled:
             sums.add(place, usage)
-        values += _alike(place, usage)
-        values += _own(usage)
+        values += _row(place, usage)
     return values
 
 
-def _alike(place: Place, usage: Usage) -> tuple[Any, ...]:
-    """In the order of `_ALIKE`."""
+def _row(place: Place, usage: Usage) -> tuple[Any, ...]:
+    """In the order of `_COLUMNS`."""
     entry = usage.entry
+    error = entry.error
     return (
+        usage.number,
         place.tenant,
         entry.key,
         usage.key_id,
@@ -384,29 +378,29 @@ def _alike(place: Place, usage: Usage) -> tuple[Any, ...]:
         1 if entry.stream else 0,
         entry.status,
         entry.ending,
-        kept_text(entry.error),
+        kept_text(error) if error else "",
         entry.attempts,
+        usage.response_id,
+        usage.admitted_at,
+        usage.settled_at,
+        entry.duration_ms,
+        entry.first_event_ms,
+        entry.input_tokens,
+        entry.cached_tokens,
+        entry.cache_write_tokens,
+        entry.output_tokens,
+        entry.reasoning_tokens,
         entry.audio_seconds,
         entry.characters,
         1 if entry.estimated else 0,
+        usage.cost_nano,
+        _encoded(usage),
     )
 
 
 def _own(usage: Usage) -> tuple[Any, ...]:
-    """In the order of `_OWN`."""
+    """The same without the columns of `_ALIKE`."""
     entry = usage.entry
-    detail = _Detail(
-        entry.request_id,
-        entry.client,
-        entry.cache_write_1h_tokens,
-        entry.input_audio_tokens,
-        entry.input_image_tokens,
-        entry.output_audio_tokens,
-        entry.output_image_tokens,
-        usage.prices,
-        usage.tags,
-        usage.parts,
-    )
     return (
         usage.number,
         usage.response_id,
@@ -420,8 +414,26 @@ def _own(usage: Usage) -> tuple[Any, ...]:
         entry.output_tokens,
         entry.reasoning_tokens,
         usage.cost_nano,
-        bytearray(jsonio.encode(detail)),  # of bytes SQLite's driver asks each time whether they are to be adapted
+        _encoded(usage),
     )
+
+
+def _encoded(usage: Usage) -> bytearray:
+    """The detail. Of bytes SQLite's driver asks each time whether they are to be adapted."""
+    entry = usage.entry
+    detail = _Detail(
+        entry.request_id,
+        entry.client,
+        entry.cache_write_1h_tokens,
+        entry.input_audio_tokens,
+        entry.input_image_tokens,
+        entry.output_audio_tokens,
+        entry.output_image_tokens,
+        usage.prices,
+        usage.tags,
+        usage.parts,
+    )
+    return bytearray(jsonio.encode(detail))
 
 
 def _usage(row: Row) -> Usage:

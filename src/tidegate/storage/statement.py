@@ -8,7 +8,7 @@ many times what the drivers themselves cost. It describes the tables (`tables.py
 """
 
 import re
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 __all__ = ["ROWS", "Dialect", "Row", "Rows", "Sql", "Step", "Work", "fewest"]
@@ -52,9 +52,8 @@ class Sql:
 
     __slots__ = ("names", "returns", "texts")
 
-    def __init__(self, text: str, names: Iterable[str] = ()) -> None:
-        """`names` are in the order in which values are given; without them it is that of the text."""
-        self.names = tuple(names or dict.fromkeys(_NAME.findall(text)))
+    def __init__(self, text: str) -> None:
+        self.names = tuple(dict.fromkeys(_NAME.findall(text)))
         self.returns = " RETURNING " in text
         order = {name: position for position, name in enumerate(self.names, 1)}
         self.texts: dict[Dialect, str] = {
