@@ -6,7 +6,7 @@ from typing import Final, Literal
 from tidegate.storage import conversations, tenants
 from tidegate.storage.crypto import Box, Keyring
 from tidegate.storage.records import CursorUnknown, HistoryIncomplete, Item, Page, Run, StoredItem, Tenant
-from tidegate.storage.statement import Sql, Work
+from tidegate.storage.statement import Insert, Sql, Work
 
 __all__ = ["SEEN", "Scope", "add", "find", "opened", "page"]
 
@@ -14,10 +14,7 @@ Scope = Literal["input", "output", "context"]
 """`context` is what the model saw: the items of all earlier runs of the chain, and before them those of the conversation that
 the first was asked with; then this run's input."""
 
-_ADD = Sql("""
-    INSERT INTO items (run, tenant, position, output, id, sealed, content)
-    VALUES (:run, :tenant, :position, :output, :id, :sealed, :content)
-""")
+_ADD = Insert("items", ("run", "tenant", "position", "output", "id", "sealed", "content"))
 _FIND = Sql(f"""
     SELECT i.run, i.position, i.output, i.id, i.sealed, i.content FROM items i JOIN runs r ON r.number = i.run
     WHERE i.tenant = {tenants.NUMBER} AND i.id = :id ORDER BY i.number DESC LIMIT 1
@@ -97,7 +94,7 @@ def add(groups: Iterable[tuple[Run, int, Sequence[Item], int, bool]], keyring: K
             content = box.seal(item.content, f"item {position}") if isinstance(box, Box) else item.content
             rows.append((run.number, tenant, position, int(is_output), item.id, keyring.current, content))
     if rows:
-        yield _ADD.many(rows)
+        yield from _ADD.rows(rows)
 
 
 def opened(box: Box | None, position: int, output: int, id_: str, content: bytes) -> StoredItem:

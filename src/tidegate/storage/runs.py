@@ -1,6 +1,6 @@
 """Runs: their beginning, their one ending, and what is read of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from tidegate.storage import conversations, items, processes, tenants
@@ -14,11 +14,12 @@ from tidegate.storage.records import (
     Link,
     Ref,
     Run,
+    Status,
     StoredItem,
     StoredRun,
     Tenant,
 )
-from tidegate.storage.statement import Rows, Sql, Work
+from tidegate.storage.statement import Insert, Rows, Sql, Work
 
 __all__ = [
     "Beginning",
@@ -52,15 +53,15 @@ class Finish(NamedTuple):
     size: int
 
 
-_BEGIN = Sql(f"""
-    INSERT INTO runs (number, id, tenant, key, dialect, model, deployment, status, background, stream, created_at,
-        expires_at, owner, cancel_requested, previous, previous_id, conversation, conversation_id, error_code, bytes,
-        sealed, usage, request, answer, error)
-    VALUES (:number, :id, {tenants.NUMBER}, :key, :dialect, :model, :deployment, 'in_progress', :background, :stream,
-        :created_at, {{now}} + :kept_s, :owner, 0, :previous, :previous_id, :conversation, :conversation_id, '', 0, :sealed,
-        :empty, :request, :empty, :empty)
-    RETURNING number, tenant
-""")
+_BEGIN = Insert(
+    "runs",
+    (
+        "number", "id", "tenant", "key", "dialect", "model", "deployment", "status", "background", "stream", "created_at",
+        "completed_at", "expires_at", "owner", "cancel_requested", "previous", "previous_id", "conversation",
+        "conversation_id", "error_code", "last_sequence", "bytes", "sealed", "usage", "request", "answer", "error",
+    ),
+    {"expires_at": "{now} + :expires_at"},
+)  # fmt: skip
 _FINISH = Sql("""
     UPDATE runs SET status = :status, completed_at = :completed_at, usage = :usage, answer = :answer, error = :error,
         error_code = :error_code, last_sequence = :last_sequence, bytes = :bytes,
@@ -125,63 +126,94 @@ def _seal(box: Box | None, content: bytes, place: str) -> bytes:
     return box.seal(content, place) if box is not None and content else content
 
 
-def begin(beginnings: Sequence[Beginning], owner: int, keyring: Keyring) -> Work[None]:
-    """Write runs with their input items."""
-    yield from tenants.enrol([run.new.tenant for run, _, _ in beginnings])
+_Ended = tuple[Status, float | None, bytes, bytes, bytes, str, int | None, int, str]
+"""How a run stands: the values of `_FINISH` in its order, without the number."""
+_LIVE: Final[_Ended] = ("in_progress", None, b"", b"", b"", "", None, 0, "")
+
+
+def _ended(run: Run, ending: Ending, box: Box | None) -> _Ended:
+    return (
+        ending.status,
+        ending.completed_at,
+        ending.usage,
+        _seal(box, ending.answer, "answer"),
+        _seal(box, ending.error, "error"),
+        ending.error_code,
+        run.last if run.last >= 0 else None,
+        run.size,
+        ending.deployment,
+    )
+
+
+def begin(
+    beginnings: Sequence[Beginning], finishes: Sequence[Finish], owner: int, keyring: Keyring
+) -> Work[dict[int, int]]:
+    """Write runs with their input items. Those that have ended since are written as they ended, once: their numbers, with
+    those of their tenants. Their output items are left to :func:`finish`."""
+    found = yield from tenants.enrol_all([run.new.tenant for run, _, _ in beginnings])
+    endings = {each.run.number: each.ending for each in finishes}
     rows = []
     for run, _, _ in beginnings:
         new = run.new
         box = box_of(run, keyring)
         previous, conversation = new.previous, new.conversation
-        values = {
-            "number": run.number,
-            "id": new.id,
-            "organization": new.tenant.organization,
-            "project": new.tenant.project,
-            "key": new.key,
-            "dialect": new.dialect,
-            "model": new.model,
-            "deployment": new.deployment,
-            "background": int(new.background),
-            "stream": int(new.stream),
-            "created_at": new.created_at,
-            "kept_s": new.kept_s,
-            "owner": owner,
-            "previous": previous.number if previous else None,
-            "previous_id": previous.id if previous else "",
-            "conversation": conversation.number if conversation else None,
-            "conversation_id": conversation.id if conversation else "",
-            "sealed": box.number if box else 0,
-            "empty": b"",
-            "request": _seal(box, new.request, "request"),
-        }
-        rows.append(tuple([values[name] for name in _BEGIN.names]))
-    numbers: dict[int, int] = dict(_pairs((yield _BEGIN.many(rows))))
+        ending = endings.get(run.number)
+        now = _LIVE if ending is None else _ended(run, ending, box)
+        status, completed_at, usage, answer, error, error_code, last_sequence, size, deployment = now
+        rows.append(
+            (
+                run.number,
+                new.id,
+                found[new.tenant],
+                new.key,
+                new.dialect,
+                new.model,
+                deployment or new.deployment,
+                status,
+                int(new.background),
+                int(new.stream),
+                new.created_at,
+                completed_at,
+                new.kept_s,
+                owner,
+                0,
+                previous.number if previous else None,
+                previous.id if previous else "",
+                conversation.number if conversation else None,
+                conversation.id if conversation else "",
+                error_code,
+                last_sequence,
+                size,
+                box.number if box else 0,
+                usage,
+                _seal(box, new.request, "request"),
+                answer,
+                error,
+            )
+        )
+    yield from _BEGIN.rows(rows)
     yield from items.add(
-        [(run, numbers[run.number], inputs, run.new.first_position, False) for run, inputs, _ in beginnings if inputs],
+        [
+            (run, found[run.new.tenant], inputs, run.new.first_position, False)
+            for run, inputs, _ in beginnings
+            if inputs
+        ],
         keyring,
     )
+    return {run.number: found[run.new.tenant] for run, _, _ in beginnings if run.number in endings}
 
 
-def finish(finishes: Sequence[Finish], keyring: Keyring) -> Work[list[Run]]:
-    """End runs, each once: the ones that had ended before, or were deleted, are left as they are and returned."""
-    rows = []
-    for run, ending, _, _, _ in finishes:
-        box = box_of(run, keyring)
-        values = {
-            "number": run.number,
-            "status": ending.status,
-            "completed_at": ending.completed_at,
-            "deployment": ending.deployment,
-            "usage": ending.usage,
-            "answer": _seal(box, ending.answer, "answer"),
-            "error": _seal(box, ending.error, "error"),
-            "error_code": ending.error_code,
-            "last_sequence": run.last if run.last >= 0 else None,
-            "bytes": run.size,
-        }
-        rows.append(tuple([values[name] for name in _FINISH.names]))
-    numbers: dict[int, int] = dict(_pairs((yield _FINISH.many(rows))))
+def finish(finishes: Sequence[Finish], written: Mapping[int, int], keyring: Keyring) -> Work[list[Run]]:
+    """End runs, each once, but for those that :func:`begin` has `written` as they ended: the ones that had ended before, or
+    were deleted, are left as they are and returned."""
+    rows = [
+        (*_ended(run, ending, box_of(run, keyring)), run.number)
+        for run, ending, _, _, _ in finishes
+        if run.number not in written
+    ]
+    numbers = dict(written)
+    if rows:
+        numbers.update(_pairs((yield _FINISH.many(rows))))
     ended = [each for each in finishes if each.run.number in numbers]
     yield from items.add(
         [

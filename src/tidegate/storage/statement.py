@@ -8,10 +8,11 @@ many times what the drivers themselves cost. It describes the tables (`tables.py
 """
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
-__all__ = ["ROWS", "Dialect", "Row", "Rows", "Sql", "Step", "Work", "fewest"]
+__all__ = ["ROWS", "Dialect", "Insert", "Row", "Rows", "Sql", "Step", "Work", "fewest"]
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -27,6 +28,8 @@ T = TypeVar("T")
 Work = Generator["Step", Rows, T]
 
 _NAME: Final = re.compile(r":([a-z_]+)")
+_LETTERS: Final = "abcdefghijklmnop"
+"""One for each row that one execution adds."""
 
 # What the engines spell differently. Times are seconds since 1970, by the clock of the database: processes on several
 # hosts compare leases, and their own clocks may disagree.
@@ -86,6 +89,25 @@ def fewest(statements: Sequence[Sql], values: list[Any]) -> Work[Rows]:
             found += yield sql.many([values[begin : begin + size] for begin in range(at, behind, size)])
             at = behind
     return found
+
+
+class Insert:
+    """New rows of one table, several with each execution, see :func:`fewest`."""
+
+    __slots__ = ("_one", "_several")
+
+    def __init__(self, table: str, columns: Sequence[str], spelled: Mapping[str, str] | None = None) -> None:
+        """`columns` are in the order of the table, so that SQLite need not sort them. `spelled` says how the value of a
+        column is made where it is not bound as it is, as in `{"at": "{now} + :at"}`."""
+        values = ", ".join([(spelled or {}).get(column, f":{column}") for column in columns])
+        into = f"INSERT INTO {table} ({', '.join(columns)})"
+        self._one = Sql(f"{into} VALUES ({values})")
+        named = [_NAME.sub(rf":\g<1>_{letter}", values) for letter in _LETTERS]
+        self._several = Sql(f"{into} VALUES {', '.join([f'({each})' for each in named])}")
+
+    def rows(self, rows: "Sequence[tuple[Any, ...]]") -> "Work[None]":
+        """Add rows, each with a value for every column."""
+        yield from fewest((self._several, self._one), list(chain(*rows)))
 
 
 class Step(NamedTuple):

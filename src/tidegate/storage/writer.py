@@ -147,11 +147,12 @@ class Batch:
 
     def apply(self, owner: int, keyring: Keyring) -> Work[None]:
         """All writes, in an order that suits them: a run is there before its segments, and its ending comes last."""
+        written: dict[int, int] = {}
         if self.beginnings:
-            yield from runs.begin(self.beginnings, owner, keyring)
+            written = yield from runs.begin(self.beginnings, self.finishes, owner, keyring)
         if self.segments:
             yield from journal.append(self.segments, keyring)
-        self.refused = (yield from runs.finish(self.finishes, keyring)) if self.finishes else []
+        self.refused = (yield from runs.finish(self.finishes, written, keyring)) if self.finishes else []
         if self.lost:
             yield from retention.lose(self.lost, owner)
         if self.admissions:
