@@ -22,7 +22,7 @@ from tidegate.storage import (
     runs,
     tenants,
 )
-from tidegate.storage.statement import Sql
+from tidegate.storage.statement import Insert, Sql
 
 MODULES = (
     access,
@@ -56,6 +56,8 @@ def found(value: object) -> Iterator[Sql]:
     """Every statement in a module's constants, however they are kept."""
     if isinstance(value, Sql):
         yield value
+    elif isinstance(value, Insert):
+        yield from (value.one, value.several)
     elif isinstance(value, dict):
         for each in value.values():
             yield from found(each)

@@ -147,7 +147,7 @@ class Archive:
             run = await self.find(run_id, tenant)
         except NotFound:
             raise not_stored() from None
-        resume = resumed(run.dialect, None, run.request, profile)
+        resume = resumed(run.dialect, None, run.begun, profile)
         async for piece in self.frames(run, tenant, resume, profile, quiet_s):
             yield piece
 

@@ -53,6 +53,9 @@ class Run(Protocol):
     def finish(self, error: TidegateError | None) -> None:
         """The answer is complete, or it ended with `error`. Once."""
 
+    def keep(self) -> None:
+        """The answer is there as one body, before anything was told of it. Once, and instead of both."""
+
     def when_found(self, then: Callable[[], None]) -> None:
         """Call `then` when whoever the client may ask next finds how it ended."""
 
@@ -63,7 +66,6 @@ class Recorder:
     __slots__ = (
         "_downstream",
         "_finished",
-        "_name",
         "_passing",
         "_run",
         "_stream",
@@ -84,7 +86,6 @@ class Recorder:
         self.append = run.append
         self.background = background
         self.grace_s = grace_s
-        self._name = b"tidegate-stream: %b\r\n" % run.public_id.encode("ascii")
         self._stream: Stream | None = None
         self._passing: list[bytes] = []
         """Pings of the provider's that are among the frames, or will be."""
@@ -173,7 +174,8 @@ class Recorder:
         self.begin()
         self.append(self._without_pings(first) if self._passing else first)
         if self._downstream is not None:
-            self._downstream.start(fields + self._name, content_type, first)
+            name = b"tidegate-stream: %b\r\n" % self._run.public_id.encode("ascii")
+            self._downstream.start(fields + name, content_type, first)
 
     def write(self, data: bytes) -> None:
         self.append(self._without_pings(data) if self._passing else data)
@@ -216,8 +218,11 @@ class Recorder:
             self._downstream.drop()
 
     def respond(self, status: int, fields: bytes, body: bytes, content_type: bytes = JSON) -> None:
-        self.begin()
-        self._finish(None)
+        if self.begun:
+            self._finish(None)
+        else:
+            self.begun = self._finished = True
+            self._run.keep()
         if self._downstream is not None:
             if self._run.is_shared:
                 self._run.when_found(partial(self._downstream.respond, status, fields, body, content_type))

@@ -8,9 +8,9 @@ import msgspec
 
 from tidegate.dialects.dialect import Stream
 from tidegate.dialects.responses.prompt import ITEM_ID_LIMIT
-from tidegate.dialects.responses.state import Kept
+from tidegate.dialects.responses.state import NO_ITEMS, Apart, Kept
 from tidegate.gateway.ids import IdSupply
-from tidegate.storage.records import ENDED, Ending, Item, NewRun, Ref, Status
+from tidegate.storage.records import ENDED, Ending, Item, NewRun, Status
 from tidegate.storage.records import Run as StoredWriter
 from tidegate.streams.run import Run
 from tidegate.wire import jsonio
@@ -26,7 +26,6 @@ __all__ = ["Recording", "new_item_id"]
 _SAID = frozenset({"completed", "incomplete"})
 """Statuses of answers that a conversation goes on from."""
 
-_NO_ITEMS = jsonio.raw([])
 _STATUSES: dict[str, Status] = {status: status for status in ENDED}
 _item_ids: dict[str, IdSupply] = {}
 
@@ -48,11 +47,8 @@ class Recording:
         "_kept",
         "_live",
         "_new",
-        "_seen",
         "_written",
-        "conversation",
         "exchange",
-        "previous",
         "public_id",
     )
 
@@ -67,15 +63,13 @@ class Recording:
         self._written: StoredWriter | None = None
         self._live: Run | None = None
         self.public_id = new.id
-        self.previous: Ref | None = None
-        self.conversation: Ref | None = None
-        self._seen = 0
         self.exchange: Exchange | None = None
 
     def build_on(self, history: "History") -> None:
         """What the request goes on from. An item that comes again is kept under an id of its own, so that each names one
         item."""
-        self.previous, self.conversation, self._seen = history.previous, history.conversation, history.seen
+        new = self._new
+        new.previous, new.conversation, new.first_position = history.previous, history.conversation, history.seen
         self._inputs = [
             item.called(new_item_id(item.id.partition("_")[0][:16] or "item")) if item.id in history.taken else item
             for item in self._inputs
@@ -119,15 +113,9 @@ class Recording:
         )
 
     def begin(self, stream: Stream | None) -> None:
-        keeper, kept = self._keeper, self._kept
-        new = msgspec.structs.replace(
-            self._new,
-            previous=self.previous,
-            conversation=self.conversation,
-            first_position=self._seen,
-            stream=stream is not None,
-            request=kept.response if kept is not None else b"",
-        )
+        keeper, new = self._keeper, self._new
+        new.stream = stream is not None
+        new.request = self._kept.response if self._kept is not None else b""
         self._written = keeper.storage.put_run(new, self._inputs)
         if stream is not None and not self._written.lost:
             self._live = keeper.open(self._written, self)
@@ -137,25 +125,39 @@ class Recording:
             self._live.append(frames)
 
     def finish(self, error: TidegateError | None) -> None:
-        keeper, kept = self._keeper, self._kept
+        keeper = self._keeper
         assert self._written is not None
         if self._live is not None:
             keeper.journal.close(self._live)
+        keeper.storage.finish_run(self._written, *self._ending(error))
+        keeper.quota.add(self._new.tenant, self._new.key, self._written.size)
+        keeper.forget(self)
+
+    def keep(self) -> None:
+        keeper, new = self._keeper, self._new
+        self._written = keeper.storage.put_ended_run(new, self._inputs, *self._ending(None))
+        keeper.quota.add(new.tenant, new.key, self._written.size)
+
+    def _ending(self, error: TidegateError | None) -> tuple[Ending, list[Item], list[Item]]:
+        """How it ended, its output items, and what its conversation gains."""
+        kept = self._kept
         outputs: list[Item] = []
         answer = b""
         status: Status = "completed" if error is None else "failed"
         if kept is not None:
-            status, outputs, answer = _taken_apart(kept.response)
+            status, outputs, answer = _taken_apart(kept.response) if kept.apart is None else _named(kept.apart)
         ending = Ending(
             status=status,
             completed_at=time.time(),
             answer=answer,
             error_code="" if error is None else error.code or "",
         )
-        added = [*self._inputs, *outputs] if self.conversation is not None and status in _SAID else []
-        keeper.storage.finish_run(self._written, ending, outputs, added)
-        keeper.quota.add(self._new.tenant, self._new.key, self._written.size)
-        keeper.forget(self)
+        added = [*self._inputs, *outputs] if self._new.conversation is not None and status in _SAID else []
+        return ending, outputs, added
+
+
+def _named(apart: Apart) -> tuple[Status, list[Item], bytes]:
+    return "completed", [Item(_usable(name), content) for name, content in apart.items], apart.rest
 
 
 def _taken_apart(response: bytes) -> tuple[Status, list[Item], bytes]:
@@ -163,12 +165,14 @@ def _taken_apart(response: bytes) -> tuple[Status, list[Item], bytes]:
     members = jsonio.members(response)
     status = jsonio.string(members["status"])
     outputs = [Item(_id_of(item), bytes(item)) for item in jsonio.elements(members["output"])]
-    members["output"] = _NO_ITEMS
+    members["output"] = NO_ITEMS
     return _STATUSES.get(status or "", "failed"), outputs, jsonio.encode(members)
 
 
 def _id_of(item: msgspec.Raw) -> str:
+    return _usable(jsonio.string(jsonio.members(item).get("id", jsonio.NULL)))
+
+
+def _usable(own: str | None) -> str:
     """The item's own id, or one of ours where the provider gave none by which it could be asked for."""
-    members = jsonio.members(item)
-    own = jsonio.string(members.get("id", jsonio.NULL))
     return own if own and len(own) <= ITEM_ID_LIMIT else new_item_id("item")

@@ -86,7 +86,7 @@ class StoredResponses:
     def _stream(self, request: Request, archive: Archive, run: StoredRun, tenant: Tenant) -> Response:
         snapshot = self._gateway().snapshot
         profile = profile_for(request.headers.get("tidegate-profile"), request.state.principal, snapshot)
-        resume = resumed(run.dialect, _after(request), run.request, profile)
+        resume = resumed(run.dialect, _after(request), run.begun, profile)
         return StreamingResponse(
             archive.frames(run, tenant, resume, profile, float(snapshot.config.server.stream_ping)),
             headers={

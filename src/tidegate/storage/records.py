@@ -121,8 +121,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     has_more: bool
 
 
-class NewRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run at its beginning."""
+class NewRun(msgspec.Struct, kw_only=True):
+    """A run at its beginning. Nothing of it changes once it was put into the storage."""
 
     id: str
     tenant: Tenant
@@ -176,6 +176,7 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     previous_id: str
     conversation_id: str
     request: bytes
+    """As in `NewRun`; empty where the answer came in one body."""
     usage: bytes
     answer: bytes
     error: bytes
@@ -184,6 +185,11 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     """The last sequence number written, once the run has ended; None when its journal is empty."""
     size: int
     """Stored bytes of its request, items and journal, once it has ended."""
+
+    @property
+    def begun(self) -> bytes:
+        """The response object as it was told first, as JSON."""
+        return self.request or self.answer
 
 
 class Segment(msgspec.Struct, frozen=True):

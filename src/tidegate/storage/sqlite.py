@@ -38,6 +38,12 @@ READ_DEADLINE_S: Final = 5.0
 
 T = TypeVar("T")
 
+_NOTHING: Final[dict[None, None]] = {}
+# Of values of these types the module asks each time, by attributes that they lack, whether they are to be adapted: 2,000
+# instructions for each, unless it knows how. These give the value itself.
+sqlite3.register_adapter(bytes, bytes)
+sqlite3.register_adapter(type(None), _NOTHING.get)
+
 # Codes by which SQLite refuses what it was given. Everything else says something about the moment, the file or the schema,
 # and may pass.
 _REFUSED: Final = frozenset(

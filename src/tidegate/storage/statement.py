@@ -94,20 +94,20 @@ def fewest(statements: Sequence[Sql], values: list[Any]) -> Work[Rows]:
 class Insert:
     """New rows of one table, several with each execution, see :func:`fewest`."""
 
-    __slots__ = ("_one", "_several")
+    __slots__ = ("one", "several")
 
     def __init__(self, table: str, columns: Sequence[str], spelled: Mapping[str, str] | None = None) -> None:
         """`columns` are in the order of the table, so that SQLite need not sort them. `spelled` says how the value of a
         column is made where it is not bound as it is, as in `{"at": "{now} + :at"}`."""
         values = ", ".join([(spelled or {}).get(column, f":{column}") for column in columns])
         into = f"INSERT INTO {table} ({', '.join(columns)})"
-        self._one = Sql(f"{into} VALUES ({values})")
+        self.one = Sql(f"{into} VALUES ({values})")
         named = [_NAME.sub(rf":\g<1>_{letter}", values) for letter in _LETTERS]
-        self._several = Sql(f"{into} VALUES {', '.join([f'({each})' for each in named])}")
+        self.several = Sql(f"{into} VALUES {', '.join([f'({each})' for each in named])}")
 
     def rows(self, rows: "Sequence[tuple[Any, ...]]") -> "Work[None]":
         """Add rows, each with a value for every column."""
-        yield from fewest((self._several, self._one), list(chain(*rows)))
+        yield from fewest((self.several, self.one), list(chain(*rows)))
 
 
 class Step(NamedTuple):

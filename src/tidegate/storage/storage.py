@@ -1,6 +1,6 @@
 """The storage as the rest of the gateway uses it.
 
-What the hot path calls (`put_run`, `append_segment`, `finish_run`, `admit_usage`, `settle_usage`) only queues: it neither
+What the hot path calls (`put_run`, `append_segment`, `finish_run`, `put_ended_run`, `admit_usage`, `settle_usage`) only queues: it neither
 waits nor touches the database. `durable` waits until a run's writes are on the disk. Everything else is awaited, and
 returns when it is done: changes when they are on the disk. Reads see all that this process wrote before.
 
@@ -200,26 +200,60 @@ class Storage:
     def put_run(self, new: NewRun, inputs: Sequence[Item] = ()) -> Run:
         """Begin a run with its input items. While the database fails and the spool is nearly full, it is `lost` from the
         start: who is not to have an answer then has asked :meth:`check_room` before there was one."""
-        writer = self._writer
-        if not self._numbers:
-            self._numbers, self._spare = self._spare, range(0)
-        if not self._spare and self._reserving is None:
-            self._reserving = self._loop.create_task(self._reserve())
-        if self._lacks_room:
-            writer.note_full()
-            run = Run(0, new)
-            run.lost = True
-            writer.lost_runs += 1
+        run = self._numbered(new)
+        if run.lost:
             return run
-        run = Run(self._numbers.start, new)
-        self._numbers = self._numbers[1:]
-        run.size = len(new.request) + sum([len(item.content) for item in inputs])
+        writer = self._writer
+        run.size = len(new.request) + _bytes_of(inputs)
         run.outputs_at = new.first_position + len(inputs)
         size = run.size + WRITE_BYTES * (1 + len(inputs))
         if writer.charge(run, size):
             writer.open.beginnings.append(Beginning(run, inputs, size))
             run.begun = run.ticket = writer.added(size)
             self._live[new.id] = run
+        return run
+
+    def put_ended_run(
+        self,
+        new: NewRun,
+        inputs: Sequence[Item],
+        ending: Ending,
+        outputs: Sequence[Item] = (),
+        append: Sequence[Item] = (),
+    ) -> Run:
+        """:meth:`put_run` and :meth:`finish_run` in one: the run is in the database as it ended, or not at all."""
+        run = self._numbered(new)
+        if run.lost:
+            return run
+        writer = self._writer
+        run.ended = True
+        run.size = len(new.request) + len(ending.answer) + len(ending.error) + _bytes_of(inputs) + _bytes_of(outputs)
+        run.outputs_at = new.first_position + len(inputs)
+        size = run.size + _bytes_of(append) + WRITE_BYTES * (1 + len(inputs) + len(outputs) + len(append))
+        if writer.charge(run, size):
+            batch = writer.open
+            batch.beginnings.append(Beginning(run, inputs, size))
+            batch.finishes.append(Finish(run, ending, outputs, append, 0))
+            run.begun = run.ticket = writer.added(size)
+            self._live[new.id] = run
+            if append and new.conversation is not None:
+                self._pending[new.conversation.id] = run.ticket
+        return run
+
+    def _numbered(self, new: NewRun) -> Run:
+        """A run that is to be written, or one that is lost for want of room."""
+        if not self._numbers:
+            self._numbers, self._spare = self._spare, range(0)
+        if not self._spare and self._reserving is None:
+            self._reserving = self._loop.create_task(self._reserve())
+        if self._lacks_room:
+            self._writer.note_full()
+            run = Run(0, new)
+            run.lost = True
+            self._writer.lost_runs += 1
+            return run
+        run = Run(self._numbers.start, new)
+        self._numbers = self._numbers[1:]
         return run
 
     def append_segment(self, run: Run, first: int, last: int, frames: bytes) -> None:
@@ -239,8 +273,8 @@ class Storage:
         if run.lost or run.ended:
             return
         writer = self._writer
-        added = len(ending.answer) + len(ending.error) + sum([len(item.content) for item in outputs])
-        size = added + sum([len(item.content) for item in append]) + WRITE_BYTES * (1 + len(outputs) + len(append))
+        added = len(ending.answer) + len(ending.error) + _bytes_of(outputs)
+        size = added + _bytes_of(append) + WRITE_BYTES * (1 + len(outputs) + len(append))
         if writer.charge(run, size):
             run.ended = True
             run.size += added
@@ -718,6 +752,10 @@ class Storage:
         is_done = False
         while not is_done:
             is_done = await self._execute(partial(retention.purge_one, kind, number, ROWS))
+
+
+def _bytes_of(items: Sequence[Item]) -> int:
+    return sum([len(item.content) for item in items])
 
 
 def _process_name() -> str:

@@ -1,46 +1,57 @@
 """A response that came as one body."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination
 from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.responses.ending import ending, finish, is_cut
-from tidegate.dialects.responses.envelope import DEFAULTS, Envelope
-from tidegate.dialects.responses.plain import decode_items, decode_response, decode_response_alone, decode_usage
+from tidegate.dialects.responses.envelope import Envelope, fill_in
+from tidegate.dialects.responses.plain import (
+    DEFAULTS,
+    PlainResponse,
+    decode_items,
+    decode_response,
+    decode_response_alone,
+    decode_usage,
+)
 from tidegate.dialects.responses.repair import repaired_output
 from tidegate.dialects.responses.sealing import sealed_output
+from tidegate.dialects.responses.state import NO_ITEMS, Apart
 from tidegate.dialects.usage import read_usage_object
 from tidegate.wire import jsonio
 from tidegate.wire.errors import WireError
 from tidegate.wire.events import Usage
 
+if TYPE_CHECKING:
+    from tidegate.dialects.responses.request import ResponsesRequest
+
 __all__ = ["complete"]
 
 
-def complete(
-    body: bytes, envelope: Envelope, call: Call, destination: Destination, envelopes: Envelopes | None = None
-) -> Answer:
+def complete(body: bytes, request: "ResponsesRequest", call: Call, destination: Destination) -> Answer:
     """A response that came as one body (see `WholeRequest.complete`)."""
     try:
         jsonio.check_utf8(body)
-        if _may_be_plain(envelope, call, destination):
-            plain = _as_it_came(body, envelope)
+        if _may_be_plain(request, call, destination):
+            plain = _as_it_came(body, request, call)
             if plain is not None:
                 return plain
-        return _looked_through(body, envelope, call, destination, envelopes)
+        return _looked_through(body, Envelope(request, call), call, destination, request.envelopes)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
         raise WireError(f"the provider's answer cannot be read: {error}") from None
 
 
-def _may_be_plain(envelope: Envelope, call: Call, destination: Destination) -> bool:
+def _may_be_plain(request: "ResponsesRequest", call: Call, destination: Destination) -> bool:
     """Whether nothing but the envelope has to be ours, unless the answer is odd."""
-    quirks, profile = destination.quirks, call.profile
+    quirks = destination.quirks
     return (
         destination.gateway_state
         and not destination.cut_reported_as_completed
         and quirks.echoes_request
         and not (quirks.loose_items or quirks.model_suffix)
-        and not (profile.strict_nulls or envelope.knows_more)
+        and not (call.profile.strict_nulls or request.tells_conversation)
     )
 
 
@@ -60,15 +71,16 @@ def _looked_through(
     return Answer(end.body, end.usage, end.status)
 
 
-def _as_it_came(body: bytes, envelope: Envelope) -> Answer | None:
+def _as_it_came(body: bytes, request: "ResponsesRequest", call: Call) -> Answer | None:
     """The answer when only the envelope has to be ours, as nearly always; else None."""
-    others: jsonio.Members = {}
+    others = b""
     try:
         try:
             answer = decode_response_alone(body)
         except msgspec.ValidationError:
             answer = decode_response(body)
-            others = {name: value for name, value in jsonio.members(body).items() if name not in DEFAULTS}
+            strange = {name: value for name, value in jsonio.members(body).items() if name not in DEFAULTS}
+            others = jsonio.encode(strange)[1:]
         items = decode_items(answer.output)
         found = decode_usage(answer.usage)
     except jsonio.UNREADABLE:
@@ -87,17 +99,27 @@ def _as_it_came(body: bytes, envelope: Envelope) -> Answer | None:
         return None
     read, written = found.input_tokens_details, found.output_tokens_details
     usage = Usage(
-        input_tokens=given,
-        output_tokens=taken,
-        cached_tokens=read.cached_tokens,
-        cache_write_tokens=read.cache_write_tokens,
-        reasoning_tokens=written.reasoning_tokens,
+        given,
+        taken,
+        read.cached_tokens,
+        read.cache_write_tokens,
+        written.reasoning_tokens,
         input_audio_tokens=read.audio_tokens,
         input_image_tokens=read.image_tokens,
         output_audio_tokens=written.audio_tokens,
         output_image_tokens=written.image_tokens,
     )
-    shown = envelope.completed(answer)
-    if others:
-        shown = envelope.keep(b"%b,%b" % (shown[:-1], jsonio.encode(others)[1:]))
+    fill_in(answer, request, call)
+    shown = _with(answer, others)
+    kept = request.kept
+    if kept is not None:
+        output, answer.output = jsonio.elements(answer.output), NO_ITEMS
+        named = [(item.id, bytes(content)) for item, content in zip(items, output, strict=True)]
+        kept.response, kept.apart = shown, Apart(named, _with(answer, others))
     return Answer(shown, usage, "completed")
+
+
+def _with(answer: PlainResponse, others: bytes) -> bytes:
+    """The object with members beside the documented ones, of which the brace is missing that opens them."""
+    shown = jsonio.encode(answer)
+    return b"%b,%b" % (shown[:-1], others) if others else shown

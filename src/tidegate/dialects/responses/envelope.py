@@ -6,51 +6,14 @@ import msgspec
 
 from tidegate.dialects.dialect import Call
 from tidegate.dialects.responses import nulls
-from tidegate.dialects.responses.plain import NEVER_NULL, PlainResponse
+from tidegate.dialects.responses.plain import DEFAULTS, PlainResponse
 from tidegate.wire import jsonio
 from tidegate.wire.events import Usage
 
 if TYPE_CHECKING:
     from tidegate.dialects.responses.request import ResponsesRequest
 
-__all__ = ["DEFAULTS", "Envelope"]
-
-_DOCUMENTED: dict[str, Any] = {
-    "id": None,
-    "object": "response",
-    "created_at": None,
-    "status": "in_progress",
-    "background": False,
-    "completed_at": None,
-    "error": None,
-    "incomplete_details": None,
-    "instructions": None,
-    "max_output_tokens": None,
-    "max_tool_calls": None,
-    "model": None,
-    "output": [],
-    "parallel_tool_calls": True,
-    "previous_response_id": None,
-    "prompt_cache_key": None,
-    "reasoning": {"effort": None, "summary": None},
-    "safety_identifier": None,
-    "service_tier": "default",
-    "store": False,
-    "temperature": 1.0,
-    "text": {"format": {"type": "text"}},
-    "tool_choice": "auto",
-    "tools": [],
-    "top_logprobs": 0,
-    "top_p": 1.0,
-    "truncation": "disabled",
-    "frequency_penalty": 0.0,
-    "presence_penalty": 0.0,
-    "usage": None,
-    "user": None,
-    "metadata": {},
-}
-DEFAULTS: jsonio.Members = {name: jsonio.raw(value) for name, value in _DOCUMENTED.items()}
-"""A response object with every documented member at its documented default (protocol §1.3)."""
+__all__ = ["Envelope", "fill_in"]
 
 _ECHOED = frozenset(DEFAULTS) - {
     "id", "object", "created_at", "status", "completed_at", "error", "incomplete_details", "output", "usage", "store",
@@ -190,41 +153,11 @@ class Envelope:
             return self.keep(nulls.strip(jsonio.encode(content)))
         return self.keep(jsonio.encode(content))
 
-    def completed(self, answer: PlainResponse) -> bytes:
-        """The whole object of an answer without fault, and the only one that this envelope makes."""
-        request, call = self._request, self._call
-        assert request is not None
-        for name, value in request.members.items():
-            if name in _ECHOED and value != jsonio.NULL and not (name == "tools" and self._left_out):
-                told = getattr(answer, name)
-                if told is None or told is msgspec.UNSET:
-                    setattr(answer, name, _merged(DEFAULTS[name], value) if name in _MERGED else value)
-        for name in NEVER_NULL:
-            if getattr(answer, name) is msgspec.UNSET:
-                setattr(answer, name, DEFAULTS[name])
-        answer.id = call.response_id
-        answer.object = "response"
-        answer.created_at = call.created_at
-        answer.completed_at = max(call.created_at, call.wall_clock())
-        answer.store = request.kept is not None
-        if answer.store or request.resolved:
-            answer.previous_response_id = request.typed.previous_response_id
-        return self.keep(jsonio.encode(answer))
-
-    @property
-    def knows_more(self) -> bool:
-        """There are members to tell that no upstream's answer has room for."""
-        request = self._request
-        return (
-            request is not None
-            and request.typed.conversation is not None
-            and (request.kept is not None or request.resolved)
-        )
-
     def keep(self, response: bytes) -> bytes:
         """`response`, which is what can be retrieved from now on."""
-        if self._kept is not None:
-            self._kept.response = response
+        kept = self._kept
+        if kept is not None:
+            kept.response, kept.apart = response, None
         return response
 
     def _choose_identity(self, upstream: jsonio.Members) -> jsonio.Members:
@@ -257,6 +190,24 @@ class Envelope:
         base["created_at"] = jsonio.raw(self._call.created_at)
         self._base = base
         return base
+
+
+def fill_in(answer: PlainResponse, request: "ResponsesRequest", call: Call) -> None:
+    """Make the members of an answer without fault what the gateway has to say: as :meth:`Envelope.snapshot` has them."""
+    members = request.members
+    for name in members.keys() & _ECHOED:
+        told = getattr(answer, name)
+        if (told is None or told is DEFAULTS[name]) and (value := members[name]) != jsonio.NULL:
+            if name == "tools" and request.left_out:
+                continue
+            setattr(answer, name, _merged(DEFAULTS[name], value) if name in _MERGED else value)
+    answer.id = call.response_id
+    answer.object = "response"
+    answer.created_at = call.created_at
+    answer.completed_at = max(call.created_at, call.wall_clock())
+    answer.store = request.kept is not None
+    if answer.store or request.resolved:
+        answer.previous_response_id = request.typed.previous_response_id
 
 
 def _may_replace(name: str, value: msgspec.Raw) -> bool:

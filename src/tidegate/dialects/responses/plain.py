@@ -7,7 +7,49 @@ import msgspec
 
 from tidegate.wire import jsonio
 
-__all__ = ["NEVER_NULL", "PlainResponse", "decode_items", "decode_response", "decode_response_alone", "decode_usage"]
+__all__ = ["DEFAULTS", "PlainResponse", "decode_items", "decode_response", "decode_response_alone", "decode_usage"]
+
+_DOCUMENTED: dict[str, Any] = {
+    "id": None,
+    "object": "response",
+    "created_at": None,
+    "status": "in_progress",
+    "background": False,
+    "completed_at": None,
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "model": None,
+    "output": [],
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": False,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "usage": None,
+    "user": None,
+    "metadata": {},
+}
+DEFAULTS: jsonio.Members = {name: jsonio.raw(value) for name, value in _DOCUMENTED.items()}
+"""A response object with every documented member at its documented default (protocol §1.3)."""
+
+
+def _default(name: str) -> Any:
+    return DEFAULTS[name]
+
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -57,7 +99,7 @@ class _PlainText(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     verbosity: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-_Number = int | float | msgspec.UnsetType
+_Number = int | float
 
 
 class PlainResponse(msgspec.Struct, kw_only=True, gc=False):
@@ -65,7 +107,7 @@ class PlainResponse(msgspec.Struct, kw_only=True, gc=False):
     encodes again when the envelope's members are ours.
 
     Members may be absent; those that are there have the documented type, but for those that are ours anyway. Null and
-    absent are one where null is documented; elsewhere absent is unset.
+    absent are one where null is documented; elsewhere what is absent is the very object of `DEFAULTS`.
     """
 
     id: Any = None
@@ -81,33 +123,30 @@ class PlainResponse(msgspec.Struct, kw_only=True, gc=False):
     max_tool_calls: int | float | None = None
     model: str
     output: msgspec.Raw
-    parallel_tool_calls: bool | msgspec.UnsetType = msgspec.UNSET
+    parallel_tool_calls: bool = _default("parallel_tool_calls")
     previous_response_id: str | None = None
     prompt_cache_key: str | None = None
-    reasoning: _PlainReasoning | msgspec.UnsetType = msgspec.UNSET
+    reasoning: _PlainReasoning = _default("reasoning")
     safety_identifier: str | None = None
     service_tier: str = "default"
     store: Any = None
-    temperature: _Number = msgspec.UNSET
-    text: _PlainText | msgspec.UnsetType = msgspec.UNSET
-    tool_choice: str | jsonio.Members | msgspec.UnsetType = msgspec.UNSET
-    tools: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
-    top_logprobs: _Number = msgspec.UNSET
-    top_p: _Number = msgspec.UNSET
-    truncation: str | msgspec.UnsetType = msgspec.UNSET
-    frequency_penalty: _Number = msgspec.UNSET
-    presence_penalty: _Number = msgspec.UNSET
+    temperature: _Number = _default("temperature")
+    text: _PlainText = _default("text")
+    tool_choice: str | jsonio.Members = _default("tool_choice")
+    tools: list[msgspec.Raw] = _default("tools")
+    top_logprobs: _Number = _default("top_logprobs")
+    top_p: _Number = _default("top_p")
+    truncation: str = _default("truncation")
+    frequency_penalty: _Number = _default("frequency_penalty")
+    presence_penalty: _Number = _default("presence_penalty")
     usage: msgspec.Raw
     user: str | None = None
-    metadata: jsonio.Members | msgspec.UnsetType = msgspec.UNSET
+    metadata: jsonio.Members = _default("metadata")
 
 
 class _PlainAlone(PlainResponse, kw_only=True, gc=False, forbid_unknown_fields=True):
     """The same without any member that is not documented."""
 
-
-NEVER_NULL = tuple(field.name for field in msgspec.structs.fields(PlainResponse) if field.default is msgspec.UNSET)
-"""Members that have a default where the upstream has none: they are never null."""
 
 decode_response = jsonio.decoder(PlainResponse).decode
 decode_response_alone: Callable[[bytes], PlainResponse] = jsonio.decoder(_PlainAlone).decode

@@ -229,6 +229,11 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
             members["conversation"] = jsonio.raw({"id": references.conversation})
         return members
 
+    @property
+    def tells_conversation(self) -> bool:
+        """The response object names the conversation that it belongs to, for which no upstream's answer has room."""
+        return self.typed.conversation is not None and (self.kept is not None or self.resolved)
+
     def detach(self) -> None:
         """The answer is followed from elsewhere (`background`): the provider is asked for a stream in any case."""
         self.stream = True
@@ -266,7 +271,7 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
         return ResponsesStream(Envelope(self, call), call, self.envelopes)
 
     def complete(self, body: bytes, call: Call, destination: Destination) -> Answer:
-        answer = complete(body, Envelope(self, call), call, destination, self.envelopes)
+        answer = complete(body, self, call, destination)
         if call.profile.responses_as_chat:
             answer = Answer(as_chat_completion(answer.body), answer.usage, answer.status)
         return answer

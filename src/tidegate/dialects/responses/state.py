@@ -5,7 +5,7 @@ the client had sent all of them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tidegate.dialects.responses.prompt import InputItem, PromptBody
 
 __all__ = [
+    "NO_ITEMS",
+    "Apart",
     "Ground",
     "Kept",
     "NewId",
@@ -64,14 +66,28 @@ _ANSWERED = frozenset({"function_call", "custom_tool_call", "tool_search_call"})
 """Calls that nobody but the client can answer, so that a turn without their output cannot go on."""
 
 
+NO_ITEMS = jsonio.raw([])
+
+
+class Apart(NamedTuple):
+    """A completed response object in two: what it says, and the rest."""
+
+    items: list[tuple[str, bytes]]
+    """Its output, id and JSON of each item."""
+    rest: bytes
+    """The object with an output of `NO_ITEMS`, as JSON."""
+
+
 class Kept:
     """An answer that is kept: what can be retrieved of it."""
 
-    __slots__ = ("response",)
+    __slots__ = ("apart", "response")
 
     def __init__(self) -> None:
         self.response = b""
         """The last response object that was made for the client, as JSON."""
+        self.apart: Apart | None = None
+        """The same in two, where whoever made it had that at hand."""
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True):
