@@ -407,7 +407,7 @@ class Exchange:
             return
         operation = self._dialect.operation
         for path in self._plan:
-            may_translate = operation or path.bridge is not None or path.emulation is not None
+            may_translate = operation or path.bridge is not None or (path.emulation is not None and request.wants_stop)
             if may_translate and self._translates_to(path, request) is not None:
                 self._build_bridge(cast("BridgedRequest", request))
                 break

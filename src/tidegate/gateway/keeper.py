@@ -92,7 +92,7 @@ class Keeper:
     def may_keep(self, request: AnyRequest, headers: Mapping[bytes, bytes], grace_s: float | None) -> bool:
         """Whether there may be anything to keep or to look up: see :meth:`plan`, which knows."""
         return (
-            isinstance(request, PromptRequest)
+            (isinstance(request, PromptRequest) and request.asks_for_state)
             or b"idempotency-key" in headers
             or bool(self._grace_s if grace_s is None else grace_s)
         )

@@ -120,7 +120,7 @@ class CompactRequest(PromptRequest[CompactBody]):
         """The conversation with what was done in it put into words, and the question for a summary behind it. There are no
         tools: calls without any are refused by some APIs. Members that this operation does not have are read as those of a
         response, as agents send them."""
-        self._refuse_state_we_lack("providers without this operation are")
+        self._refuse_state_we_lack(None)
         members = self._whole()
         members.pop("stream", None)
         parse_request(jsonio.encode(members), generates=False)

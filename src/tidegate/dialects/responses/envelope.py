@@ -20,6 +20,8 @@ _ECHOED = frozenset(DEFAULTS) - {
     "background", "service_tier",
 }  # fmt: skip
 """Members of the request that the response repeats."""
+_FILLED = _ECHOED - {"model"}
+"""Those of them that the upstream may have left out."""
 
 _OWNED = frozenset(
     {
@@ -195,7 +197,7 @@ class Envelope:
 def fill_in(answer: PlainResponse, request: "ResponsesRequest", call: Call) -> None:
     """Make the members of an answer without fault what the gateway has to say: as :meth:`Envelope.snapshot` has them."""
     members = request.members
-    for name in members.keys() & _ECHOED:
+    for name in members.keys() & _FILLED:
         told = getattr(answer, name)
         if (told is None or told is DEFAULTS[name]) and (value := members[name]) != jsonio.NULL:
             if name == "tools" and request.left_out:

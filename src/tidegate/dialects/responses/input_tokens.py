@@ -82,7 +82,7 @@ class InputTokensRequest(PromptRequest[InputTokensBody]):
         """Words, calls and schemas by their bytes in JSON; what is base64 by what it stands for. Of earlier thoughts count
         those that `destination` gets again. Raises NotFound and InvalidRequest for what the prompt builds on and is not
         there."""
-        self._refuse_state_we_lack("providers are")
+        self._refuse_state_we_lack(None)
         members = self._whole()
         self.dropped = unknown(members, InputTokensBody.__struct_fields__)
         size = sum(len(members[name]) for name in _COUNTED if not jsonio.is_null(members.get(name, jsonio.EMPTY)))

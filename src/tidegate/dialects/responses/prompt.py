@@ -163,6 +163,11 @@ class PromptRequest(Generic[Asked]):
         return is_remarkable(self._body)
 
     @property
+    def asks_for_state(self) -> bool:
+        """Whether it has something looked up or kept."""
+        return self.references is not None
+
+    @property
     def references(self) -> References | None:
         """What must be looked up before the request can be answered."""
         references = read_references(self.typed)
@@ -237,17 +242,19 @@ class PromptRequest(Generic[Asked]):
     def _fit(self, members: jsonio.Members, destination: Destination) -> tuple[str, ...]:
         """Make the prompt in `members` fit for a provider of this API; the names of what is left out. Raises InvalidRequest
         for what the provider must have and cannot read."""
+        given = self.typed.input
         if destination.gateway_state:
-            self._refuse_state_we_lack(f"provider '{destination.provider}' is")
+            self._refuse_state_we_lack(destination)
             for name in _HISTORY_MEMBERS:
                 members.pop(name, None)
-            if isinstance(self.typed.input, list) and any(item.id is not None for item in self.typed.input):
-                members["input"] = _without_ids(members["input"], self.typed.input)
+            if isinstance(given, list) and any(item.id is not None for item in given):
+                members["input"] = _without_ids(members["input"], given)
+        if not isinstance(given, list):
+            return ()
         left_out: tuple[str, ...] = ()
         if self._has_sealed:
             members["input"], left_out = opened_input(members["input"], self.envelopes, destination, self.compaction_at)
-        given = self.typed.input
-        if isinstance(given, list) and may_be_foreign({item.type for item in given}):
+        if may_be_foreign({item.type for item in given}):
             members["input"], searches, others = own_items(members["input"])
             left_out += ("input[].web_search_call",) if searches else ()
             left_out += tuple(dict.fromkeys(f"input[].{kind.partition(':')[2]}" for kind in others))
@@ -262,9 +269,9 @@ class PromptRequest(Generic[Asked]):
             for item in given
         )
 
-    def _refuse_state_we_lack(self, who_is: str) -> None:
+    def _refuse_state_we_lack(self, destination: Destination | None) -> None:
         """A request must never lose its history in silence: what we do not hold is refused as the API refuses it.
-        `who_is` called without state, in words."""
+        `destination` is called without state; None for one of another dialect."""
         typed = self.typed
         references = self.references if self._history is None else None
         if references is not None and references.previous is not None:

@@ -230,6 +230,11 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
         return members
 
     @property
+    def asks_for_state(self) -> bool:
+        typed = self.typed
+        return typed.store is not False or typed.background is True or self.references is not None
+
+    @property
     def tells_conversation(self) -> bool:
         """The response object names the conversation that it belongs to, for which no upstream's answer has room."""
         return self.typed.conversation is not None and (self.kept is not None or self.resolved)
@@ -279,7 +284,7 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
     def prepared(self, call: Call, destination: Destination) -> Answer:
         """The answer to a request that is only made for others to build on (`generate: false`, protocol §1.9): a response
         without output. No provider is asked. Raises NotFound and InvalidRequest."""
-        self._refuse_state_we_lack(f"provider '{destination.provider}' is")
+        self._refuse_state_we_lack(destination)
         body = Envelope(self, call).snapshot(
             None,
             "completed",
@@ -293,7 +298,7 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
     def canonical(self) -> CanonicalRequest:
         """See :class:`tidegate.dialects.codec.BridgedRequest`."""
         self._refuse_background()
-        self._refuse_state_we_lack("providers of other dialects are")
+        self._refuse_state_we_lack(None)
         asked = canonical_request(self._whole(), self.typed)
         if isinstance(self.typed.input, list) and not self.resolved:
             check_pairs(self.typed.input)  # a provider of this API does so itself
@@ -319,9 +324,12 @@ class ResponsesRequest(PromptRequest[ResponsesBody]):
                 param="background",
             )
 
-    def _refuse_state_we_lack(self, who_is: str) -> None:
-        super()._refuse_state_we_lack(who_is)
+    def _refuse_state_we_lack(self, destination: Destination | None) -> None:
+        super()._refuse_state_we_lack(destination)
         if self.typed.prompt is not None:
+            who_is = (
+                "providers of other dialects are" if destination is None else f"provider '{destination.provider}' is"
+            )
             raise UnsupportedParameter(
                 f"Unsupported parameter: 'prompt' names a template that the provider stores, but {who_is} called "
                 'without state. Set state = "provider" for a provider of Responses to use templates.',

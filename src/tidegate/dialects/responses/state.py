@@ -124,6 +124,8 @@ def is_reference(item: "InputItem") -> bool:
 
 def read_references(typed: "PromptBody") -> References | None:
     """What must be looked up before the request can be answered; None for nearly every request."""
+    if typed.previous_response_id is None and typed.conversation is None and not isinstance(typed.input, list):
+        return None
     items: tuple[str, ...] = ()
     if isinstance(typed.input, list):
         named = (item.id for item in typed.input if item.id is not None and is_reference(item))
@@ -193,6 +195,10 @@ def check_pairs(items: "Iterable[InputItem]") -> None:
         raise InvalidRequest(f"No tool output found for {_words(kind)} {call_id}.", param="input")
 
 
+_SAID = b'{"type":"message","id":"%b","status":"completed","role":"user","content":[{"type":"input_text","text":%b}]}'
+"""What the user says, in the form of :func:`_kept`."""
+
+
 def kept_items(
     given: msgspec.Raw | None,
     typed: "str | list[InputItem] | None",
@@ -204,7 +210,8 @@ def kept_items(
     if typed is None or given is None:
         return []
     if isinstance(typed, str):
-        return [_kept({}, "message", new_id, role="user", content=typed)]
+        fresh = new_id("msg")
+        return [(fresh, _SAID % (fresh.encode("ascii"), jsonio.encode(typed)))]
     kept: list[tuple[str, bytes]] = []
     names = set(taken)
     for item, raw in zip(typed, jsonio.elements(given), strict=True):
