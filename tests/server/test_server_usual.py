@@ -18,7 +18,7 @@ from tests.server.conftest import KEY
 from tests.support.raw import HELLO, chunk, get, post
 from tests.support.running import Running, wait_for
 from tests.support.transport import Client
-from tidegate.access.keys import KeyRing
+from tidegate.access.keys import KEY_HEADERS, KeyRing
 from tidegate.config.load import load
 from tidegate.config.schema import KeyConfig
 from tidegate.config.secret import Secret
@@ -161,6 +161,19 @@ def test_the_same_head_is_parsed_once_whatever_the_length(house: Gateway) -> Non
     assert len(set(reading.ids)) == len(sizes)
 
 
+@pytest.mark.parametrize("name", KEY_HEADERS, ids=lambda name: name.decode())
+def test_a_key_is_known_again_wherever_it_stands(house: Gateway, name: bytes) -> None:
+    """As Anthropic's and Google's SDKs ask."""
+    mine = GOOD.replace(b"Authorization: Bearer", name + b":")
+    wrong = mine.replace(KEY.encode(), OTHER.encode())
+    assert both(house, mine, mine, mine).reader.heads == 1
+    good = [True, True, False]
+    assert [refusal is None for refusal in refusals(both(house, mine, mine, wrong, mine))][:3] == good
+    assert [refusal is None for refusal in refusals(both(house, GOOD, mine, wrong, GOOD))][:3] == good
+    for more in (b"Authorization: Bearer %b\r\n" % KEY.encode(), name + b": %b\r\n" % KEY.encode()):
+        both(house, mine, mine, mine.replace(b"Accept:", more + b"Accept:"), mine)
+
+
 @pytest.mark.parametrize("at", [None, 1, 20], ids=["behind the head", "after a byte", "after twenty"])
 def test_a_body_may_come_in_later_reads(house: Gateway, at: int | None) -> None:
     """The official SDKs of Python send head and body in two writes."""
@@ -242,6 +255,8 @@ OTHERS = {
     "an offer": ask(more=b"Upgrade: h2c\r\n").replace(b"keep-alive", b"upgrade"),
     "an id": ask(more=b"X-Request-Id: mine\r\n"),
     "a key beside": ask(more=b"x-api-key: %b\r\n" % OTHER.encode()),
+    "the key elsewhere": GOOD.replace(b"Authorization: Bearer", b"x-api-key:"),
+    "a wrong key elsewhere": ask(key=OTHER).replace(b"Authorization: Bearer", b"x-goog-api-key:"),
     "wrong key": ask(key=OTHER),
     "shorter key": ask(key=KEY[:-1]),
     "longer key": ask(key=KEY + "0"),

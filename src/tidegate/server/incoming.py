@@ -62,10 +62,11 @@ _UNUSUAL = frozenset(
         b"upgrade",
         b"content-encoding",
         b"expect",
-        *KEY_HEADERS,
     }
 )
 """Headers that decide something and that few requests have: they are looked for all at once."""
+
+_OTHER_KEYS = frozenset(KEY_HEADERS)
 
 _LISTS = frozenset({b"anthropic-beta"})
 """Headers of which every line is passed on."""
@@ -157,8 +158,8 @@ class Judge:
     """Decides what the heads of one connection's requests decide.
 
     The next request of a connection mostly has the target, the host and the key of the last one. Those it remembers,
-    for a request without anything unusual, together with the snapshot that they were judged by; while that snapshot
-    stands, the same bytes have the same answer.
+    for a request without anything unusual, and with its key in `authorization`, together with the snapshot that they were
+    judged by; while that snapshot stands, the same bytes have the same answer.
     """
 
     __slots__ = (
@@ -195,8 +196,9 @@ class Judge:
         usual = _UNUSUAL.isdisjoint(fields)
         incoming.request_id = request_ids.take() if usual else request_id(fields.get(b"x-request-id"))
         settings = self._settings
+        alike = usual and _OTHER_KEYS.isdisjoint(fields)
         if (
-            usual
+            alike
             and incoming.url == self._url
             and incoming.method == b"POST"
             and incoming.version == "1.1"
@@ -209,7 +211,7 @@ class Judge:
             incoming.principal = self._principal
             limit: int = self._limit
         else:
-            limit = self._decide_anew(incoming, fields, usual=usual)
+            limit = self._decide_anew(incoming, fields, alike=alike)
         incoming.body_limit = limit
         length = fields.get(b"content-length")
         if length is not None and int(length) > limit:  # the parser has seen that it is a number of 64 bits
@@ -218,7 +220,7 @@ class Judge:
             _read_expectation(incoming, fields)
         return usual
 
-    def _decide_anew(self, incoming: Incoming, fields: dict[bytes, bytes], *, usual: bool) -> int:
+    def _decide_anew(self, incoming: Incoming, fields: dict[bytes, bytes], *, alike: bool) -> int:
         """Returns the largest body that is taken."""
         snapshot = self._app.gateway.snapshot
         version = incoming.version
@@ -258,7 +260,7 @@ class Judge:
         # Targets are not compared in constant time: one that holds a key is not remembered. Nor is a key that expires: the
         # snapshot may change only some time after that.
         lasts = given is None and incoming.principal.expires_at is None
-        if usual and lasts and version == "1.1" and url == incoming.url:
+        if alike and lasts and version == "1.1" and url == incoming.url:
             self._snapshot = snapshot
             self._url = url
             self._host = host or b""
