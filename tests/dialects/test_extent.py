@@ -11,6 +11,7 @@ from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.wire.errors import InvalidRequest
 
 TEXT = [{"role": "user", "content": "Hi"}]
+SAID = {"max_tokens": 9, "messages": TEXT}
 
 
 def dialect(path: str) -> Any:
@@ -167,6 +168,25 @@ def test_nothing_that_may_cost_more_than_text_is_taken_for_plain(name: str, lett
         ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi", name: "x"}]}]}),
         ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "output_text", "text": "", "annotations": [{"type": name}]}]}]}),
         ("/v1/responses", {"input": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "x", name: {}}]}]}),
+        ("/v1/messages", {**SAID, name: {}}),
+        ("/v1/messages", {**SAID, name: "x"}),
+        ("/v1/messages", {**SAID, "system": [{"type": name, "text": "x"}]}),
+        ("/v1/messages", {**SAID, "system": [{"type": "text", "text": "x", name: {}}]}),
+        ("/v1/messages", {"max_tokens": 9, "messages": [{**said, name: {}}]}),
+        *[
+            ("/v1/messages", {"max_tokens": 9, "messages": [{"role": "user", "content": [block]}]})
+            for block in (
+                {"type": name, name: {}},
+                {"type": "text", "text": "Hi", name: {}},
+                {"type": "text", "text": "Hi", "citations": [{"type": name}]},
+                {"type": "tool_result", "tool_use_id": "t", "content": [{"type": name}]},
+                {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "x", name: {}}]},
+                {"type": "tool_result", "tool_use_id": "t", "content": {name: {}}},
+                {"type": "text", "text": "Hi", "content": [{"type": name}]},
+            )
+        ],
+        ("/v1/messages", {**SAID, "tools": [{"type": name, "name": "f", "input_schema": {}}]}),
+        ("/v1/messages", {**SAID, "tools": [{"name": "f", "input_schema": {}, name: {}}]}),
     ]  # fmt: skip
     for path, body in bodies:
         text = json.dumps({"model": "m", **body})
@@ -217,6 +237,36 @@ def test_nothing_that_may_cost_more_than_text_is_taken_for_plain(name: str, lett
                 ],
             },
         ),
+        ("/v1/messages", {"max_tokens": 9, "messages": TEXT, "system": 'an "image_url"', "metadata": {"user_id": "u"}}),
+        (
+            "/v1/messages",
+            {
+                "max_tokens": 9,
+                "thinking": {"type": "enabled", "budget_tokens": 1024},
+                "system": [{"type": "text", "text": "用户", "cache_control": {"type": "ephemeral"}}],
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "a file"}]},
+                    {
+                        "role": "assistant",
+                        "content": [
+                            {"type": "thinking", "thinking": "x", "signature": "AAAA"},
+                            {"type": "tool_use", "id": "t", "name": "file_search", "input": {"input_file": "mcp"}},
+                        ],
+                    },
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "x"}]},
+                            {"type": "tool_result", "tool_use_id": "t", "content": "x", "is_error": True},
+                            {"type": "tool_result", "tool_use_id": "t"},
+                        ],
+                    },
+                ],
+                "tools": [
+                    {"name": "file_search", "input_schema": {"type": "object", "properties": {"input_file": {}}}}
+                ],
+            },
+        ),
     ],
 )
 def test_text_and_functions_of_the_clients_are_plain(path: str, body: Any) -> None:
@@ -226,9 +276,10 @@ def test_text_and_functions_of_the_clients_are_plain(path: str, body: Any) -> No
 
 
 @pytest.mark.parametrize("name", ["models", "\\u006dodels", "MODEL", "service_tier", "store_more"])
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
 def test_a_member_that_asks_for_more_is_never_plain(path: str, name: str) -> None:
-    asked = '"messages": [{"role": "user", "content": "Hi"}]' if path.endswith("completions") else '"input": "Hi"'
+    said = '"messages": [{"role": "user", "content": "Hi"}]'
+    asked = {"/v1/responses": '"input": "Hi"', "/v1/messages": f'"max_tokens": 9, {said}'}.get(path, said)
     assert dialect(path).parse_plain(f'{{"model": "m", {asked}}}'.encode()) is not None
     assert dialect(path).parse_plain(f'{{"model": "m", {asked}, "{name}": ["a"]}}'.encode()) is None
 
@@ -243,6 +294,7 @@ def test_a_member_that_asks_for_more_is_never_plain(path: str, name: str) -> Non
         ),
         ("/v1/responses", b'{"input": "Hi", "text": {"format": {"type": "json_schema", "name": "x", "schema": {"x": "%b"}}}}'),
         ("/v1/responses", b'{"input": "Hi", "tools": [{"type": "custom", "name": "f", "format": "%b"}]}'),
+        ("/v1/messages", b'{"max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], "tools": [{"name": "f", "input_schema": "%b"}]}'),
     ],
 )  # fmt: skip
 def test_a_body_is_plain_only_if_it_is_utf8_to_the_end_and_not_too_long_to_be_read_twice(

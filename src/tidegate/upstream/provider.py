@@ -6,7 +6,7 @@ Credential and origin are kept together and nowhere else, so that a credential c
 import asyncio
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
 from tidegate import __version__
@@ -30,6 +30,9 @@ HEADS_KEPT = 256
 
 MODEL_KEPT = 256
 """Longest name of a model for which it is."""
+
+RELAYED_KEPT = 512
+"""Most bytes of a client's header fields with which it is."""
 
 MAX_CONNECTIONS = 20_000
 """Most connections to one provider; beyond it requests are refused, not queued."""
@@ -113,6 +116,8 @@ class Upstream:
         """The heads of requests, up to the length of their body, by endpoint and operation, of paths that name no model."""
         self._named: dict[tuple[Endpoint, bool, str, str], list[bytes]] = {}
         """Those of paths that do: as many as may be kept."""
+        self._relaying: dict[tuple[bytes | tuple[bytes, bytes], ...], bytes] = {}
+        """Heads with fields of clients, by the head and the fields."""
 
     def request(
         self,
@@ -131,7 +136,7 @@ class Upstream:
         heads = self._posts.get((endpoint, stream, operation)) or self._posting(endpoint, stream, operation, model)
         head = heads[credential]
         if relayed:
-            head = self._with(head, relayed)
+            head = self._relaying.get((head, *relayed)) or self._with(head, relayed)
         size = len(body)
         if size < JOINED_BYTES:
             return Request(self.pool.host_line, b"%b%d\r\n\r\n%b" % (head, size, body))
@@ -201,8 +206,8 @@ class Upstream:
         accept = "*/*" if endpoint == "speech" else "text/event-stream" if stream else "application/json"
         return [b"%bcontent-length: " % head for head in self._heads("POST", path, accept)]
 
-    def _with(self, head: bytes, relayed: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """`head`, which ends where the length of the body is to stand, with fields of the client."""
+    def _with(self, head: bytes, relayed: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """`head`, which ends where the length of the body is to stand, with fields of the client; kept, within limits."""
         first, host, *lines = head.split(b"\r\n")
         last = lines.pop()
         for name, value in relayed:
@@ -210,7 +215,12 @@ class Upstream:
                 prefix = name + b": "
                 lines = [line for line in lines if not line.startswith(prefix)]
                 lines.append(prefix + value)
-        return b"\r\n".join((first, host, *lines, last))
+        whole = b"\r\n".join((first, host, *lines, last))
+        if sum([len(value) for _, value in relayed]) <= RELAYED_KEPT:
+            if len(self._relaying) >= HEADS_KEPT:
+                self._relaying.clear()  # clients choose what their fields say
+            self._relaying[head, *relayed] = whole
+        return whole
 
     def _heads(self, method: str, path: str, accept: str) -> list[bytes]:
         """The head of a request with each of the credentials, without its last, empty line."""

@@ -3,7 +3,7 @@
 from tidegate.dialects.dialect import Endpoint, NothingPlain
 from tidegate.dialects.messages.counting import CountBody, CountRequest, parse_count
 from tidegate.dialects.messages.failures import error_body, error_type
-from tidegate.dialects.messages.request import MessagesBody, MessagesRequest, parse_request
+from tidegate.dialects.messages.request import MessagesBody, MessagesRequest, parse_plain_request, parse_request
 from tidegate.dialects.messages.upstream import MessagesUpstream
 from tidegate.wire.errors import TidegateError
 
@@ -44,6 +44,9 @@ class MessagesDialect(_Anthropic):
     operation = ""
     estimates = False
     body_type = MessagesBody
+
+    def parse_plain(self, body: bytes) -> MessagesRequest | None:
+        return parse_plain_request(body)
 
     def parse(self, body: bytes) -> MessagesRequest:
         return parse_request(body)

@@ -18,6 +18,7 @@ from tidegate.wire import jsonio
 __all__ = ["open_envelopes"]
 
 _MARK: Final = PREFIX.encode()
+_INDEX: Final = b'"encrypted_index"'
 _OWN_CITATION: Final = re.compile(rb'"encrypted_index"\s*:\s*""')
 """Anthropic's own citations of the web always have an index; those that the encoder makes have none."""
 _ANYBODYS: Final = frozenset({"text", "tool_use", "thinking", "redacted_thinking"})
@@ -50,7 +51,7 @@ def open_envelopes(
     if any(_goes_on_behind_calls(message) for message in messages):
         messages = _with_calls_last(members, messages)
     text = bytes(members["messages"])
-    if _MARK not in text and _OWN_CITATION.search(text) is None:
+    if text.find(_MARK) < 0 and (text.find(_INDEX) < 0 or _OWN_CITATION.search(text) is None):
         return ()
     history = _History(envelopes, destination)
     kept = [

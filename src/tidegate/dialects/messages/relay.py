@@ -1,5 +1,7 @@
 """Answers of a provider that speaks the Messages API too: they go on as they come."""
 
+from typing import Annotated, Literal
+
 import msgspec
 
 from tidegate.dialects.dialect import Answer, Call, Destination, Outcome, estimated_usage
@@ -8,6 +10,7 @@ from tidegate.dialects.messages.decoder import REASONS, raise_error
 from tidegate.dialects.messages.failures import error_frame
 from tidegate.dialects.messages.figures import Figures, as_messages
 from tidegate.dialects.relay import Relay
+from tidegate.dialects.usage import MOST_TOKENS
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, WireError
 from tidegate.wire.events import Usage
@@ -213,6 +216,56 @@ class _Whole(msgspec.Struct):
 
 _whole = jsonio.decoder(_Whole)
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+
+
+class _PlainDetails(msgspec.Struct, gc=False):
+    thinking_tokens: _Count | None = None
+
+
+class _PlainWritten(msgspec.Struct, gc=False):
+    ephemeral_1h_input_tokens: _Count | None = None
+
+
+class _PlainUsage(msgspec.Struct, gc=False):
+    input_tokens: _Count
+    output_tokens: _Count
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
+    output_tokens_details: _PlainDetails | None = None
+    cache_creation: _PlainWritten | None = None
+
+
+class _Plain(msgspec.Struct, gc=False):
+    """A message in which nothing is missing or odd: it decodes as this, which costs a third of looking for faults."""
+
+    type: Literal["message"]
+    content: list[msgspec.Raw]
+    stop_reason: Annotated[str, msgspec.Meta(min_length=1)]
+    usage: _PlainUsage
+    error: None = None
+
+
+_plain = jsonio.decoder(_Plain)
+
+
+def _as_it_came(body: bytes) -> Answer | None:
+    """The answer when it can go on untouched, as nearly every one can; else None."""
+    try:
+        answer = _plain.decode(body)
+    except jsonio.UNREADABLE:
+        return None
+    found = answer.usage
+    read, written = found.cache_read_input_tokens or 0, found.cache_creation_input_tokens or 0
+    given = found.input_tokens + read + written
+    if not given:
+        return None
+    details, kept = found.output_tokens_details, found.cache_creation
+    thoughts = 0 if details is None else details.thinking_tokens or 0
+    hour = 0 if kept is None else min(kept.ephemeral_1h_input_tokens or 0, written)
+    usage = Usage(given, found.output_tokens, read, written, thoughts, cache_write_1h_tokens=hour)
+    return Answer(body, usage, _status(answer.stop_reason))
+
 
 def complete(body: bytes, call: Call, destination: Destination) -> Answer:
     """A whole message, as it came; usage is put in as far as it is missing.
@@ -221,6 +274,9 @@ def complete(body: bytes, call: Call, destination: Destination) -> Answer:
     """
     try:
         jsonio.check_utf8(body)
+        plain = _as_it_came(body)
+        if plain is not None:
+            return plain
         whole = jsonio.decode(body, _whole)
     except (jsonio.InvalidJSON, jsonio.SchemaMismatch) as error:
         raise WireError(f"the provider's answer cannot be read: {error}") from None

@@ -1,5 +1,6 @@
 """The request of `POST /v1/messages`: validation, the body that goes upstream, and the canonical form."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -8,14 +9,14 @@ from msgspec import Meta
 from tidegate.dialects.codec import StreamEncoder
 from tidegate.dialects.dialect import Answer, Call, Destination, Received, refuse_unsupported
 from tidegate.dialects.envelope import Envelopes
-from tidegate.dialects.extent import Extent
+from tidegate.dialects.extent import Extent, is_remarkable, may_name_files
 from tidegate.dialects.leftovers import ENGINE_MEMBERS, Leftovers
 from tidegate.dialects.messages.blocks import Blocks, ContentBlock, InputMessage, Reader, Source
 from tidegate.dialects.messages.encoder import MessagesEncoder, encode_message
 from tidegate.dialects.messages.foreign import open_envelopes
 from tidegate.dialects.messages.relay import MessagesStream, complete
 from tidegate.dialects.messages.shapes import MEMBERS, MESSAGES, TOOLS
-from tidegate.dialects.validation import invalid, missing, parse
+from tidegate.dialects.validation import invalid, missing, parse, parse_plain
 from tidegate.dialects.websearch import CALL
 from tidegate.wire import jsonio
 from tidegate.wire.errors import InvalidRequest
@@ -30,7 +31,7 @@ from tidegate.wire.items import (
     ToolChoice,
 )
 
-__all__ = ["MessagesBody", "MessagesRequest", "PromptBody", "check_prompt", "parse_request"]
+__all__ = ["MessagesBody", "MessagesRequest", "PromptBody", "check_prompt", "parse_plain_request", "parse_request"]
 
 
 class OfferedTool(msgspec.Struct):
@@ -96,11 +97,41 @@ class MessagesBody(PromptBody, kw_only=True):
     service_tier: str | None = None
 
 
+class _PlainText(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["text"]
+    text: str
+    cache_control: jsonio.Members | None = None
+
+
+class _PlainBlock(ContentBlock, forbid_unknown_fields=True):
+    type: Literal["text", "tool_use", "tool_result", "thinking", "redacted_thinking"]
+    source: None = None
+
+
+class _PlainMessage(InputMessage, forbid_unknown_fields=True):
+    content: str | list[_PlainBlock]  # type: ignore[assignment]
+
+
+class _PlainTool(OfferedTool, forbid_unknown_fields=True):
+    type: Literal["custom"] | None = None
+
+
+class _PlainBody(MessagesBody, forbid_unknown_fields=True, kw_only=True):
+    """A body that is text and functions of the client's, and nothing that could cost more: see the one of chat."""
+
+    messages: Annotated[list[_PlainMessage], Meta(min_length=1)]  # type: ignore[assignment]
+    system: str | list[_PlainBlock] | None = None  # type: ignore[assignment]
+    tools: list[_PlainTool] | None = None  # type: ignore[assignment]
+    service_tier: None = None
+
+
 class _RawMessage(msgspec.Struct):
     content: msgspec.Raw
 
 
 _decoder = jsonio.decoder(MessagesBody)
+_plain = jsonio.decoder(_PlainBody)
+_plain_result = jsonio.decoder(str | list[_PlainText] | None)  # type: ignore[arg-type]
 _raw_messages = jsonio.decoder(list[_RawMessage])
 
 _NAMES = {
@@ -149,6 +180,10 @@ class MessagesRequest(Received[MessagesBody]):
     @property
     def end_user(self) -> str | None:
         return None if self.typed.metadata is None else self.typed.metadata.user_id
+
+    @property
+    def is_remarkable(self) -> bool:
+        return may_name_files(self._body) if isinstance(self.typed, _PlainBody) else is_remarkable(self._body)
 
     @property
     def extent(self) -> Extent:
@@ -303,6 +338,31 @@ def _refuse_thread(members: jsonio.Members) -> None:
             code="unsupported_parameter",
             details={"error_code": "thread_unsupported_request"},
         )
+
+
+def parse_plain_request(body: bytes) -> MessagesRequest | None:
+    """See :class:`tidegate.dialects.dialect.Dialect`."""
+    typed = parse_plain(body, _plain)
+    if typed is None or (isinstance(typed.system, list) and _has_more(typed.system)):
+        return None
+    for message in typed.messages:
+        if isinstance(message.content, list) and _has_more(message.content):
+            return None
+    check_prompt(typed)
+    return MessagesRequest(body, typed)
+
+
+def _has_more(blocks: Sequence[ContentBlock]) -> bool:
+    """Whether there is more in the blocks than text where any JSON may stand."""
+    for block in blocks:
+        if block.citations:
+            return True
+        if block.content:
+            try:
+                _plain_result.decode(block.content)
+            except jsonio.UNREADABLE:
+                return True
+    return False
 
 
 def parse_request(body: bytes) -> MessagesRequest:
