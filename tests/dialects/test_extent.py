@@ -7,6 +7,7 @@ import pytest
 
 from tidegate.dialects import extent
 from tidegate.dialects.extent import IMAGE_TOKENS, Extent, is_remarkable, reads, reads_more, surcharge, text_bytes
+from tidegate.dialects.gemini import gemini_at
 from tidegate.gateway.dialects import CLIENT_DIALECTS
 from tidegate.wire.errors import InvalidRequest
 
@@ -273,6 +274,76 @@ def test_text_and_functions_of_the_clients_are_plain(path: str, body: Any) -> No
     request = dialect(path).parse_plain(json.dumps({"model": "m", **body}, ensure_ascii=False).encode())
     assert not request.is_remarkable(True)
     assert request.reads() == 0
+
+
+GOOGLE = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+
+
+def google(body: bytes) -> Any:
+    found = gemini_at(b"/v1beta/models/m:generateContent")
+    assert found is not None
+    return found.parse_plain(body)
+
+
+@pytest.mark.security("SEC-API4-BOUND")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted({*extent._KEYS, *extent._RUN_KEYS, *extent._LISTED, *extent._TYPES, *extent._RUN_TYPES}),
+        "model",
+        "models",
+    ],
+)
+@pytest.mark.parametrize("letters", ["plain", "escaped"])
+def test_nothing_of_googles_that_may_cost_more_than_text_is_taken_for_plain(name: str, letters: str) -> None:
+    said = {"text": "Hi"}
+    answered = {"functionResponse": {"name": "f", "response": {}, "parts": [{name: {}}]}}
+    for body in (
+        {**GOOGLE, name: {}},
+        {**GOOGLE, name: "x"},
+        {**GOOGLE, "generationConfig": {name: {}}},
+        {**GOOGLE, "toolConfig": {name: {}}},
+        {**GOOGLE, "toolConfig": {"functionCallingConfig": {name: {}}}},
+        {**GOOGLE, "tools": [{name: {}}]},
+        {**GOOGLE, "tools": [{"functionDeclarations": [{"name": "f", name: {}}]}]},
+        {**GOOGLE, "systemInstruction": {"parts": [{**said, name: {}}]}},
+        {**GOOGLE, "safetySettings": [{"category": "c", "threshold": "t", name: {}}]},
+        {"contents": [{"parts": [said], name: {}}]},
+        {"contents": [{"parts": [{**said, name: {}}]}]},
+        {"contents": [{"parts": [{name: {}}]}]},
+        {"contents": [{"parts": [{"functionCall": {"name": "f", name: {}}}]}]},
+        {"contents": [{"parts": [answered]}]},
+    ):
+        text = json.dumps(body)
+        if letters == "escaped":
+            text = text.replace(f'"{name}"', f'"\\u{ord(name[0]):04x}{name[1:]}"')
+        assert google(text.encode()) is None, text
+
+
+def test_text_and_functions_for_google_are_plain() -> None:
+    body = {
+        "systemInstruction": {"parts": [{"text": 'an "inlineData"'}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "用户"}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"a_b": 1}}, "thoughtSignature": "AA"}]},
+            {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"is_file": "mcp"}}}]},
+        ],
+        "tools": [{"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT"}}]}],
+        "toolConfig": {"functionCallingConfig": {"mode": "AUTO"}},
+        "generationConfig": {"maxOutputTokens": 9, "thinkingConfig": {"includeThoughts": True}},
+        "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
+    }
+    text = json.dumps(body, ensure_ascii=False).encode()
+    request = google(text)
+    assert not request.is_remarkable
+    assert request.reads() == 0
+    found = gemini_at(b"/v1beta/models/m:generateContent")
+    assert found is not None
+    assert request.canonical() == found.parse(text).canonical()
+    snake = text.replace(b"maxOutputTokens", b"max_output_tokens")
+    assert google(snake) is None
+    assert google(b'{"contents": []}') is None
+    assert google(b'{"contents": {"parts": [{"text": "Hi"}]}}') is None
 
 
 @pytest.mark.parametrize("name", ["models", "\\u006dodels", "MODEL", "service_tier", "store_more"])

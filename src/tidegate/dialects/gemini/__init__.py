@@ -6,7 +6,7 @@ from tidegate.dialects.dialect import Endpoint, NothingPlain
 from tidegate.dialects.gemini.answer import error_body
 from tidegate.dialects.gemini.counting import GeminiCountBody, GeminiCountRequest, parse_count
 from tidegate.dialects.gemini.embeddings import GeminiEmbeddingsRequest, parse_embeddings
-from tidegate.dialects.gemini.request import GeminiRequest, parse_request
+from tidegate.dialects.gemini.request import GeminiRequest, parse_plain_request, parse_request
 from tidegate.dialects.gemini.schema import GeminiBody
 from tidegate.dialects.gemini.upstream import GeminiUpstream
 from tidegate.wire.errors import AmbiguousRequest, TidegateError
@@ -59,6 +59,9 @@ class GeminiAddress(GeminiDialect):
         self._model = model
         self._stream = stream
         self._alt = alt
+
+    def parse_plain(self, body: bytes) -> GeminiRequest | None:
+        return parse_plain_request(body, model=self._model, stream=self._stream, alt=self._alt)
 
     def parse(self, body: bytes, **_: object) -> GeminiRequest:
         return parse_request(body, model=self._model, stream=self._stream, alt=self._alt)

@@ -87,35 +87,37 @@ def read_usage(figures: Figures) -> Usage:
     (protocol §5.3).
     """
     thoughts = _count(figures.thoughts_token_count)
-    given, cached, taken = (
-        _read_shares(one)
-        for one in (figures.prompt_tokens_details, figures.cache_tokens_details, figures.candidates_tokens_details)
-    )
+    audio, images = _media(figures.prompt_tokens_details)
+    cached_audio, cached_images = _media(figures.cache_tokens_details)
+    said_audio, said_images = _media(figures.candidates_tokens_details)
     return Usage(
         input_tokens=_count(figures.prompt_token_count) + _count(figures.tool_use_prompt_token_count),
         output_tokens=_count(figures.candidates_token_count) + thoughts,
         cached_tokens=_count(figures.cached_content_token_count),
         reasoning_tokens=thoughts,
         # What the prompt has of it beside what was read from a cache, which the prompt's details count too.
-        input_audio_tokens=max(0, _share(given, "AUDIO") - _share(cached, "AUDIO")),
-        input_image_tokens=max(0, _share(given, "IMAGE") - _share(cached, "IMAGE")),
-        output_audio_tokens=_share(taken, "AUDIO"),
-        output_image_tokens=_share(taken, "IMAGE"),
+        input_audio_tokens=max(0, audio - cached_audio),
+        input_image_tokens=max(0, images - cached_images),
+        output_audio_tokens=said_audio,
+        output_image_tokens=said_images,
     )
 
 
-def _read_shares(details: msgspec.Raw) -> list[_Share]:
-    """None where they cannot be read: that must not cost the figures."""
+def _media(details: msgspec.Raw) -> tuple[int, int]:
+    """Tokens of audio, and of images. None where the details cannot be read: that must not cost the figures."""
     if not details:
-        return []
+        return 0, 0
     try:
-        return _shares.decode(details)
+        shares = _shares.decode(details)
     except jsonio.UNREADABLE:
-        return []
-
-
-def _share(shares: list[_Share], modality: str) -> int:
-    return sum(_count(one.token_count) for one in shares if one.modality == modality)
+        return 0, 0
+    audio = images = 0
+    for one in shares:
+        if one.modality == "AUDIO":
+            audio += _count(one.token_count)
+        elif one.modality == "IMAGE":
+            images += _count(one.token_count)
+    return audio, images
 
 
 def usage_metadata(usage: Usage) -> msgspec.Raw:

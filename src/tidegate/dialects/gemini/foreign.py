@@ -27,8 +27,8 @@ _text = jsonio.decoder(str)
 
 def without_envelopes(body: bytes, model: str) -> tuple[jsonio.Raw | None, bool]:
     """The `contents` as Google can read them, None where they may go as they came; and whether a signature was left out."""
-    demanded = GeminiModel(model).demands_signatures and b"unction" in body
-    if not demanded and _MARK not in body:
+    demanded = body.find(b"unction") >= 0 and GeminiModel(model).demands_signatures
+    if not demanded and body.find(_MARK) < 0:
         return None, False
     try:
         contents = jsonio.decode(jsonio.members(body).get("contents", jsonio.NULL), _contents)

@@ -3,24 +3,106 @@
 Model and streaming stand in the address, and so does the form of the stream (`alt`).
 """
 
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
 
 from tidegate.dialects.dialect import Answer, Call, Destination, refuse_unsupported
-from tidegate.dialects.extent import Extent, is_remarkable, reads, surcharge
+from tidegate.dialects.extent import Extent, is_remarkable, may_name_files, reads, surcharge
 from tidegate.dialects.gemini.canonical import canonical, check
 from tidegate.dialects.gemini.encoder import GeminiEncoder, encode_answer
 from tidegate.dialects.gemini.foreign import without_envelopes
 from tidegate.dialects.gemini.framing import ArrayFraming, Framing, SseFraming
 from tidegate.dialects.gemini.relay import GeminiRelay, complete_answer
-from tidegate.dialects.gemini.schema import GeminiBody, listed
+from tidegate.dialects.gemini.schema import (
+    Content,
+    FunctionCall,
+    FunctionCallingConfig,
+    FunctionDeclaration,
+    FunctionResponse,
+    GeminiBody,
+    GenerationConfig,
+    Part,
+    ThinkingConfig,
+    Tool,
+    ToolConfig,
+    listed,
+)
 from tidegate.dialects.gemini.spelling import as_written, camel_case, told_as_written
-from tidegate.dialects.validation import invalid, missing, parse
+from tidegate.dialects.validation import invalid, missing, parse, parse_plain
 from tidegate.wire import jsonio
 from tidegate.wire.items import CanonicalRequest, Output
 
-__all__ = ["GeminiRequest", "parse_request"]
+__all__ = ["GeminiRequest", "parse_plain_request", "parse_request"]
+
+
+class _PlainCall(FunctionCall, forbid_unknown_fields=True):
+    pass
+
+
+class _PlainResponse(FunctionResponse, rename="camel", forbid_unknown_fields=True):
+    parts: None = None
+
+
+class _PlainPart(Part, rename="camel", forbid_unknown_fields=True):
+    inline_data: None = None
+    file_data: None = None
+    function_call: _PlainCall | None = None
+    function_response: _PlainResponse | None = None
+
+
+class _PlainContent(Content, forbid_unknown_fields=True):
+    parts: Annotated[list[_PlainPart], Meta(min_length=1)]  # type: ignore[assignment]
+
+
+class _PlainDeclaration(FunctionDeclaration, rename="camel", forbid_unknown_fields=True):
+    pass
+
+
+class _PlainTool(Tool, rename="camel", forbid_unknown_fields=True):
+    function_declarations: list[_PlainDeclaration] | None = None  # type: ignore[assignment]
+
+
+class _PlainCalling(FunctionCallingConfig, rename="camel", forbid_unknown_fields=True):
+    pass
+
+
+class _PlainToolConfig(ToolConfig, rename="camel", forbid_unknown_fields=True):
+    function_calling_config: _PlainCalling | None = None
+
+
+class _PlainThinking(ThinkingConfig, rename="camel", forbid_unknown_fields=True):
+    pass
+
+
+class _PlainConfig(GenerationConfig, rename="camel", forbid_unknown_fields=True):
+    thinking_config: _PlainThinking | None = None
+
+
+class _PlainSafety(msgspec.Struct, forbid_unknown_fields=True):
+    category: str
+    threshold: str
+    method: str | None = None
+
+
+class _PlainBody(GeminiBody, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """A body in camel case that is text and functions of the client's, and nothing that could cost more: see the one of
+    chat. Names in other spellings stand at most where any names may."""
+
+    contents: Annotated[list[_PlainContent], Meta(min_length=1)]  # type: ignore[assignment]
+    system_instruction: _PlainContent | str | None = None
+    tools: list[_PlainTool] | None = None  # type: ignore[assignment]
+    tool_config: _PlainToolConfig | None = None
+    generation_config: _PlainConfig | None = None
+    safety_settings: list[_PlainSafety] | None = None  # type: ignore[assignment]
+    cached_content: None = None
+    service_tier: None = None
+
 
 _decoder = jsonio.decoder(GeminiBody)
+_plain = jsonio.decoder(_PlainBody)
+_ALTS: Final = ("", "json", "sse")
 
 
 _LIMITS: Final = (
@@ -75,6 +157,8 @@ class GeminiRequest:
         return Extent(config.max_output_tokens, config.candidate_count or 1)
 
     def is_remarkable(self, names_files: bool) -> bool:
+        if isinstance(self.typed, _PlainBody):
+            return names_files and may_name_files(self._body)
         return is_remarkable(self._body)
 
     def reads(self) -> int | None:
@@ -85,7 +169,9 @@ class GeminiRequest:
 
     def forward(self, destination: Destination) -> bytes:
         """The body as it came: model and method stand in the address. What sets a limit in both spellings goes on in one."""
-        body = self._camel if any(one in self._body and other in self._body for one, other in _LIMITS) else self._body
+        body = self._body
+        if self._camel is not body and any(one in body and other in body for one, other in _LIMITS):
+            body = self._camel
         members = jsonio.members(body)
         self.dropped = ()
         named = "model" in members
@@ -135,9 +221,18 @@ class GeminiRequest:
         return (config.candidate_count if config is not None else None) or 1
 
 
+def parse_plain_request(body: bytes, *, model: str, stream: bool, alt: str) -> GeminiRequest | None:
+    """See :class:`tidegate.dialects.dialect.Dialect`."""
+    typed = parse_plain(body, _plain) if alt in _ALTS else None
+    if typed is None:
+        return None
+    check(typed)
+    return GeminiRequest(body, body, typed, model, stream=stream, array=alt != "sse")
+
+
 def parse_request(body: bytes, *, model: str, stream: bool, alt: str) -> GeminiRequest:
     """Decode and validate. Raises InvalidRequest."""
-    if alt not in ("", "json", "sse"):
+    if alt not in _ALTS:
         raise invalid("alt", f"{alt[:64]!r} is not offered; expected 'sse' or 'json'.")
     camel = camel_case(body)
     with told_as_written(body, camel):

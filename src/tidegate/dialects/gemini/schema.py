@@ -18,6 +18,7 @@ __all__ = [
     "GenerationConfig",
     "Part",
     "ThinkingConfig",
+    "Tool",
     "ToolConfig",
     "listed",
 ]
