@@ -298,7 +298,7 @@ def google(body: bytes) -> Any:
 def test_nothing_of_googles_that_may_cost_more_than_text_is_taken_for_plain(name: str, letters: str) -> None:
     said = {"text": "Hi"}
     answered = {"functionResponse": {"name": "f", "response": {}, "parts": [{name: {}}]}}
-    for body in (
+    bodies: tuple[dict[str, Any], ...] = (
         {**GOOGLE, name: {}},
         {**GOOGLE, name: "x"},
         {**GOOGLE, "generationConfig": {name: {}}},
@@ -313,7 +313,8 @@ def test_nothing_of_googles_that_may_cost_more_than_text_is_taken_for_plain(name
         {"contents": [{"parts": [{name: {}}]}]},
         {"contents": [{"parts": [{"functionCall": {"name": "f", name: {}}}]}]},
         {"contents": [{"parts": [answered]}]},
-    ):
+    )
+    for body in bodies:
         text = json.dumps(body)
         if letters == "escaped":
             text = text.replace(f'"{name}"', f'"\\u{ord(name[0]):04x}{name[1:]}"')
@@ -337,8 +338,7 @@ def test_text_and_functions_for_google_are_plain() -> None:
     request = google(text)
     assert not request.is_remarkable
     assert request.reads() == 0
-    found = gemini_at(b"/v1beta/models/m:generateContent")
-    assert found is not None
+    found: Any = gemini_at(b"/v1beta/models/m:generateContent")
     assert request.canonical() == found.parse(text).canonical()
     snake = text.replace(b"maxOutputTokens", b"max_output_tokens")
     assert google(snake) is None

@@ -3,6 +3,7 @@
 import asyncio
 import tracemalloc
 
+import msgspec
 import pytest
 
 from tests.storage.stage import HOUR_S, OURS, THEIRS, Place, ending, frames_of, item, new_run, put, run, until
@@ -14,7 +15,8 @@ from tidegate.wire.errors import StorageUnavailable
 SCOPES: tuple[Scope, ...] = ("input", "output", "context")
 
 
-def test_a_run_comes_back_as_it_was_written(place: Place) -> None:
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one batch", "in two"])
+def test_a_run_comes_back_as_it_was_written(place: Place, at_once: bool) -> None:
     async def scenario() -> None:
         async with place.open() as storage:
             new = new_run(
@@ -26,6 +28,8 @@ def test_a_run_comes_back_as_it_was_written(place: Place) -> None:
                 request=b'{"temperature":0.5}',
             )
             made = storage.put_run(new, [item("ask")])
+            if not at_once:
+                await storage.durable(made)
             storage.append_segment(made, 0, 7, frames_of(0, 7))
             done = ending(
                 completed_at=1_790_000_009.5,
@@ -52,6 +56,61 @@ def test_a_run_comes_back_as_it_was_written(place: Place) -> None:
             assert (found.request, found.usage, found.answer) == (new.request, done.usage, done.answer)
             assert (found.error, found.error_code, found.last_sequence) == (b"", "", 7)
             assert found.size == made.size > 100
+
+    run(scenario)
+
+
+def test_a_run_that_has_ended_is_the_same_as_one_that_was_begun_first(place: Place) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            talk = [await storage.create_conversation(OURS, f"conv_{number}", created_at=0.0) for number in (1, 2)]
+            done = ending(completed_at=1_790_000_009.5, answer=b'{"output":[]}', error_code="late")
+            asked, said = [item("ask", "msg_1"), item("more", "msg_2")], [item("answer", "msg_3")]
+            news = [new_run(conversation=one, first_position=3, created_at=7.0, kept_s=None) for one in talk]
+            begun = storage.put_run(news[0], asked)
+            storage.finish_run(begun, done, said, [*asked, *said])
+            ended = storage.put_ended_run(news[1], asked, done, said, [*asked, *said])
+            assert ended.size == begun.size
+            # None of both is ended again, and nothing is added to them.
+            for made in (begun, ended):
+                storage.append_segment(made, 0, 1, frames_of(0, 1))
+                storage.finish_run(made, ending("failed"))
+            one, other = [await storage.get_run(OURS, new.id) for new in news]
+            assert one is not None
+            assert other is not None
+            own = {"ref": begun.ref, "conversation_id": "conv_1"}
+            assert msgspec.structs.replace(other, **own) == one
+            assert (other.status, other.completed_at, other.begun) == ("completed", 1_790_000_009.5, done.answer)
+            pages = [await storage.list_items(OURS, new.id, scope) for new in news for scope in ("input", "output")]
+            assert pages[:2] == pages[2:]
+            assert [page and [(one.id, one.position) for one in page.data] for page in pages[2:]] == [
+                [("msg_2", 4), ("msg_1", 3)],
+                [("msg_3", 5)],
+            ]
+            for number in (1, 2):
+                kept = await storage.list_conversation_items(OURS, f"conv_{number}")
+                assert kept is not None
+                assert [one.id for one in kept.data] == ["msg_3", "msg_2", "msg_1"]
+            assert (await storage.stored(OURS, "app")).runs == 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 33])
+def test_any_number_of_runs_goes_into_one_batch(place: Place, count: int) -> None:
+    async def scenario() -> None:
+        async with place.open() as storage:
+            made = [
+                storage.put_ended_run(new_run(), [item(f"ask {number}")], ending(), [item("a"), item("b")])
+                for number in range(count)
+            ]
+            await storage.durable(made[-1])
+            assert await place.count("runs") == count
+            assert await place.count("items") == 3 * count
+            for number, one in enumerate(made):
+                page = await storage.list_items(OURS, one.new.id, "input")
+                assert page is not None
+                assert f'"ask {number}"'.encode() in page.data[0].content
 
     run(scenario)
 

@@ -11,7 +11,7 @@ from tests.upstream.stage import CANARY, OK, Peer, Provider, Stage, run
 from tidegate.config.schema import ProviderConfig
 from tidegate.config.secret import Secret
 from tidegate.upstream.fetch import fetch
-from tidegate.upstream.provider import HEADS_KEPT, MODEL_KEPT, ProviderUnusable, Upstream
+from tidegate.upstream.provider import HEADS_KEPT, MODEL_KEPT, RELAYED_KEPT, ProviderUnusable, Upstream
 from tidegate.upstream.wheel import Wheel
 from tidegate.wire import errors
 
@@ -291,6 +291,32 @@ def test_a_path_may_name_the_model_and_the_method() -> None:
 def test_a_models_name_cannot_leave_its_place_in_the_path(model: str, target: str) -> None:
     raw = upstream(kind="gemini").request("gemini", b"{}", stream=False, model=model).head.decode()
     assert raw.startswith(f"POST /v1/models/{target}:generateContent HTTP/1.1\r\n")
+
+
+def test_fields_of_clients_stand_in_the_heads_of_their_own_requests_alone() -> None:
+    one = upstream(kind="anthropic", headers={"Anthropic-Beta": Secret("ours")}, credentials=[Secret(CANARY)])
+
+    def head(*relayed: tuple[bytes, bytes]) -> str:
+        return one.request("messages", b"{}", stream=False, relayed=relayed).head.decode()
+
+    for _ in range(2):
+        assert "\r\nanthropic-version: 2023-06-01\r\n" in head()
+        for version in ("2024-01-01", "2025-01-01", "x" * (RELAYED_KEPT + 1)):
+            sent = head((b"anthropic-version", version.encode()), (b"anthropic-beta", b"theirs"))
+            assert f"\r\nanthropic-version: {version}\r\n" in sent
+            assert sent.count("anthropic-version") == 1
+            assert "\r\nanthropic-beta: ours\r\n" in sent
+            assert sent.endswith("\r\ncontent-length: 2\r\n\r\n{}")
+
+
+def test_heads_with_ever_new_fields_are_not_kept_for_ever() -> None:
+    one = upstream(kind="anthropic")
+    for number in range(3 * HEADS_KEPT):
+        one.request("messages", b"{}", stream=False, relayed=[(b"anthropic-beta", b"%d" % number)])
+    one.request("messages", b"{}", stream=False, relayed=[(b"anthropic-beta", b"x" * (RELAYED_KEPT + 1))])
+    kept = vars(one)["_relaying"]
+    assert 0 < len(kept) <= HEADS_KEPT
+    assert all(len(head) < 2 * RELAYED_KEPT for head in kept.values())
 
 
 def test_heads_for_ever_new_models_are_not_kept_for_ever() -> None:

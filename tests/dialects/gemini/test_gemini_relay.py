@@ -201,3 +201,35 @@ def test_nothing_is_raised_whatever_comes(noise: bytes, at: int) -> None:
     stream = relay()
     common.play(stream, [WHOLE[:at] + noise + WHOLE[at:]])
     assert stream.outcome is not None
+
+
+@pytest.mark.parametrize("reason", ["STOP", "MAX_TOKENS"])
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"promptTokenCount": 7, "candidatesTokenCount": 5},
+        {"promptTokenCount": 7},
+        {"promptTokenCount": 0, "candidatesTokenCount": 5},
+        {"promptTokenCount": 7, "toolUsePromptTokenCount": 2, "candidatesTokenCount": 5, "thoughtsTokenCount": 3},
+        {"promptTokenCount": 7, "cachedContentTokenCount": 4, "candidatesTokenCount": 5},
+        {"promptTokenCount": 7, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 7}]},
+        {"promptTokenCount": 7, "promptTokensDetails": [{"modality": "IMAGE", "tokenCount": 6}]},
+        {"promptTokenCount": 2 * 10**9, "candidatesTokenCount": 5},
+    ],
+)
+def test_figures_are_the_same_however_their_numbers_are_written(figures: dict[str, Any], reason: str) -> None:
+    """Some versions of proto JSON write whole numbers as floats, and some leave nothing out."""
+    asked = GeminiDialect().parse(b'{"contents":[{"parts":[{"text":"a"}]}]}', model="tide", stream=False)
+    one = {"content": {"parts": [{"text": "潮"}], "role": "model"}, "finishReason": reason}
+    bodies = [
+        json.dumps({"candidates": [{**one, **more}], "usageMetadata": told}).encode()
+        for more in ({}, {"index": 0}, {"index": None})
+        for told in (
+            figures,
+            {name: float(told) if isinstance(told, int) else told for name, told in figures.items()},
+            {**figures, "thoughtsTokenCount": figures.get("thoughtsTokenCount")},
+        )
+    ]
+    answers = [asked.complete(body, common.call(), deployment()) for body in bodies]
+    assert [answer.body for answer in answers] == bodies
+    assert len({(answer.usage, answer.status) for answer in answers}) == 1

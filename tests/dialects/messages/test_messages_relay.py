@@ -21,7 +21,7 @@ from tests.dialects.messages.streams import (
     start,
     text,
 )
-from tidegate.dialects.dialect import Outcome
+from tidegate.dialects.dialect import Answer, Outcome
 from tidegate.dialects.messages.relay import MessagesStream, complete
 from tidegate.wire.errors import UpstreamBroken, UpstreamFailed, UpstreamTimeout, WireError
 from tidegate.wire.events import Usage
@@ -321,3 +321,36 @@ def test_a_broken_stream_names_the_provider() -> None:
     error = ended(stream).error
     assert isinstance(error, UpstreamBroken)
     assert "'lab'" in error.message
+
+
+@pytest.mark.parametrize("reason", ["end_turn", "max_tokens", "tool_use", "pause_turn", "refusal", "unheard_of"])
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"input_tokens": 7, "output_tokens": 5},
+        {"input_tokens": 7, "output_tokens": 0},
+        {"input_tokens": 0, "output_tokens": 5, "cache_read_input_tokens": 9},
+        {"input_tokens": 1, "output_tokens": 5, "cache_read_input_tokens": 9, "cache_creation_input_tokens": 4},
+        {
+            "input_tokens": 1,
+            "output_tokens": 5,
+            "cache_creation_input_tokens": 4,
+            "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 3},
+            "output_tokens_details": {"thinking_tokens": 2},
+        },
+        {"input_tokens": 1, "output_tokens": 5, "cache_creation": {"ephemeral_1h_input_tokens": 30}},
+    ],
+)
+def test_figures_are_the_same_however_their_numbers_are_written(figures: dict[str, Any], reason: str) -> None:
+    message = {"type": "message", "content": [{"type": "text", "text": "潮"}], "stop_reason": reason}
+    written = [
+        figures,
+        {**figures, "input_tokens": float(figures["input_tokens"])},
+        {**figures, "cache_creation": None},
+    ]
+    bodies = [json.dumps({**message, "usage": usage}).encode() for usage in written]
+    answers = [complete(body, call(), destination()) for body in bodies]
+    assert [answer.body for answer in answers] == bodies
+    assert (answers[0].usage, answers[0].status) == (answers[1].usage, answers[1].status)
+    if "cache_creation" not in figures:
+        assert answers[2] == Answer(bodies[2], answers[0].usage, answers[0].status)
