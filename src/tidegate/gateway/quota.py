@@ -74,7 +74,7 @@ class Quota:
 
     def add(self, tenant: Tenant, key: str, size: int) -> None:
         """So many bytes were stored."""
-        known = self._known.get((tenant, key))
+        known = self._known.get((tenant, key)) if self._limit else None
         if known is not None:
             known.size += size
             known.added += size

@@ -87,12 +87,15 @@ _PAGES: Final = {
 
 def add(groups: Iterable[tuple[Run, int, Sequence[Item], int, bool]], keyring: Keyring) -> Work[None]:
     """Write items of runs: run, tenant's number, items, first position, and whether they are output."""
-    rows = []
+    sealed = keyring.current
+    rows: list[tuple[object, ...]] = []
     for run, tenant, group, first, is_output in groups:
-        box = run.box
+        box, output = run.box if isinstance(run.box, Box) else None, int(is_output)
         for position, item in enumerate(group, first):
-            content = box.seal(item.content, f"item {position}") if isinstance(box, Box) else item.content
-            rows.append((run.number, tenant, position, int(is_output), item.id, keyring.current, content))
+            content = item.content
+            if box is not None:
+                content = box.seal(content, f"item {position}")
+            rows.append((run.number, tenant, position, output, item.id, sealed, content))
     if rows:
         yield from _ADD.rows(rows)
 
