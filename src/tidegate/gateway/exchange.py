@@ -93,7 +93,7 @@ AFFINITY_DIGITS = 4
 
 T = TypeVar("T")
 
-_response_ids = IdSupply(b"resp_", 24)
+_response_ids = IdSupply(b"resp_", 24, dated=True)
 
 
 class Exchange:

@@ -2,6 +2,7 @@
 
 import binascii
 import os
+import time
 import weakref
 
 __all__ = ["IdSupply"]
@@ -11,11 +12,15 @@ BATCH = 64
 
 
 class IdSupply:
-    """Makes ids of a prefix and so many random bytes in hexadecimal, from the system's secure source."""
+    """Makes ids of a prefix and so many bytes in hexadecimal, which are random, from the system's secure source."""
 
-    def __init__(self, prefix: bytes, size: int) -> None:
+    def __init__(self, prefix: bytes, size: int, *, dated: bool = False) -> None:
+        """`dated`: the first four bytes are the time, in seconds since 1970, at which ids were made ready, as in those of
+        OpenAI. A database finds rows by such ids, and what was written together lies together in its index: where all bytes
+        are random, each row changes pages of its own, which costs more than all else of it."""
         self._prefix = prefix
         self._size = size
+        self._dated = dated
         self._ready: list[bytes] = []
         _supplies.add(self)
 
@@ -30,12 +35,15 @@ class IdSupply:
         self._ready.clear()
 
     def _fill(self) -> None:
-        digits = binascii.hexlify(os.urandom(BATCH * self._size), b" ", self._size)
-        self._ready = (self._prefix + digits.replace(b" ", b" " + self._prefix)).split()
+        prefix, size = self._prefix, self._size
+        if self._dated:
+            prefix, size = b"%b%08x" % (prefix, int(time.time()) & 0xFFFFFFFF), size - 4
+        digits = binascii.hexlify(os.urandom(BATCH * size), b" ", size)
+        self._ready = (prefix + digits.replace(b" ", b" " + prefix)).split()
 
 
 def following(fresh: str, previous: str, digits: int) -> str:
-    """`fresh` with the last `digits` of `previous`, if that is an id of the same kind. The rest stays random: 22 bytes."""
+    """`fresh` with the last `digits` of `previous`, if that is an id of the same kind. Of the rest 18 bytes are random."""
     if len(previous) != len(fresh) or not _DIGITS.issuperset(previous[-digits:]):
         return fresh
     return fresh[:-digits] + previous[-digits:]

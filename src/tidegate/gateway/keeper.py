@@ -41,7 +41,7 @@ _REPEATABLE = frozenset({"chat", "completions", "messages", "gemini", "embedding
 """Endpoints, beside Responses, whose streams can be picked up again and whose requests can be repeated: those with
 answers in text."""
 
-_stream_ids = IdSupply(b"strm_", 24)
+_stream_ids = IdSupply(b"strm_", 24, dated=True)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ def new_item_id(prefix: str) -> str:
     """A fresh id for an item, such as `msg_…`."""
     supply = _item_ids.get(prefix)
     if supply is None:
-        supply = _item_ids[prefix] = IdSupply(prefix.encode() + b"_", 24)
+        supply = _item_ids[prefix] = IdSupply(prefix.encode() + b"_", 24, dated=True)
     return supply.take().decode("ascii")
 
 

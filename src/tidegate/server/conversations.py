@@ -26,7 +26,7 @@ from tidegate.wire.errors import NotFound
 
 __all__ = ["Conversations"]
 
-_ids = IdSupply(b"conv_", 24)
+_ids = IdSupply(b"conv_", 24, dated=True)
 
 
 class Conversations:
