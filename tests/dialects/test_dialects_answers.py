@@ -511,6 +511,12 @@ FULL: dict[str, Any] = {
 }  # fmt: skip
 """An answer with every documented member."""
 
+TOLD: dict[str, Any] = {
+    "billing": {"payer": "潮", "n": 1e2}, "moderation": None, "prompt_cache_options": {"mode": "implicit"},
+    "prompt_cache_retention": "24h", "tool_usage": {"web_search": {"num_requests": 0}},
+}  # fmt: skip
+"""Further members that a provider may have."""
+
 ASKED: dict[str, Any] = {
     "instructions": "Be brief.", "max_output_tokens": 50, "temperature": 0.5, "top_p": 0.75, "tool_choice": "none",
     "tools": [{"type": "function", "name": "g"}], "metadata": {"c": "d"}, "user": "u", "truncation": "disabled",
@@ -524,7 +530,9 @@ def test_the_short_way_to_a_response_leads_to_the_same_one(name: str, asked: dic
     """A destination that may hide a cut is looked at closely; for an answer without fault that changes nothing."""
     long_way = destination(cut_reported_as_completed=True)
     absent = {key: value for key, value in FULL.items() if key != name}
-    for content in (FULL, absent, {**FULL, name or "null": None}, {**absent, "billing": {"payer": "潮", "n": 1e2}}):
+    more = [{**absent, one: told} for one, told in TOLD.items()]
+    more += [{**FULL, **TOLD}, {**FULL, **TOLD, "strange": 1}, {**absent, "strange": 1}, {**FULL, "billing": "x"}]
+    for content in (FULL, absent, {**FULL, name or "null": None}, *more):
         short = answer("responses", content, **asked)
         close = answer("responses", content, to=long_way, **asked)
         assert json.loads(short.body) == json.loads(close.body)

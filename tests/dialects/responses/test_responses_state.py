@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.dialects.common import call
+from tests.dialects.common import call, destination
 from tidegate.dialects.responses import ResponsesDialect
 from tidegate.dialects.responses.request import ResponsesRequest
 from tidegate.dialects.responses.state import Kept, References
@@ -184,3 +184,27 @@ def test_an_answer_that_is_kept_says_so_in_every_snapshot() -> None:
     shown = json.loads(kept.response)
     assert (shown["store"], shown["background"], shown["previous_response_id"]) == (True, True, "resp_0")
     assert shown["status"] == "failed"
+
+
+@pytest.mark.parametrize("more", [{}, {"strange": 1}, {"billing": {"payer": "developer"}, "strange": 1}])
+def test_a_whole_answer_is_kept_in_two_parts_that_are_what_was_told(more: dict[str, Any]) -> None:
+    output = [
+        {"type": "reasoning", "id": "rs_1", "summary": []},
+        {"type": "message", "id": "", "role": "assistant", "content": [], "status": "completed"},
+    ]
+    usage = {
+        "input_tokens": 5, "output_tokens": 7, "total_tokens": 12,
+        "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0},
+    }  # fmt: skip
+    body = {"id": "resp_9", "status": "completed", "model": "m", "output": output, "usage": usage, **more}
+    asked = request(input="hi", temperature=0.5)
+    kept = asked.kept = Kept()
+    answer = asked.complete(json.dumps(body).encode(), call(), destination())
+    assert kept.response == answer.body
+    assert kept.apart is not None
+    told, rest = json.loads(answer.body), json.loads(kept.apart.rest)
+    assert list(rest) == list(told)
+    assert told == {**rest, "output": [json.loads(content) for _, content in kept.apart.items]}
+    assert (rest["output"], [name for name, _ in kept.apart.items]) == ([], ["rs_1", ""])
+    asked.encoder(call()).fail(InvalidRequest("no"))
+    assert kept.apart is None  # what is told later is kept in its place

@@ -9,7 +9,7 @@ from tidegate.dialects.envelope import Envelopes
 from tidegate.dialects.responses.ending import ending, finish, is_cut
 from tidegate.dialects.responses.envelope import Envelope, fill_in
 from tidegate.dialects.responses.plain import (
-    DEFAULTS,
+    MEMBERS,
     PlainResponse,
     decode_items,
     decode_response,
@@ -79,7 +79,7 @@ def _as_it_came(body: bytes, request: "ResponsesRequest", call: Call) -> Answer 
             answer = decode_response_alone(body)
         except msgspec.ValidationError:
             answer = decode_response(body)
-            strange = {name: value for name, value in jsonio.members(body).items() if name not in DEFAULTS}
+            strange = {name: value for name, value in jsonio.members(body).items() if name not in MEMBERS}
             others = jsonio.encode(strange)[1:]
         items = decode_items(answer.output)
         found = decode_usage(answer.usage)
@@ -120,6 +120,6 @@ def _as_it_came(body: bytes, request: "ResponsesRequest", call: Call) -> Answer 
 
 
 def _with(answer: PlainResponse, others: bytes) -> bytes:
-    """The object with members beside the documented ones, of which the brace is missing that opens them."""
+    """The object with members beside those, of which the brace is missing that opens them."""
     shown = jsonio.encode(answer)
     return b"%b,%b" % (shown[:-1], others) if others else shown

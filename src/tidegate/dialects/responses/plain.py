@@ -7,7 +7,15 @@ import msgspec
 
 from tidegate.wire import jsonio
 
-__all__ = ["DEFAULTS", "PlainResponse", "decode_items", "decode_response", "decode_response_alone", "decode_usage"]
+__all__ = [
+    "DEFAULTS",
+    "MEMBERS",
+    "PlainResponse",
+    "decode_items",
+    "decode_response",
+    "decode_response_alone",
+    "decode_usage",
+]
 
 _DOCUMENTED: dict[str, Any] = {
     "id": None,
@@ -100,6 +108,7 @@ class _PlainText(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 _Number = int | float
+_Told = jsonio.Members | msgspec.UnsetType | None
 
 
 class PlainResponse(msgspec.Struct, kw_only=True, gc=False):
@@ -142,15 +151,24 @@ class PlainResponse(msgspec.Struct, kw_only=True, gc=False):
     usage: msgspec.Raw
     user: str | None = None
     metadata: jsonio.Members = _default("metadata")
+    # What follows has no default: it is told where the upstream tells it.
+    billing: _Told = msgspec.UNSET
+    moderation: _Told = msgspec.UNSET
+    prompt_cache_options: _Told = msgspec.UNSET
+    prompt_cache_retention: str | msgspec.UnsetType | None = msgspec.UNSET
+    tool_usage: _Told = msgspec.UNSET
 
 
 class _PlainAlone(PlainResponse, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """The same without any member that is not documented."""
+    """The same without any other member."""
+
+
+MEMBERS = frozenset(PlainResponse.__struct_fields__)
 
 
 decode_response = jsonio.decoder(PlainResponse).decode
 decode_response_alone: Callable[[bytes], PlainResponse] = jsonio.decoder(_PlainAlone).decode
-"""For a response that has no member beside the documented ones."""
+"""For a response that has no member beside these."""
 
 decode_items = jsonio.decoder(list[_PlainItem]).decode
 decode_usage = jsonio.decoder(_PlainUsage).decode
