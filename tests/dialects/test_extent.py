@@ -336,7 +336,7 @@ def test_text_and_functions_for_google_are_plain() -> None:
     }
     text = json.dumps(body, ensure_ascii=False).encode()
     request = google(text)
-    assert not request.is_remarkable
+    assert not request.is_remarkable(True)
     assert request.reads() == 0
     found: Any = gemini_at(b"/v1beta/models/m:generateContent")
     assert request.canonical() == found.parse(text).canonical()

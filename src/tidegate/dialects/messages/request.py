@@ -181,9 +181,10 @@ class MessagesRequest(Received[MessagesBody]):
     def end_user(self) -> str | None:
         return None if self.typed.metadata is None else self.typed.metadata.user_id
 
-    @property
-    def is_remarkable(self) -> bool:
-        return may_name_files(self._body) if isinstance(self.typed, _PlainBody) else is_remarkable(self._body)
+    def is_remarkable(self, names_files: bool) -> bool:
+        if isinstance(self.typed, _PlainBody):
+            return names_files and may_name_files(self._body)
+        return is_remarkable(self._body)
 
     @property
     def extent(self) -> Extent:
