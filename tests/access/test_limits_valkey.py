@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -9,14 +10,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from redis.asyncio import ConnectionPool, SSLConnection
 
 from tests.access.clock import FakeClock
 from tests.support.valkey import ValkeyServer
+from tidegate.access.engines import redis_tls, redis_url
 from tidegate.access.limits import Reservation, Used
 from tidegate.access.memory import MemoryLimiter
 from tidegate.access.scopes import Scope
 from tidegate.access.valkey import ValkeyLimiter
 from tidegate.config.limits import Limits, Windows
+from tidegate.config.secret import Secret
 from tidegate.wire.errors import BudgetExhausted, LimitsUnavailable, RateLimited, StorageUnavailable
 
 
@@ -479,3 +483,12 @@ def test_both_engines_decide_alike(server: ValkeyServer) -> None:
         assert outcomes["BudgetExhausted"] > 5
 
     run(main())
+
+
+@pytest.mark.parametrize("address", ["rediss://h:6379/0", "valkeys://h"])
+def test_over_tls_no_version_below_1_2_is_spoken(address: str) -> None:
+    url = redis_url(Secret(address))
+    connection = ConnectionPool.from_url(url, **redis_tls(url)).make_connection()  # type: ignore[no-untyped-call]
+    assert isinstance(connection, SSLConnection)
+    assert connection.ssl_context.get().minimum_version is ssl.TLSVersion.TLSv1_2
+    assert redis_tls("redis://rediss:6379") == {}

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+from tests.support.extras import needs_local_audio
 from tidegate.config import automatic as module
 from tidegate.config.checks import is_loopback
 from tidegate.config.problem import ConfigInvalid
@@ -81,6 +82,7 @@ def test_a_variable_of_a_local_engine_does_not_make_it_appear() -> None:
     assert list(automatic({"VLLM_API_KEY": "k", "LM_API_TOKEN": "k", "OLLAMA_API_KEY": "k"}).providers) == ["sim"]
 
 
+@needs_local_audio
 def test_the_local_audio_engine_is_there_where_its_packages_are() -> None:
     with_it = partial(module.automatic, installed=lambda record: record.kind == "local-audio")
     assert list(with_it({}).providers) == ["local-audio", "sim"]

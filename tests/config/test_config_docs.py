@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
+from tests.support.extras import skip_if_it_needs_absent_packages
 from tidegate.config.jsonschema import json_schema
 from tidegate.config.load import OVERRIDES, load
 from tidegate.config.problem import ConfigInvalid
@@ -82,6 +83,7 @@ def test_every_variable_and_profile_is_documented(language: str) -> None:
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_every_example_loads_and_fits_the_json_schema(text: str) -> None:
+    skip_if_it_needs_absent_packages(text)
     provided = environment(text)
     read = lambda name: "key" if name.endswith(".keys") else "certificate"  # noqa: E731
     config = load(text, "tidegate.toml", provided, read=read)

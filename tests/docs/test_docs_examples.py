@@ -13,6 +13,7 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 from tests.docs.pages import DOCS, LANGUAGES, Block, all_pages, blocks
+from tests.support.extras import skip_if_it_needs_absent_packages
 from tests.support.running import Running
 from tidegate.config.load import load
 
@@ -73,6 +74,7 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
 
 @pytest.mark.parametrize("block", by_place(TOML))
 def test_every_configuration_example_loads(block: Block) -> None:
+    skip_if_it_needs_absent_packages(block.code)
     names = re.findall(r"\$\{(\w+)", block.code)
     environment = {name: "ab" * 32 if name.endswith("SHA256") else KEY + name.lower() for name in names}
     load(block.code, "tidegate.toml", environment, read=lambda _: "text")

@@ -1,5 +1,6 @@
 """What this machine has: the configuration, the folder, the address, limits and packages."""
 
+import contextlib
 import os
 import socket
 import sqlite3
@@ -10,6 +11,7 @@ import pytest
 
 from tests.doctor.stage import told
 from tests.support.canned import Canned, json_answer
+from tests.support.extras import needs_local_audio
 from tests.support.running import Running
 from tidegate.config.load import load, load_file
 from tidegate.config.schema import Config
@@ -89,7 +91,7 @@ def test_open_mode_and_the_address_belong_together(server: str, status: str, wor
 def test_configured_and_managed_keys_protect(tmp_path: Path) -> None:
     keys = '[[keys]]\nname = "app"\nsecret = "0123456789abcdef0123456789abcdef"\n'
     assert "1 configured key;" in told(f'[server]\nport = 0\nhost = "0.0.0.0"\n{SIM}{keys}')("protection").found
-    with sqlite3.connect(tmp_path / "tidegate.db") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "tidegate.db")) as database, database:
         database.execute("CREATE TABLE virtual_keys (id)")
         database.execute("INSERT INTO virtual_keys VALUES (1)")
     database.close()
@@ -221,6 +223,7 @@ def test_a_low_limit_of_open_files(limit: int | None, status: str) -> None:
     assert found.details.get("limit") == limit
 
 
+@needs_local_audio
 def test_the_local_audio_engine_loads() -> None:
     seen = told("[providers.local-audio]\n")
     assert seen("local_audio").status == "ok"

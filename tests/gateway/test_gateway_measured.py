@@ -4,12 +4,13 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-import av
 import pytest
 
 from tests.support.forms import form, noise, open_files, upload
 from tests.support.raw import Raw, Response
 from tests.support.running import Running, wait_for
+
+av = pytest.importorskip("av", reason="the extra local-audio is not installed")
 
 SECRET = "key-0123456789abcdef0123456789ab-{}"
 TOML = f"""

@@ -15,10 +15,14 @@ import uvloop
 from bench.recall import recall
 from tidegate.local_audio import LocalAudio
 
-for module in ("av", "espeakng_loader", "pocketsphinx"):
-    pytest.importorskip(module, reason="the extra local-audio is not installed")
-
 T = TypeVar("T")
+
+
+def pytest_collect_file() -> None:
+    """All of the folder is skipped where a package of the engine is not there."""
+    for module in ("av", "espeakng_loader", "pocketsphinx"):
+        pytest.importorskip(module, reason="the extra local-audio is not installed")
+
 
 SENTENCES = "Until the sun went down. Many people believe."
 """Two utterances that the recogniser knows well, short because it is slow on a busy machine."""

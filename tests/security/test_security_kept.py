@@ -2,6 +2,7 @@
 moment as another."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
@@ -75,7 +76,7 @@ def test_a_stolen_database_opens_nothing(gateway: Running, folder: Path, tmp_pat
         assert text[20:63].encode() not in kept, "the secret part"
         for plain in (hashlib.sha256, hashlib.sha512, hashlib.sha1, hashlib.md5):
             assert plain(text.encode()).digest() not in kept, "a digest that anybody can compute"
-    with sqlite3.connect(folder / "tidegate.db") as database:
+    with contextlib.closing(sqlite3.connect(folder / "tidegate.db")) as database, database:
         digests = [bytes(row[0]) for row in database.execute("SELECT digest FROM key_texts")]
     database.close()
     assert len(digests) >= 2
@@ -101,7 +102,7 @@ def test_the_audit_log_reads_the_same_whatever_is_tried(gateway: Running, folder
         assert ask(gateway, method, "/admin/v1/audit", admin_key(gateway), {}).status == 405
         assert ask(gateway, method, f"/admin/v1/audit/{before['data'][0]['id']}", admin_key(gateway), {}).status == 404
     others = """number, at, 'nobody', actor_name, action, target, "before", "after", request_id FROM audit"""
-    with sqlite3.connect(folder / "tidegate.db", timeout=5) as database:
+    with contextlib.closing(sqlite3.connect(folder / "tidegate.db", timeout=5)) as database, database:
         for statement in (
             "UPDATE audit SET actor = 'nobody'",
             "DELETE FROM audit",

@@ -1,5 +1,6 @@
 """A journal of which the database has lost a part: whoever reads it is told, and takes nothing for the whole."""
 
+import contextlib
 import json
 import sqlite3
 from pathlib import Path
@@ -24,7 +25,7 @@ def stream(url: str, path: str, body: dict[str, object]) -> tuple[str, bytes]:
 
 def lose(data: Path, name: str, which: str) -> int:
     """Remove one segment; the place where it began."""
-    with sqlite3.connect(data / "tidegate.db", timeout=5) as database:
+    with contextlib.closing(sqlite3.connect(data / "tidegate.db", timeout=5)) as database, database:
         rows = database.execute(
             "SELECT s.number, s.first FROM segments s JOIN runs r ON r.number = s.run WHERE r.id = ? ORDER BY s.first",
             (name,),

@@ -1,6 +1,7 @@
 """`Idempotency-Key`: what is sent twice runs once."""
 
 import asyncio
+import contextlib
 import secrets
 import sqlite3
 import threading
@@ -382,7 +383,7 @@ def test_a_stream_can_be_had_again_as_long_as_its_key_holds(
     body = {"model": "lab/demo?gap=1", "stream": True, **BODIES[path]}
     with Api(keeping) as api:
         first = api.post(path, body, headers=key)
-        with sqlite3.connect(data / "tidegate.db", timeout=5) as database:
+        with contextlib.closing(sqlite3.connect(data / "tidegate.db", timeout=5)) as database, database:
             for table in ("runs", "idempotency"):
                 database.execute(f"UPDATE {table} SET expires_at = expires_at - 82800")
 
@@ -413,7 +414,7 @@ def test_nothing_of_an_answer_is_kept_longer_than_anything_is(
         await storage.close()
 
     def pass_minutes(minutes: int) -> None:
-        with sqlite3.connect(tmp_path / "tidegate.db", timeout=5) as database:
+        with contextlib.closing(sqlite3.connect(tmp_path / "tidegate.db", timeout=5)) as database, database:
             for table in ("runs", "idempotency"):
                 database.execute(f"UPDATE {table} SET expires_at = expires_at - {60 * minutes}")
         asyncio.run(sweep())
@@ -426,7 +427,7 @@ def test_nothing_of_an_answer_is_kept_longer_than_anything_is(
         assert again.headers.get("tidegate-repeated") == "true"
         assert again.content == first.content
         pass_minutes(11)
-        with sqlite3.connect(tmp_path / "tidegate.db", timeout=5) as database:
+        with contextlib.closing(sqlite3.connect(tmp_path / "tidegate.db", timeout=5)) as database, database:
             for table in ("runs", "items", "segments", "idempotency"):
                 assert database.execute(f"SELECT * FROM {table}").fetchall() == [], table
         assert "tidegate-repeated" not in api.post(path, body, headers=key).headers

@@ -1,6 +1,7 @@
 """A response whose gateway died: what is left of it is read from its journal once."""
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -75,7 +76,7 @@ async def cut_off(folder: Path, keys: list[str]) -> None:
 
 
 def change(folder: Path, statement: str) -> None:
-    with sqlite3.connect(folder / "tidegate.db") as database:
+    with contextlib.closing(sqlite3.connect(folder / "tidegate.db")) as database, database:
         database.execute(statement)
 
 

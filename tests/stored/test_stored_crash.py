@@ -143,7 +143,7 @@ def check_events(events: list[dict[str, Any]]) -> None:
 
 
 def check_database(path: Path) -> None:
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     database.close()
 

@@ -1,5 +1,6 @@
 """Responses that are kept: created, retrieved, picked up again, continued and deleted with the official SDK."""
 
+import contextlib
 import json
 import sqlite3
 import time
@@ -433,7 +434,7 @@ def test_a_stream_that_is_deleted_is_gone(api: Api, data: Path) -> None:
     assert deleted.json() == {"id": name, "object": "stream", "deleted": True}
     for method in ("GET", "DELETE"):
         assert api.http.request(method, f"/v1/streams/{name}").status_code == 404
-    with sqlite3.connect(data / "tidegate.db") as database:
+    with contextlib.closing(sqlite3.connect(data / "tidegate.db")) as database, database:
         assert database.execute("SELECT count(*) FROM doomed").fetchone() == (0,)
         orphans = "SELECT count(*) FROM segments WHERE run NOT IN (SELECT number FROM runs)"
         assert database.execute(orphans).fetchone() == (0,)

@@ -42,9 +42,9 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "byte order mark": (b"\xef\xbb\xbf{}", "invalid character at line 1, column 1 (byte 0)"),
     "UTF-16": ('{"a": 1}'.encode("utf-16-le"), "object keys must be strings at line 1, column 2 (byte 1)"),
     "half a pair": (b'{"a": "\\ud83c"}', "half of a surrogate pair at line 1, column 8 (byte 7)"),
-    "depth": (b"[" * 100_000, "the text is nested too deeply"),
-    "depth in an object": (b'{"a":' * 100_000, "the text is nested too deeply"),
-    "depth, closed": (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "the text is nested too deeply"),
+    "depth": (b"[" * 2_000_000, "the text is nested too deeply"),
+    "depth in an object": (b'{"a":' * 2_000_000, "the text is nested too deeply"),
+    "depth, closed": (b'{"a":' + b"[" * 2_000_000 + b"]" * 2_000_000 + b"}", "the text is nested too deeply"),
 }
 
 

@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
+from tidegate.access.engines import redis_tls
 from tidegate.access.limits import (
     COST,
     HELD_RETRY_S,
@@ -309,6 +310,7 @@ class ValkeyLimiter:
             timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
+            **redis_tls(url),
         )
         self._redis = Redis.from_pool(pool)
         self._prefix = prefix

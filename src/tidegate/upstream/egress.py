@@ -57,6 +57,7 @@ def _system_context() -> ssl.SSLContext:
 
 def _new_context(ca_bundle: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_bundle)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # else it is what the machine's OpenSSL was set to, or nothing
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -7,12 +7,13 @@ import struct
 import wave
 from typing import Any
 
-import av
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.dialects.transcription.duration import longest
+
+av = pytest.importorskip("av", reason="the extra local-audio is not installed")
 
 RATE = 16000
 

@@ -237,6 +237,7 @@ class ProviderExamination:
 
     async def _unverified(self) -> x509.Certificate | None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # as the gateway's own connections
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE  # only to read what it shows
         _, host, _ = self._upstream.origin

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Final
 from urllib.parse import urlsplit
 
-from tidegate.access.engines import redis_url
+from tidegate.access.engines import redis_tls, redis_url
 from tidegate.config.schema import Config
 from tidegate.server.doctor.finding import Verdict, bad, fine, skipped, warning
 from tidegate.server.doctor.world import World
@@ -38,7 +38,11 @@ async def check_valkey(config: Config, world: World, timeout_s: float) -> Verdic
         "requests with limits get a 503" if settings.when_unavailable == "refuse" else "each gateway counts for itself"
     )
     client = Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        **redis_tls(url),
     )
     try:
         if host:  # first by a lookup that can be left behind, which the driver's cannot
