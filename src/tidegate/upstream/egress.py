@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import itertools
+import math
 import os
 import re
 import socket
@@ -20,6 +21,9 @@ __all__ = ["Resolver", "Route", "connect_socket", "system_resolver", "tls_contex
 
 ATTEMPT_DELAY_S = 0.25
 """RFC 8305 §5: how long one address may try before the next one is started beside it."""
+
+SESSION_S = 60.0
+"""At least so long one TLS session is taken up again before another is kept."""
 
 _TUNNEL_LIMIT = 16 * 1024
 _TUNNEL_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |$)")
@@ -65,7 +69,18 @@ def _new_context(ca_bundle: str | None) -> ssl.SSLContext:
 class Route:
     """The way to one origin. `connect` is what a pool calls for a new connection."""
 
-    __slots__ = ("_context", "_host", "_lookup", "_loop", "_port", "_proxy", "_proxy_context", "_resolver", "_session")
+    __slots__ = (
+        "_context",
+        "_host",
+        "_lookup",
+        "_loop",
+        "_port",
+        "_proxy",
+        "_proxy_context",
+        "_resolver",
+        "_session",
+        "_session_due",
+    )
 
     def __init__(
         self,
@@ -77,8 +92,10 @@ class Route:
         proxy: Proxy | None = None,
         proxy_context: ssl.SSLContext | None = None,
         resolver: Resolver | None = None,
+        once: bool = False,
     ) -> None:
-        """`context` is for TLS with the origin, `proxy_context` for TLS with the proxy."""
+        """`context` is for TLS with the origin, `proxy_context` for TLS with the proxy. `once`: no connection will follow the
+        first, so that its TLS session is of no use."""
         self._loop = loop
         self._host = host
         self._port = port
@@ -88,7 +105,9 @@ class Route:
         self._resolver = resolver or system_resolver(loop)
         self._lookup: asyncio.Future[list[tuple[Any, ...]]] | None = None
         self._session: ssl.SSLSession | None = None
-        """The last that the origin has offered to take up again, which saves a round and the certificates."""
+        """One that the origin has offered to take up again, which saves a round and the certificates."""
+        self._session_due = math.inf if once else 0.0
+        """When another may be taken, by the loop's clock."""
 
     async def connect(self, make: Callable[[], Connection]) -> Connection:
         """A ready connection. Raises ProviderError."""
@@ -115,8 +134,15 @@ class Route:
     def _secure(self, context: ssl.SSLContext, protocol: asyncio.Protocol) -> Tls:
         return Tls(self._loop, context, self._host, protocol, session=self._session, keep=self._keep)
 
-    def _keep(self, session: ssl.SSLSession) -> None:
-        self._session = session
+    def _keep(self, tls: ssl.SSLObject) -> None:
+        """Take the connection's session, unless it goes on with the kept one, or one was taken a moment ago: before Python 3.13
+        each look at `session` loses 5 KB for good, a copy that nobody frees."""
+        if tls.session_reused or self._loop.time() < self._session_due:
+            return
+        session = tls.session
+        if session is not None:
+            self._session = session
+            self._session_due = self._loop.time() + SESSION_S
 
     def _secure_proxy(self, proxy: Proxy, protocol: asyncio.Protocol) -> Tls | None:
         context = self._proxy_context

@@ -157,7 +157,7 @@ class MediaFetcher:
 
     def _pool(self, scheme: str, host: str, port: int, authority: str) -> Pool:
         context = tls_context(None) if scheme == "https" else None
-        route = Route(self._loop, host=host, port=port, context=context, resolver=self._checked)
+        route = Route(self._loop, host=host, port=port, context=context, resolver=self._checked, once=True)
         return Pool(_NAME, route.connect, self._wheel, self._loop, authority=authority, limit=1)
 
     async def _checked(self, host: str, port: int) -> list[tuple[Any, ...]]:

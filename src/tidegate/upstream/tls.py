@@ -47,10 +47,10 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         inner: asyncio.Protocol,
         *,
         session: ssl.SSLSession | None = None,
-        keep: Callable[[ssl.SSLSession], None] | None = None,
+        keep: Callable[[ssl.SSLObject], None] | None = None,
     ) -> None:
-        """`inner` hears of its connection when the handshake is done. `session` is one that `keep` was given by an earlier
-        connection to the same host with the same context."""
+        """`inner` hears of its connection when the handshake is done. `session` is one of an earlier connection to the same
+        host with the same context. `keep` is called once, when this connection's own can be asked for."""
         self._loop = loop
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host, session=session)
@@ -80,8 +80,8 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         if self._outgoing.pending:
             self._flush()  # an answer to what TLS itself has been told
         if said:
-            if self._keep is not None and (session := self._tls.session) is not None:
-                self._keep(session)  # with the first bytes at the latest, which follow its ticket
+            if self._keep is not None:
+                self._keep(self._tls)  # the session's ticket comes before the first bytes
                 self._keep = None
             self._inner.data_received(said)
         if self._error is not None:
