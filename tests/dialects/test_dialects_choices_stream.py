@@ -593,3 +593,71 @@ def test_a_choice_that_stands_twice_in_a_chunk_breaks_nothing() -> None:
     (first, second) = events(out)[0]["choices"]
     places = [call["index"] for called in (first, second) for call in called["delta"]["tool_calls"]]
     assert places == [0, 0, 0]
+
+
+# -- what follows a chunk of text ---------------------------------------------------------------------------------------
+
+ODD_HEADS = ("id", "object", "created", "model")
+AFTER_TEXT: dict[str, bytes] = {
+    "text": said("chat", " more"),
+    "other letters": said("chat", "潮汐"),
+    "no text": said("chat", ""),
+    "nothing": said("chat"),
+    "an ending": said("chat", reason="stop"),
+    "text and an ending": said("chat", "end", reason="length"),
+    "an unknown ending": said("chat", reason="abort"),
+    "a filter": said("chat", reason="content_filter"),
+    "usage": frame(chunk("chat", usage=USAGE)),
+    "usage beside text": said("chat", "x", usage=USAGE),
+    "null usage": said("chat", "x", usage=None),
+    "an error": said("chat", "x", error={"message": "no"}),
+    "an empty error": said("chat", "x", error={}),
+    "an error alone": frame({"error": {"message": "no", "code": 500}}),
+    "another choice": said("chat", "x", index=1),
+    "two choices": frame(chunk("chat", choice("chat", "x"), choice("chat", "y", index=1))),
+    "no choices": frame(chunk("chat")),
+    "a call": frame(
+        chunk("chat", {"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}})
+    ),
+    "text and a call": frame(
+        chunk("chat", {"index": 0, "delta": {"content": "x", "tool_calls": [{"id": "c", "function": {"name": "f"}}]}})
+    ),
+    "a thought": frame(chunk("chat", {"index": 0, "delta": {"content": "x", "reasoning_content": "hm"}})),
+    "a refusal": frame(chunk("chat", {"index": 0, "delta": {"refusal": "no"}})),
+    **{
+        f"{name} beside an empty text": frame(
+            chunk("chat", {"index": 0, "delta": {"content": "", name: "a while longer"}})
+        )
+        for name in ("reasoning_content", "reasoning", "refusal")
+    },
+    "the choice twice": frame(chunk("chat", choice("chat", "a while"), choice("chat", " longer than that"))),
+    "text of a completion": frame(chunk("chat", {"index": 0, "text": "x"})),
+    "no index": frame(chunk("chat", {"delta": {"content": "x"}})),
+    "a wrong type": said("chat", "x", created="now"),
+    "no JSON": b"data: {\n\n",
+    "the end": DONE,
+    "a comment": b": ping\n\n",
+    **{
+        f"no {name}": frame({k: v for k, v in chunk("chat", choice("chat", "x")).items() if k != name})
+        for name in ODD_HEADS
+    },
+}
+
+
+@pytest.mark.parametrize("then", AFTER_TEXT.values(), ids=AFTER_TEXT)
+@pytest.mark.parametrize("loose", [False, True])
+def test_a_chunk_is_taken_for_what_it_is_after_text_as_after_anything_else(then: bytes, loose: bool) -> None:
+    to = destination(quirks=Quirks(loose_chunks=True)) if loose else None
+    after_text, after_nothing = stream("chat", to), stream("chat", to)
+    for one in (after_text, after_nothing):
+        one.feed(said("chat", "four"))
+    after_nothing.feed(said("chat"))  # a chunk that says nothing
+    for frames_of_one_read in (then, then + said("chat", "x"), said("chat", "z", reason="stop") + DONE):
+        assert after_text.feed(frames_of_one_read) == after_nothing.feed(frames_of_one_read)
+        assert after_text.usage() == after_nothing.usage()
+        assert after_text.outcome == after_nothing.outcome or (
+            after_text.outcome is not None
+            and after_nothing.outcome is not None
+            and (after_text.outcome.status, str(after_text.outcome.error))
+            == (after_nothing.outcome.status, str(after_nothing.outcome.error))
+        )

@@ -1,6 +1,6 @@
 """A chunk of a stream of choices, as far as a relay asks for it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -8,7 +8,17 @@ from tidegate.dialects.usage import UsageObject, read_usage_object
 from tidegate.wire import jsonio
 from tidegate.wire.errors import WireError
 
-__all__ = ["CHOICE_LIMIT", "Choice", "Chunk", "Kind", "ToolCall", "decode_chunk", "members_of", "read_loosely"]
+__all__ = [
+    "CHOICE_LIMIT",
+    "Choice",
+    "Chunk",
+    "Kind",
+    "ToolCall",
+    "decode_chunk",
+    "decode_text",
+    "members_of",
+    "read_loosely",
+]
 
 Kind = Literal["chat.completion.chunk", "text_completion"]
 """The `object` of a chunk."""
@@ -58,6 +68,36 @@ class Chunk(msgspec.Struct, gc=False):
 
 decode_chunk = jsonio.decoder(Chunk).decode
 """The common case. Raises as msgspec does: what it cannot read goes to :func:`read_loosely`."""
+
+
+class _TextDelta(msgspec.Struct, gc=False):
+    content: str
+    reasoning_content: None = None
+    reasoning: None = None
+    refusal: None = None
+    tool_calls: None = None
+
+
+class _TextChoice(msgspec.Struct, gc=False):
+    index: Literal[0]
+    delta: _TextDelta
+    finish_reason: None = None
+
+
+class _TextChunk(msgspec.Struct, gc=False):
+    """A whole chunk that goes on with the text of the only choice, and says nothing else that a relay asks for."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: Annotated[list[_TextChoice], msgspec.Meta(min_length=1, max_length=1)]
+    usage: None = None
+    error: None = None
+
+
+decode_text = jsonio.decoder(_TextChunk).decode
+"""Nearly every chunk. Raises as msgspec does for those that say more, or less."""
 
 _usage_object = jsonio.decoder(UsageObject)
 

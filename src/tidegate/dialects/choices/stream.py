@@ -10,6 +10,7 @@ from tidegate.dialects.choices.chunk import (
     Kind,
     ToolCall,
     decode_chunk,
+    decode_text,
     members_of,
     read_loosely,
 )
@@ -42,6 +43,7 @@ class ChoicesStream(Relay):
         "_places",
         "_seen",
         "_status",
+        "_text_follows",
         "_usage",
         "_usage_sent",
         "_wants_usage",
@@ -66,6 +68,8 @@ class ChoicesStream(Relay):
         """Of the present chunk, by the number of the choice in it, where the provider's are wrong."""
         self._usage: Usage | None = None
         self._usage_sent = False
+        self._text_follows = False
+        """The last chunk was one of text, so that the next is likely to be one too."""
         self._last = b"{}"
         self._head: jsonio.Members | None = None
 
@@ -93,6 +97,15 @@ class ChoicesStream(Relay):
         if self.outcome is not None:
             return b""
         data = frame.data
+        if self._text_follows:
+            try:
+                said = decode_text(data).choices[0].delta.content
+            except jsonio.UNREADABLE:
+                self._text_follows = False
+            else:
+                self._delta_bytes += len(said) if said.isascii() else len(said.encode())
+                self._last = data
+                return frame.raw
         if not data:
             return frame.raw if self.committed else b""
         if data == b"[DONE]":
@@ -162,6 +175,8 @@ class ChoicesStream(Relay):
         if odd or self._loose:
             data = self._mended(data)
             raw = sse.encode(data)
+        elif len(choices) == 1 and choices[0].index == 0 and choices[0].delta is not None:
+            self._text_follows = bool(choices[0].delta.content)
         self._last = data
         self.committed = True
         return raw
