@@ -1,6 +1,7 @@
 """The Responses stream: recorded and hand-made streams of upstreams in, the official grammar out."""
 
 import json
+import re
 from typing import Any
 
 import openai
@@ -847,3 +848,61 @@ def test_frames_of_ours_that_a_broken_frame_would_have_brought_take_no_numbers(l
         subject = stream(to=to)
         assert events(play(subject, reads))[0]["type"] == "response.created"
         check(play(stream(to=to), reads))
+
+
+# -- what follows a delta ------------------------------------------------------------------------------------------------
+
+
+def named(event: dict[str, Any], line: str = "") -> bytes:
+    return b"event: %b\ndata: %b\n\n" % ((line or event["type"]).encode(), json.dumps(event).encode())
+
+
+AFTER_A_DELTA: dict[str, Any] = {
+    "the next": lambda n: named({**delta("more"), "sequence_number": n}),
+    "the next but one": lambda n: named({**delta("more"), "sequence_number": n + 1}),
+    "one again": lambda n: named({**delta("more"), "sequence_number": 0}),
+    "without a number": lambda n: named(delta("more")),
+    "without a line": lambda n: frame({**delta("more"), "sequence_number": n}),
+    "under another name": lambda n: named({**delta("more"), "sequence_number": n}, "response.refusal.delta"),
+    "without a type": lambda n: named({**WHERE, "delta": "x", "sequence_number": n}, "response.output_text.delta"),
+    "without text": lambda n: named({"type": "response.output_text.delta", **WHERE, "sequence_number": n}),
+    "of another item": lambda n: named({**delta("more"), "output_index": 1, "sequence_number": n}),
+    "a refusal": lambda n: named({**delta("no"), "type": "response.refusal.delta", "sequence_number": n}),
+    "a call": lambda n: named({**delta("{}"), "type": "response.function_call_arguments.delta", "sequence_number": n}),
+    "an unknown event": lambda n: named({**WHERE, "type": "response.odd", "sequence_number": n}),
+    "an error and more": lambda n: (
+        named({"type": "error", "code": "x", "message": "no", "sequence_number": n})
+        + named({**delta("more"), "sequence_number": n})
+    ),
+    "a comment": lambda n: b": ping\n\n",
+    "no JSON": lambda n: b"event: response.output_text.delta\ndata: {\n\n",
+}
+
+
+@pytest.mark.parametrize("then", AFTER_A_DELTA.values(), ids=AFTER_A_DELTA)
+@pytest.mark.parametrize("profile", ["openai", "openresponses", "kkiai"])
+def test_an_event_is_taken_for_what_it_is_after_a_delta_as_after_anything_else(then: Any, profile: str) -> None:
+    first, later = stream(profile), stream(profile)
+    opening = b"".join(named({**event, "sequence_number": n}) for n, event in enumerate(OPEN))
+    n = len(OPEN)
+    first.feed(opening)
+    later.feed(opening)
+    later.feed(named({**delta("four"), "sequence_number": n}))
+    follows = lambda n: named({**delta("z"), "sequence_number": n})  # noqa: E731
+    for at, frames_of_one_read in enumerate((then, follows)):
+        told = []
+        for one, shift in ((first, 0), (later, 1)):
+            out = one.feed(frames_of_one_read(n + at + shift))
+            number = lambda found, shift=shift: b"%b%d" % (found[1], int(found[2]) - shift)  # noqa: E731
+            told.append(re.sub(rb'("sequence_number": ?)(\d+)', number, out))
+        assert told[0] == told[1]
+        ended_as = [one.outcome and (one.outcome.status, str(one.outcome.error)) for one in (first, later)]
+        assert ended_as[0] == ended_as[1]
+
+
+def test_a_first_event_that_says_nothing_of_what_it_is_is_no_delta() -> None:
+    subject = stream()
+    out = play(subject, [b'data: {"delta":"x","sequence_number":0}\n\n'])
+    assert b'"delta":"x"' not in out
+    assert subject.outcome is not None
+    assert subject.outcome.status == "failed"

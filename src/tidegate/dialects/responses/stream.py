@@ -64,6 +64,8 @@ class ResponsesStream(Events):
         "_destination",
         "_envelope",
         "_envelopes",
+        "_flow",
+        "_flow_line",
         "_held",
         "_items",
         "_passing",
@@ -89,6 +91,9 @@ class ResponsesStream(Events):
         """0: nothing sent, 1: created sent, 2: in_progress sent."""
         self._sequence = 0
         self._untouched = True
+        self._flow: str | None = None
+        """The type of the last delta that went on as it came, and `_flow_line` its event line: the next is likely another."""
+        self._flow_line = b""
         self._rewrite_all = call.profile.reasoning_names or call.profile.strict_nulls
         self._delta_bytes = 0
         self._items = HeldItems()
@@ -249,6 +254,14 @@ class ResponsesStream(Events):
                 return b""
             event = self._read_loosely(data)
         kind = event.type
+        if kind == self._flow and frame.event == self._flow_line and event.sequence_number == self._sequence:
+            delta = event.delta
+            if delta is not None and self._untouched and self._problem is None:
+                piece = delta.encode()
+                self._delta_bytes += len(piece)
+                self._items.said(kind, event.output_index, piece)
+                self._sequence += 1
+                return frame.raw
         if not kind:
             kind = frame.event.decode("utf-8", "replace")
             self._untouched = False
@@ -291,7 +304,12 @@ class ResponsesStream(Events):
         else:
             self._check(frame.data)
         if self._untouched and event.sequence_number == sequence and frame.event == kind.encode():
-            out = sse.encode(frame.data) if self._call.profile.responses_data_only else frame.raw
+            if self._call.profile.responses_data_only:
+                out = sse.encode(frame.data)
+            else:
+                out = frame.raw
+                if delta is not None and self._repair is None:
+                    self._flow, self._flow_line = kind, frame.event
         elif frame.event == b"error":
             return begin + self._on_error(kind, event, frame)
         else:
