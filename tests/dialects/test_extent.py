@@ -346,6 +346,15 @@ def test_text_and_functions_for_google_are_plain() -> None:
     assert google(b'{"contents": {"parts": [{"text": "Hi"}]}}') is None
 
 
+@pytest.mark.security("SEC-API4-BOUND")
+@pytest.mark.parametrize("name", ["mode", "\\u006dode", "speed"])
+def test_reasoning_with_more_than_an_effort_is_never_plain(name: str) -> None:
+    """In its pro mode a model works on a question as often as it likes."""
+    asked = '{"model": "m", "input": "Hi", "reasoning": {"effort": "low", "summary": "auto"%s}}'
+    assert dialect("/v1/responses").parse_plain((asked % "").encode()) is not None
+    assert dialect("/v1/responses").parse_plain((asked % f', "{name}": "pro"').encode()) is None
+
+
 @pytest.mark.parametrize("name", ["models", "\\u006dodels", "MODEL", "service_tier", "store_more"])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
 def test_a_member_that_asks_for_more_is_never_plain(path: str, name: str) -> None:

@@ -331,6 +331,7 @@ def test_a_budget_refuses_what_is_charged_above_the_list_price(api: Api) -> None
     for path, members in (
         ("/v1/messages", {"speed": "fast", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}),
         ("/v1/responses", {"service_tier": "priority", "max_output_tokens": 5, "input": "Hi"}),
+        ("/v1/responses", {"reasoning": {"mode": "pro"}, "max_output_tokens": 5, "input": "Hi"}),
     ):
         calls = api.calls
         reply = api.post(path, {"model": "sim/echo", **members}, headers=key("costly"))

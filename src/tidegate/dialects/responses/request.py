@@ -154,6 +154,10 @@ class _PlainTool(Tool, forbid_unknown_fields=True):
     format: msgspec.Raw = jsonio.NULL
 
 
+class _PlainReasoning(Reasoning, forbid_unknown_fields=True):
+    pass
+
+
 class _PlainBody(ResponsesBody, forbid_unknown_fields=True, kw_only=True):
     """A body that is text and functions of the client's, and nothing that could cost more: what decodes as this has not to
     be searched for that, which takes longer than all else on a long request. Most decode."""
@@ -161,6 +165,7 @@ class _PlainBody(ResponsesBody, forbid_unknown_fields=True, kw_only=True):
     input: str | Annotated[list[_PlainItem], Meta(min_length=1)] | None = None  # type: ignore[assignment]
     prompt: None = None
     tools: list[_PlainTool] | None = None  # type: ignore[assignment]
+    reasoning: _PlainReasoning | None = None
     service_tier: None = None
 
 
