@@ -77,6 +77,23 @@ def chat_answer(figure: str) -> tuple[str, str, bytes]:
     )
 
 
+def responses_answer(figure: str) -> tuple[str, str, bytes]:
+    """The sum is right, so that nothing else tells that it is none."""
+    usage = {
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "total_tokens": "SUM",
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    }
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
+    message["content"] = [{"type": "output_text", "text": "hi", "annotations": []}]  # type: ignore[assignment]
+    body = {"id": "r", "object": "response", "created_at": 1, "status": "completed", "model": "m", "output": [message]}
+    text = json.dumps({**body, "usage": usage}).replace(": 0", f": {figure}")
+    total = str(2 * int(figure)) if figure.lstrip("-").isdigit() else figure
+    return "responses", "own/m", text.replace('"SUM"', total).encode()
+
+
 def messages_answer(figure: str) -> tuple[str, str, bytes]:
     names = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     body: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None}
@@ -99,7 +116,7 @@ def gemini_answer(figure: str) -> tuple[str, str, bytes]:
 
 @pytest.mark.fault("FAULT-USAGE")
 @pytest.mark.security("SEC-API10-USAGE")
-@pytest.mark.parametrize("made", [chat_answer, messages_answer, gemini_answer])
+@pytest.mark.parametrize("made", [chat_answer, responses_answer, messages_answer, gemini_answer])
 def test_figures_that_cannot_be_counts_neither_charge_a_fortune_nor_nothing(
     api: Api, provider: Changing, made: Any
 ) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tidegate.dialects.usage import MOST_TOKENS
 from tidegate.wire import jsonio
 
 __all__ = [
@@ -59,7 +60,7 @@ def _default(name: str) -> Any:
     return DEFAULTS[name]
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
 
 class _PlainPart(msgspec.Struct, gc=False):
