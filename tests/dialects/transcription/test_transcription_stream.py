@@ -26,6 +26,7 @@ from tests.dialects.transcription.playing import (
 )
 from tidegate.dialects.dialect import Destination, Outcome, Quirks
 from tidegate.wire import errors
+from tidegate.wire.events import Usage
 
 EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(TranscriptionStreamEvent)
 TEXT = "".join(WORDS)
@@ -172,6 +173,16 @@ def test_a_transcript_that_is_not_whole_ends_with_an_error(data: bytes, where: D
     assert not any(one.get("type") == "transcript.text.done" for one in said)
     assert list(said[-1]) == ["error"]
     assert said[-1]["error"]["code"] == "upstream_broken"
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_transcript_that_is_left_has_used_what_gemini_counted_last(torn: bool) -> None:
+    stream = open_stream(GEMINI)
+    for place, word in enumerate(WORDS[:3], 1):
+        stream.feed(gemini(word, usageMetadata={"promptTokenCount": 14, "candidatesTokenCount": place}))
+    if torn:
+        assert stream.finish() == b""
+    assert stream.usage() == Usage(input_tokens=14, output_tokens=3)
 
 
 def test_silence_behind_the_finish_reason_of_gemini_costs_nothing() -> None:

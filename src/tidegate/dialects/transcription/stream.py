@@ -84,6 +84,7 @@ class TranscriptStream(Relay):
 
     def finish(self) -> bytes:
         """Gemini's stream says why it finishes before it ends; no other form says that it is complete before that."""
+        self._take_figures()  # of what comes with the end nothing is heard if it is none
         events = [] if self._gemini is None else self._gemini.eof()
         return self._events(events) if events and isinstance(events[-1], Finished) else b""
 
@@ -106,7 +107,13 @@ class TranscriptStream(Relay):
         return sse.encode(error.body())
 
     def usage(self) -> Usage:
+        self._take_figures()
         return self._usage or estimated_usage(self._call, self._spoken_bytes)
+
+    def _take_figures(self) -> None:
+        """Hear those that no event has yet."""
+        if self._gemini is not None:
+            self._events(self._gemini.unreported())
 
     # -- frames -------------------------------------------------------------------------------------------------
 
