@@ -1,6 +1,7 @@
 """Conversations with the official SDK."""
 
 import json
+import re
 from typing import Any
 
 import openai
@@ -172,6 +173,21 @@ def test_items_that_come_with_the_same_id_are_all_found_page_by_page(
         for path in (f"/v1/responses/{last}/input_items", f"/v1/conversations/{made.id}/items"):
             assert pages(api, path, "asc", limit) == words
             assert pages(api, path, "desc", limit) == words[::-1]
+
+
+@pytest.mark.parametrize("name", ["号_1", "a b_1", "x" * 9])
+def test_an_id_that_comes_again_gives_way_to_one_of_ours_whatever_it_is_like(keeping: Running, name: str) -> None:
+    """Clients choose what ids begin with; nothing of that is kept beside the items."""
+    same = [{**HELLO, "id": name, "content": words} for words in ("one", "two", "three")]
+    with Api(keeping) as api:
+        first = api.post("/v1/responses", {"model": "lab/echo", "input": same})
+        assert first.status == 200
+        last = api.post("/v1/responses", {"model": "lab/echo", "input": same, "previous_response_id": first.json["id"]})
+        assert last.status == 200, last.content
+        found = api.get(f"/v1/responses/{last.json['id']}/input_items?order=asc&limit=100").json["data"]
+        ids = [item["id"] for item in found if item["role"] == "user"]
+        assert len(ids) == len(set(ids)) == 6
+        assert all(re.fullmatch("(msg|item)_[0-9a-f]{48}", one) for one in ids if one != name), ids
 
 
 def test_an_id_that_a_conversation_has_already_is_refused(keeping: Running, client: openai.OpenAI) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from tidegate.dialects.dialect import Stream
 from tidegate.dialects.responses.prompt import ITEM_ID_LIMIT
-from tidegate.dialects.responses.state import NO_ITEMS, Apart, Kept
+from tidegate.dialects.responses.state import NO_ITEMS, Apart, Kept, prefix_of
 from tidegate.gateway.ids import IdSupply
 from tidegate.storage.records import ENDED, Ending, Item, NewRun, Status
 from tidegate.storage.records import Run as StoredWriter
@@ -71,8 +71,7 @@ class Recording:
         new = self._new
         new.previous, new.conversation, new.first_position = history.previous, history.conversation, history.seen
         self._inputs = [
-            item.called(new_item_id(item.id.partition("_")[0][:16] or "item")) if item.id in history.taken else item
-            for item in self._inputs
+            item.called(new_item_id(prefix_of(item.id))) if item.id in history.taken else item for item in self._inputs
         ]
 
     @property

@@ -26,6 +26,7 @@ __all__ = [
     "given_items",
     "is_reference",
     "kept_items",
+    "prefix_of",
     "read_references",
     "with_history",
 ]
@@ -48,6 +49,7 @@ _PREFIXES = {
     "mcp_call": "mcp",
 }
 """How the ids of an item begin, by type (protocol §1.4); others begin with `item`."""
+_OFFICIAL = frozenset(_PREFIXES.values())
 
 _OUTPUTS = {
     "function_call_output": ("function_call", "local_shell_call"),
@@ -240,6 +242,12 @@ def _kept(
                 part = {"type": "output_text", "text": content, "annotations": []}
             whole["content"] = [part]
     return name, jsonio.encode(whole)
+
+
+def prefix_of(name: str) -> str:
+    """How an id begins that takes the place of this one, which a client may have chosen: nothing of its own goes on."""
+    prefix = name.partition("_")[0]
+    return prefix if prefix in _OFFICIAL else "item"
 
 
 def _words(kind: str) -> str:
