@@ -14,6 +14,7 @@ from tests.dialects.common import CREATED, destination, events, frame, frames, p
 from tidegate.dialects.choices import CHOICE_LIMIT
 from tidegate.dialects.dialect import Quirks, Stream
 from tidegate.wire import errors, sse
+from tidegate.wire.events import Usage
 
 NAMES = [*common.names("chat"), *common.names("completions")]
 FAILED = {"no-finish", "error", "error-in-chunk", "garbage", "not-utf8"}
@@ -461,6 +462,21 @@ def test_an_estimate_counts_what_is_said_and_not_its_wrapping(delta: dict[str, A
     subject = stream("chat")
     subject.feed(frame(chunk("chat", {"index": 0, "delta": delta, "finish_reason": None})))
     assert subject.usage().output_tokens == tokens
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("counted", [0, 2])
+def test_what_is_said_behind_the_figures_of_a_torn_stream_is_estimated(dialect: str, counted: int) -> None:
+    """Some say at the beginning what they have read, and a client that leaves then has had the rest for nothing."""
+    figures = {"prompt_tokens": 700, "completion_tokens": counted, "total_tokens": 700 + counted}
+    torn = stream(dialect)
+    torn.feed(said(dialect, "潮 ", usage=figures))
+    for _ in range(10):
+        torn.feed(said(dialect, "abcd"))
+    first = 0 if counted else 1
+    assert torn.usage() == Usage(input_tokens=700, output_tokens=counted + first + 10, estimated=True)
+    torn.feed(said(dialect, reason="stop"))
+    assert torn.usage() == Usage(input_tokens=700, output_tokens=counted)
 
 
 @pytest.mark.fault("FAULT-USAGE")

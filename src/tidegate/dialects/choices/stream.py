@@ -2,6 +2,8 @@
 
 import contextlib
 
+import msgspec
+
 from tidegate.dialects.choices.calls import CallPlaces
 from tidegate.dialects.choices.chunk import (
     CHOICE_LIMIT,
@@ -23,7 +25,7 @@ from tidegate.dialects.relay import Relay
 from tidegate.dialects.usage import read_usage
 from tidegate.wire import jsonio, sse
 from tidegate.wire.errors import TidegateError, WireError
-from tidegate.wire.events import Usage
+from tidegate.wire.events import Usage, estimate_tokens
 
 __all__ = ["ChoicesStream"]
 
@@ -34,6 +36,7 @@ class ChoicesStream(Relay):
     __slots__ = (
         "_calls",
         "_choices",
+        "_counted",
         "_delta_bytes",
         "_finished",
         "_head",
@@ -67,6 +70,8 @@ class ChoicesStream(Relay):
         self._places: dict[int, list[int]] = {}
         """Of the present chunk, by the number of the choice in it, where the provider's are wrong."""
         self._usage: Usage | None = None
+        self._counted = 0
+        """What was said when those figures came."""
         self._usage_sent = False
         self._text_follows = False
         """The last chunk was one of text, so that the next is likely to be one too."""
@@ -85,7 +90,15 @@ class ChoicesStream(Relay):
         return sse.encode(error.body())
 
     def usage(self) -> Usage:
-        return self._usage or estimated_usage(self._call, self._delta_bytes)
+        told = self._usage
+        if told is None:
+            return estimated_usage(self._call, self._delta_bytes)
+        uncounted = self._delta_bytes - self._counted if told.output_tokens else self._delta_bytes
+        if self._whole or not uncounted:
+            return told
+        return msgspec.structs.replace(
+            told, output_tokens=told.output_tokens + estimate_tokens(uncounted), estimated=True
+        )
 
     def hand_over(self) -> jsonio.Members:
         """How the chunks so far have begun, for a :class:`ChoicesEncoder` to go on with."""
@@ -165,7 +178,9 @@ class ChoicesStream(Relay):
                 self._status = "incomplete"
         usage = chunk.usage
         if usage is not None:
-            self._usage = read_usage(usage) or self._usage
+            found = read_usage(usage)
+            if found is not None:
+                self._usage, self._counted = found, self._delta_bytes
             if not choices:
                 if not self._wants_usage:
                     return b""
