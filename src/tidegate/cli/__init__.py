@@ -260,7 +260,7 @@ def _announce(announcement: "Announcement") -> None:
             "",
             "The key of the first admin, an owner. It is shown now and never again:",
             f"  {announcement.admin_key}",
-            "If it is lost, make another one here with `tidegate admins create`.",
+            "If it is lost, make another one here with `tidegate admins create NAME`.",
         ]
     real = [one.id for one in models if one.owned_by not in _OWN_SERVERS]
     model = config.defaults.model or next(iter(real or [one.id for one in models]), "")

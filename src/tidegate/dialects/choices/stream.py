@@ -191,7 +191,7 @@ class ChoicesStream(Relay):
             data = self._mended(data)
             raw = sse.encode(data)
         elif len(choices) == 1 and choices[0].index == 0 and choices[0].delta is not None:
-            self._text_follows = bool(choices[0].delta.content)
+            self._text_follows = usage is None and bool(choices[0].delta.content)
         self._last = data
         self.committed = True
         return raw
