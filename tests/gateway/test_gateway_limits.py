@@ -462,7 +462,9 @@ def test_what_is_refused_before_it_is_sent_on_counts_for_nothing(api: Api) -> No
 
 
 def test_figures_are_json_and_whole(api: Api) -> None:
-    reply = ask(api, "rpm")
+    reply = [ask(api, "rpm") for _ in range(3)][
+        -1
+    ]  # two are allowed in a minute, of which tests before may have had some
     assert reply.status == 429
     assert json.loads(reply.content)["error"]["param"] is None
     assert math.isfinite(float(reply.headers["retry-after"]))
