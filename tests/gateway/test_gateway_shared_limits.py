@@ -99,8 +99,8 @@ def test_a_valkey_that_dies_fails_no_request_and_is_found_again(server: ValkeySe
             server.start()
         assert wait_for(lambda: status(max_output_tokens=300) == 200, timeout=5)
     events = [line["event"] for line in gateway.log_lines]
-    assert events.count("limits_alone") == 1
-    assert "limits_together" in events
+    # Once each time; on a machine that stands still for a moment it may be lost twice.
+    assert events.count("limits_alone") == events.count("limits_together") >= 1
 
 
 @pytest.mark.fault("FAULT-VALKEY")
