@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -100,6 +101,9 @@ def took(gateway: Running, sent: bytes) -> Response:
 
 DEPTHS = (100, 200, 400, 600, 800, 900, 940, 960, 980, 1000, 1200, 5000, 100_000, 1_000_000)
 
+REFUSED = 1200 if sys.version_info < (3, 12) else DEPTHS[-1]
+"""From here on every text is: newer versions of Python nest as deeply as their stack allows."""
+
 
 @pytest.mark.security("SEC-BOMB-DEPTH")
 @pytest.mark.parametrize("opening", [("[", "]"), ('{"a":', "}")], ids=["arrays", "objects"])
@@ -113,9 +117,9 @@ def test_nesting_is_refused_before_it_costs_a_stack(reading: Running, opening: t
             text = json.dumps({"model": model, **body}).replace(MARK, deep)
             answer = took(reading, post(text.encode(), path=path))
             # A provider that repeats what it was asked may answer with more than is left of the stack, where much was.
-            fine = (200, 400, 404) if depth <= 5000 else (200, 400, 404, 502)
+            fine = (200, 400, 404) if depth <= 5000 or depth >= REFUSED else (200, 400, 404, 502)
             assert answer.status in fine, (path, body, depth, answer.body[:300])
-            if depth == DEPTHS[-1]:  # what is less fits on the stack of some versions of Python
+            if depth >= REFUSED:
                 assert answer.status == 400, (path, body, depth)
     assert not [line for line in reading.log_lines if line["level"] == "error"]
 
